@@ -1,0 +1,81 @@
+"""Settings: frozen, read once at a door, then passed as arguments."""
+
+import os
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, Literal, cast
+
+from crew.errors import SettingsInvalid
+
+AgentsPlace = Literal["local", "ray"]
+
+SETTINGS_FILE = Path("crew.toml")
+DATA_FOLDER = Path(".crew")
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What is in force, with the defaults of a laptop without network, key or server.
+
+    Read in rising order from `crew.toml` in the working directory, from `CREW_*` variables,
+    and from arguments; see `load_settings`.
+    """
+
+    base_url: str = ""
+    """An OpenAI-compatible endpoint, ending in /v1. Empty: the embedded model."""
+    model: str = ""
+    """The model's id at that endpoint; for the embedded engine a GGUF file's path or name."""
+    api_key: str = field(default="", repr=False)
+    """The endpoint's key. Never logged, never stored."""
+    store: str = "sqlite:///.crew/crew.db"
+    """Where journals live: sqlite:///path, postgresql://…, or :memory:."""
+    agents: AgentsPlace = "local"
+    """Where agents run: in this process, or in Ray hosts."""
+    ray_address: str = ""
+    """The Ray cluster to join. Empty: a quiet local one, started and stopped with the program."""
+    docs: str = ""
+    """The folder that document search reads. Empty: the documents that come with the package."""
+
+
+def load_settings(**arguments: str | None) -> Settings:
+    """Read the settings in force; an argument of None counts as not given.
+
+    Raises:
+        SettingsInvalid: a name or value is not understood; the message names its source.
+    """
+    known = {item.name for item in fields(Settings)}
+    values = _from_file(known) | _from_environment(known)
+    values |= {name: value for name, value in arguments.items() if value is not None}
+    if unknown := sorted(set(values) - known):
+        raise SettingsInvalid(message=f"unknown setting {unknown[0]!r}; known: {sorted(known)}")
+    if values.get("agents", "local") not in ("local", "ray"):
+        raise SettingsInvalid(
+            message=f"CREW_AGENTS is {values['agents']!r}; it must be 'local' or 'ray'"
+        )
+    if (url := values.get("base_url", "")) and not url.startswith(("http://", "https://")):
+        raise SettingsInvalid(message=f"CREW_BASE_URL is {url!r}; it must start with http(s)://")
+    return Settings(**cast("dict[str, Any]", values))
+
+
+def _from_environment(known: set[str]) -> dict[str, str]:
+    names = {f"CREW_{name.upper()}": name for name in known}
+    return {names[key]: value for key, value in os.environ.items() if key in names and value}
+
+
+def _from_file(known: set[str]) -> dict[str, str]:
+    """Read `crew.toml`; unlike variables, which other programs may share, it is checked whole."""
+    import tomllib
+
+    if not SETTINGS_FILE.is_file():
+        return {}
+    try:
+        values = tomllib.loads(SETTINGS_FILE.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SettingsInvalid(message=f"{SETTINGS_FILE} is not valid TOML: {error}") from error
+    for name, value in values.items():
+        if name not in known or not isinstance(value, str):
+            raise SettingsInvalid(
+                message=f"{SETTINGS_FILE}: {name} = {value!r} is not a setting; "
+                f"known, each a string: {sorted(known)}"
+            )
+    return values

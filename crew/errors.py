@@ -1,0 +1,226 @@
+"""Every exception of the package.
+
+CrewError
+├── GraphError            a workflow's definition cannot work
+├── InputInvalid          a value given to a run, an answer or a setting does not validate
+├── OutputInvalid         a node or an agent returned what its annotation does not allow
+├── SettingsInvalid       a setting cannot be used as it is
+├── ExtraMissing          an optional dependency is not installed
+├── RunError
+│   ├── RunFailed         the run ended without an answer
+│   │   └── NoOutput      nothing is left to run and no output was produced
+│   ├── RunCancelled      somebody cancelled the run
+│   ├── RunNotFound       no run of that id in this store
+│   ├── StepLimit         one token went through more steps than `max_steps`
+│   ├── StepTimeout       a step or call took longer than its `timeout`
+│   ├── EffectUnknown     a crash hid whether an effect happened
+│   ├── Diverged          the code asks for another call than the journal holds
+│   ├── BudgetExceeded    the run asked for more than its budget has left
+│   └── Fenced            another worker drives the run now
+├── ThreadBusy            a turn is still running on the thread
+├── KeyReused             an idempotency key came back with another input
+├── AskError              an answer fits no open question
+├── StoreError            the journal's database could not do what it was asked
+├── ModelError            the model's endpoint gave no usable reply
+├── ToolError             a tool could not be run
+└── SandboxUnavailable    this machine cannot isolate code
+
+Each is a keyword dataclass, so that it survives pickling (Ray carries errors between
+processes) with its class and its facts.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from typing import Any
+
+
+@dataclass(eq=False, kw_only=True)
+class CrewError(Exception):
+    """Root of everything this package raises on purpose."""
+
+    message: str = ""
+
+    def __str__(self) -> str:
+        return self.message
+
+    def __reduce__(self) -> tuple[Callable[..., "CrewError"], tuple[Any, ...]]:
+        facts = {field.name: getattr(self, field.name) for field in fields(self)}
+        return _rebuild, (type(self), facts)
+
+
+def _rebuild(kind: type[CrewError], facts: dict[str, Any]) -> CrewError:
+    return kind(**facts)
+
+
+@dataclass(eq=False, kw_only=True)
+class GraphError(CrewError):
+    """The workflow's definition cannot work; the message says what to write instead."""
+
+
+@dataclass(eq=False, kw_only=True)
+class InputInvalid(CrewError):
+    """A value given from outside does not validate. Nothing was stored."""
+
+
+@dataclass(eq=False, kw_only=True)
+class OutputInvalid(CrewError):
+    """A node, function or agent returned what its annotation does not allow."""
+
+    received: str = ""
+
+
+@dataclass(eq=False, kw_only=True)
+class SettingsInvalid(CrewError):
+    """A setting cannot be used as it is; the message names it and its source."""
+
+
+@dataclass(eq=False, kw_only=True)
+class ExtraMissing(CrewError):
+    """An optional dependency is needed and not installed."""
+
+    extra: str = ""
+
+    def __str__(self) -> str:
+        return (
+            f"{self.message} needs the extra '{self.extra}'; "
+            f'install it with: pip install "raycrew[{self.extra}]"'
+        )
+
+
+@dataclass(eq=False, kw_only=True)
+class RunError(CrewError):
+    """Something about one run."""
+
+    run: str = ""
+    path: str = ""
+
+
+@dataclass(eq=False, kw_only=True)
+class RunFailed(RunError):
+    """The run ended without an answer.
+
+    `cause_type` and `cause_message` are those of the error that ended it, as recorded.
+    """
+
+    cause_type: str = ""
+    cause_message: str = ""
+
+    def __str__(self) -> str:
+        place = f" at {self.path}" if self.path else ""
+        return f"run {self.run} failed{place}: {self.cause_type}: {self.cause_message}"
+
+
+@dataclass(eq=False, kw_only=True)
+class RunCancelled(RunError):
+    """Somebody cancelled the run."""
+
+    def __str__(self) -> str:
+        return self.message or f"run {self.run} was cancelled"
+
+
+@dataclass(eq=False, kw_only=True)
+class RunNotFound(RunError):
+    """The store holds no run of that id (of this tenant)."""
+
+    def __str__(self) -> str:
+        return self.message or f"no run {self.run!r} in this store; `crew runs` lists what there is"
+
+
+@dataclass(eq=False, kw_only=True)
+class NoOutput(RunFailed):
+    """Nothing is left to run, and no node produced the workflow's output type."""
+
+
+@dataclass(eq=False, kw_only=True)
+class StepLimit(RunError):
+    """One token went through more steps than the graph's `max_steps`: a loop without an end."""
+
+
+@dataclass(eq=False, kw_only=True)
+class StepTimeout(RunError):
+    """A step or call took longer than its `timeout`."""
+
+
+@dataclass(eq=False, kw_only=True)
+class EffectUnknown(RunError):
+    """A crash hid whether an effect happened, and its policy is not to retry it."""
+
+
+@dataclass(eq=False, kw_only=True)
+class Diverged(RunError):
+    """The code asks for another call than the journal holds at this path."""
+
+    recorded: str = ""
+    asked: str = ""
+
+    def __str__(self) -> str:
+        return (
+            f"run {self.run} diverged at {self.path}: the journal holds {self.recorded}, "
+            f"the code asks for {self.asked}; give this call a `key=` so that it keeps its place"
+        )
+
+
+@dataclass(eq=False, kw_only=True)
+class BudgetExceeded(RunError):
+    """The run asked for more tokens than its budget has left. The call was not made."""
+
+    needed: int = 0
+    left: int = 0
+
+    def __str__(self) -> str:
+        return (
+            f"{self.needed} tokens needed at {self.path or self.run}, {self.left} left; "
+            "raise `budget=` or shorten the thread"
+        )
+
+
+@dataclass(eq=False, kw_only=True)
+class Fenced(RunError):
+    """Another worker drives the run now. Nothing was written; do not retry."""
+
+    def __str__(self) -> str:
+        return self.message or f"run {self.run} is driven by another worker now"
+
+
+@dataclass(eq=False, kw_only=True)
+class ThreadBusy(CrewError):
+    """A turn is still running on the thread, and the policy is to reject a second one."""
+
+    thread: str = ""
+
+
+@dataclass(eq=False, kw_only=True)
+class KeyReused(CrewError):
+    """The same idempotency key came with another input. Nothing was stored."""
+
+    key: str = ""
+
+
+@dataclass(eq=False, kw_only=True)
+class AskError(CrewError):
+    """An answer fits no open question, or more than one."""
+
+
+@dataclass(eq=False, kw_only=True)
+class StoreError(CrewError):
+    """The journal's database could not do what it was asked. Nothing was stored half."""
+
+
+@dataclass(eq=False, kw_only=True)
+class ModelError(CrewError):
+    """The model's endpoint gave no usable reply; the message names the endpoint and the way on."""
+
+    endpoint: str = ""
+    status: int | None = None
+
+
+@dataclass(eq=False, kw_only=True)
+class ToolError(CrewError):
+    """A tool could not be run, or raised."""
+
+    tool: str = ""
+
+
+@dataclass(eq=False, kw_only=True)
+class SandboxUnavailable(CrewError):
+    """This machine cannot isolate code, so code written by a model is not run on it."""

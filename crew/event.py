@@ -1,0 +1,300 @@
+"""The vocabulary of a run: frozen events, one closed union, and their stored form.
+
+A stored event is (kind, path, data): `kind` is a stable name such as `step.completed`, `path` the
+place in the program, `data` a JSON object. Kinds never follow Python's import paths, so code may
+move without touching what is on disk.
+"""
+
+from dataclasses import dataclass, field, fields
+from typing import Any, ClassVar, Literal, get_args
+
+from crew.message import Json
+
+CallKind = Literal["function", "agent", "model", "tool", "effect", "ask", "timer", "child", "value"]
+"""What a journalled operation inside a step is."""
+
+FORMAT = 1
+"""Version of the stored form; written into `run.started`, raised when a kind changes its data."""
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One record of a run's journal, as its readers see it.
+
+    `offset` is dense from 1 within the run; `at` is the writer's wall clock in unix seconds, for
+    people: nothing is decided by it.
+    """
+
+    offset: int
+    kind: str
+    path: str
+    data: dict[str, Json]
+    at: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """An error as it is recorded: its class's name, its message, and where it came up."""
+
+    type: str
+    message: str
+    path: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class RunStarted:
+    kind: ClassVar[str] = "run.started"
+    workflow: str
+    version: str
+    input: Json
+    thread: str | None = None
+    budget: int | None = None
+    code: str = ""
+    parent: str | None = None
+    format: int = FORMAT
+    path: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class RunTaken:
+    """A worker took the run over; everything before was written under an older epoch."""
+
+    kind: ClassVar[str] = "run.taken"
+    host: str
+    pid: int
+    epoch: int
+    code: str = ""
+    path: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class RunCompleted:
+    kind: ClassVar[str] = "run.completed"
+    output: Json
+    usage: dict[str, int] = field(default_factory=dict)
+    path: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class RunEndedInFailure:
+    kind: ClassVar[str] = "run.failed"
+    error: Failure
+    usage: dict[str, int] = field(default_factory=dict)
+    path: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class RunEndedByCancel:
+    kind: ClassVar[str] = "run.cancelled"
+    path: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class RunParked:
+    """The run waits for a person to choose a way on; `reason` is `diverged` or `poisoned`."""
+
+    kind: ClassVar[str] = "run.parked"
+    reason: str
+    detail: str
+    path: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class StepStarted:
+    kind: ClassVar[str] = "step.started"
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
+class StepCompleted:
+    """A node returned. `patch` holds the fields of the run's state it changed, encoded."""
+
+    kind: ClassVar[str] = "step.completed"
+    path: str
+    output: Json
+    patch: dict[str, Json] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StepFailed:
+    """A node raised on its `attempt` (from 1); `final` ends the run, else it is tried again."""
+
+    kind: ClassVar[str] = "step.failed"
+    path: str
+    error: Failure
+    attempt: int
+    final: bool
+
+
+@dataclass(frozen=True, slots=True)
+class QuorumReached:
+    """A join fires with what has arrived; what is still on its way to it is cancelled."""
+
+    kind: ClassVar[str] = "quorum.reached"
+    path: str
+    scope: int
+
+
+@dataclass(frozen=True, slots=True)
+class CallStarted:
+    """The intent of a call; `data` holds what is asked, and its `fingerprint`."""
+
+    path: str
+    call: CallKind
+    data: dict[str, Json]
+
+    @property
+    def kind(self) -> str:
+        return f"{self.call}.{'opened' if self.call == 'ask' else 'started'}"
+
+
+@dataclass(frozen=True, slots=True)
+class CallCompleted:
+    path: str
+    call: CallKind
+    data: dict[str, Json]
+
+    @property
+    def kind(self) -> str:
+        return f"{self.call}.{'answered' if self.call == 'ask' else 'completed'}"
+
+
+@dataclass(frozen=True, slots=True)
+class CallFailed:
+    path: str
+    call: CallKind
+    error: Failure
+
+    @property
+    def kind(self) -> str:
+        return f"{self.call}.failed"
+
+
+@dataclass(frozen=True, slots=True)
+class CallUnknown:
+    """A crash or a cancel hid whether the call happened."""
+
+    path: str
+    call: CallKind
+
+    @property
+    def kind(self) -> str:
+        return f"{self.call}.unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class TextEmitted:
+    """A piece of the workflow's answer, in order."""
+
+    kind: ClassVar[str] = "text.emitted"
+    path: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class ProgressMade:
+    """A line about the work, for whoever watches it."""
+
+    kind: ClassVar[str] = "progress.made"
+    path: str
+    text: str
+
+
+RunEvent = (
+    RunStarted
+    | RunTaken
+    | RunCompleted
+    | RunEndedInFailure
+    | RunEndedByCancel
+    | RunParked
+    | StepStarted
+    | StepCompleted
+    | StepFailed
+    | QuorumReached
+    | CallStarted
+    | CallCompleted
+    | CallFailed
+    | CallUnknown
+    | TextEmitted
+    | ProgressMade
+)
+
+ENDS = frozenset({RunCompleted.kind, RunEndedInFailure.kind, RunEndedByCancel.kind})
+"""The kinds after which a run's journal has no further event."""
+
+_CALLS = frozenset(get_args(CallKind))
+_CALL_PHASES: dict[str, type[CallStarted] | type[CallCompleted]] = {
+    "started": CallStarted,
+    "opened": CallStarted,
+    "completed": CallCompleted,
+    "answered": CallCompleted,
+}
+_SIMPLE: dict[str, Any] = {
+    kind.kind: kind
+    for kind in (
+        RunStarted,
+        RunTaken,
+        RunCompleted,
+        RunEndedInFailure,
+        RunEndedByCancel,
+        RunParked,
+        StepStarted,
+        StepCompleted,
+        StepFailed,
+        QuorumReached,
+        TextEmitted,
+        ProgressMade,
+    )
+}
+_FIELDS = {
+    kind: tuple(item.name for item in fields(kind) if item.name != "path")
+    for kind in _SIMPLE.values()
+}
+
+
+def to_data(event: RunEvent) -> dict[str, Json]:
+    """Return the JSON object stored for `event`; kind and path are stored beside it."""
+    if isinstance(event, CallStarted | CallCompleted):
+        return event.data
+    if isinstance(event, CallFailed):
+        return {"error": _failure_data(event.error)}
+    if isinstance(event, CallUnknown):
+        return {}
+    data: dict[str, Json] = {}
+    for name in _FIELDS[type(event)]:
+        value = getattr(event, name)
+        if value is not None:
+            data[name] = _failure_data(value) if isinstance(value, Failure) else value
+    return data
+
+
+def from_data(kind: str, path: str, data: dict[str, Json]) -> RunEvent:
+    """Return the event that was stored as `kind`, `path` and `data`.
+
+    Raises:
+        ValueError: the kind is not one of this release.
+    """
+    if (simple := _SIMPLE.get(kind)) is not None:
+        known = {name: data[name] for name in _FIELDS[simple] if name in data}
+        if "error" in known:
+            known["error"] = Failure(**known["error"])
+        if simple is StepCompleted:
+            known.setdefault("output", None)
+        if simple is RunCompleted:
+            known.setdefault("output", None)
+        if simple is RunStarted:
+            known.setdefault("input", None)
+        return simple(path=path, **known)
+    call, _, phase = kind.partition(".")
+    if call not in _CALLS:
+        raise ValueError(f"unknown kind of event: {kind!r}")
+    if phase == "failed":
+        return CallFailed(path=path, call=call, error=Failure(**data["error"]))  # type: ignore[arg-type]
+    if phase == "unknown":
+        return CallUnknown(path=path, call=call)  # type: ignore[arg-type]
+    return _CALL_PHASES[phase](path=path, call=call, data=data)  # type: ignore[arg-type]
+
+
+def _failure_data(error: Failure) -> dict[str, Json]:
+    data = {"type": error.type, "message": error.message}
+    return data | {"path": error.path} if error.path else data

@@ -1,0 +1,7 @@
+"""Runs: starting them, driving them, and following them."""
+
+from crew.run.definition import Graph, run_sync, workflow
+from crew.run.handle import Question, Run
+from crew.run.runtime import Runtime
+
+__all__ = ["Graph", "Question", "Run", "Runtime", "run_sync", "workflow"]

@@ -1,0 +1,193 @@
+"""A run as its caller sees it: its events, its result, and what may be said to it."""
+
+import json
+import time
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from crew.errors import AskError, NoOutput, RunCancelled, RunFailed, RunNotFound
+from crew.event import ENDS, Event
+from crew.graph import Workflow
+from crew.journal import OPEN, Post, RunRow, RunStatus, Store
+from crew.journal.text import TextReader
+from crew.journal.writer import Writer, unseal
+from crew.message import Json
+from crew.value import canonical
+
+
+class Home(Protocol):
+    """What a handle needs of its runtime."""
+
+    store: Store
+    writer: Writer
+
+    def workflow_of(self, row: RunRow) -> Workflow | None: ...
+
+    async def grown(self, number: int) -> None:
+        """Return when the run may have new events; raise what ended its driver."""
+        ...
+
+    async def poke(self, row: RunRow) -> None:
+        """Let whoever drives the run look at its inbox."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """An open question of a run; `key` addresses it, `path` is its full name."""
+
+    path: str
+    key: str
+    question: str
+    schema: dict[str, Json]
+
+
+class Run:
+    """One execution of a workflow."""
+
+    def __init__(self, home: Home, row: RunRow) -> None:
+        self._home = home
+        self._row = row
+
+    def __repr__(self) -> str:
+        return f"<run {self.id} of {self.workflow!r}>"
+
+    @property
+    def id(self) -> str:
+        return self._row.id
+
+    @property
+    def workflow(self) -> str:
+        """The workflow's name."""
+        return self._row.workflow
+
+    @property
+    def version(self) -> str:
+        return self._row.version
+
+    @property
+    def thread(self) -> str | None:
+        return self._row.thread
+
+    @property
+    def created_at(self) -> float:
+        """When it was accepted, in unix seconds."""
+        return self._row.created_at
+
+    async def status(self) -> RunStatus:
+        return self._fresh().status
+
+    async def events(self, after: int = 0) -> AsyncIterator[Event]:
+        """Yield the events after offset `after`, to the run's end; each is durable.
+
+        The stream is the tail of the journal: whoever comes back with the last offset seen misses
+        and repeats nothing, from any process.
+        """
+        number, offset = self._row.number, after
+        reader = TextReader(self._fetch)
+        while True:
+            stored_events = self._home.store.events(number, after=offset)
+            for stored in stored_events:
+                event = unseal(stored, reader)
+                yield event
+                offset = event.offset
+                if event.kind in ENDS:
+                    return
+            if not stored_events:
+                await self._home.grown(number)
+
+    async def result(self) -> Any:
+        """Wait for the end, and return the output.
+
+        The output is of the workflow's own type where this runtime knows the workflow, else JSON.
+
+        Raises:
+            RunFailed: with the type and message of its cause.
+            RunCancelled: somebody cancelled it.
+            StoreError: the store failed while this process drove the run; it can be resumed.
+        """
+        row = self._fresh()
+        while row.status in OPEN:
+            await self._home.grown(row.number)
+            row = self._fresh()
+        (stored,) = self._home.store.events(row.number, after=row.offset - 1, limit=1)
+        last = unseal(stored, TextReader(self._fetch))
+        if row.status == "cancelled":
+            raise RunCancelled(run=row.id)
+        if row.status == "failed":
+            raise _failure(row.id, last.data["error"])
+        workflow = self._home.workflow_of(row)
+        output = last.data.get("output")
+        return output if workflow is None else workflow.output_codec.decode(output)
+
+    async def questions(self) -> list[Question]:
+        """Return the questions that wait for an answer, the oldest first."""
+        found: dict[str, Question] = {}
+        for event in await self.recorded():
+            if event.kind == "ask.opened":
+                data = event.data
+                found[event.path] = Question(
+                    event.path, data["key"], data["question"], data["schema"]
+                )
+            elif event.kind == "ask.answered":
+                found.pop(event.path, None)
+        return list(found.values())
+
+    async def recorded(self) -> list[Event]:
+        """Return the events there are now, without waiting for more."""
+        reader, found = TextReader(self._fetch), list[Event]()
+        while rows := self._home.store.events(self._row.number, after=len(found)):
+            found += [unseal(stored, reader) for stored in rows]
+        return found
+
+    async def answer(self, key: str, value: Any) -> None:
+        """Answer an open question, by its key or its full name.
+
+        Raises:
+            AskError: no open question, or several, have that key; the message lists them.
+        """
+        questions = await self.questions()
+        matching = [item for item in questions if key in (item.key, item.path)]
+        if len(matching) != 1:
+            names = ", ".join(f"{item.path} ({item.question})" for item in questions) or "none"
+            problem = "several open questions have" if matching else "no open question has"
+            raise AskError(message=f"{problem} the key {key!r} in run {self.id}; open: {names}")
+        await self._post("answer", matching[0].path, json.loads(canonical(value)))
+
+    async def cancel(self) -> None:
+        """Stop the run, down to its engine's requests; one that has ended is left as it is."""
+        if self._fresh().status in OPEN:
+            await self._post("cancel", "", None)
+
+    async def _post(self, kind: str, name: str, value: Json) -> None:
+        letter = Post(self._row.number, kind, name, json.dumps(value), time.time())
+        await self._home.writer.execute(letter)
+        await self._home.poke(self._row)
+
+    def _fresh(self) -> RunRow:
+        row = self._home.store.run(self.id)
+        if row is None:
+            raise RunNotFound(run=self.id)
+        return row
+
+    def _fetch(self, offset: int) -> Json:
+        (stored,) = self._home.store.events(self._row.number, after=offset - 1, limit=1)
+        return json.loads(stored.body)
+
+    def _repr_html_(self) -> str:
+        row = self._fresh()
+        return (
+            f"<b>run {row.id}</b> of <code>{row.workflow}</code> version {row.version}: "
+            f"{row.status}, {row.offset} events"
+        )
+
+
+def _failure(run: str, error: dict[str, Json]) -> RunFailed:
+    kind = NoOutput if error["type"] == "NoOutput" else RunFailed
+    return kind(
+        run=run,
+        path=error.get("path", ""),
+        cause_type=error["type"],
+        cause_message=error["message"],
+    )

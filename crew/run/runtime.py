@@ -1,0 +1,484 @@
+"""A runtime: a store, and the runs that this process drives."""
+
+import asyncio
+import hashlib
+import json
+import secrets
+import time
+from collections.abc import Sequence
+from typing import Any, Self, cast
+
+from crew.budget import Budget
+from crew.config import AgentsPlace, Settings, load_settings
+from crew.context import task_factory
+from crew.errors import (
+    CrewError,
+    Fenced,
+    InputInvalid,
+    OutputInvalid,
+    RunCancelled,
+    RunNotFound,
+    StoreError,
+)
+from crew.event import Event, RunStarted
+from crew.graph import Workflow
+from crew.hosts import Hosts
+from crew.hosts.local import LocalHosts
+from crew.journal import (
+    OPEN,
+    Busy,
+    Clear,
+    NewRun,
+    Post,
+    Release,
+    RunRow,
+    RunStatus,
+    Started,
+    Store,
+    Take,
+    WhenBusy,
+)
+from crew.journal.opening import open_store
+from crew.journal.writer import OpenRun, Writer, read_events, seal
+from crew.message import Json
+from crew.run.driver import Driver, is_poisoned
+from crew.run.handle import Run
+from crew.thread import Thread, read_thread
+from crew.value import canonical
+
+LOOK_SECONDS = 0.05
+"""How often a runtime looks for what other processes wrote."""
+TAKE_SECONDS = 0.5
+"""How often a worker looks for runs whose owner died."""
+PARKED = "parked"
+"""The owner of a run that waits for a person to choose how it goes on."""
+
+
+class Runtime:
+    """Starts, drives and finds runs.
+
+    Args:
+        store: `sqlite:///path`, `:memory:`, or what the settings say.
+        workflows: those whose unfinished runs this runtime takes over; each started one joins.
+        agents: `local`: agents run in this process; `ray`: runs and agents live in Ray hosts.
+        tenant: who the runs and threads belong to.
+        worker: whether it drives runs; without, it only reads, starts and answers.
+        settings: what is in force; by default read from `crew.toml` and `CREW_*`.
+        hosts: where agents' work executes, for a process that is itself a host.
+
+    Use it as `async with Runtime(…) as runtime:`. On leaving, runs that have not ended stay in the
+    store, and the next worker goes on with them.
+    """
+
+    def __init__(
+        self,
+        store: str | None = None,
+        *,
+        workflows: Sequence[Workflow] = (),
+        agents: AgentsPlace | None = None,
+        tenant: str = "default",
+        worker: bool = True,
+        settings: Settings | None = None,
+        hosts: Hosts | None = None,
+    ) -> None:
+        self.settings = settings or load_settings(store=store, agents=agents)
+        self.store_url = store or self.settings.store
+        self.agents: AgentsPlace = agents or self.settings.agents
+        self.tenant = tenant
+        self.worker = worker
+        self.hosts: Hosts = hosts or LocalHosts(self.settings)
+        self._workflows = {(item.name, item.version): item for item in workflows}
+        self._drivers: dict[int, Driver] = {}
+        self._lost: dict[int, Exception] = {}
+        self._tails: dict[int, set[asyncio.Future[None]]] = {}
+        self._owner = secrets.token_hex(8)
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._look_now = asyncio.Event()
+        self._fleet: Any = None
+        self._open = False
+
+    async def __aenter__(self) -> Self:
+        for workflow in self._workflows.values():
+            workflow.build()
+        asyncio.get_running_loop().set_task_factory(cast("Any", task_factory))
+        self.store: Store = _opened(self.store_url)
+        self.writer = Writer(self.store, on_commit=self._committed)
+        if self.agents == "ray":
+            await self._join_fleet()
+        if self._drives:
+            self.store.claim_owner(self._owner)
+        self._open = True
+        self._spawn(self._watch())
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        self._open = False
+        for task in list(self._tasks):
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks)
+        await self._release()
+        if self._fleet is not None:
+            await self._fleet.close()
+        await self.hosts.close()
+        self.store.close()
+
+    @property
+    def _drives(self) -> bool:
+        return self.worker and self.agents == "local"
+
+    async def _join_fleet(self) -> None:
+        from crew.hosts.ray import Fleet
+
+        if self.store_url in (":memory:", "memory:"):
+            raise StoreError(
+                message="agents='ray' needs a store that several processes can open, not :memory:; "
+                "use sqlite:///path or leave it out"
+            )
+        self._fleet = await Fleet.join(self.settings, self.store.url)
+        if self.worker:
+            for workflow in self._workflows.values():
+                await self._fleet.serve(workflow)
+
+    async def _release(self) -> None:
+        """Give up the runs that have not ended, as their journals have them."""
+        for driver in list(self._drivers.values()):
+            await driver.abandon()
+            try:
+                await self.writer.durable(driver.open)
+                await self.writer.execute(Release(driver.row.number, driver.row.epoch))
+            except (Fenced, StoreError):
+                continue  # then somebody else has it, or finds it without an owner
+        self._drivers.clear()
+        self.store.release_owner(self._owner)
+
+    async def start(
+        self,
+        workflow: Workflow,
+        input: Any = None,  # noqa: A002  the public surface fixes the name
+        *,
+        thread: str | None = None,
+        key: str | None = None,
+        budget: Budget | None = None,
+        when_busy: WhenBusy = "queue",
+    ) -> Run:
+        """Start a run; on return it is accepted, and will not be lost.
+
+        Args:
+            workflow: what to run.
+            input: a value of the workflow's input type, or its JSON.
+            thread: the conversation it is a turn of.
+            key: an idempotency key: the same key with the same input is the same run.
+            budget: the tokens it may spend, with all its agents and children.
+            when_busy: what to do while an earlier turn runs: `queue`, `reject`, or `cancel` it.
+
+        Raises:
+            InputInvalid: the input does not validate; nothing was stored.
+            GraphError: the workflow cannot work.
+            ThreadBusy: an earlier turn runs, and `when_busy` is `reject`.
+            KeyReused: the key was used with another input.
+        """
+        return await self._start(
+            workflow, input, thread=thread, key=key, budget=budget, when_busy=when_busy
+        )
+
+    async def _start(
+        self,
+        workflow: Workflow,
+        value: Any,
+        *,
+        thread: str | None = None,
+        key: str | None = None,
+        budget: Budget | None = None,
+        when_busy: WhenBusy = "queue",
+        parent: str | None = None,
+    ) -> Run:
+        workflow.build()
+        self._workflows[workflow.name, workflow.version] = workflow
+        stored = encode_input(workflow, value)
+        if self._fleet is not None and self.worker:
+            await self._fleet.serve(workflow)
+        if thread is not None and when_busy == "cancel":
+            await self._cancel_turns(thread)
+        new = self._new_run(workflow, stored, thread, key, budget, when_busy, parent)
+        started = cast("Started", await self.writer.execute(new))
+        if started.is_new and new.owner is not None:
+            self._drive(started.row, workflow)
+        elif started.row.status in OPEN:
+            await self.poke(started.row)
+        return Run(self, started.row)
+
+    def _new_run(
+        self,
+        workflow: Workflow,
+        stored: Json,
+        thread: str | None,
+        key: str | None,
+        budget: Budget | None,
+        when_busy: WhenBusy,
+        parent: str | None,
+    ) -> NewRun:
+        run_id = f"r{secrets.token_hex(8)}"
+        event = RunStarted(
+            workflow=workflow.name,
+            version=workflow.version,
+            input=stored,
+            thread=thread,
+            budget=budget.tokens if budget else None,
+            code=workflow.code_hash(),
+            parent=parent,
+        )
+        return NewRun(
+            id=run_id,
+            tenant=self.tenant,
+            workflow=workflow.name,
+            version=workflow.version,
+            key=key,
+            input_hash=hashlib.sha256(canonical(stored).encode()).hexdigest(),
+            thread=thread,
+            parent=parent,
+            # A turn may have to wait for an earlier one, so it starts without an owner.
+            owner=self._owner if self._drives and thread is None else None,
+            when_busy=when_busy,
+            first=seal(OpenRun(run_id, 0, 1, 0, 0), 1, event),
+            at=time.time(),
+        )
+
+    async def _cancel_turns(self, thread: str) -> None:
+        for row in self.store.turns(self.tenant, thread):
+            if row.status in OPEN:
+                await self.writer.execute(Post(row.number, "cancel", "", "null", time.time()))
+                await self.poke(row)
+
+    async def get(self, run_id: str) -> Run:
+        """Return a run of this tenant.
+
+        Raises:
+            RunNotFound: there is none of that id.
+        """
+        row = self.store.run(run_id, tenant=self.tenant)
+        if row is None:
+            raise RunNotFound(run=run_id)
+        return Run(self, row)
+
+    async def runs(
+        self,
+        *,
+        status: RunStatus | Sequence[RunStatus] = (),
+        thread: str | None = None,
+        limit: int = 1000,
+    ) -> list[Run]:
+        """Return this tenant's runs, the newest first."""
+        wanted = cast("Sequence[RunStatus]", (status,) if isinstance(status, str) else status)
+        rows = self.store.runs(tenant=self.tenant, status=wanted, thread=thread, limit=limit)
+        return [Run(self, row) for row in rows]
+
+    async def thread(self, thread: str) -> Thread:
+        """Return a conversation of this tenant, empty if nothing was said on it."""
+        return read_thread(self.store, self.tenant, thread)
+
+    async def resume(self, run_id: str) -> Run:
+        """Take a run that has no living owner, parked ones too, and go on with it here.
+
+        Raises:
+            RunNotFound: no such run.
+            InputInvalid: this runtime does not know the run's workflow and version.
+        """
+        run = await self.get(run_id)
+        row = self.store.run(run_id)
+        assert row is not None
+        if row.status not in OPEN or row.number in self._drivers:
+            return run
+        if (row.workflow, row.version) not in self._workflows:
+            raise InputInvalid(
+                message=f"run {run_id} is of workflow {row.workflow!r} version {row.version}, "
+                "which this runtime does not know; give it in `workflows=`"
+            )
+        if self._fleet is not None:
+            await self._fleet.serve(self._workflows[row.workflow, row.version])
+            await self._fleet.wake()
+        elif row.owner in (None, PARKED) or not self.store.owner_lives(cast("str", row.owner)):
+            await self._take(row, explicit=True)
+        return run
+
+    # What handles and drivers ask of their runtime.
+
+    def workflow_of(self, row: RunRow) -> Workflow | None:
+        return self._workflows.get((row.workflow, row.version))
+
+    async def grown(self, number: int) -> None:
+        if (error := self._lost.get(number)) is not None:
+            raise error
+        if not self._open:
+            raise CrewError(message="the runtime was left; open it again to follow its runs")
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._tails.setdefault(number, set()).add(future)
+        try:
+            await asyncio.wait({future}, timeout=TAKE_SECONDS)
+        finally:
+            waiting = self._tails.get(number, set())
+            waiting.discard(future)
+            if not waiting:
+                self._tails.pop(number, None)
+
+    async def poke(self, row: RunRow) -> None:
+        self._look_now.set()
+        if self._fleet is not None:
+            await self._fleet.wake()
+
+    def read_thread(self, row: RunRow) -> Thread:
+        if row.thread is None:
+            return Thread("")
+        return read_thread(self.store, row.tenant, row.thread, before=row.turn)
+
+    async def run_child(
+        self, parent: RunRow, path: str, workflow: Workflow, value: object, budget: Budget | None
+    ) -> tuple[str, Json]:
+        run = await self._start(
+            workflow, value, key=f"child:{parent.id}:{path}", budget=budget, parent=parent.id
+        )
+        try:
+            output = await run.result()
+        except asyncio.CancelledError:
+            if self._open:
+                await run.cancel()
+            raise
+        except RunCancelled as error:
+            raise CrewError(message=f"the child run {run.id} was cancelled") from error
+        return run.id, workflow.output_codec.encode(output)
+
+    # The runs this process drives.
+
+    def _drive(self, row: RunRow, workflow: Workflow, *, taken: bool = False) -> Driver | None:
+        """Fold a run that this process owns, and go on with it."""
+        try:
+            events = read_events(self.store, row, upto=row.offset)
+        except StoreError as error:
+            self._lost[row.number] = error
+            return None
+        driver = Driver(self, workflow, row)
+        driver.fold(events)
+        self._lost.pop(row.number, None)
+        self._drivers[row.number] = driver
+        driver.go(crc=row.crc, code=workflow.code_hash(), taken=taken)
+        self._spawn(self._follow(driver))
+        return driver
+
+    async def _follow(self, driver: Driver) -> None:
+        number = driver.row.number
+        try:
+            await asyncio.shield(driver.ended)
+        except (Fenced, StoreError) as error:
+            self._lost[number] = error
+        if driver.is_parked and self._open:
+            await self.writer.execute(Release(number, driver.row.epoch, to=PARKED))
+        if self._drivers.get(number) is driver and self._open:
+            del self._drivers[number]
+            self._wake(number)
+            self._look_now.set()  # the next turn of its thread may be waiting
+
+    async def _take(self, row: RunRow, *, explicit: bool = False) -> None:
+        """Become the owner of a run whose owner is dead, and drive it."""
+        workflow = self._workflows[row.workflow, row.version]
+        try:
+            taken = await self.writer.execute(Take(row.number, self._owner, row.owner))
+        except (Fenced, RunNotFound):
+            return  # another worker was faster
+        driver = self._drive(cast("RunRow", taken), workflow, taken=True)
+        if driver is None or explicit:
+            return
+        if is_poisoned(await _tail(self.store, row)):
+            await driver.park(
+                "poisoned", "its last workers died without one new event; look, then `crew resume`"
+            )
+
+    async def _watch(self) -> None:
+        """Look for letters, for runs without an owner, and for what other processes wrote."""
+        seen, last_take = -1, 0.0
+        while True:
+            try:
+                self._look_now.clear()
+                changed = self.store.changed()
+                if changed != seen:
+                    self._wake(*self._tails)
+                await self._read_letters()
+                now = time.monotonic()
+                if self._drives and (changed != seen or now - last_take > TAKE_SECONDS):
+                    last_take = now
+                    await self._take_over()
+                seen = changed
+            except (StoreError, Busy):
+                await asyncio.sleep(TAKE_SECONDS)  # it shows where somebody waits for the store
+            try:
+                async with asyncio.timeout(LOOK_SECONDS):
+                    await self._look_now.wait()
+                seen = -1
+            except TimeoutError:
+                continue
+
+    async def _read_letters(self) -> None:
+        if not self._drivers:
+            return
+        done = []
+        for letter in self.store.letters(list(self._drivers)):
+            driver = self._drivers.get(letter.number)
+            if driver is not None and driver.deliver(letter, json.loads(letter.body)):
+                done.append(letter.id)
+        if done:
+            await self.writer.execute(Clear(tuple(done)))
+
+    async def _take_over(self) -> None:
+        for row in self.store.takeable():
+            known = (row.workflow, row.version) in self._workflows
+            if not known or row.number in self._drivers or row.owner == PARKED:
+                continue
+            if row.owner is None or not self.store.owner_lives(row.owner):
+                await self._take(row)
+
+    def _committed(self, grown: set[int]) -> None:
+        self._wake(*grown)
+
+    def _wake(self, *numbers: int) -> None:
+        for number in numbers:
+            for future in self._tails.get(number, ()):
+                if not future.done():
+                    future.set_result(None)
+
+    def _spawn(self, work: Any) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+
+def encode_input(workflow: Workflow, value: Any) -> Json:
+    """Return a run's input as JSON: of the input's type, or JSON that validates as it.
+
+    Raises:
+        InputInvalid: it is neither.
+    """
+    codec = workflow.input_codec
+    try:
+        stored, _ = codec.passed_on(value)
+    except OutputInvalid as error:
+        if not isinstance(value, dict | list | str | int | float | bool | None):
+            raise InputInvalid(message=str(error)) from error
+    else:
+        return stored
+    try:
+        return codec.encode(codec.decode(value))
+    except OutputInvalid as error:
+        raise InputInvalid(message=str(error)) from error
+
+
+def _opened(url: str) -> Store:
+    try:
+        return open_store(url)
+    except Busy as error:
+        raise StoreError(
+            message=f"{url} is locked by another process; try again, or find it with `lsof`"
+        ) from error
+
+
+async def _tail(store: Store, row: RunRow) -> list[Event]:
+    stored = store.events(row.number, after=max(0, row.offset - 3))
+    return [Event(item.offset, item.kind, item.path, {}) for item in stored]
