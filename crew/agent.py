@@ -2,6 +2,7 @@
 
 import asyncio
 import difflib
+import inspect
 import json
 import time
 from collections.abc import Callable, Sequence
@@ -117,6 +118,13 @@ class Agent(Generic[T]):
     async def perform(self, task: AgentTask, calls: Calls, equipment: Equipment) -> dict[str, Json]:
         """Do a task, each model and tool call through `calls`; the result is JSON."""
         return await _Loop(self, task, calls, self._model(equipment)).run()
+
+    def definition(self) -> str:
+        """Return what the agent is made of as text, for the name of the host that runs it."""
+        tools = [(tool.spec, inspect.getsource(type(tool))) for tool in self.tools.values()]
+        model = self.model.name if self.model else ""
+        parts = (self.name, self.instructions, model, self.codec.schema(), tools, self.max_turns)
+        return repr((*parts, self.max_tokens, self.temperature, self.history))
 
     def result_of(self, result: dict[str, Json]) -> AgentResult[T]:
         return AgentResult(

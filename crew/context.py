@@ -81,13 +81,17 @@ class Calls(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class AgentTask:
-    """One piece of work for an agent; `path` is its call's path in the run."""
+    """One piece of work for an agent; `path` is its call's path in the run.
+
+    `epoch` is that of the run's owner who dispatched it; a later owner fences it off.
+    """
 
     run: str
     path: str
     text: str
     history: tuple[Message, ...] = ()
     session: str = ""
+    epoch: int = 0
 
 
 class Closable(Protocol):
@@ -123,6 +127,10 @@ class Performer(Protocol):
 
     name: str
     history: bool
+
+    def definition(self) -> str:
+        """Return a text that changes when the agent's code or settings do."""
+        ...
 
     async def perform(
         self, task: AgentTask, calls: Calls, equipment: "Equipment"

@@ -5,6 +5,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Coroutine
 from contextvars import Context as Variables
+from dataclasses import replace
 from typing import Any, Protocol
 
 from pydantic import BaseModel
@@ -118,6 +119,11 @@ class Driver:
         self._pumping = False
         self._over = False
         self.is_parked = False
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether nothing goes on here until somebody answers or a time comes."""
+        return self._status == "waiting"
 
     def fold(self, events: list[Event]) -> None:
         """Bring the state to where the journal ends; nothing is carried out yet."""
@@ -494,6 +500,7 @@ class Driver:
         self._append(CallCompleted(path, "timer", {}))
 
     async def perform(self, agent: Performer, task: AgentTask, fingerprint: str) -> dict[str, Json]:
+        task = replace(task, epoch=self.row.epoch)
         data: dict[str, Json] = {"agent": agent.name, "input": task.text}
         record = self._records.get(task.path)
         if record is not None:

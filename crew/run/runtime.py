@@ -95,6 +95,7 @@ class Runtime:
         self._tasks: set[asyncio.Task[Any]] = set()
         self._look_now = asyncio.Event()
         self._fleet: Any = None
+        self._draining = False
         self._open = False
 
     async def __aenter__(self) -> Self:
@@ -135,7 +136,7 @@ class Runtime:
                 message="agents='ray' needs a store that several processes can open, not :memory:; "
                 "use sqlite:///path or leave it out"
             )
-        self._fleet = await Fleet.join(self.settings, self.store.url)
+        self._fleet = await Fleet.join(self.settings, self.store.url, hosted)
         if self.worker:
             for workflow in self._workflows.values():
                 await self._fleet.serve(workflow)
@@ -347,6 +348,33 @@ class Runtime:
             raise CrewError(message=f"the child run {run.id} was cancelled") from error
         return run.id, workflow.output_codec.encode(output)
 
+    # What a host that holds this runtime asks of it.
+
+    def calls_of(self, run: str, epoch: int) -> Driver:
+        """Return the driver of a run, for work that was dispatched under `epoch`.
+
+        Raises:
+            Fenced: the run is not driven here under that epoch.
+        """
+        for driver in self._drivers.values():
+            if (driver.run_id, driver.row.epoch) == (run, epoch):
+                return driver
+        raise Fenced(run=run)
+
+    def look(self) -> None:
+        """Look for new runs and letters now."""
+        self._look_now.set()
+
+    def active(self) -> int:
+        """Return how many runs are under way here, those that wait for somebody aside."""
+        return sum(not driver.is_waiting for driver in self._drivers.values())
+
+    async def drain(self) -> None:
+        """Take no further run, and return when those under way have ended or wait."""
+        self._draining = True
+        while self.active():
+            await asyncio.wait({d.ended for d in self._drivers.values()}, timeout=TAKE_SECONDS)
+
     # The runs this process drives.
 
     def _drive(self, row: RunRow, workflow: Workflow, *, taken: bool = False) -> Driver | None:
@@ -428,6 +456,8 @@ class Runtime:
             await self.writer.execute(Clear(tuple(done)))
 
     async def _take_over(self) -> None:
+        if self._draining:
+            return
         for row in self.store.takeable():
             known = (row.workflow, row.version) in self._workflows
             if not known or row.number in self._drivers or row.owner == PARKED:
@@ -448,6 +478,11 @@ class Runtime:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+
+def hosted(store_url: str, settings: Settings, workflow: Workflow, hosts: Hosts) -> Runtime:
+    """Return the runtime that a run host holds: it drives here, and sends agents' work out."""
+    return Runtime(store_url, workflows=[workflow], agents="local", settings=settings, hosts=hosts)
 
 
 def encode_input(workflow: Workflow, value: Any) -> Json:
