@@ -1,0 +1,1 @@
+"""Doors and engines: what lets people and programs reach workflows, and agents reach a model."""

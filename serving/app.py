@@ -1,0 +1,114 @@
+"""The chat endpoint as one ASGI app, and the ways to run it: plain uvicorn, or Ray Serve."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from crew.config import Settings
+from crew.errors import ExtraMissing
+from crew.graph import Workflow
+from crew.run import Runtime
+from serving.http import serve_http
+
+if TYPE_CHECKING:
+    from starlette.applications import Starlette
+
+__all__ = ["bind_app", "create_app", "serve_http"]
+
+
+def create_app(
+    runtime: Runtime,
+    workflows: Iterable[Workflow],
+    *,
+    settings: Settings,
+    input_defaults: Mapping[str, object] | None = None,
+    api_keys: Sequence[str] = (),
+    heartbeat: float = 10.0,
+) -> "Starlette":
+    """Make the app that serves `workflows` as models over the OpenAI API.
+
+    Args:
+        runtime: an opened `crew.Runtime`; it must outlive the app.
+        workflows: their names are the models' ids.
+        settings: those in force.
+        input_defaults: values for fields of the workflows' inputs besides the text, such as
+            `docs`; a workflow without such a field does not get it.
+        api_keys: who may call. None: this machine alone, see `serving.auth.check_exposure`.
+        heartbeat: seconds of silence after which a stream says that it lives.
+
+    Raises:
+        InputInvalid: two workflows have the same name.
+        ExtraMissing: the extra `serve` is not installed.
+    """
+    _need_extra()
+    from serving.door import Door, by_name
+    from serving.routes import make_app
+
+    door = Door(
+        runtime=runtime,
+        workflows=by_name(workflows),
+        settings=settings,
+        input_defaults=input_defaults or {},
+        heartbeat=heartbeat,
+    )
+    return make_app(door, api_keys)
+
+
+def bind_app(
+    workflows: Iterable[Workflow],
+    *,
+    settings: Settings,
+    input_defaults: Mapping[str, object] | None = None,
+    api_keys: Sequence[str] = (),
+    num_replicas: int = 1,
+    max_ongoing_requests: int = 200,
+    max_queued_requests: int = 400,
+) -> Any:
+    """Make a Ray Serve application of the endpoint, for `serve.run(…, name="crew")`.
+
+    Each replica opens a runtime on the store that `settings` name. On plain uvicorn a request
+    costs a fraction; this is for clusters that route everything through Serve.
+
+    Args:
+        workflows: they travel by value; the replica need not find their files.
+        settings: those in force.
+        input_defaults: see `create_app`.
+        api_keys: who may call. Serve's proxy is not this app: on an address that other machines
+            reach, give keys.
+        num_replicas: more than one needs a store that several may write to.
+        max_ongoing_requests: streams one replica holds.
+        max_queued_requests: requests that wait in one proxy; more are answered 503.
+
+    Raises:
+        ExtraMissing: the extra `serve` is not installed.
+    """
+    try:
+        from ray import cloudpickle, serve
+    except ImportError as error:
+        raise ExtraMissing(message="the chat endpoint on Ray Serve", extra="serve") from error
+    from serving import gallery, ingress
+    from serving.pinned import travel_by_value
+
+    travel_by_value(ingress, *gallery.loaded_modules())
+    deployment: Any = serve.deployment(
+        serve.ingress()(ingress.ChatIngress),
+        num_replicas=num_replicas,
+        max_ongoing_requests=max_ongoing_requests,
+        max_queued_requests=max_queued_requests,
+        ray_actor_options={"num_cpus": 0.5},
+        graceful_shutdown_timeout_s=5,
+    )
+    return deployment.bind(
+        workflows=cloudpickle.dumps(list(workflows)),
+        settings=asdict(settings),
+        input_defaults=dict(input_defaults or {}),
+        api_keys=tuple(api_keys),
+    )
+
+
+def _need_extra() -> None:
+    try:
+        import starlette  # noqa: F401
+        import uvicorn  # noqa: F401
+    except ModuleNotFoundError as error:
+        raise ExtraMissing(message="the chat endpoint", extra="serve") from error

@@ -1,0 +1,153 @@
+"""`crew demo`: three acts on Ray, played with the embedded model over the project's documents."""
+
+import os
+import secrets
+import signal
+import tempfile
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from typing import Any
+
+from rich.console import Console
+from rich.rule import Rule
+
+from crew.config import Settings
+from crew.errors import CrewError
+from crew.event import Event
+from crew.graph import Workflow
+from crew.run import Run, Runtime
+from serving.asking import input_of, placed, text_of
+from serving.gallery import load_workflow
+from serving.opening import opened
+from serving.output import notes, results, show, show_json
+from serving.screen import follow
+
+FIRST = "How many idle Ray actors of 47 MB each fit into 8 GB of memory?"
+KILLED = "What happens to an actor's state when Ray restarts it?"
+SECOND = "And how many would fit into twice that memory?"
+VICTIM = "searcher"
+
+
+async def play(settings: Settings, *, as_json: bool) -> int:
+    """Play the acts; the exit status is 0 only if each did what it says."""
+    results()
+    console = notes(quiet=as_json)
+    await _offer_local_servers(settings, console)
+    with tempfile.TemporaryDirectory(prefix="crew-demo-") as folder:
+        store = settings.store if os.environ.get("CREW_STORE") else f"sqlite:///{folder}/demo.db"
+        settings = replace(settings, agents="ray", store=store)
+        workflow = load_workflow("research")
+        async with opened(settings, [workflow], console, alone=True) as runtime:
+            told = await _acts(runtime, workflow, settings, console)
+    if as_json:
+        show_json(told)
+    _say(console, 'That was it. Your turn: crew ask "…" --docs FOLDER, or crew serve')
+    return 0
+
+
+async def _acts(
+    runtime: Runtime, workflow: Workflow, settings: Settings, console: Console
+) -> list[dict[str, Any]]:
+    thread = f"demo-{secrets.token_hex(3)}"
+    told = []
+
+    async def start(question: str, on: str | None) -> Run:
+        _say(console, f"> {question}")
+        return await runtime.start(workflow, input_of(workflow, question, settings), thread=on)
+
+    console.print(Rule("Act 1: a crew answers from documents, a number included"))
+    told.append(await _watched(await start(FIRST, thread), console))
+
+    console.print(Rule(f"Act 2: the {VICTIM}'s host is killed in the middle of a run"))
+    run = await start(KILLED, None)
+    killer = _Killer(run)
+    told.append(await _watched(run, console, killer.watching()))
+    line = await killer.report()
+    _say(console, line)
+    told[-1]["act"] = line
+
+    console.print(Rule("Act 3: a question that needs the first"))
+    told.append(await _watched(await start(SECOND, thread), console))
+    return told
+
+
+class _Killer:
+    """Follows a run, kills one agent's host in the middle of it, and counts what that cost."""
+
+    def __init__(self, run: Run) -> None:
+        self._run = run
+        self._recorded_before: set[str] = set()
+        self.killed: int | None = None
+
+    async def watching(self) -> AsyncIterator[Event]:
+        place: int | None = None
+        async for event in self._run.events():
+            if event.kind == "agent.started" and event.data["agent"] == VICTIM:
+                place = event.data["pid"]
+            if event.kind.endswith(".completed") and self.killed is None:
+                self._recorded_before.add(event.path)
+            yield event
+            in_the_middle = event.kind == "model.started" and f"/{VICTIM}/" in event.path
+            if in_the_middle and self.killed is None and place is not None:
+                os.kill(place, signal.SIGKILL)
+                self.killed = place
+
+    async def report(self) -> str:
+        """Return what the kill cost, as the journal has it.
+
+        Raises:
+            CrewError: nothing was killed, or something recorded was done again.
+        """
+        if self.killed is None:
+            raise CrewError(message=f"no {VICTIM} was at work, so there was nothing to kill")
+        again = [
+            event.path
+            for event in await self._run.recorded()
+            if event.kind.endswith(".started") and event.path in self._recorded_before
+        ]
+        started = [e.path for e in await self._run.recorded() if e.kind == "model.started"]
+        in_flight = len(started) - len(set(started))
+        line = (
+            f"host killed · {len(self._recorded_before)} calls from the journal · "
+            f"{len(again)} repeated"
+        )
+        if again:
+            raise CrewError(message=f"{line}: {', '.join(again)}")
+        return f"{line} (in flight at the kill, and made again: {in_flight})"
+
+
+async def _watched(
+    run: Run, console: Console, events: AsyncIterator[Event] | None = None
+) -> dict[str, Any]:
+    await follow(events or run.events(), f"run {run.id}", console, quiet=console.quiet)
+    output = await run.result()
+    if not console.quiet:
+        show(text_of(output))
+    where = placed(await run.recorded())
+    _say(console, f"run {run.id}; where each agent ran (this command is process {os.getpid()}):")
+    for line in sorted({f"  {a['agent']:<10} {a['host']} process {a['pid']}" for a in where}):
+        _say(console, line)
+    return {
+        "run": run.id,
+        "answer": text_of(output),
+        "sources": list(getattr(output, "sources", [])),
+        "agents": where,
+    }
+
+
+async def _offer_local_servers(settings: Settings, console: Console) -> None:
+    """Name a model server that runs here; it is never called unasked."""
+    from crew.llm.discovery import find_local_endpoints
+
+    if settings.base_url:
+        return
+    for found in await find_local_endpoints():
+        _say(
+            console,
+            f"a model server runs here; to use it: CREW_BASE_URL={found.base_url} "
+            f"CREW_MODEL={found.model} crew demo",
+        )
+
+
+def _say(console: Console, text: str) -> None:
+    console.print(text, markup=False)

@@ -1,0 +1,66 @@
+"""What every route knows: the runtime, the workflows it may start, and the limits."""
+
+import asyncio
+import difflib
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from crew.config import Settings
+from crew.errors import InputInvalid
+from crew.graph import Workflow
+from crew.run import Runtime
+
+__all__ = ["Door", "by_name"]
+
+_PREFIX = "crew/"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Door:
+    """Workflows by the names they are served under, and the runtime that runs them.
+
+    `closing` is set when the server stops: open streams then end.
+    """
+
+    runtime: Runtime
+    workflows: dict[str, Workflow]
+    settings: Settings
+    input_defaults: Mapping[str, object] = field(default_factory=dict)
+    max_body_bytes: int = 4 << 20
+    heartbeat: float = 10.0
+    closing: asyncio.Event = field(default_factory=asyncio.Event)
+    opened_at: int = field(default_factory=lambda: int(time.time()))
+
+    def workflow(self, model: str) -> Workflow:
+        """The workflow served as `model`: its name, also as `crew/<name>` or `<name>@<version>`.
+
+        Raises:
+            KeyError: none; its text names those there are.
+        """
+        name, _, version = model.removeprefix(_PREFIX).partition("@")
+        found = self.workflows.get(name)
+        if found is None or (version and version != found.version):
+            raise KeyError(self._unknown(model, name))
+        return found
+
+    def _unknown(self, model: str, name: str) -> str:
+        known = ", ".join(self.workflows) or "none"
+        near = difflib.get_close_matches(name, self.workflows, n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        return f"the model {model!r} does not exist; served here: {known}{hint}"
+
+
+def by_name(workflows: Iterable[Workflow]) -> dict[str, Workflow]:
+    """Workflows by name, in the order given.
+
+    Raises:
+        InputInvalid: two have the same name.
+    """
+    served: dict[str, Workflow] = {}
+    for workflow in workflows:
+        if served.setdefault(workflow.name, workflow) is not workflow:
+            raise InputInvalid(
+                message=f"two workflows are called {workflow.name!r}; a model's name is unique"
+            )
+    return served

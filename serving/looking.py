@@ -1,0 +1,147 @@
+"""Commands that read what is stored, or leave a letter for a run: runs, show, answer, cancel."""
+
+import json
+import time
+from dataclasses import replace
+from typing import Any
+
+from crew.config import Settings
+from crew.errors import CrewError
+from crew.journal import RunStatus
+from crew.run import Run, Runtime
+from serving.opening import absolute
+from serving.output import notes, show, show_json
+from serving.screen import Progress
+
+STATUSES: tuple[RunStatus, ...] = ("running", "waiting", "completed", "failed", "cancelled")
+
+
+async def list_runs(
+    settings: Settings, status: str | None, thread: str | None, limit: int, *, as_json: bool
+) -> int:
+    """List runs, the newest first."""
+    if status is not None and status not in STATUSES:
+        raise CrewError(message=f"{status!r} is no status; there are: {', '.join(STATUSES)}")
+    wanted = tuple(item for item in STATUSES if item == status)
+    async with _looking(settings) as runtime:
+        found = await runtime.runs(status=wanted, thread=thread, limit=limit)
+        rows = [await _row(run) for run in found]
+    if as_json:
+        show_json(rows)
+        return 0
+    if not rows:
+        notes().print('no runs yet; start one with: crew ask "…"')
+        return 0
+    for row in rows:
+        age = time.time() - row["created_at"]
+        head = f"{row['run']}  {row['status']:<9}  {row['workflow']:<12}  {_age(age):>8}"
+        show(f"{head}  {row['text']}")
+    return 0
+
+
+async def show_run(run_id: str, settings: Settings, *, as_json: bool) -> int:
+    """Show one run: its tree, and how it ended."""
+    async with _looking(settings) as runtime:
+        run = await runtime.get(run_id)
+        events = await run.recorded()
+        status = await run.status()
+        questions = await run.questions()
+    if as_json:
+        listed = [
+            {"offset": e.offset, "kind": e.kind, "path": e.path, "at": e.at, "data": e.data}
+            for e in events
+        ]
+        show_json({"run": run.id, "status": status, "events": listed})
+        return 0
+    progress = Progress()
+    for event in events:
+        progress.add(event)
+    console = notes()
+    console.print(progress.tree(f"run {run.id} of {run.workflow} · {status}"))
+    console.print(counted(events))
+    for question in questions:
+        console.print(f"asks: {question.question}  crew answer {run.id} {question.key} VALUE")
+    last = events[-1]
+    if "error" in last.data:
+        error = last.data["error"]
+        console.print(f"failed at {error.get('path', '?')}: {error['type']}: {error['message']}")
+    if progress.text:
+        show(progress.text)
+    elif status == "completed":
+        show(json.dumps(last.data.get("output"), ensure_ascii=False, indent=2))
+    if status in ("running", "waiting") and not questions:
+        console.print(f"if its process died, go on with: crew resume {run.id}")
+    return 0
+
+
+async def answer_run(
+    run_id: str, key: str, value: str, settings: Settings, *, as_json: bool
+) -> int:
+    """Answer an open question of a run."""
+    try:
+        parsed: Any = json.loads(value)
+    except ValueError:
+        parsed = value
+    async with _looking(settings) as runtime:
+        run = await runtime.get(run_id)
+        await run.answer(key, parsed)
+    if as_json:
+        show_json({"run": run_id, "key": key, "value": parsed})
+    else:
+        notes().print(f"answered; if nothing drives the run: crew resume {run_id}")
+    return 0
+
+
+async def cancel_run(run_id: str, settings: Settings, *, as_json: bool) -> int:
+    """Stop a run."""
+    async with _looking(settings) as runtime:
+        run = await runtime.get(run_id)
+        await run.cancel()
+        status = await run.status()
+    if as_json:
+        show_json({"run": run_id, "status": status})
+    else:
+        notes().print(f"told run {run_id} to stop; see: crew show {run_id}")
+    return 0
+
+
+def counted(events: list[Any]) -> str:
+    """Return a line that says what a run's calls came to, take-overs and repeats included."""
+    done: set[str] = set()
+    repeated = 0
+    for event in events:
+        call, _, phase = event.kind.partition(".")
+        if call in ("model", "tool", "effect"):
+            if phase == "completed":
+                done.add(event.path)
+            elif phase == "started" and event.path in done:
+                repeated += 1
+    taken = sum(event.kind == "run.taken" for event in events)
+    parts = [f"{len(events)} events", f"{len(done)} recorded calls", f"{repeated} repeated"]
+    return " · ".join([*parts, *([f"{taken} take-overs"] if taken else [])])
+
+
+def _looking(settings: Settings) -> Runtime:
+    return Runtime(settings=replace(absolute(settings), agents="local"), worker=False)
+
+
+async def _row(run: Run) -> dict[str, Any]:
+    from crew.value import text_of
+
+    first = (await run.recorded())[0]
+    text = text_of(first.data.get("input"))
+    return {
+        "run": run.id,
+        "status": await run.status(),
+        "workflow": run.workflow,
+        "thread": run.thread,
+        "created_at": run.created_at,
+        "text": text if len(text) < 60 else text[:57] + "…",
+    }
+
+
+def _age(seconds: float) -> str:
+    for size, unit in ((86400, "d"), (3600, "h"), (60, "min")):
+        if seconds >= size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{seconds:.0f} s"

@@ -1,0 +1,131 @@
+"""A runtime for a command: the model it needs, the cluster it runs on, the server it may use."""
+
+import sys
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, TextColumn
+from rich.progress import Progress as Bar
+
+from crew.config import Settings
+from crew.errors import ExtraMissing
+from crew.graph import Workflow
+from crew.run import Runtime
+from serving import beacon
+from serving.screen import working
+
+
+@asynccontextmanager
+async def opened(
+    settings: Settings,
+    workflows: Sequence[Workflow],
+    console: Console,
+    *,
+    alone: bool = False,
+    port: int = 0,
+) -> AsyncIterator[Runtime]:
+    """Open a runtime for a command.
+
+    A `crew serve` that drives the same code on the same store is used: it has its model loaded and
+    its hosts up. Else the model's weights, the cluster and the LLM deployment are made ready here.
+
+    Args:
+        settings: those in force.
+        workflows: what the command starts.
+        console: where it is said what is being made ready.
+        alone: whether not to look for a server.
+        port: of the LLM deployment on Serve; 0 for a free one.
+    """
+    settings = absolute(settings)
+    server = None if alone else beacon.find(settings.store)
+    codes = {workflow.name: workflow.code_hash() for workflow in workflows}
+    if server is not None and codes.items() <= server.workflows.items():
+        console.print(f"using the running `crew serve` (process {server.pid}, {server.url})")
+        idle = replace(settings, agents="local")
+        async with Runtime(workflows=workflows, settings=idle, worker=False) as runtime:
+            yield runtime
+        return
+    if not settings.base_url:
+        await prepare_weights(settings, console)
+    if settings.agents == "ray":
+        async with _on_ray(settings, workflows, console, port) as runtime:
+            yield runtime
+        return
+    async with Runtime(workflows=workflows, settings=settings) as runtime:
+        yield runtime
+
+
+@asynccontextmanager
+async def _on_ray(
+    settings: Settings, workflows: Sequence[Workflow], console: Console, port: int
+) -> AsyncIterator[Runtime]:
+    import asyncio
+
+    from crew.hosts.ray import connect, disconnect
+
+    with working(
+        console,
+        "Ray: "
+        + (
+            f"joining {settings.ray_address}"
+            if settings.ray_address
+            else "starting a local cluster"
+        ),
+    ):
+        started = await asyncio.to_thread(connect, settings.ray_address)
+    try:
+        if not settings.base_url:
+            with working(console, "Ray Serve: deploying the language model"):
+                settings = await _with_deployment(settings, port)
+        with working(console, "Ray: starting the host that drives the runs"):
+            runtime = await Runtime(workflows=workflows, settings=settings).__aenter__()
+        try:
+            yield runtime
+        finally:
+            await runtime.__aexit__(*sys.exc_info())
+    finally:
+        if started:
+            await asyncio.to_thread(disconnect)
+
+
+async def _with_deployment(settings: Settings, port: int) -> Settings:
+    from serving.llm.deployment import deploy
+    from serving.llm.settings import LLMSettings
+
+    engine = LLMSettings(model=settings.model)
+    url = await deploy(engine, port=port)
+    return replace(settings, base_url=url, model=engine.model_id)
+
+
+async def prepare_weights(settings: Settings, console: Console) -> Path:
+    """Make sure that the embedded model's weights are on this machine, with a bar while they come.
+
+    Raises:
+        ExtraMissing: the embedded engine is not installed.
+        ModelError: the weights cannot be had; the message says what was tried.
+    """
+    from importlib.util import find_spec
+
+    from crew.llm.weights import ensure_weights
+
+    if find_spec("xllamacpp") is None:
+        raise ExtraMissing(message="the embedded model", extra="embedded")
+    bar = Bar(TextColumn("{task.description}"), BarColumn(), DownloadColumn(), console=console)
+    task = bar.add_task("model weights", total=None, visible=False)
+
+    def show(done: int, total: int | None, text: str) -> None:
+        bar.update(task, completed=done, total=total, description=text, visible=True)
+
+    with bar:
+        return await ensure_weights(settings.model, on_progress=show)
+
+
+def absolute(settings: Settings) -> Settings:
+    """Return the settings with paths that mean the same in every process of a cluster."""
+    store, docs = settings.store, settings.docs
+    if store.startswith("sqlite:///"):
+        store = f"sqlite:///{Path(store.removeprefix('sqlite:///')).absolute()}"
+    return replace(settings, store=store, docs=str(Path(docs).absolute()) if docs else "")

@@ -1,0 +1,98 @@
+"""The routes of the chat endpoint, and what stands before all of them."""
+
+from collections.abc import Sequence
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from crew.errors import CrewError
+from serving.auth import Access
+from serving.chat.completions import create_completion
+from serving.chat.errors import ApiError, from_crew
+from serving.chat.models import list_models, retrieve_model
+from serving.door import Door
+from serving.health import healthz, readyz
+
+__all__ = ["make_app"]
+
+_PUBLIC = frozenset({"/healthz", "/readyz"})
+
+
+def make_app(door: Door, api_keys: Sequence[str]) -> Starlette:
+    """Put the routes together."""
+    app = Starlette(
+        routes=[
+            Route("/healthz", healthz),
+            Route("/readyz", readyz),
+            Route("/v1/models", list_models),
+            Route("/v1/models/{model:path}", retrieve_model),
+            Route("/v1/chat/completions", create_completion, methods=["POST"]),
+        ],
+        middleware=[Middleware(_Guard, access=Access(api_keys))],
+        exception_handlers={
+            ApiError: _api_error,
+            CrewError: _crew_error,
+            HTTPException: _http_error,
+            500: _unexpected,
+        },
+    )
+    app.state.door = door
+    return app
+
+
+class _Guard:
+    """Turns away requests that may not pass, before their bodies are read."""
+
+    def __init__(self, app: ASGIApp, access: Access) -> None:
+        self._app, self._access = app, access
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and (refusal := self._refusal(Request(scope))) is not None:
+            status, message = refusal
+            code = "invalid_api_key" if status == 401 else "host_not_allowed"
+            kind = "authentication_error" if status == 401 else "permission_error"
+            error = ApiError(status=status, message=message, type=kind, code=code)
+            await _answer(error)(scope, receive, send)
+            return
+        await self._app(scope, receive, send)
+
+    def _refusal(self, request: Request) -> tuple[int, str] | None:
+        if request.url.path in _PUBLIC:
+            return None
+        headers = request.headers
+        return self._access.refusal(
+            authorization=headers.get("authorization", ""),
+            host=headers.get("host", ""),
+            origin=headers.get("origin", ""),
+        )
+
+
+def _answer(error: ApiError) -> JSONResponse:
+    return JSONResponse(error.body, status_code=error.status, headers=error.all_headers)
+
+
+async def _api_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, ApiError)
+    return _answer(error)
+
+
+async def _crew_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, CrewError)
+    return _answer(from_crew(error))
+
+
+async def _http_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    message = f"{error.detail}: {request.method} {request.url.path}"
+    return _answer(ApiError(status=error.status_code, message=message, code="not_found"))
+
+
+async def _unexpected(request: Request, error: Exception) -> Response:
+    """A defect of ours: its text stays in the log."""
+    message = "the server made a mistake; its log says which"
+    return _answer(ApiError(status=500, message=message, type="server_error", code="internal"))

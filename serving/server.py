@@ -1,0 +1,54 @@
+"""`crew serve`: the endpoint, its runtime, and the beacon by which other commands find it."""
+
+import os
+from contextlib import ExitStack
+from pathlib import Path
+
+from crew.config import Settings
+from serving import beacon
+from serving.app import create_app, serve_http
+from serving.auth import check_exposure
+from serving.gallery import load_workflows
+from serving.opening import absolute, opened
+from serving.output import notes, results, show_json
+
+
+async def serve_workflows(
+    specs: list[str], settings: Settings, host: str, port: int, keys: list[str], *, as_json: bool
+) -> int:
+    """Serve until Ctrl-C or SIGTERM; runs that are under way stay resumable."""
+    results()
+    check_exposure(host, keys)
+    console = notes(quiet=as_json)
+    settings = absolute(settings)
+    workflows = [workflow for spec in specs for workflow in load_workflows(spec)]
+    defaults = {"docs": str(Path(settings.docs))} if settings.docs else {}
+    async with opened(settings, workflows, console, alone=True) as runtime:
+        application = create_app(
+            runtime, workflows, settings=settings, input_defaults=defaults, api_keys=keys
+        )
+        with ExitStack() as stack:
+
+            def ready(url: str) -> None:
+                codes = {workflow.name: workflow.code_hash() for workflow in workflows}
+                stack.enter_context(
+                    beacon.lit(settings.store, beacon.Beacon(os.getpid(), url, codes))
+                )
+                if as_json:
+                    show_json({"url": url, "models": list(codes), "pid": os.getpid()})
+                console.print(_welcome(url, list(codes), keys))
+
+            await serve_http(application, host, port, api_keys=keys, on_ready=ready)
+        console.print("stopping; runs under way can be resumed")
+    return 0
+
+
+def _welcome(url: str, names: list[str], keys: list[str]) -> str:
+    body = f'{{"model": "{names[0]}", "messages": [{{"role": "user", "content": "…"}}]}}'
+    secret = " -H 'Authorization: Bearer KEY'" if keys else ""
+    return (
+        f"serving {', '.join(names)} at {url}\n"
+        f"  curl {url}/chat/completions{secret} -H 'Content-Type: application/json' -d '{body}'\n"
+        f'  OpenAI(base_url="{url}", api_key="{"KEY" if keys else "none"}")\n'
+        + ("" if keys else "no key is needed, from this machine only; Ctrl-C ends it")
+    )
