@@ -51,15 +51,13 @@ async def serve_http(
     server = _server(app)
     serving = asyncio.create_task(server.serve(sockets=[listener]))
     logger.info("serving.started", extra={"url": _url(listener)})
-    if on_ready is not None:
-        on_ready(_url(listener))
     try:
+        if on_ready is not None:
+            on_ready(_url(listener))
         await asyncio.shield(serving)
-    except asyncio.CancelledError:
+    finally:
         server.should_exit = True
         await serving
-        raise
-    finally:
         listener.close()
 
 

@@ -371,6 +371,11 @@ def connect(address: str = "") -> bool:
     return True
 
 
+def disconnect() -> None:
+    """Leave the cluster; one that this process started ends. Blocks for a second or two."""
+    _ray().shutdown()
+
+
 def library_hash() -> str:
     """Return a hash of this package's own code, which every host's name carries."""
     if _LIBRARY_HASH not in _CACHE:

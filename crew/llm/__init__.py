@@ -1,0 +1,76 @@
+"""Models: the protocol an agent speaks, and what stands behind it."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Protocol, runtime_checkable
+
+from crew.message import Json, Message, ToolCall, Usage
+
+__all__ = ["Model", "ModelReply", "ModelRequest", "ToolSpec"]
+
+
+@dataclass(frozen=True, slots=True)
+class ToolSpec:
+    """A tool as a model sees it; `parameters` is a JSON schema of type object."""
+
+    name: str
+    description: str
+    parameters: dict[str, Json]
+
+
+@dataclass(frozen=True, slots=True)
+class ModelRequest:
+    """One request to a model.
+
+    `schema` is the JSON schema the reply's text must satisfy (None: free text); it becomes the
+    engine's grammar where the engine has one. `session` names a conversation, so that a router
+    can send its calls to the replica that holds its prefix.
+    """
+
+    messages: tuple[Message, ...]
+    tools: tuple[ToolSpec, ...] = ()
+    schema: dict[str, Json] | None = None
+    max_tokens: int | None = None
+    temperature: float | None = None
+    session: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelReply:
+    """What a model answered; `model` is the id the endpoint reported."""
+
+    text: str
+    tool_calls: tuple[ToolCall, ...] = ()
+    usage: Usage = field(default_factory=Usage)
+    model: str = ""
+    finish_reason: str = "stop"
+
+
+@runtime_checkable
+class Model(Protocol):
+    """A place where tokens come from.
+
+    Implementations hold connections lazily: making one does no I/O, and one that was pickled
+    opens its own in the process it arrives in.
+    """
+
+    @property
+    def name(self) -> str:
+        """The name shown in journals and error messages."""
+        ...
+
+    async def complete(
+        self, request: ModelRequest, *, on_text: Callable[[str], None] | None = None
+    ) -> ModelReply:
+        """Answer one request; `on_text` gets the text piece by piece as it is computed.
+
+        Cancelling the awaiting task stops the computation at the engine.
+
+        Raises:
+            ModelError: no usable reply, after the retries that make sense.
+        """
+        ...
+
+    async def close(self) -> None:
+        """Release connections and engines. Safe to call twice."""
+        ...

@@ -1,0 +1,259 @@
+"""A model behind an OpenAI-compatible endpoint, through the official client."""
+
+import asyncio
+import importlib
+import json
+import logging
+import sys
+import weakref
+from collections.abc import AsyncIterator, Callable
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
+
+from crew.errors import ModelError
+from crew.llm import ModelReply, ModelRequest
+from crew.llm.refusal import explain, pause, refuses_grammar
+from crew.llm.wire import Assembly, read_reply, request_body, with_schema_in_prompt, without_fence
+from crew.message import Json
+
+if TYPE_CHECKING:  # importing it takes a second, which hello must not pay
+    from openai import AsyncOpenAI
+    from tenacity import RetryCallState
+
+__all__ = ["OpenAIModel"]
+
+logger = logging.getLogger(__name__)
+
+OnText: TypeAlias = Callable[[str], None]
+
+CONNECT_SECONDS = 10.0
+
+
+class OpenAIModel:
+    """Speaks the chat completions API; vLLM, Ollama, llama.cpp and most vendors answer it.
+
+    Calls that failed for a passing reason (429, 5xx, time out, no connection) are made again
+    after a random, growing pause, or the one the endpoint asks for; never once text was handed
+    to `on_text`, since it would come twice.
+
+    An endpoint that refuses `response_format` is asked again with the schema in the system
+    prompt, and so from then on. Arguments of a tool call that are no JSON object come back under
+    `crew.llm.wire.INVALID_ARGUMENTS`.
+
+    Args:
+        model: an id the endpoint offers; empty: the first it lists.
+        base_url: ends in /v1 for most endpoints.
+        api_key: empty for endpoints that want none.
+        timeout: seconds without a byte from the endpoint.
+        max_attempts: calls in all, so 1 never repeats.
+    """
+
+    def __init__(
+        self,
+        model: str,
+        *,
+        base_url: str,
+        api_key: str = "",
+        timeout: float = 600.0,
+        max_attempts: int = 4,
+    ) -> None:
+        self._model = model
+        self.base_url = base_url.rstrip("/")
+        self._api_key = api_key
+        self._timeout = timeout
+        self._max_attempts = max_attempts
+        self._knows_grammar = True
+        # One client per event loop: its connections belong to the loop they were opened in.
+        self._clients: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, AsyncOpenAI]
+        self._clients = weakref.WeakKeyDictionary()
+
+    @property
+    def name(self) -> str:
+        """The model's id, or the endpoint as long as the id was not asked for."""
+        return self._model or self.base_url
+
+    def __repr__(self) -> str:
+        return f"OpenAIModel({self._model!r}, base_url={self.base_url!r})"
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {key: value for key, value in self.__dict__.items() if key != "_clients"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state, _clients=weakref.WeakKeyDictionary())
+
+    async def complete(self, request: ModelRequest, *, on_text: OnText | None = None) -> ModelReply:
+        """Answer one request; with `on_text` as a stream. Cancelling closes the connection.
+
+        Raises:
+            ModelError: no usable reply; the message names the cause and the way on.
+        """
+        await _import_openai()
+        if request.schema is not None and not self._knows_grammar:
+            return await self._complete_in_words(request, on_text)
+        try:
+            return await self._complete(request, on_text)
+        except ModelError as error:
+            if request.schema is None or not refuses_grammar(error):
+                raise
+        self._knows_grammar = False
+        return await self._complete_in_words(request, on_text)
+
+    async def models(self) -> list[str]:
+        """List the ids the endpoint offers, in its order; never calls a model.
+
+        Raises:
+            ModelError: it could not be asked.
+        """
+        await _import_openai()
+        import openai
+
+        try:
+            return [model.id async for model in self._client().models.list()]
+        except openai.OpenAIError as error:
+            raise explain(error, self.base_url, self._model) from error
+
+    async def close(self) -> None:
+        """Close the connections of this event loop. Safe to call twice."""
+        client = self._clients.pop(asyncio.get_running_loop(), None)
+        if client is not None:
+            await client.close()
+
+    async def _complete_in_words(self, request: ModelRequest, on_text: OnText | None) -> ModelReply:
+        reply = await self._complete(with_schema_in_prompt(request), on_text)
+        return without_fence(reply)
+
+    async def _complete(self, request: ModelRequest, on_text: OnText | None) -> ModelReply:
+        import httpx2
+        import openai
+
+        body = request_body(request, await self._id(), stream=on_text is not None)
+        try:
+            completion = await self._persist(body, request.session, on_text)
+        except openai.NotFoundError as error:
+            raise explain(error, self.base_url, self._model, await self._offered()) from error
+        except (openai.OpenAIError, httpx2.TransportError) as error:
+            raise explain(error, self.base_url, self._model) from error
+        return read_reply(completion, request, endpoint=self.base_url)
+
+    async def _persist(
+        self, body: dict[str, Json], session: str, on_text: OnText | None
+    ) -> dict[str, Json]:
+        """Post until there is an answer or no sense in trying again."""
+        from tenacity import AsyncRetrying, retry_if_exception, stop_after_attempt
+
+        told = False
+
+        def tell(piece: str) -> None:
+            nonlocal told
+            told = True
+            if on_text is not None:
+                on_text(piece)
+
+        retrying = AsyncRetrying(
+            retry=retry_if_exception(lambda error: not told and _is_passing(error)),
+            stop=stop_after_attempt(self._max_attempts),
+            wait=pause,
+            before_sleep=self._note,
+            reraise=True,
+        )
+        return await retrying(self._post, body, session, tell)
+
+    async def _post(self, body: dict[str, Json], session: str, tell: OnText) -> dict[str, Json]:
+        # Raw, since the client's object per token costs ten times the parsing of its JSON.
+        call = self._client().chat.completions.with_streaming_response.create(
+            model=body["model"],
+            messages=body["messages"],
+            extra_body={k: v for k, v in body.items() if k not in ("model", "messages")},
+            extra_headers={"x-session-id": session} if session else None,
+        )
+        async with call as response:
+            if response.headers.get("content-type", "").startswith("text/event-stream"):
+                return await self._assemble(response.iter_lines(), tell)
+            completion = self._parse(await response.text())
+        if body.get("stream") and completion.get("choices"):
+            tell(completion["choices"][0].get("message", {}).get("content") or "")
+        return completion
+
+    async def _assemble(self, lines: AsyncIterator[str], tell: OnText) -> dict[str, Json]:
+        assembly, done = Assembly(), False
+        async for line in lines:
+            data = line.removeprefix("data:").strip() if line.startswith("data:") else ""
+            if data and data != "[DONE]" and (piece := assembly.add(self._parse(data))):
+                tell(piece)
+            done = done or data == "[DONE]"
+        if not done and assembly.finish_reason is None:
+            raise self._unusable("broke the stream off before its end", "".join(assembly.text))
+        return assembly.completion()
+
+    def _note(self, state: "RetryCallState") -> None:
+        error = state.outcome.exception() if state.outcome else None
+        facts = {"endpoint": self.base_url, "attempt": state.attempt_number, "error": repr(error)}
+        logger.info("model.retried", extra=facts)
+
+    def _parse(self, text: str) -> dict[str, Json]:
+        try:
+            value = json.loads(text)
+        except ValueError as error:
+            raise self._unusable("answered with what is not JSON", text) from error
+        if not isinstance(value, dict) or value.get("error"):
+            raise self._unusable("answered with an error", text)
+        return value
+
+    def _unusable(self, what: str, text: str) -> ModelError:
+        return ModelError(
+            message=f"{self.base_url} {what}: {text[:200]!r}; check that CREW_BASE_URL is an "
+            "OpenAI-compatible endpoint (it usually ends in /v1), and its own log",
+            endpoint=self.base_url,
+        )
+
+    async def _id(self) -> str:
+        if not self._model:
+            offered = await self.models()
+            if not offered:
+                raise ModelError(
+                    message=f"{self.base_url} offers no model; load one there, or set CREW_MODEL",
+                    endpoint=self.base_url,
+                )
+            self._model = offered[0]
+        return self._model
+
+    async def _offered(self) -> list[str]:
+        """List the ids for an error message, where an answer is welcome and not needed."""
+        try:
+            return await self.models()
+        except ModelError:
+            return []
+
+    def _client(self) -> "AsyncOpenAI":
+        import openai
+
+        loop = asyncio.get_running_loop()
+        if loop not in self._clients:
+            self._clients[loop] = openai.AsyncOpenAI(
+                base_url=self.base_url,
+                # The client insists on a key, and takes another service's from the environment
+                # where it is given none.
+                api_key=self._api_key or "none",
+                timeout=openai.Timeout(self._timeout, connect=CONNECT_SECONDS),
+                max_retries=0,
+                default_headers=cast(
+                    "dict[str, str]",
+                    {"OpenAI-Organization": openai.Omit(), "OpenAI-Project": openai.Omit()},
+                ),
+            )
+        return self._clients[loop]
+
+
+async def _import_openai() -> None:
+    """Import the client in a thread the first time: it takes a second, and others go on."""
+    if "openai" not in sys.modules:
+        await asyncio.to_thread(importlib.import_module, "openai")
+
+
+def _is_passing(error: BaseException) -> bool:
+    """Tell whether the same call may succeed later: 429, 5xx, time out, no connection."""
+    import httpx2
+    import openai
+
+    if isinstance(error, openai.APIStatusError):
+        return error.status_code == 429 or error.status_code >= 500
+    return isinstance(error, openai.APIConnectionError | httpx2.TransportError)

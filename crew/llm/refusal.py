@@ -1,0 +1,101 @@
+"""What a failed call to an endpoint means: when to repeat it, and what to tell the user."""
+
+import email.utils
+import random
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from crew.errors import ModelError
+
+if TYPE_CHECKING:
+    from tenacity import RetryCallState
+
+__all__ = ["explain", "pause", "refuses_grammar"]
+
+FIRST_PAUSE = 0.5
+LONGEST_PAUSE = 60.0
+
+
+def pause(state: "RetryCallState") -> float:
+    """Return the seconds until the next attempt: as the endpoint asks, else random and growing.
+
+    Source: "full jitter"; Brooker, "Exponential backoff and jitter", 2015.
+    """
+    error = state.outcome.exception() if state.outcome else None
+    asked = _retry_after(error)
+    if asked is not None:
+        return min(asked, LONGEST_PAUSE)
+    highest = min(FIRST_PAUSE * 2**state.attempt_number, LONGEST_PAUSE)
+    return random.uniform(highest / 4, highest)  # noqa: S311  (no secret hangs on it)
+
+
+def refuses_grammar(error: ModelError) -> bool:
+    """Tell whether the endpoint did not understand `response_format`."""
+    words = ("response_format", "json_schema", "response format", "structured output")
+    return error.status in (400, 422, 501) and any(word in error.message for word in words)
+
+
+def explain(error: Exception, endpoint: str, model: str, offered: Sequence[str] = ()) -> ModelError:
+    """Turn a failed call into one line: what happened at which endpoint, and the way on."""
+    status: int | None = getattr(error, "status_code", None)
+    if status is None:
+        return ModelError(message=_unreachable(error, endpoint), endpoint=endpoint)
+    said = _said(error)
+    message = f"{endpoint} {_refusal(status, model, offered)}: {said}"
+    if status in (400, 413, 422) and "context" in said.lower():
+        message += "; shorten the thread, the documents or the instructions"
+    return ModelError(message=message, endpoint=endpoint, status=status)
+
+
+def _unreachable(error: Exception, endpoint: str) -> str:
+    if "timeout" in type(error).__name__.lower():
+        return (
+            f"{endpoint} did not answer in time; the engine may be loading or overloaded: "
+            f"look at its log, or check it with: curl {endpoint}/models"
+        )
+    return (
+        f"cannot reach {endpoint} ({error.__cause__ or error}); start the server or correct "
+        f"CREW_BASE_URL; check it with: curl {endpoint}/models"
+    )
+
+
+def _refusal(status: int, model: str, offered: Sequence[str]) -> str:
+    if status in (401, 403):
+        return f"refused the key (status {status}); set CREW_API_KEY to a valid one"
+    if status == 404:
+        ids = f"it offers {', '.join(offered[:10])}" if offered else "it lists no models"
+        return (
+            f"does not know the model {model!r} (status 404); {ids}; set CREW_MODEL to an id it "
+            "offers, and check that CREW_BASE_URL ends where the API begins (usually /v1)"
+        )
+    if status == 429:
+        return "still refuses for too many requests or a used-up quota (status 429); try later"
+    if status >= 500:
+        return f"failed again and again (status {status}); look at the endpoint's log, try later"
+    return f"refused the request (status {status})"
+
+
+def _said(error: Exception) -> str:
+    """Return what the endpoint itself said, on one short line."""
+    body: Any = getattr(error, "body", None)
+    text = body.get("message") if isinstance(body, dict) else body
+    return " ".join(str(text or error).split())[:300]
+
+
+def _retry_after(error: BaseException | None) -> float | None:
+    response = getattr(error, "response", None)
+    header = response.headers.get("retry-after") if response is not None else None
+    if header is None:
+        return None
+    try:
+        return max(0.0, float(header))
+    except ValueError:
+        return _seconds_until(header)
+
+
+def _seconds_until(date: str) -> float | None:
+    try:
+        return max(0.0, email.utils.parsedate_to_datetime(date).timestamp() - time.time())
+    except ValueError:
+        return None

@@ -1,0 +1,1 @@
+"""The chat endpoint: workflows called as models, in the OpenAI API's shapes."""

@@ -1,0 +1,139 @@
+"""The answer to one chat, whole or as a stream, told from its run's events."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+
+from crew.errors import CrewError
+from crew.event import Event
+from crew.message import Json
+from crew.run import Run
+from crew.value import text_of
+from serving.chat.errors import ApiError, from_crew
+from serving.chat.frames import DONE, PING, Frames, data_frame, usage_body
+from serving.chat.progress import progress_line
+from serving.chat.tail import Outcome, watch
+
+__all__ = ["Answer", "completion_body", "said_frames"]
+
+_ENDED_EARLY = "the run's events ended before the run did; ask again with the same Idempotency-Key"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """One completion in the making.
+
+    `facts` go out beside OpenAI's own keys; `after` is the offset behind which the answer begins,
+    `outcome` what was known of the run there; `closing` is set when the server stops.
+    """
+
+    run: Run
+    model: str
+    created: int
+    facts: dict[str, Json]
+    closing: asyncio.Event
+    after: int = 0
+    outcome: Outcome = field(default_factory=Outcome)
+
+    async def whole(self) -> dict[str, Json]:
+        """Wait for the run's end, or for its question to a person, and return the body.
+
+        Raises:
+            ApiError: the run failed or was cancelled.
+        """
+        async for _ in self._watch(60.0):
+            pass
+        text, facts = self._said()
+        return completion_body(
+            id=self._id,
+            model=self.model,
+            created=self.created,
+            text=text,
+            usage=self.outcome.usage,
+            extra=self.facts | facts,
+        )
+
+    async def frames(self, *, heartbeat: float, usage: bool, events: bool) -> AsyncIterator[bytes]:
+        """The stream: progress as reasoning, then text, usage, and the end.
+
+        An error ends the stream with a frame of its own, as the status is long sent.
+
+        Args:
+            heartbeat: seconds of silence after which a comment is sent.
+            usage: send the tokens of the whole run last.
+            events: send every event of the run, too.
+        """
+        frames = Frames(id=self._id, model=self.model, created=self.created)
+        yield frames.role()
+        try:
+            async for batch in self._watch(heartbeat):
+                yield b"".join(_told(event, frames, events) for event in batch) or PING
+            text, _ = self._said()
+        except (ApiError, CrewError) as error:
+            yield data_frame((error if isinstance(error, ApiError) else from_crew(error)).body)
+            return
+        if not self.outcome.has_text:
+            yield frames.content(text)
+        elif self.outcome.end is None:
+            yield frames.content(f"\n\n{text}")  # a question, behind what was said before it
+        last = frames.usage(usage_body(self.outcome.usage)) if usage else b""
+        yield frames.stop() + last + DONE
+
+    @property
+    def _id(self) -> str:
+        return f"chatcmpl-{self.run.id}"
+
+    def _watch(self, idle: float) -> AsyncIterator[list[Event]]:
+        return watch(self.run, self.outcome, after=self.after, idle=idle, closing=self.closing)
+
+    def _said(self) -> tuple[str, dict[str, Json]]:
+        """The text of the end, and what is said about it beside the text."""
+        outcome = self.outcome
+        if (error := outcome.error(self.run.id)) is not None:
+            raise error
+        if outcome.end is not None:
+            output = outcome.end.data.get("output")
+            return text_of(output), {"status": "completed", "output": output}
+        if outcome.questions:
+            asked = "\n".join(outcome.questions.values())
+            return asked, {"status": "waiting", "questions": list(outcome.questions)}
+        raise ApiError(status=500, message=_ENDED_EARLY, type="server_error", again=True)
+
+
+def _told(event: Event, frames: Frames, events: bool) -> bytes:
+    told = b""
+    if event.kind == "text.emitted":
+        told = frames.content(str(event.data.get("text", "")))
+    elif line := progress_line(event):
+        told = frames.reasoning(line)
+    if not events:
+        return told
+    facts = {"offset": event.offset, "kind": event.kind, "path": event.path, "data": event.data}
+    return told + frames.beside(facts)
+
+
+def completion_body(
+    *,
+    id: str,  # noqa: A002 - the API's word
+    model: str,
+    created: int,
+    text: str,
+    usage: dict[str, int],
+    extra: dict[str, Json],
+) -> dict[str, Json]:
+    """An unstreamed completion."""
+    message = {"role": "assistant", "content": text}
+    return {
+        "id": id,
+        "object": "chat.completion",
+        "created": created,
+        "model": model,
+        "choices": [{"index": 0, "message": message, "finish_reason": "stop", "logprobs": None}],
+        "usage": usage_body(usage),
+        "crew": extra,
+    }
+
+
+async def said_frames(frames: Frames, text: str) -> AsyncIterator[bytes]:
+    """The stream of an answer that is known already."""
+    yield frames.role() + frames.content(text) + frames.stop() + DONE

@@ -1,0 +1,153 @@
+"""The request body of a chat completion, checked."""
+
+import json
+from collections.abc import AsyncIterable
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from serving.chat.errors import ApiError
+
+__all__ = ["ChatBody", "ChatMessage", "read_body"]
+
+
+def _as_text(content: object) -> str:
+    """Join the text parts of a message; a workflow's question is text."""
+    if content is None or isinstance(content, str):
+        return content or ""
+    if not isinstance(content, list):
+        raise ValueError(f"must be a string or a list of text parts, not {content!r:.50}")
+    return "\n".join(_part_text(part) for part in content)
+
+
+def _part_text(part: object) -> str:
+    if isinstance(part, dict) and isinstance(part.get("text"), str):
+        return part["text"]
+    kind = part.get("type") if isinstance(part, dict) else part
+    raise ValueError(f"only text parts are understood, not {kind!r:.50}")
+
+
+def _no_tools(tools: list[Any] | None) -> None:
+    if tools:
+        raise ValueError("a workflow calls its own tools and cannot call yours; leave them out")
+
+
+def _text_alone(wanted: dict[str, Any] | None) -> None:
+    if wanted and wanted.get("type") != "text":
+        raise ValueError("a workflow's own output type decides the answer's form; leave it out")
+
+
+class ChatMessage(BaseModel):
+    """One message; its content's text parts are joined."""
+
+    model_config = ConfigDict(frozen=True)
+    role: Literal["system", "developer", "user", "assistant", "tool", "function"]
+    content: Annotated[str, BeforeValidator(_as_text)] = ""
+
+
+class StreamOptions(BaseModel):
+    """What a stream carries besides text; `include_events` is our own: every event of the run."""
+
+    model_config = ConfigDict(frozen=True, strict=True)
+    include_usage: bool = False
+    include_events: bool = False
+
+
+class Conversation(BaseModel):
+    model_config = ConfigDict(frozen=True, strict=True)
+    id: str
+
+
+class ChatBody(BaseModel):
+    """What is read of a request.
+
+    Settings of sampling (`temperature`, `max_tokens`, …) are the workflow's own business and
+    ignored; what would change the meaning of the answer and is not there is refused.
+    """
+
+    model_config = ConfigDict(frozen=True, strict=True)
+    model: str
+    messages: list[ChatMessage] = Field(min_length=1, max_length=1_000)
+    stream: bool = False
+    stream_options: StreamOptions | None = None
+    metadata: dict[str, Any] | None = None
+    conversation: str | Conversation | None = None
+    n: Literal[1] | None = None
+    tools: Annotated[list[Any] | None, AfterValidator(_no_tools)] = None
+    response_format: Annotated[dict[str, Any] | None, AfterValidator(_text_alone)] = None
+
+    @property
+    def question(self) -> str:
+        """The text of the last user message.
+
+        Raises:
+            ApiError: there is none with text.
+        """
+        return self.messages[self._asked].content
+
+    @property
+    def history(self) -> list[ChatMessage]:
+        """What user and assistant said before the question."""
+        return [m for m in self.messages[: self._asked] if m.role in ("user", "assistant")]
+
+    @property
+    def _asked(self) -> int:
+        for place, message in reversed(list(enumerate(self.messages))):
+            if message.role == "user" and message.content.strip():
+                return place
+        raise ApiError(
+            status=400, message="messages must hold a user message with text", param="messages"
+        )
+
+
+async def read_body(chunks: AsyncIterable[bytes], *, max_bytes: int) -> ChatBody:
+    """Read and check a request body.
+
+    Bytes are counted as they arrive: a length that the client states is not believed.
+
+    Raises:
+        ApiError: 413 too large, 400 not JSON or not as it must be; `param` names the place.
+    """
+    received = bytearray()
+    async for chunk in chunks:
+        received += chunk
+        if len(received) > max_bytes:
+            raise ApiError(
+                status=413,
+                message=f"the request body is larger than {max_bytes} bytes",
+                code="request_too_large",
+            )
+    return _parse(bytes(received))
+
+
+def _parse(raw: bytes) -> ChatBody:
+    try:
+        value = json.loads(raw)
+    except (ValueError, RecursionError) as error:
+        raise ApiError(
+            status=400, message=f"the request body is not JSON: {error}", code="invalid_json"
+        ) from error
+    try:
+        return ChatBody.model_validate(value)
+    except ValidationError as error:
+        raise _misshapen(error) from error
+
+
+def _misshapen(error: ValidationError) -> ApiError:
+    first = error.errors(include_url=False)[0]
+    param = _place(first["loc"])
+    message = first["msg"].removeprefix("Value error, ")
+    return ApiError(
+        status=400,
+        message=f"{param or 'the body'}: {message}",
+        param=param or None,
+        code="invalid_type" if first["type"].endswith("_type") else "invalid_value",
+    )
+
+
+def _place(location: tuple[int | str, ...]) -> str:
+    """Write a location as the OpenAI API does: `messages[0].content`."""
+    text = ""
+    for part in location:
+        text += f"[{part}]" if isinstance(part, int) else f".{part}"
+    return text.removeprefix(".")

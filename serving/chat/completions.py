@@ -1,0 +1,143 @@
+"""`POST /v1/chat/completions`: a chat is a run.
+
+The run is durable before the first byte of the answer. A client that goes away takes only its
+stream with it: the run goes on, and `X-Run-Id` names it.
+"""
+
+import time
+import uuid
+from collections.abc import AsyncIterator
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response, StreamingResponse
+
+from crew.graph import Workflow
+from crew.message import Json
+from crew.run import Run
+from serving.chat.answer import Answer, completion_body, said_frames
+from serving.chat.asks import Answered, answer_open_question
+from serving.chat.body import ChatBody, read_body
+from serving.chat.errors import ApiError
+from serving.chat.frames import Frames
+from serving.chat.models import find
+from serving.chat.question import takes_history, workflow_input
+from serving.chat.side_requests import side_answer
+from serving.chat.tail import Outcome
+from serving.door import Door
+
+__all__ = ["create_completion"]
+
+_POLICIES = ("queue", "reject", "cancel")
+
+
+async def create_completion(request: Request) -> Response:
+    """Start a run for the last user message; answer with its text, or with its tail."""
+    door: Door = request.app.state.door
+    body = await read_body(request.stream(), max_bytes=door.max_body_bytes)
+    workflow = find(door, body.model)
+    if (answer := side_answer(body.question)) is not None:
+        return _without_run(body, answer)
+    thread = _thread(request, body)
+    reply = await _reply(request, door, workflow, body, thread)
+    headers = {"X-Run-Id": reply.run.id} | ({"X-Thread-Id": thread} if thread else {})
+    if not body.stream:
+        return JSONResponse(await reply.whole(), headers=headers)
+    options = body.stream_options
+    frames = reply.frames(
+        heartbeat=door.heartbeat,
+        usage=options is not None and options.include_usage,
+        events=options is not None and options.include_events,
+    )
+    return _event_stream(frames, headers)
+
+
+async def _reply(
+    request: Request, door: Door, workflow: Workflow, body: ChatBody, thread: str | None
+) -> Answer:
+    facts: dict[str, Json] = {"thread_id": thread} | _about_history(workflow, body, thread)
+    answered = None
+    if thread is not None:
+        answered = await answer_open_question(door.runtime, thread, body.question)
+    run = answered.run if answered else await _start(request, door, workflow, body, thread)
+    return Answer(
+        run=run,
+        model=body.model,
+        created=int(time.time()),
+        facts={"run_id": run.id} | facts,
+        closing=door.closing,
+        after=answered.offset if answered else 0,
+        outcome=await _known(answered) if answered else Outcome(),
+    )
+
+
+async def _known(answered: Answered) -> Outcome:
+    """What is known of a run that goes on with an answer: the questions that are still open."""
+    questions = {item.path: item.question for item in await answered.run.questions()}
+    pending = answered.path if answered.path in questions else ""
+    return Outcome(questions=questions, pending=pending)
+
+
+async def _start(
+    request: Request, door: Door, workflow: Workflow, body: ChatBody, thread: str | None
+) -> Run:
+    when_busy = (body.metadata or {}).get("when_busy", "queue")
+    if when_busy not in _POLICIES:
+        raise ApiError(
+            status=400,
+            message=f"metadata.when_busy is {when_busy!r}; it must be one of {_POLICIES}",
+            param="metadata.when_busy",
+        )
+    # With a thread the journal knows what was said before; the client's copy is not appended.
+    history = [] if thread else body.history
+    value = workflow_input(workflow, body.question, history, door.input_defaults)
+    key = request.headers.get("idempotency-key")
+    return await door.runtime.start(workflow, value, thread=thread, key=key, when_busy=when_busy)
+
+
+def _thread(request: Request, body: ChatBody) -> str | None:
+    """The conversation's name, from the most explicit place to the least; None is stateless."""
+    conversation = body.conversation
+    named = conversation if isinstance(conversation, str | None) else conversation.id
+    places = (
+        ("metadata.thread_id", (body.metadata or {}).get("thread_id")),
+        ("conversation", named),
+        ("X-Thread-Id", request.headers.get("x-thread-id")),
+        ("X-OpenWebUI-Chat-Id", request.headers.get("x-openwebui-chat-id")),
+    )
+    for place, value in places:
+        if value is not None:
+            return _checked_thread(place, value)
+    return None
+
+
+def _checked_thread(place: str, value: object) -> str:
+    if isinstance(value, str) and 0 < len(value) <= 256 and value.isprintable():
+        return value
+    raise ApiError(
+        status=400,
+        message=f"{place} must be a string of 1 to 256 printable characters",
+        param=place,
+        code="invalid_value" if isinstance(value, str) else "invalid_type",
+    )
+
+
+def _about_history(workflow: Workflow, body: ChatBody, thread: str | None) -> dict[str, Json]:
+    """Say it when earlier messages were not used."""
+    if thread or not body.history or takes_history(workflow):
+        return {}
+    how = "name a thread (metadata.thread_id, X-Thread-Id) to be remembered"
+    return {"note": f"only the last message was read; {how}"}
+
+
+def _without_run(body: ChatBody, text: str) -> Response:
+    """Answer a front end's own request."""
+    facts = {"id": f"chatcmpl-{uuid.uuid4().hex}", "model": body.model, "created": int(time.time())}
+    if body.stream:
+        return _event_stream(said_frames(Frames(**facts), text), {})
+    return JSONResponse(completion_body(**facts, text=text, usage={}, extra={"run_id": None}))
+
+
+def _event_stream(frames: AsyncIterator[bytes], headers: dict[str, str]) -> StreamingResponse:
+    # Proxies in front (nginx) would else collect the stream before they pass it on.
+    unbuffered = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
+    return StreamingResponse(frames, media_type="text/event-stream", headers=headers | unbuffered)

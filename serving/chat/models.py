@@ -1,0 +1,46 @@
+"""`GET /v1/models`: workflows as models."""
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from crew.graph import Workflow
+from crew.message import Json
+from serving.chat.errors import ApiError
+from serving.door import Door
+
+__all__ = ["find", "list_models", "retrieve_model"]
+
+
+async def list_models(request: Request) -> Response:
+    """Every workflow served here."""
+    door: Door = request.app.state.door
+    data = [_model(name, door) for name in door.workflows]
+    return JSONResponse({"object": "list", "data": data})
+
+
+async def retrieve_model(request: Request) -> Response:
+    """One of them; the id may hold slashes."""
+    door: Door = request.app.state.door
+    model = request.path_params["model"]
+    find(door, model)
+    return JSONResponse(_model(model, door))
+
+
+def find(door: Door, model: str) -> Workflow:
+    """The workflow served as `model`.
+
+    Raises:
+        ApiError: 404, there is none.
+    """
+    try:
+        return door.workflow(model)
+    except KeyError as error:
+        raise ApiError(
+            status=404, message=error.args[0], param="model", code="model_not_found"
+        ) from error
+
+
+def _model(name: str, door: Door) -> dict[str, Json]:
+    version = door.workflow(name).version
+    facts = {"id": name, "object": "model", "created": door.opened_at, "owned_by": "crew"}
+    return {**facts, "crew": {"version": version}}

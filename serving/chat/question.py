@@ -1,0 +1,70 @@
+"""A chat message becomes a workflow's input."""
+
+import inspect
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pydantic import BaseModel, TypeAdapter, ValidationError
+
+from crew.graph import Workflow
+from serving.chat.body import ChatMessage
+from serving.chat.errors import ApiError
+
+__all__ = ["takes_history", "workflow_input"]
+
+
+def workflow_input(
+    workflow: Workflow, text: str, history: Sequence[ChatMessage], defaults: Mapping[str, object]
+) -> Any:
+    """Make the input of one run.
+
+    A `str` input is the text itself. A model with a field `text` gets it there, `history` in a
+    field of that name, and `defaults` in the fields they name. Any other type is read from the
+    text as JSON.
+
+    Raises:
+        ApiError: 400, the text does not make a valid input.
+    """
+    kind = workflow.input
+    if kind is str:
+        return text
+    fields = _fields(kind)
+    try:
+        if "text" not in fields:
+            return TypeAdapter(kind).validate_json(text)
+        values = {name: value for name, value in defaults.items() if name in fields}
+        if "history" in fields:
+            values["history"] = _as_history(fields["history"].annotation, history)
+        return kind.model_validate(values | {"text": text})
+    except ValidationError as error:
+        raise _unfit(workflow, error) from error
+
+
+def takes_history(workflow: Workflow) -> bool:
+    """Say whether earlier messages of a chat without a thread reach the workflow."""
+    return "history" in _fields(workflow.input)
+
+
+def _fields(kind: object) -> dict[str, Any]:
+    is_model = inspect.isclass(kind) and issubclass(kind, BaseModel)
+    return dict(kind.model_fields) if is_model else {}
+
+
+def _as_history(annotation: object, history: Sequence[ChatMessage]) -> object:
+    if annotation is str:
+        return "\n".join(f"{message.role}: {message.content}" for message in history)
+    return [{"role": message.role, "text": message.content} for message in history]
+
+
+def _unfit(workflow: Workflow, error: ValidationError) -> ApiError:
+    first = error.errors(include_url=False)[0]
+    place = ".".join(str(part) for part in first["loc"])
+    kind = getattr(workflow.input, "__name__", str(workflow.input))
+    how = "" if "text" in _fields(workflow.input) else f"; the message must be a {kind} as JSON"
+    return ApiError(
+        status=400,
+        message=f"the message is no valid input of {workflow.name!r}: "
+        f"{place + ': ' if place else ''}{first['msg']}{how}",
+        param="messages",
+        code="invalid_input",
+    )

@@ -1,0 +1,177 @@
+"""The tail of a run's journal, as far as the one who asked wants to wait."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+
+from crew.errors import RunCancelled, RunFailed
+from crew.event import ENDS, Event
+from crew.message import Json
+from crew.run import Run
+from serving.chat.errors import ApiError, from_crew
+
+__all__ = ["Outcome", "watch"]
+
+_LOOK_SECONDS = 0.25  # how often a run with an open question is asked whether it waits
+_MAX_QUEUED_EVENTS = 1_000  # a slow reader holds back the tail, never the run
+
+
+@dataclass
+class Outcome:
+    """What a run's events so far come to.
+
+    `questions` are open, by path; `pending` is the path of one that was just answered, until the
+    run has taken or refused the answer. `parked` says that the run cannot go on by itself.
+    """
+
+    end: Event | None = None
+    has_text: bool = False
+    questions: dict[str, str] = field(default_factory=dict)
+    pending: str = ""
+    parked: Event | None = None
+
+    def add(self, event: Event) -> None:
+        if event.path == self.pending:
+            self.pending = ""
+        self.parked = event if event.kind == "run.parked" else None
+        match event.kind:
+            case "text.emitted":
+                self.has_text = True
+            case "ask.opened":
+                self.questions[event.path] = str(event.data.get("question", ""))
+            case "ask.answered" | "ask.failed":
+                self.questions.pop(event.path, None)
+            case kind if kind in ENDS:
+                self.end = event
+            case _:
+                pass
+
+    @property
+    def waits(self) -> bool:
+        """Whether a person has to do something, as far as the events tell."""
+        return bool(self.questions or self.parked) and not self.pending
+
+    @property
+    def usage(self) -> dict[str, int]:
+        """Tokens over the whole tree; empty until the run ended."""
+        return dict(self.end.data.get("usage") or {}) if self.end else {}
+
+    def error(self, run: str) -> ApiError | None:
+        """The error that an end without an answer is."""
+        match self.end or self.parked:
+            case Event(kind="run.failed", data=data):
+                return from_crew(_failure(run, data.get("error") or {}))
+            case Event(kind="run.cancelled"):
+                return from_crew(RunCancelled(run=run))
+            case Event(kind="run.parked", data=data):
+                return _parked(run, data)
+            case _:
+                return None
+
+
+def _failure(run: str, error: dict[str, Json]) -> RunFailed:
+    return RunFailed(
+        run=run,
+        path=error.get("path", ""),
+        cause_type=error.get("type", ""),
+        cause_message=error.get("message", ""),
+    )
+
+
+def _parked(run: str, data: dict[str, Json]) -> ApiError:
+    return ApiError(
+        status=409,
+        message=f"run {run} waits for a decision ({data.get('reason')}: {data.get('detail')}); "
+        f"see it with: crew show {run}",
+        type="conflict_error",
+        code="run_parked",
+    )
+
+
+def _stopping(run: str) -> ApiError:
+    return ApiError(
+        status=503,
+        message=f"the server stops; the run is kept, go on with it by: crew resume {run}",
+        type="server_error",
+        code="server_stopping",
+    )
+
+
+async def watch(
+    run: Run, outcome: Outcome, *, after: int, idle: float, closing: asyncio.Event
+) -> AsyncIterator[list[Event]]:
+    """Yield the run's events behind `after`, those that arrived together in one list.
+
+    Ends after the last event, or when the run waits for a person: then nobody knows how long.
+
+    Args:
+        run: whose tail.
+        outcome: takes in every event before it is yielded.
+        after: the offset of the last event that is known already.
+        idle: seconds of silence after which an empty list is yielded, so that a reader can show
+            that the connection lives.
+        closing: set when the server stops.
+
+    Raises:
+        ApiError: the server stops.
+    """
+    queue: asyncio.Queue[Event | None] = asyncio.Queue(_MAX_QUEUED_EVENTS)
+    pump = asyncio.create_task(_pump(run, after, queue))
+    stopping = asyncio.create_task(closing.wait())
+    stopping.add_done_callback(lambda _: pump.cancel())
+    pump.add_done_callback(lambda _: _cut(queue, pump))
+    try:
+        quiet = 0.0
+        while outcome.end is None:
+            patience = min(_LOOK_SECONDS, idle) if outcome.waits else idle
+            events = await _together(queue, patience)
+            if events is None:
+                if closing.is_set():
+                    raise _stopping(run.id)
+                await pump  # raises what ended the tail early
+                return
+            for event in events:
+                outcome.add(event)
+            quiet = 0.0 if events else quiet + patience
+            if events or quiet >= idle:
+                quiet = 0.0
+                yield events
+            if not events and outcome.waits and await run.status() == "waiting":
+                return
+    finally:
+        stopping.cancel()
+        pump.cancel()
+        await asyncio.gather(pump, stopping, return_exceptions=True)
+
+
+async def _pump(run: Run, after: int, queue: asyncio.Queue[Event | None]) -> None:
+    async for event in run.events(after=after):
+        await queue.put(event)
+    await queue.put(None)
+
+
+def _cut(queue: asyncio.Queue[Event | None], pump: asyncio.Task[None]) -> None:
+    """Wake the reader of a tail that broke off: what it has not read yet is not worth reading."""
+    if pump.cancelled() or pump.exception() is not None:
+        while not queue.empty():
+            queue.get_nowait()
+        queue.put_nowait(None)
+
+
+async def _together(queue: asyncio.Queue[Event | None], patience: float) -> list[Event] | None:
+    """Wait for an event and take all that came with it; empty after `patience`, None at the end."""
+    try:
+        async with asyncio.timeout(patience):
+            first = await queue.get()
+    except TimeoutError:
+        return []
+    if first is None:
+        return None
+    events = [first]
+    while not queue.empty():
+        event = queue.get_nowait()
+        if event is None:
+            queue.put_nowait(None)
+            break
+        events.append(event)
+    return events
