@@ -18,6 +18,7 @@ from crew.graph import Workflow
 from crew.run import Run, Runtime
 from serving.asking import input_of, placed, text_of
 from serving.gallery import load_workflow
+from serving.looking import count
 from serving.opening import opened
 from serving.output import notes, results, show, show_json
 from serving.screen import follow
@@ -72,11 +73,11 @@ async def _acts(
 
 
 class _Killer:
-    """Follows a run, kills one agent's host in the middle of it, and counts what that cost."""
+    """Follows a run, kills one agent's host in the middle of it, and says what that cost."""
 
     def __init__(self, run: Run) -> None:
         self._run = run
-        self._recorded_before: set[str] = set()
+        self.recorded_before = 0
         self.killed: int | None = None
 
     async def watching(self) -> AsyncIterator[Event]:
@@ -85,7 +86,7 @@ class _Killer:
             if event.kind == "agent.started" and event.data["agent"] == VICTIM:
                 place = event.data["pid"]
             if event.kind.endswith(".completed") and self.killed is None:
-                self._recorded_before.add(event.path)
+                self.recorded_before += 1
             yield event
             in_the_middle = event.kind == "model.started" and f"/{VICTIM}/" in event.path
             if in_the_middle and self.killed is None and place is not None:
@@ -100,20 +101,14 @@ class _Killer:
         """
         if self.killed is None:
             raise CrewError(message=f"no {VICTIM} was at work, so there was nothing to kill")
-        again = [
-            event.path
-            for event in await self._run.recorded()
-            if event.kind.endswith(".started") and event.path in self._recorded_before
-        ]
-        started = [e.path for e in await self._run.recorded() if e.kind == "model.started"]
-        in_flight = len(started) - len(set(started))
+        tally = count(await self._run.recorded())
         line = (
-            f"host killed · {len(self._recorded_before)} calls from the journal · "
-            f"{len(again)} repeated"
+            f"host killed · {self.recorded_before} calls from the journal · "
+            f"{tally.repeated} repeated"
         )
-        if again:
-            raise CrewError(message=f"{line}: {', '.join(again)}")
-        return f"{line} (in flight at the kill, and made again: {in_flight})"
+        if tally.repeated:
+            raise CrewError(message=line)
+        return f"{line} ({tally.in_flight} in flight at the kill, made again)"
 
 
 async def _watched(

@@ -2,11 +2,12 @@
 
 import json
 import time
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from crew.config import Settings
 from crew.errors import CrewError
+from crew.event import Event
 from crew.journal import RunStatus
 from crew.run import Run, Runtime
 from serving.opening import absolute
@@ -58,7 +59,7 @@ async def show_run(run_id: str, settings: Settings, *, as_json: bool) -> int:
         progress.add(event)
     console = notes()
     console.print(progress.tree(f"run {run.id} of {run.workflow} · {status}"))
-    console.print(counted(events))
+    console.print(f"{len(events)} events · {count(events)}")
     for question in questions:
         console.print(f"asks: {question.question}  crew answer {run.id} {question.key} VALUE")
     last = events[-1]
@@ -105,20 +106,46 @@ async def cancel_run(run_id: str, settings: Settings, *, as_json: bool) -> int:
     return 0
 
 
-def counted(events: list[Any]) -> str:
-    """Return a line that says what a run's calls came to, take-overs and repeats included."""
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """What a run's calls came to.
+
+    `repeated` calls were made again though their result was recorded; those `in_flight` were made
+    again because a crash came before it.
+    """
+
+    recorded: int
+    repeated: int
+    in_flight: int
+    taken: int
+
+    def __str__(self) -> str:
+        text = f"{self.recorded} recorded calls · {self.repeated} repeated"
+        if self.in_flight:
+            text += f" · {self.in_flight} in flight at a crash, made again"
+        return text + (f" · {self.taken} times taken over" if self.taken else "")
+
+
+def count(events: list[Event]) -> Tally:
+    """Count a run's model, tool and effect calls, and those that were made twice."""
     done: set[str] = set()
-    repeated = 0
+    open_calls: set[str] = set()
+    repeated = in_flight = 0
     for event in events:
         call, _, phase = event.kind.partition(".")
-        if call in ("model", "tool", "effect"):
+        if call not in ("model", "tool", "effect"):
+            continue
+        if phase == "started":
+            repeated += event.path in done
+            in_flight += event.path in open_calls
+            open_calls.add(event.path)
+        else:
+            open_calls.discard(event.path)
             if phase == "completed":
                 done.add(event.path)
-            elif phase == "started" and event.path in done:
-                repeated += 1
-    taken = sum(event.kind == "run.taken" for event in events)
-    parts = [f"{len(events)} events", f"{len(done)} recorded calls", f"{repeated} repeated"]
-    return " · ".join([*parts, *([f"{taken} take-overs"] if taken else [])])
+    # The second event of a turn says who drives it first: nobody lost it.
+    taken = sum(event.kind == "run.taken" and event.offset > 2 for event in events)
+    return Tally(len(done), repeated, in_flight, taken)
 
 
 def _looking(settings: Settings) -> Runtime:

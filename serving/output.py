@@ -1,9 +1,11 @@
 """Where a command prints: results to standard output, everything else to standard error.
 
 Ray prints warnings of its own to standard output, from threads, whatever it is told. So a command
-keeps the real standard output for itself, and lets everybody else's go to standard error.
+keeps the real standard output for itself, and lets what others print go to standard error, without
+Ray's lines: that a host died is told by the run's own events.
 """
 
+import io
 import json
 import os
 import sys
@@ -20,7 +22,20 @@ def results() -> TextIO:
         sys.stdout.flush()
         _kept["stdout"] = os.fdopen(os.dup(1), "w", encoding="utf-8", closefd=True)
         os.dup2(2, 1)
+        sys.stdout = _WithoutRay()
     return _kept["stdout"]
+
+
+class _WithoutRay(io.TextIOBase):
+    """Standard error, for what is printed to standard output; Ray's own lines are left out."""
+
+    def write(self, text: str) -> int:
+        if not ("(raylet)" in text or "(pid=" in text):
+            sys.stderr.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        sys.stderr.flush()
 
 
 def notes(*, quiet: bool = False) -> Console:

@@ -63,7 +63,8 @@ class Progress:
         elif kind == "run" and phase in ("completed", "failed", "cancelled"):
             self.ended = phase
         elif event.kind == "run.taken":
-            return f"taken over by process {event.data['pid']} on {event.data['host']}"
+            word = "driven" if event.offset == 2 else "taken over"
+            return f"{word} by process {event.data['pid']} on {event.data['host']}"
         return ""
 
     def _call(self, event: Event, kind: str, phase: str) -> str:
