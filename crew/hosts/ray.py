@@ -36,6 +36,8 @@ IDLE_SECONDS = 600.0
 START_SECONDS = 120.0
 """How long a host may take to start before its resources are taken to be missing."""
 OBJECT_STORE_BYTES = 128 << 20
+MOST_HOSTS = 16
+"""CPUs that a local cluster claims to have: they are places for hosts, most of which wait."""
 
 _RUN_HOST_CPUS = 0.1
 _MANY = 10_000
@@ -364,7 +366,7 @@ def connect(address: str = "") -> bool:
     ray.init(
         address="local",
         include_dashboard=False,
-        num_cpus=max(2, os.cpu_count() or 2),
+        num_cpus=max(MOST_HOSTS, os.cpu_count() or 1),
         object_store_memory=OBJECT_STORE_BYTES,
         **quiet,
     )
@@ -374,6 +376,16 @@ def connect(address: str = "") -> bool:
 def disconnect() -> None:
     """Leave the cluster; one that this process started ends. Blocks for a second or two."""
     _ray().shutdown()
+
+
+@contextmanager
+def quiet_cluster() -> Iterator[str]:
+    """Start a cluster on this machine for as long as the block lasts; yields its address."""
+    connect()
+    try:
+        yield _ray().get_runtime_context().gcs_address
+    finally:
+        disconnect()
 
 
 def library_hash() -> str:
