@@ -16,6 +16,8 @@ TEXTS = [QUESTION, ACTOR]
         "print(8 * 1000 // 47)",
         "total = 8 * 10**9\neach = 47 * 10**6\nprint(round(total / each, 2))",
         "print(f'{8 * 1000 / 47:.1f} actors')",
+        "print(8e9 // 47e6)",
+        "print(8000 // 47)",
     ],
 )
 def test_code_whose_figures_stand_may_run(code):
@@ -31,7 +33,6 @@ def test_code_whose_figures_stand_may_run(code):
         ("print(170)", "it calculates nothing"),
         ("", "it calculates nothing"),
         ("print(8 *", "it is no Python"),
-        ("print(1 + 1)", "it uses no figure"),
     ],
 )
 def test_code_that_makes_figures_up_is_refused(code, reason):
@@ -54,7 +55,18 @@ def test_code_that_forgets_to_double_gives_way():
         Code(code="print(8 * 1000 // 47)"), f"{QUESTION} And in twice that?", [], [ACTOR]
     )
     assert [option.code for option in options] == ["print(2 * 8 * 1000 // 47)"]
-    assert "factor 2" in why
+    assert "leaves out the 2" in why
+
+
+def test_code_that_leaves_out_a_figure_of_the_question_is_refused():
+    chance = "A node has 2 disks."
+    _, why = runnable(Code(code="print(2 * 1000 // 47)"), QUESTION, [], [ACTOR, chance])
+    assert why == "it leaves out the 8 GB of the question"
+
+
+def test_code_that_only_converts_is_refused():
+    _, why = runnable(Code(code="print(8 * 1000)"), QUESTION, [], [ACTOR])
+    assert why == "it joins no two figures of the question or a source"
 
 
 def test_half_may_be_written_as_a_division():

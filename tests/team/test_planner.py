@@ -54,6 +54,18 @@ def test_a_search_for_something_else_is_dropped_and_the_question_searched():
     assert kept.searches == ["What does KubeRay do?"]
 
 
+def test_searches_that_hardly_differ_are_one():
+    asked = ["memory of a Ray actor", "the memory of Ray actors", "memory of the Ray actor?"]
+    assert (
+        len(
+            settled(
+                plan("How is memory of a Ray actor?", *asked), "How is memory of a Ray actor?"
+            ).searches
+        )
+        == 1
+    )
+
+
 def test_nothing_is_calculated_where_no_number_is_asked_for():
     kept = settled(plan("Who restarts a pod?", calculation="restarts"), "Who restarts a pod?")
     assert kept.calculation == ""

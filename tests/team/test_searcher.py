@@ -41,6 +41,18 @@ def test_spans_that_overlap_are_offered_once():
     assert not any(a in b for a in texts for b in texts if a != b)
 
 
+def test_figures_and_units_of_the_question_need_not_stand_in_a_source():
+    page = Passage(source="a.md", heading="", text="A Ray actor is one process of about 47 MB.")
+    question = "How many Ray actors fit in 8 GB of memory? and in twice that memory?"
+    assert candidates(question, [page], with_figures=True)
+
+
+def test_a_chinese_page_answers_a_chinese_question():
+    page = Passage(source="状态.md", heading="状态", text="重启后状态会丢失。请把状态存到数据库。")
+    offered = candidates("重启后状态会怎样?", [page])
+    assert offered[0].text.startswith("重启后状态会丢失。")
+
+
 def test_the_prompt_numbers_from_one_and_ends_with_the_question():
     quotes = candidates("liveness probe", [PROBES])
     prompt = searcher_prompt("liveness probe", quotes)

@@ -60,6 +60,12 @@ def test_a_quote_is_shown_once():
     assert arranged(draft((1, "170 Ray actors."), (2, TEXT)), claims, "How many?")[1:] == []
 
 
+def test_two_claims_may_stand_on_one_quote():
+    said = ["Ray runs the task again.", "Ray runs the task on another node."]
+    claims = arranged(draft((1, said[0]), (1, said[1]), (1, said[0])), [FOUND], QUESTION)
+    assert [claim.text for claim in claims] == said
+
+
 def test_a_claim_is_shown_with_its_quote_its_source_and_its_code():
     text = shown(NUMBER.model_copy(update={"quotes": FOUND.quotes}))
     assert text.startswith("170 Ray actors\n```python\nprint(8 * 1000 // 47)")

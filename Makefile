@@ -1,0 +1,103 @@
+# `make` alone says what there is. Nothing but Python 3.11 or later and make has to be there before.
+
+PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
+	command -v $$p >/dev/null 2>&1 && $$p -c 'import sys; sys.exit(not ((3,11) <= sys.version_info < (3,14)))' \
+	2>/dev/null && echo $$p && break; done)
+BIN := .venv/bin
+UV := $(BIN)/uv
+UV_VERSION := 0.13.9
+WORKERS ?= 2
+SECONDS_EACH := 300
+
+export UV_COMPILE_BYTECODE := 1
+export UV_PYTHON_DOWNLOADS := never
+export RAY_USAGE_STATS_ENABLED := 0
+unexport PYTHONDONTWRITEBYTECODE
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test test-slow check lint types imports docs format bench golden crash build requirements clean
+
+help:  ## say what there is
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
+
+install: .venv/dev.stamp .venv/weights.stamp  ## make .venv with everything, and fetch the embedded model
+
+demo: .venv/run.stamp .venv/weights.stamp  ## three acts on Ray: an answer, a killed host, a question that needs the first
+	@$(BIN)/crew demo
+
+test: install  ## the default tests, in random order (under 12 minutes on 2 cores)
+	$(BIN)/pytest -n $(WORKERS) --dist loadgroup -m 'not slow' --timeout $(SECONDS_EACH)
+
+test-slow: install  ## the second stage: every crash moment, the real engine on Ray Serve, the wheel
+	$(BIN)/pytest -n $(WORKERS) --dist loadgroup -m slow --timeout $(SECONDS_EACH)
+
+check: lint types imports  ## what CI asks for besides tests
+
+lint: .venv/dev.stamp  ## style: ruff
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: .venv/dev.stamp  ## types: pyrefly, strict
+	$(BIN)/pyrefly check
+
+imports: .venv/dev.stamp  ## the direction of imports, floor by floor
+	$(BIN)/lint-imports
+
+docs: install  ## run the code of README, docs and notebooks
+	$(BIN)/pytest tests/docs --timeout $(SECONDS_EACH)
+
+format: .venv/dev.stamp  ## format the code
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix-only .
+
+bench: .venv/run.stamp .venv-bench/stamp  ## speed, as ratios against peers
+	$(BIN)/python benchmarks/steps.py --peer-python .venv-bench/bin/python
+
+golden: .venv/run.stamp .venv/weights.stamp  ## 20 questions over docs/, beside one direct call
+	$(BIN)/python benchmarks/golden.py
+
+crash: install  ## kill -9 everything, at every moment that is tested
+	$(BIN)/pytest tests/crash -p no:randomly --timeout $(SECONDS_EACH)
+
+build: .venv/dev.stamp  ## the wheel and the source archive, in dist/
+	$(UV) build --quiet
+
+requirements: $(UV)  ## compile the pinned requirement files anew
+	@for set in "run:--extra embedded --extra ray --extra serve" \
+	            "dev:--extra embedded --extra ray --extra serve --group dev -c requirements/run.txt" \
+	            "bench:--group bench -c requirements/run.txt"; do \
+	  name=$${set%%:*}; $(UV) pip compile --quiet --universal --generate-hashes --python-version 3.11 \
+	    --no-header --no-annotate --no-emit-index-url --no-emit-find-links \
+	    pyproject.toml $${set#*:} -o requirements/$$name.txt && \
+	  sed -i '1i # Pinned with hashes; made by `make requirements` from pyproject.toml.' requirements/$$name.txt; \
+	done
+
+clean:  ## remove what was made here
+	rm -rf .venv .venv-bench dist build .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+
+$(UV):
+	@test -n "$(PYTHON)" || { echo "crew needs Python 3.11, 3.12 or 3.13; none was found. Install one, or: make PYTHON=/path/to/python"; exit 1; }
+	@echo "making .venv with $(PYTHON)"
+	@$(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
+
+.venv/run.stamp: requirements/run.txt pyproject.toml | $(UV)
+	@echo "installing what runs (about 100 MB)"
+	@test -f .venv/dev.stamp || $(UV) pip install --quiet --python $(BIN)/python --require-hashes -r requirements/run.txt
+	@$(UV) pip install --quiet --python $(BIN)/python --no-deps -e .
+	@touch $@
+
+.venv/dev.stamp: requirements/dev.txt pyproject.toml | $(UV)
+	@echo "installing what runs, tests and checks"
+	@$(UV) pip install --quiet --python $(BIN)/python --require-hashes -r requirements/dev.txt
+	@$(UV) pip install --quiet --python $(BIN)/python --no-deps -e .
+	@touch $@ .venv/run.stamp
+
+.venv/weights.stamp: | .venv/run.stamp
+	@$(BIN)/crew models pull >/dev/null
+	@touch $@
+
+.venv-bench/stamp: requirements/bench.txt | $(UV)
+	@$(BIN)/python -m venv .venv-bench
+	@$(UV) pip install --quiet --python .venv-bench/bin/python --require-hashes -r requirements/bench.txt
+	@touch $@
