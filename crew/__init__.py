@@ -42,18 +42,14 @@ from crew.hosts import Resources
 from crew.message import Message, ToolCall, Usage
 from crew.retry import Retry
 from crew.run import Graph, Run, Runtime, workflow
+from crew.tool import Tool, tool
 
 if TYPE_CHECKING:
     from crew.agent import Agent, AgentResult
-    from crew.tool import Tool, tool
 
-# Agents and tools load when first used: a workflow of plain functions needs neither.
-_LATER = {
-    "Agent": "crew.agent",
-    "AgentResult": "crew.agent",
-    "Tool": "crew.tool",
-    "tool": "crew.tool",
-}
+# Agents load when first used: a workflow of plain functions needs none. The decorator `tool` may
+# not wait: importing the package `crew.tool` later would put the package in its place.
+_LATER = {"Agent": "crew.agent", "AgentResult": "crew.agent"}
 
 __all__ = [
     "Agent",

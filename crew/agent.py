@@ -24,6 +24,7 @@ from crew.errors import CrewError, EffectUnknown, OutputInvalid, ToolError
 from crew.event import CallKind, Failure
 from crew.hosts import Resources
 from crew.llm import Model, ModelReply, ModelRequest, ToolSpec
+from crew.llm.wire import INVALID_ARGUMENTS
 from crew.message import Json, Message, ToolCall, Usage
 from crew.run import run_sync
 from crew.value import Codec
@@ -248,6 +249,9 @@ class _Loop:
         tool = self.agent.tools.get(call.name)
         if tool is None:
             return _no_such_tool(call.name, list(self.agent.tools))
+        if INVALID_ARGUMENTS in call.arguments:
+            text = call.arguments[INVALID_ARGUMENTS]
+            return f"error: the arguments of {call.name!r} are not a JSON object: {text!r:.200}"
         key = idempotency_key(self.task.run, path)
         data = {"tool": tool.name, "arguments": call.arguments, "effect": tool.effect}
         fingerprint = f"{tool.name}:{canonical(call.arguments)}"

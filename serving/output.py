@@ -29,8 +29,13 @@ def results() -> TextIO:
 class _WithoutRay(io.TextIOBase):
     """Standard error, for what is printed to standard output; Ray's own lines are left out."""
 
+    _dropped = False
+
     def write(self, text: str) -> int:
-        if not ("(raylet)" in text or "(pid=" in text):
+        # Python's print writes a line and its end apart.
+        is_end = self._dropped and text == "\n"
+        self._dropped = "(raylet)" in text or "(pid=" in text
+        if not (self._dropped or is_end):
             sys.stderr.write(text)
         return len(text)
 

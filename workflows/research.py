@@ -1,6 +1,5 @@
 """Answer a question from documents: every claim with its quote, every number from code that ran."""
 
-from collections.abc import Sequence
 from typing import Any, TypeVar
 
 from pydantic import BaseModel
@@ -9,6 +8,7 @@ from crew import Context, Graph, OutputInvalid, Retry, team
 from crew.agent import Agent
 
 NOTHING = "Nothing was found in the documents that answers this."
+NO_NUMBER = "no number was worked out"
 CLOSEST = "The closest sentence, which may be about something else:"
 Reply = TypeVar("Reply", bound=BaseModel)
 
@@ -38,7 +38,7 @@ class CodeTask(BaseModel):
 
 
 class Finding(BaseModel):
-    """What one task found; without claims, `missing` says why, and `closest` what came near."""
+    """What one task found; without claims, `missing` may say what not, `closest` what came near."""
 
     question: str
     docs: str
@@ -80,23 +80,22 @@ async def look_up(ctx: Context, task: SearchTask) -> Finding:
     passages = await ctx.run(team.find, task.docs, task.query)
     offered = team.candidates(task.query, passages)
     if not offered:
-        return Finding(**shared(task), missing=f"no passage speaks of {task.query!r}")
+        return Finding(**shared(task), missing=unanswered(task))
     prompt = team.searcher_prompt(task.query, offered)
-    chosen = team.selected(
-        await reply(ctx, team.searcher, prompt, team.Selection(sentences=[1])), offered
-    )
-    if not chosen:
-        missing = f"no sentence answers {task.query!r}"
-        return Finding(**shared(task), closest=[team.quoted(offered[0])], missing=missing)
-    return Finding(**shared(task), claims=[team.quoted(quote) for quote in chosen])
+    selection = await reply(ctx, team.searcher, prompt, team.Selection(sentences=[1]))
+    claims = [team.quoted(quote) for quote in team.selected(selection, offered)]
+    if claims:
+        return Finding(**shared(task), claims=claims)
+    return Finding(**shared(task), closest=[team.quoted(offered[0])], missing=unanswered(task))
 
 
 @research.node
 async def compute(ctx: Context, task: CodeTask) -> Finding:
-    passages = await ctx.run(team.find, task.docs, task.goal)
-    offered = team.candidates(task.goal, passages, with_figures=True)
+    passages = await ctx.run(team.find, task.docs, task.question)
+    offered = team.candidates(task.question, passages, with_figures=True)
     texts = [quote.text for quote in offered]
-    written = await reply(ctx, team.coder, team.coder_prompt(task.goal, texts), team.Code(code=""))
+    prompt = team.coder_prompt(task.goal, task.question, texts)
+    written = await reply(ctx, team.coder, prompt, team.Code(code=""))
     options, why = team.runnable(written, task.question, task.said, texts)
     if why:
         ctx.progress(f"the coder's code was refused: {why}")
@@ -106,31 +105,42 @@ async def compute(ctx: Context, task: CodeTask) -> Finding:
         if not why:
             claim = team.worked_out(option, ran, task.question, offered)
             return Finding(**shared(task), claims=[claim])
-    return Finding(**shared(task), missing="no number was worked out")
+    return Finding(**shared(task), missing=NO_NUMBER)
 
 
 @research.node
 async def summarise(ctx: Context, findings: list[Finding]) -> Answer:
     question, docs = findings[0].question, findings[0].docs
     toy = await ctx.run(team.is_toy)
-    proven = await ctx.run(team.proven, docs, [c for finding in findings for c in finding.claims])
-    missing = [f"({finding.missing})" for finding in findings if finding.missing]
-    notes = [*missing, team.TOY_NOTE] if toy else missing
-    if not proven:
-        closest = await ctx.run(team.proven, docs, [c for f in findings for c in f.closest])
-        return told(ctx, [NOTHING, *(f"{CLOSEST}\n{team.shown(c)}" for c in closest[:1]), *notes])
-    prompt = team.summariser_prompt(question, proven)
-    draft = await reply(ctx, team.summariser, prompt, team.Draft(claims=[]))
-    claims = team.arranged(draft, proven, question, literal=toy)
-    return told(ctx, [*map(team.shown, claims), *notes], claims)
+    proven = await ctx.run(team.proven, docs, [c for f in findings for c in f.claims])
+    claims: list[team.Claim] = []
+    if proven:
+        prompt = team.summariser_prompt(question, proven)
+        draft = await reply(ctx, team.summariser, prompt, team.Draft(claims=[]))
+        claims = team.arranged(draft, proven, question, literal=toy)
+    parts = [team.shown(claim) for claim in claims] or [NOTHING]
+    if not any(claim.quotes for claim in claims):
+        near = await ctx.run(team.proven, docs, [c for f in findings for c in f.closest])
+        parts += [f"{CLOSEST}\n{team.shown(claim)}" for claim in near[:1]]
+    missing = {finding.missing for finding in findings if finding.missing}
+    if any(team.figures(quote.text) for claim in claims for quote in claim.quotes):
+        missing.discard(NO_NUMBER)  # it was there to be read
+    parts += [f"({text})" for text in sorted(missing)]
+    return told(ctx, [*parts, team.TOY_NOTE] if toy else parts, claims)
 
 
-def told(ctx: Context, parts: list[str], claims: Sequence[team.Claim] = ()) -> Answer:
+def told(ctx: Context, parts: list[str], claims: list[team.Claim]) -> Answer:
     """Emit the answer part by part as it will be read, and return the same text as a value."""
     for number, part in enumerate(parts):
         ctx.emit(part if number == 0 else f"\n\n{part}")
     sources = dict.fromkeys(quote.source for claim in claims for quote in claim.quotes)
-    return Answer(text="\n\n".join(parts), sources=list(sources), claims=list(claims))
+    return Answer(text="\n\n".join(parts), sources=list(sources), claims=claims)
+
+
+def unanswered(task: SearchTask) -> str:
+    """Name what was not found, unless that is the whole question."""
+    query, question = (text.strip(" ?.").lower() for text in (task.query, task.question))
+    return "" if query == question else f"nothing was found on {task.query!r}"
 
 
 def shared(task: SearchTask | CodeTask) -> dict[str, str]:

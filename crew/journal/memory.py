@@ -156,6 +156,10 @@ class MemoryStore:
     def release_owner(self, owner: str) -> None:
         self._owners.discard(owner)
 
+    def forget_owners(self) -> None:
+        """Take every owner for dead, as after a crash of the process."""
+        self._owners.clear()
+
     def owner_lives(self, owner: str) -> bool:
         return owner in self._owners
 

@@ -58,7 +58,8 @@ class Runtime:
     """Starts, drives and finds runs.
 
     Args:
-        store: `sqlite:///path`, `:memory:`, or what the settings say.
+        store: `sqlite:///path`, `:memory:`, a store that its caller closes, or what the settings
+            say.
         workflows: those whose unfinished runs this runtime takes over; each started one joins.
         agents: `local`: agents run in this process; `ray`: runs and agents live in Ray hosts.
         tenant: who the runs and threads belong to.
@@ -72,7 +73,7 @@ class Runtime:
 
     def __init__(
         self,
-        store: str | None = None,
+        store: str | Store | None = None,
         *,
         workflows: Sequence[Workflow] = (),
         agents: AgentsPlace | None = None,
@@ -81,8 +82,10 @@ class Runtime:
         settings: Settings | None = None,
         hosts: Hosts | None = None,
     ) -> None:
-        self.settings = settings or load_settings(store=store, agents=agents)
-        self.store_url = store or self.settings.store
+        url = store if store is None or isinstance(store, str) else store.url
+        self.settings = settings or load_settings(store=url, agents=agents)
+        self.store_url = url or self.settings.store
+        self._given_store = None if store is None or isinstance(store, str) else store
         self.agents: AgentsPlace = agents or self.settings.agents
         self.tenant = tenant
         self.worker = worker
@@ -102,7 +105,7 @@ class Runtime:
         for workflow in self._workflows.values():
             workflow.build()
         asyncio.get_running_loop().set_task_factory(cast("Any", task_factory))
-        self.store: Store = _opened(self.store_url)
+        self.store: Store = self._given_store or _opened(self.store_url)
         self.writer = Writer(self.store, on_commit=self._committed)
         if self.agents == "ray":
             await self._join_fleet()
@@ -122,7 +125,8 @@ class Runtime:
         if self._fleet is not None:
             await self._fleet.close()
         await self.hosts.close()
-        self.store.close()
+        if self._given_store is None:
+            self.store.close()
 
     @property
     def _drives(self) -> bool:

@@ -51,7 +51,7 @@ def main() -> None:
     sys.stdin.close()
     try:
         _lock_in(order)
-    except (NotJailed, OSError, ValueError) as error:
+    except (NotJailed, OSError, ValueError, struct.error) as error:
         sys.stderr.write(f"{type(error).__name__}: {error}")
         sys.stderr.flush()
         os._exit(NOT_JAILED)

@@ -7,6 +7,7 @@ and the code's own ranking, suggestion or wording takes the place of what it mad
 
 from crew.team.coder import Code, Ran, coder, coder_prompt, run_code, runnable, worked_out
 from crew.team.documents import TOY_NOTE, documents_folder, find, is_toy, proven
+from crew.team.figures import figures
 from crew.team.planner import Plan, planner, settled, unplanned
 from crew.team.searcher import Quote, Selection, candidates, searcher, searcher_prompt, selected
 from crew.team.summariser import (
@@ -33,6 +34,7 @@ __all__ = [
     "coder",
     "coder_prompt",
     "documents_folder",
+    "figures",
     "find",
     "is_toy",
     "planner",

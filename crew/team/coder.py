@@ -10,7 +10,16 @@ from pydantic import BaseModel, Field
 from crew.agent import Agent
 from crew.errors import SandboxUnavailable
 from crew.team.charter import CHARTER
-from crew.team.figures import figures, is_conversion, multipliers, stands, suggestion
+from crew.team.figures import (
+    figures,
+    is_about,
+    is_conversion,
+    is_figure,
+    multipliers,
+    required,
+    stands,
+    suggestion,
+)
 from crew.team.searcher import Quote
 from crew.team.summariser import Claim
 from crew.team.words import content_words, coverage
@@ -32,29 +41,30 @@ class Code(BaseModel):
     unit: str = Field(default="", max_length=40)
 
 
+# The example's figures are odd ones: a weak model that copies it is caught by the checks.
 coder = Agent(
     "coder",
     instructions=CHARTER
     + """You write Python that prints the number asked for. Every figure in it must stand in the \
 text or the question; unit conversions may be added. The suggestion may be right or wrong. Where \
 nothing is to be calculated, the code is "".
-Text: A crate weighs 3 kg.
-Suggestion: print(2 * 1000 // 3)
-Question: How many crates fit in 2 t?
-{"code":"print(2 * 1000 // 3)","unit":"crates"}""",
+Text: A crate weighs 397 kg.
+Suggestion: print(9100 // 397)
+Question: How many crates fit in 9100 kg?
+{"code":"print(9100 // 397)","unit":"crates"}""",
     output=Code,
     max_tokens=400,
     temperature=0.0,
 )
 
 
-def coder_prompt(question: str, quotes: Sequence[str]) -> str:
-    """Lay out what the coder works with: the quotes, a suggestion if there is one, the question."""
+def coder_prompt(goal: str, question: str, quotes: Sequence[str]) -> str:
+    """Lay out what the coder works with: the quotes, a suggestion if there is one, the goal."""
     lines = [f"Text: {' '.join(quotes)}"]
     hint, _ = suggestion(question, quotes)
     if hint:
         lines.append(f"Suggestion: {hint}")
-    return "\n".join([*lines, f"Question: {question}"])
+    return "\n".join([*lines, f"Question: {goal}"])
 
 
 def refusal(code: str, texts: Sequence[str]) -> str:
@@ -74,8 +84,6 @@ def refusal(code: str, texts: Sequence[str]) -> str:
     unknown = [value for value in used if not _accounted_for(value, texts)]
     if unknown:
         return f"the figure {unknown[0]:g} stands neither in the question nor in a source"
-    if not any(stands(value, texts) for value in used):
-        return "it uses no figure from the question or a source"
     return _unconverted(used, texts)
 
 
@@ -88,7 +96,11 @@ def runnable(
     may not run, or is empty.
     """
     texts = [question, *said, *quotes]
-    reason = refusal(written.code, texts) or _forgotten(written.code, question)
+    reason = (
+        refusal(written.code, texts)
+        or _forgotten(written.code, question)
+        or _lonely(written.code, question, texts)
+    )
     hint, hint_unit = suggestion(question, quotes)
     known = coverage(content_words(written.unit), " ".join(texts)) == 1
     unit = hint_unit if written.code == hint else written.unit if known else ""
@@ -124,14 +136,26 @@ def worked_out(code: Code, ran: Ran, question: str, quotes: Sequence[Quote]) -> 
 
 
 def _forgotten(code: str, question: str) -> str:
-    """Refuse code without the `twice` or `half` of the question."""
+    """Refuse code that leaves out a figure of the question, or its `twice` or `half`."""
     used = list(_figures_in(ast.parse(code)))
-    for wanted in map(float, multipliers(question)):
-        if not any(
-            math.isclose(value, wanted) or math.isclose(value * wanted, 1) for value in used
-        ):
-            return f"it leaves out the factor {wanted:g} of the question"
+    for figure in required(question):
+        inverse = 1 / figure.value if figure.value else 0.0
+        if not any(is_figure(value, figure) or math.isclose(value, inverse) for value in used):
+            return f"it leaves out the {figure.number} {figure.unit}".rstrip() + " of the question"
     return ""
+
+
+def _lonely(code: str, question: str, texts: Sequence[str]) -> str:
+    """Refuse code that joins no two figures: converting and doubling alone answers nothing."""
+    factors = {float(number) for number in multipliers(question)}
+    given = {value for value in _figures_in(ast.parse(code)) if value not in factors | {0, 1}}
+    measured = [figure for text in texts for figure in figures(text)]
+    joined = [
+        value
+        for value in given
+        if any(figure.value == value for figure in measured) or not is_conversion(value, texts)
+    ]
+    return "" if len(joined) > 1 else "it joins no two figures of the question or a source"
 
 
 def _holders(code: str, question: str, quotes: Sequence[str]) -> list[int]:
@@ -141,18 +165,23 @@ def _holders(code: str, question: str, quotes: Sequence[str]) -> list[int]:
     gets one only if that has its unit, too.
     """
     places = set()
+    texts = [question, *quotes]
     for value in _figures_in(ast.parse(code)):
+        if is_conversion(value, texts):
+            continue
         units = {f.unit for f in figures(question) if f.value == value and f.kind != "count"}
         for at, quote in enumerate(quotes):
             held = {figure.unit for figure in figures(quote) if figure.value == value}
-            if units & held or (not stands(value, [question]) and stands(value, [quote])):
+            proves = units & held and is_about(quote, question)
+            if proves or (not stands(value, [question]) and stands(value, [quote])):
                 places.add(at)
                 break
     return sorted(places)
 
 
 def _accounted_for(value: float, texts: Sequence[str]) -> bool:
-    return value in (0, 1) or stands(value, texts) or is_conversion(value, texts)
+    known = value in (0, 1) or stands(value, texts) or is_conversion(value, texts)
+    return known or any(is_figure(value, figure) for text in texts for figure in figures(text))
 
 
 def _unconverted(used: Sequence[float], texts: Sequence[str]) -> str:

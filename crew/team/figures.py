@@ -53,6 +53,11 @@ _MEASURES = {
     "time": frozenset({"long", "time", "seconds", "minutes", "hours", "days", "soon", "wait"}),
     "share": frozenset({"percent", "percentage", "share"}),
 }
+_FACTORS = {
+    "memory": tuple(float(base**power) for base in (1000, 1024) for power in range(5)),
+    "time": (1.0, 60.0, 3600.0, 86400.0, 1000.0, 1e6, 24.0, 1440.0),
+    "share": (1.0, 100.0),
+}
 _CONVERSIONS: tuple[tuple[frozenset[float], str], ...] = (
     (frozenset(1000.0**n for n in range(1, 5)), r"[kmgtp]i?b|bytes?|ms|milli\w*|kilo\w*|micro\w*"),
     (frozenset(1024.0**n for n in range(1, 5)), r"[kmgtp]i?b|bytes?"),
@@ -121,6 +126,33 @@ def is_conversion(value: float, texts: Sequence[str]) -> bool:
     return any(whole.search(text) for text in texts)
 
 
+def is_figure(value: float, figure: Figure) -> bool:
+    """Tell whether the number is that figure, as it stands or in another unit (8e9 for 8 GB)."""
+    factors = _FACTORS.get(figure.kind, (1.0,))
+    same = [
+        math.isclose(value, figure.value * f) or math.isclose(value * f, figure.value)
+        for f in factors
+    ]
+    return any(same)
+
+
+def required(question: str) -> list[Figure]:
+    """Return what a calculation for `question` must use: the figures of its last part that has any.
+
+    Measures count, and counts of something (200 actors); a bare number may be a version.
+    """
+    parts = [found for part in re.split(r"[?.]\s", question) if (found := figures(part))]
+    factors = [Figure(number) for number in multipliers(question)]
+    last = [f for f in (parts[-1] if parts else []) if f.kind != "count" or f.unit]
+    return [*last, *factors]
+
+
+def is_about(quote: str, question: str) -> bool:
+    """Tell whether a quote names what the question counts; its figures may else be of anything."""
+    counted = _counted(question)
+    return not counted or counted.split()[-1].lower().rstrip("s") in quote.lower()
+
+
 def multipliers(question: str) -> list[str]:
     """Return `twice`, `half` and their like as Python literals, in order.
 
@@ -143,13 +175,13 @@ def suggestion(question: str, quotes: Sequence[str]) -> tuple[str, str]:
     each = [figure for match in _EACH.finditer(question) for figure in figures(match[0])]
     asked = {f.kind: f for f in figures(question) if f not in each or f.kind == "count"}
     wanted, counted = _measure(question), _counted(question)
-    about = [quote for quote in quotes if _speaks_of(quote, counted)]
+    about = [quote for quote in quotes if is_about(quote, question)]
     given = [*each, *(figure for quote in about for figure in figures(quote))]
     for figure in given:
         if figure.kind in wanted and (made := _combine(asked, figure)):
             unit = counted if "//" in made else figure.unit
             return f"print({' * '.join([*multipliers(question), made])})", unit
-    return "", ""
+    return _times_each(question, quotes)
 
 
 def _measure(question: str) -> set[str]:
@@ -169,9 +201,21 @@ def _counted(question: str) -> str:
     return next((words for words in found if words.split()[0].lower() not in _SCALES), "")
 
 
-def _speaks_of(quote: str, counted: str) -> bool:
-    """Tell whether a quote's figures may be about what is counted: it must name the thing."""
-    return not counted or counted.split()[-1].lower().rstrip("s") in quote.lower()
+def _times_each(question: str, quotes: Sequence[str]) -> tuple[str, str]:
+    """Multiply a count of the question by what a text says of one: 12 replicas, 5 a replica."""
+    counts = [figure for figure in figures(question) if figure.kind == "count" and figure.unit]
+    for many in reversed(counts):
+        one = re.compile(
+            rf"\b(?:an?|each|every|one|per) (?:[\w-]+ ){{0,2}}{many.unit.rstrip('s')}\b",
+            re.IGNORECASE,
+        )
+        for text in (question, *quotes):
+            if match := one.search(text):
+                of_one = [f for f in figures(text[match.end() :]) if f.unit and f != many]
+                if of_one:
+                    line = " * ".join([*multipliers(question), many.number, of_one[0].number])
+                    return f"print({line})", of_one[0].unit
+    return "", ""
 
 
 def _combine(asked: dict[str, Figure], given: Figure) -> str:

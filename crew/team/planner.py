@@ -28,11 +28,11 @@ class Plan(BaseModel):
     is to be worked out of figures, and is empty where words answer.
     """
 
-    question: str = Field(max_length=300)
-    searches: list[Annotated[str, Field(max_length=120)]] = Field(
+    question: str = Field(max_length=240)
+    searches: list[Annotated[str, Field(max_length=60)]] = Field(
         min_length=1, max_length=MOST_SEARCHES
     )
-    calculation: str = Field(max_length=300)
+    calculation: str = Field(max_length=120)
 
 
 planner = Agent(
@@ -49,7 +49,7 @@ And twice as many? {"question":"How much power do twice 40 lamps take?",\
 What is a lamp, and who makes it? {"question":"What is a lamp, and who makes it?",\
 "searches":["what is a lamp","who makes lamps"],"calculation":""}""",
     output=Plan,
-    max_tokens=250,
+    max_tokens=400,
     temperature=0.0,
     history=True,
 )
@@ -67,7 +67,8 @@ def settled(plan: Plan, question: str, earlier: Sequence[Message] = ()) -> Plan:
     if not _restates(restated, question, [said.text for said in earlier]):
         restated = standalone(question, [said.text for said in earlier if said.role == "user"])
     searches = _searches(plan.searches, restated)
-    calculation = _calculation(plan.calculation, restated)
+    said = " ".join([question, *(message.text for message in earlier)])
+    calculation = _calculation(plan.calculation, restated, said)
     # Not validated: the limits bound what a model writes, and a user's question may be longer.
     return Plan.model_construct(question=restated, searches=searches, calculation=calculation)
 
@@ -118,15 +119,17 @@ def _searches(asked: Sequence[str], question: str) -> list[str]:
     words = frozenset(content_words(question))
     kept: dict[frozenset[str], str] = {}
     for text in asked:
-        if coverage(content_words(text), question) > 0.5:
-            kept.setdefault(frozenset(content_words(text)), text)
+        key = frozenset(content_words(text))
+        fresh = all(len(key & other) < 0.75 * len(key | other) for other in kept)
+        if fresh and coverage(key, question) > 0.5:
+            kept[key] = text
     if len(frozenset[str]().union(*kept) & words) < 0.8 * len(words) or not kept:
         further = {key: text for key, text in kept.items() if not key < words}
         kept = {words: question} | further
     return list(kept.values())[:MOST_SEARCHES]
 
 
-def _calculation(asked: str, question: str) -> str:
+def _calculation(asked: str, question: str, said: str) -> str:
     """Return what to calculate: "" if nothing, the question where `asked` strays from it.
 
     A question for a number that gives one itself is taken to want arithmetic, whatever was planned.
@@ -136,5 +139,5 @@ def _calculation(asked: str, question: str) -> str:
     if not asked.strip():
         return question if figures(question) else ""
     strays = coverage(content_words(asked), question) < 0.6
-    forgets = not standing_values(question) <= standing_values(asked)
-    return question if strays or forgets else asked
+    sound = standing_values(question) <= standing_values(asked) <= standing_values(said)
+    return asked if sound and not strays else question

@@ -1,5 +1,6 @@
 """The searcher: chooses, among sentences that were found, those that answer a question."""
 
+import re
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import Annotated
@@ -14,8 +15,9 @@ from crew.tool.search import Passage
 from crew.tool.words import stem
 
 MOST_SENTENCES = 6
-_MOST_CHARACTERS = 1100
+_MOST_CHARACTERS = 1000
 _SPAN_LENGTHS = range(25, 400)  # characters; less says nothing, more is too long to read
+_LINK = re.compile(r"\w\.\w+/\w")
 _LONG = 160  # characters; a longer span must say more to be as good
 _LEAST_COVERAGE = 0.4
 
@@ -29,16 +31,21 @@ class Quote(BaseModel):
 
 
 class Selection(BaseModel):
-    """What the searcher answers: the numbers of the sentences that answer, the best one first."""
+    """What the searcher answers: the numbers of the sentences that answer, the best one first.
 
-    sentences: list[Annotated[int, Field(ge=1, le=MOST_SENTENCES)]] = Field(max_length=4)
+    0 stands for none: a weak model closes a list that may be empty at once, whatever it read.
+    """
+
+    sentences: list[Annotated[int, Field(ge=0, le=MOST_SENTENCES)]] = Field(
+        min_length=1, max_length=4
+    )
 
 
 searcher = Agent(
     "searcher",
     instructions=CHARTER
     + """You search. Choose the numbers of the sentences that answer the question, the best one \
-first; none if no sentence does.
+first; 0 if no sentence does.
 1 Lamps are made of glass.
 2 The shop opens at nine.
 Question: What are lamps made of?
@@ -70,6 +77,7 @@ def candidates(
             own = _score(words, text, weights) * (1 if len(text) < _LONG else 0.8)
             if own and (figures(text) or not with_figures):
                 value = own + 0.3 * around + 0.5 / (rank + 1) + (number and bool(figures(text)))
+                value += 0.5 * _begins_with(words, text)
                 quote = Quote(text=text, source=passage.source, heading=passage.heading)
                 scored.append((value, quote))
     return _fitting([quote for _, quote in sorted(scored, key=lambda it: -it[0])])
@@ -89,9 +97,9 @@ def selected(selection: Selection, quotes: Sequence[Quote]) -> list[Quote]:
 
 def topic(question: str) -> list[str]:
     """Return the words a source should hold: the question's, without its figures and units."""
-    measured = {stem(figure.unit) for figure in figures(question) if figure.kind != "count"}
-    words = [word for word in content_words(question) if word not in measured | QUANTITIES]
-    return [word for word in words if not word[0].isdigit()]
+    units = {figure.unit.lower() for figure in figures(question) if figure.kind != "count"}
+    known = {stem(word) for word in units | QUANTITIES}
+    return [w for w in content_words(question) if w not in known and not w[0].isdigit()]
 
 
 def _covers(passage: Passage, words: Sequence[str]) -> bool:
@@ -104,13 +112,27 @@ def _score(words: Sequence[str], text: str, weights: dict[str, float]) -> float:
     return sum(weights.get(word, 1.0) for word in words if word in held)
 
 
+def _begins_with(words: Sequence[str], text: str) -> bool:
+    """Tell whether a sentence begins with the one thing asked about: then it may define it."""
+    return 0 < len(words) <= 2 and words[0] in content_words(text)[:2]
+
+
 def _spans(text: str) -> list[str]:
-    """Return each sentence, and each two in a row: one often says what the other is about."""
+    """Return each sentence, and each two in a row: one often says what the other is about.
+
+    A line with a link points elsewhere instead of answering.
+    """
     spans: list[str] = []
     for block in paragraphs(text):
         pairs = [f"{first} {second}" for first, second in pairwise(block)]
-        spans += [span for span in [*block, *pairs] if len(span) in _SPAN_LENGTHS]
+        fitting = [span for span in [*block, *pairs] if _length(span) in _SPAN_LENGTHS]
+        spans += [span for span in fitting if not _LINK.search(span)]
     return spans
+
+
+def _length(text: str) -> int:
+    """Return a text's length in Latin letters; a Chinese character says as much as three."""
+    return len(text) + 2 * sum("\u3040" <= letter <= "\u9fff" for letter in text)
 
 
 def _fitting(quotes: Sequence[Quote]) -> list[Quote]:

@@ -74,13 +74,13 @@ def arranged(
     for a model that recombines words into what nobody said: see `phrased`.
     """
     named = {statement.quote for statement in draft.claims}
-    kept = {n: claim for n, claim in enumerate(claims, 1) if claim.code and n not in named}
+    kept = [claim for n, claim in enumerate(claims, 1) if claim.code and n not in named]
     for statement in draft.claims:
-        if 1 <= statement.quote <= len(claims) and statement.quote not in kept:
+        if 1 <= statement.quote <= len(claims):
             claim = claims[statement.quote - 1]
             words = phrased(statement.text, claim, question, literal=literal)
-            kept[statement.quote] = claim.model_copy(update={"text": words})
-    return _unrepeated(list(kept.values()) or list(claims[:_UNASKED]))
+            kept.append(claim.model_copy(update={"text": words}))
+    return _unrepeated(kept or claims[:_UNASKED])
 
 
 def quoted(quote: Quote) -> Claim:
@@ -91,7 +91,7 @@ def quoted(quote: Quote) -> Claim:
 def shown(claim: Claim) -> str:
     """Lay a claim out in Markdown: its words, the code behind it, and its quotes with sources."""
     lines = []
-    if claim.text.lower() not in [quote.text.lower() for quote in claim.quotes]:
+    if _bare(claim.text) not in map(_bare, _texts(claim)):
         lines.append(claim.text)
     if claim.code:
         lines.append(f"```python\n{claim.code}\n# prints {claim.printed}\n```")
@@ -100,7 +100,8 @@ def shown(claim: Claim) -> str:
 
 def cited(quote: Quote) -> str:
     """Lay a quote out in Markdown, with its source and the heading it stands under."""
-    place = f"{quote.source}: {quote.heading}" if quote.heading else quote.source
+    heading = quote.heading.rpartition(" > ")[2]
+    place = f"{quote.source}: {heading}" if heading else quote.source
     return f"> {quote.text}\n> ({place})"
 
 
@@ -109,8 +110,8 @@ def phrased(text: str, claim: Claim, question: str, *, literal: bool = False) ->
 
     Borne out means: every figure and every name stands in the claim or the question; the words
     that the question does not have are nearly all the claim's; a number that was worked out is
-    there; nothing is said twice; and, if it must be `literal`, its words mostly follow each other
-    as they do there. This cannot see a wrong "not"; hence a reader is always shown the
+    there; nothing is said twice; and, if it must be `literal`, one sentence of the claim has all
+    of it, mostly in its order. This cannot see a wrong "not"; hence a reader is always shown the
     quote beside the claim.
     """
     said = [part for part in sentences(text.strip()) if part.endswith((".", "!", "\u3002"))]
@@ -126,22 +127,31 @@ def phrased(text: str, claim: Claim, question: str, *, literal: bool = False) ->
         and all(name.strip("`").lower() in known.lower() for name in _NAME.findall(whole))
         and bool(new)
         and coverage(new, claim.text) >= _LEAST_COVERAGE
-        and (not literal or _in_order(whole, claim.text) >= _LEAST_ORDER)
+        and (not literal or any(_repeats(whole, one) for one in sentences(claim.text)))
     )
     return whole if borne_out else claim.text
 
 
-def _in_order(text: str, ground: str) -> float:
-    """Return the share of neighbouring words in `text` that are neighbours in `ground`, too."""
-    pairs, known = (set(pairwise(content_words(said))) for said in (text, ground))
-    return len(pairs & known) / len(pairs) if pairs else 0.0
+def _repeats(text: str, sentence: str) -> bool:
+    """Tell whether `text` has only words of `sentence`, most of them neighbours there, too."""
+    pairs, known = (set(pairwise(content_words(said))) for said in (text, sentence))
+    in_order = len(pairs & known) / len(pairs) if pairs else 0.0
+    return coverage(content_words(text), sentence) == 1 and in_order >= _LEAST_ORDER
 
 
 def _unrepeated(claims: Sequence[Claim]) -> list[Claim]:
-    """Drop claims that only show a quote which an earlier one has shown."""
+    """Drop claims that say what was said before: the same words, or a quote that was shown."""
     kept: list[Claim] = []
     for claim in claims:
-        before = [quote.text for earlier in kept for quote in earlier.quotes]
-        if claim.code or not claim.quotes or any(q.text not in before for q in claim.quotes):
+        said = {_bare(text) for earlier in kept for text in (earlier.text, *_texts(earlier))}
+        if _bare(claim.text) not in said:
             kept.append(claim)
     return kept
+
+
+def _texts(claim: Claim) -> list[str]:
+    return [quote.text for quote in claim.quotes]
+
+
+def _bare(text: str) -> str:
+    return text.lower().strip(" .")

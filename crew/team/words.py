@@ -10,7 +10,7 @@ _CAMEL = re.compile(r"(?<=[a-z])(?=[A-Z])")
 _SENTENCE_END = re.compile(
     r"(?<=[.!?])[*_`\"')]*\s+(?=[*_`\"'(\[]*[A-Z0-9\u0400-\u04ff])|(?<=[\u3002\uff01\uff1f])"
 )
-_BLOCK_START = re.compile(r"\s*(?:[-*+]|\d+[.)])\s+|\s*\|")
+_BLOCK_START = re.compile(r"^\s*(?:(?:[-*+]|\d+[.)])\s+|(?=\|))")
 _ASKS_NUMBER = re.compile(
     r"\bhow (many|much|long|far|fast|often|large|big|small|old|high|soon)\b|多少|几|多[长久大快]"
     r"|\b(number|total|sum|percentage|percent|share|average|ratio|calculate|compute)\b"
@@ -66,7 +66,7 @@ def rarity(texts: Sequence[str]) -> dict[str, float]:
     for text in texts:
         for word in content_words(text):
             counts[word] = counts.get(word, 0) + 1
-    return {word: math.log(1 + len(texts) / count) for word, count in counts.items()}
+    return {word: math.log(2 + len(texts) / count) for word, count in counts.items()}
 
 
 def _blocks(text: str) -> list[str]:
@@ -79,7 +79,7 @@ def _blocks(text: str) -> list[str]:
         elif not line.strip() or re.fullmatch(r"\s*(#{1,6}\s.*|[|:\s-]+|=+)", line):
             fresh = True
         elif fresh or fenced or _BLOCK_START.match(line):
-            blocks.append(_BLOCK_START.sub("", line, count=1) if "|" not in line else line)
+            blocks.append(_BLOCK_START.sub("", line))
             fresh = fenced
         else:
             blocks[-1] += " " + line.strip()

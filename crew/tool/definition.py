@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any, Literal, overload
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
+from pydantic.errors import PydanticUserError
 
 from crew.errors import CrewError, ToolError
 from crew.llm import ToolSpec
@@ -143,9 +144,10 @@ def _arguments(
     try:
         made = create_model(f"{name}_arguments", __config__=ConfigDict(extra="forbid"), **fields)
         made.model_json_schema()
-    except (CrewError, TypeError, ValueError) as error:
+    except (CrewError, PydanticUserError, TypeError, ValueError) as error:
         raise ToolError(
-            message=f"tool {name!r} has no JSON schema: {error}; use JSON types or models",
+            message=f"tool {name!r} has no JSON schema ({str(error).splitlines()[0]}); use JSON types "
+            "or models",
             tool=name,
         ) from error
     return made

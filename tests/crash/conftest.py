@@ -7,11 +7,11 @@ import time
 from pathlib import Path
 
 import pytest
-from tests.crash.endpoint import PAGE, QUESTION, Endpoint
 
 from crew.config import Settings
 from crew.journal.opening import open_store
 from crew.run import Runtime
+from tests.crash.endpoint import PAGE, QUESTION, Endpoint
 
 CREW = Path(sys.executable).with_name("crew")
 

@@ -1,4 +1,4 @@
-"""An OpenAI-compatible server that counts: what was asked, what was in flight, what was repeated."""
+"""An OpenAI-compatible server that counts what was asked, in flight, and repeated."""
 
 import json
 import threading

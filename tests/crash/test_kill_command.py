@@ -1,9 +1,9 @@
 """The command dies, with everything in its process; the next one goes on."""
 
 import pytest
-from tests.crash.endpoint import NUMBER
 
 from serving.looking import count
+from tests.crash.endpoint import NUMBER
 
 MOMENTS = [1, 2, 4, 5]
 

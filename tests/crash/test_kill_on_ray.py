@@ -1,10 +1,10 @@
 """Processes of a run on Ray die, one after the other kind, at several moments."""
 
 import pytest
-from tests.crash.conftest import kill
-from tests.crash.endpoint import NUMBER
 
 from serving.looking import count
+from tests.crash.conftest import kill
+from tests.crash.endpoint import NUMBER
 
 pytestmark = [
     pytest.mark.ray,
@@ -52,9 +52,7 @@ async def finished_well(place, endpoint, in_flight):
 
 
 @pytest.mark.parametrize("moment", MOMENTS)
-async def test_the_run_goes_on_without_the_command_that_started_it(
-    place, endpoint, asked, moment
-):
+async def test_the_run_goes_on_without_the_command_that_started_it(place, endpoint, asked, moment):
     in_flight = endpoint.wait_for(moment)
     asked.kill()
     await finished_well(place, endpoint, in_flight)

@@ -37,6 +37,14 @@ def test_a_statement_that_is_not_borne_out_gives_way_to_the_quote(said):
     assert phrased(said, FOUND, QUESTION) == TEXT
 
 
+def test_words_of_two_sentences_are_not_joined_by_a_weak_model():
+    quote = "The HPA scales pods by metrics. The Ray autoscaler scales nodes by resources."
+    spliced = "The HPA scales pods by resources."
+    assert phrased(spliced, Claim(text=quote), "How?", literal=True) == quote
+    said = "The HPA scales pods by metrics."
+    assert phrased(said, Claim(text=quote), "How?", literal=True) == said
+
+
 def test_a_worked_out_number_must_be_in_the_words_about_it():
     assert phrased("Ray actors fit in there.", NUMBER, "How many fit?") == "170 Ray actors"
 

@@ -16,6 +16,13 @@ def test_a_paragraph_is_joined_and_lists_and_rows_stand_alone():
     ]
 
 
+def test_a_number_at_a_sentence_end_is_no_list_item():
+    assert paragraphs("The default is 0. More is -1.\n1. first") == [
+        ["The default is 0.", "More is -1."],
+        ["first"],
+    ]
+
+
 def test_inflections_meet_and_stop_words_go():
     assert content_words("restarts") == content_words("restarted")
     assert content_words("What does it do?") == []

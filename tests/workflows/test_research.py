@@ -110,7 +110,7 @@ async def test_nothing_found_is_said_plainly_and_the_summariser_not_asked(docs, 
 
 async def test_nothing_chosen_is_nothing_found(docs, script):
     question = "Does a Ray task dream?"
-    script(planner=[plan(question)], searcher=[pick()])
+    script(planner=[plan(question)], searcher=[pick(0)])
     answer = await ask(docs, question)
     assert answer.text.startswith("Nothing was found")
     assert "The closest sentence" in answer.text

@@ -1,0 +1,16 @@
+import pytest
+
+from crew import Runtime
+
+
+@pytest.fixture(params=["memory", "sqlite"])
+async def runtime(request, tmp_path):
+    """A runtime on each store."""
+    url = ":memory:" if request.param == "memory" else f"sqlite:///{tmp_path}/runs.db"
+    async with Runtime(url) as runtime:
+        yield runtime
+
+
+@pytest.fixture
+def url(tmp_path):
+    return f"sqlite:///{tmp_path}/runs.db"

@@ -1,0 +1,184 @@
+"""The agent's loop: tools, typed outputs, and going on in the middle of it."""
+
+import pytest
+from pydantic import BaseModel
+
+from crew import (
+    Agent,
+    Budget,
+    Context,
+    ModelError,
+    OutputInvalid,
+    RunFailed,
+    Runtime,
+    tool,
+    workflow,
+)
+from crew.errors import StoreError
+from crew.journal.memory import MemoryStore
+from crew.testing import CrashingStore, ScriptedModel, ToolCall, simulate
+
+
+class Plan(BaseModel):
+    steps: list[str]
+
+
+@tool(effect="read")
+async def search(query: str) -> list[str]:
+    """Search."""
+    return [f"about {query}"]
+
+
+@tool(effect="read")
+def broken(query: str) -> str:
+    """Always fails."""
+    raise ValueError("no luck")
+
+
+def flow_of(agent):
+    @workflow
+    async def flow(ctx: Context, text: str) -> str:
+        return str((await ctx.run(agent, text)).output)
+
+    return flow
+
+
+async def run(agent, text="go", **start):
+    async with Runtime(":memory:") as runtime:
+        started = await runtime.start(flow_of(agent), text, **start)
+        return await started.result(), await started.recorded()
+
+
+async def test_an_agent_alone_answers():
+    result = await Agent("hello", model=ScriptedModel(["Hi."])).run("Say hello")
+    assert result.output == "Hi."
+    assert [message.role for message in result.messages] == ["user", "assistant"]
+    assert result.usage.calls == 1
+
+
+async def test_a_typed_output_is_a_value_of_its_type():
+    model = ScriptedModel([Plan(steps=["a"])])
+    result = await Agent("planner", output=Plan, model=model).run("plan")
+    assert result.output == Plan(steps=["a"])
+    assert model.requests[0].schema["properties"].keys() == {"steps"}
+
+
+async def test_tools_are_called_and_recorded_by_path():
+    calls = [ToolCall("search", {"query": "x"}), ToolCall("search", {"query": "y"})]
+    model = ScriptedModel([calls, "found"])
+    output, events = await run(Agent("searcher", model=model, tools=[search]))
+    assert output == "found"
+    results = {e.path: e.data["result"] for e in events if e.kind == "tool.completed"}
+    assert results == {
+        "flow[0]/searcher/search.0": ["about x"],
+        "flow[0]/searcher/search.1": ["about y"],
+    }
+    model.assert_done()
+
+
+async def test_each_request_extends_the_one_before():
+    model = ScriptedModel([ToolCall("search", {"query": "x"}), "found"])
+    await run(Agent("searcher", instructions="Be brief.", model=model, tools=[search]))
+    one, two = (request.messages for request in model.requests)
+    assert two[: len(one)] == one
+    assert one[0].text == "Be brief."
+
+
+async def test_a_tool_that_raises_is_told_to_the_model():
+    model = ScriptedModel([ToolCall("broken", {"query": "x"}), "gave up"])
+    output, events = await run(Agent("a", model=model, tools=[broken]))
+    assert output == "gave up"
+    assert model.requests[1].messages[-1].text == "error: ValueError: no luck"
+    assert [e.path for e in events if e.kind == "tool.failed"] == ["flow[0]/a/broken.0"]
+
+
+async def test_wrong_arguments_are_told_to_the_model():
+    model = ScriptedModel([ToolCall("search", {"qeury": "x"}), "gave up"])
+    await run(Agent("a", model=model, tools=[search]))
+    assert "the arguments of tool 'search' do not fit" in model.requests[1].messages[-1].text
+
+
+async def test_arguments_that_are_no_json_are_told_to_the_model():
+    model = ScriptedModel([ToolCall("search", {"_invalid": "{oops"}), "gave up"])
+    await run(Agent("a", model=model, tools=[search]))
+    assert "are not a JSON object" in model.requests[1].messages[-1].text
+
+
+async def test_an_unknown_tool_names_the_near_match():
+    model = ScriptedModel([ToolCall("serach", {}), "gave up"])
+    await run(Agent("a", model=model, tools=[search]))
+    assert "did you mean 'search'?" in model.requests[1].messages[-1].text
+
+
+async def test_bad_json_is_repaired_once():
+    model = ScriptedModel(["no json", Plan(steps=[])])
+    output, events = await run(Agent("planner", output=Plan, model=model))
+    assert output == "steps=[]"
+    assert len([e for e in events if e.kind == "model.completed"]) == 2
+
+
+async def test_bad_json_twice_is_output_invalid():
+    model = ScriptedModel(["no json", '{"steps": 3}'])
+    with pytest.raises(OutputInvalid, match="does not validate: steps: Input should be a valid"):
+        await Agent("planner", output=Plan, model=model).run("plan")
+
+
+async def test_max_turns_bounds_the_loop():
+    model = ScriptedModel([ToolCall("search", {"query": "x"})] * 3)
+    with pytest.raises(OutputInvalid, match="within max_turns=3"):
+        await Agent("a", model=model, tools=[search], max_turns=3).run("go")
+
+
+async def test_a_models_error_fails_the_run_with_its_message():
+    model = ScriptedModel([ModelError(message="the endpoint is down")])
+    with pytest.raises(RunFailed, match="ModelError: the endpoint is down"):
+        await run(Agent("a", model=model))
+
+
+async def test_a_call_that_would_pass_the_budget_is_not_made():
+    model = ScriptedModel(["one", "two"])
+    agent = Agent("a", model=model, max_tokens=100)
+    with pytest.raises(
+        RunFailed, match=r"BudgetExceeded: \d+ tokens needed at flow\[0\]/a/model.0"
+    ):
+        await run(agent, budget=Budget(tokens=50))
+    assert model.requests == []
+
+
+async def test_the_thread_is_seen_by_an_agent_with_history():
+    model = ScriptedModel(["first answer", "second answer"])
+    flow = flow_of(Agent("a", model=model, history=True))
+    async with Runtime(":memory:") as runtime:
+        for text in ("first", "second"):
+            await (await runtime.start(flow, text, thread="t")).result()
+    said = [message.text for message in model.requests[1].messages]
+    assert said == ["first", "first answer", "second"]
+
+
+async def test_a_crash_in_the_middle_repeats_no_recorded_call():
+    model = ScriptedModel([ToolCall("search", {"query": "x"}), "found"])
+    flow = flow_of(Agent("searcher", model=model, tools=[search]))
+    kept = MemoryStore()
+    # The crash comes after the first model call and the tool call were recorded.
+    store = CrashingStore(kept, after=7)
+    async with Runtime(store) as runtime:
+        started = await runtime.start(flow, "go")
+        with pytest.raises(StoreError):
+            await started.result()
+    kept.forget_owners()
+    async with Runtime(kept, workflows=[flow]) as runtime:
+        assert await (await runtime.get(started.id)).result() == "found"
+    assert len(model.requests) == 2
+    model.assert_done()
+
+
+def test_an_agent_survives_crashes_at_every_place():
+    def reply(request):
+        said = request.messages[-1]
+        return "found" if said.role == "tool" else ToolCall("search", {"query": "x"})
+
+    model = ScriptedModel([reply] * 1000)
+    flow = flow_of(Agent("searcher", model=model, tools=[search]))
+    done = simulate(flow, "go", seeds=60)
+    assert done.output == "found"
+    assert done.crashes >= 60

@@ -1,0 +1,299 @@
+"""What a node does through its context: calls, effects, questions, time, children."""
+
+import asyncio
+from functools import partial
+
+import pytest
+
+from crew import (
+    AskError,
+    Context,
+    CrewError,
+    GraphError,
+    Retry,
+    RunCancelled,
+    RunFailed,
+    Runtime,
+    workflow,
+)
+from tests.core.flows import Question, research
+
+
+async def run(runtime, flow, value=None, **options):
+    return await (await runtime.start(flow, value, **options)).result()
+
+
+async def double(n: int) -> int:
+    return n * 2
+
+
+def triple(n: int) -> int:
+    return n * 3
+
+
+async def test_functions_are_called_and_recorded(runtime):
+    @workflow
+    async def flow(ctx: Context, n: int) -> int:
+        return await ctx.run(double, n) + await ctx.run(triple, n)
+
+    started = await runtime.start(flow, 5)
+    assert await started.result() == 25
+    kinds = {e.path: e.kind async for e in started.events() if "/" in e.path}
+    assert kinds == {"flow[0]/double": "function.completed", "flow[0]/triple": "function.completed"}
+
+
+async def test_map_keeps_the_order_of_its_items(runtime):
+    async def later(n: int) -> int:
+        await asyncio.sleep(0.005 if n == 0 else 0)
+        return n
+
+    @workflow
+    async def flow(ctx: Context, n: int) -> list[int]:
+        return await ctx.map(later, range(n), concurrency=3)
+
+    assert await run(runtime, flow, 8) == list(range(8))
+
+
+async def test_gathered_calls_get_places_by_lineage_not_by_speed(runtime):
+    async def wait(text: str, seconds: float) -> str:
+        await asyncio.sleep(seconds)
+        return text
+
+    @workflow
+    async def flow(ctx: Context, seconds: list[float]) -> list[str]:
+        calls = [ctx.run(wait, str(n), delay) for n, delay in enumerate(seconds)]
+        return list(await asyncio.gather(*calls))
+
+    started = await runtime.start(flow, [0.02, 0.0])
+    assert await started.result() == ["0", "1"]
+    done = [e.path async for e in started.events() if e.kind == "function.completed"]
+    assert done == ["flow[0]/t1/wait", "flow[0]/t0/wait"]
+
+
+async def test_an_error_of_a_call_can_be_caught_by_its_class(runtime):
+    async def fails() -> str:
+        raise KeyError("missing")
+
+    @workflow
+    async def flow(ctx: Context) -> str:
+        try:
+            return await ctx.run(fails)
+        except KeyError as error:
+            return f"caught {error}"
+
+    assert await run(runtime, flow) == "caught 'missing'"
+
+
+async def test_a_call_can_be_retried_alone(runtime):
+    tries = []
+
+    async def shaky() -> int:
+        tries.append(1)
+        if len(tries) < 3:
+            raise OSError("again")
+        return len(tries)
+
+    @workflow
+    async def flow(ctx: Context) -> int:
+        return await ctx.run(shaky, retry=Retry(attempts=3, first_delay=0.001))
+
+    assert await run(runtime, flow) == 3
+
+
+async def test_a_child_workflow_is_a_run_of_its_own(runtime):
+    @workflow
+    async def parent(ctx: Context, text: str) -> str:
+        return (await ctx.run(research(), Question(text=text))).text
+
+    assert await run(runtime, parent, "c") == "found a, computed b, found c"
+    assert {item.workflow for item in await runtime.runs()} == {"parent", "research"}
+
+
+async def test_now_and_random_are_recorded(runtime):
+    @workflow
+    async def flow(ctx: Context) -> list[float]:
+        return [await ctx.now(), await ctx.random(), await ctx.random()]
+
+    started = await runtime.start(flow)
+    now, one, two = await started.result()
+    assert now > 1.7e9
+    assert one != two
+    recorded = [e.data["value"] async for e in started.events() if e.kind == "value.completed"]
+    assert recorded == [now, one, two]
+
+
+async def test_sleep_waits_and_the_run_is_waiting(runtime):
+    @workflow
+    async def flow(ctx: Context) -> str:
+        await ctx.sleep(0.15)
+        return "woke"
+
+    started = await runtime.start(flow)
+    await asyncio.sleep(0.08)
+    assert await started.status() == "waiting"
+    assert await started.result() == "woke"
+
+
+async def test_emitted_text_and_progress_are_events(runtime):
+    @workflow
+    async def flow(ctx: Context) -> str:
+        ctx.progress("thinking")
+        ctx.emit("Hello ")
+        ctx.emit("you.")
+        return "done"
+
+    started = await runtime.start(flow)
+    await started.result()
+    told = [(e.kind, e.data["text"]) async for e in started.events() if "text" in e.data]
+    assert told == [
+        ("progress.made", "thinking"),
+        ("text.emitted", "Hello "),
+        ("text.emitted", "you."),
+    ]
+
+
+async def test_an_effect_gets_its_idempotency_key(runtime):
+    async def pay(amount: int, idempotency_key: str) -> str:
+        return f"{amount} {len(idempotency_key)}"
+
+    @workflow
+    async def flow(ctx: Context) -> str:
+        return await ctx.effect(partial(pay, amount=5), key="pay")
+
+    assert await run(runtime, flow) == "5 32"
+
+
+async def test_a_key_is_used_once_in_a_step(runtime):
+    @workflow
+    async def flow(ctx: Context) -> int:
+        await ctx.effect(double, 1, key="k")
+        return await ctx.effect(double, 2, key="k")
+
+    with pytest.raises(RunFailed, match="the key 'k' was used twice"):
+        await run(runtime, flow)
+
+
+async def test_a_question_waits_for_its_answer(runtime):
+    @workflow
+    async def flow(ctx: Context) -> str:
+        return "paid" if await ctx.ask(bool, "Refund?", key="refund") else "kept"
+
+    started = await runtime.start(flow)
+    while await started.status() != "waiting":
+        await asyncio.sleep(0.01)
+    (question,) = await started.questions()
+    assert (question.key, question.question) == ("refund", "Refund?")
+    await started.answer("refund", True)
+    assert await started.result() == "paid"
+
+
+async def test_an_answer_of_the_wrong_type_leaves_the_question_open(runtime):
+    @workflow
+    async def flow(ctx: Context) -> int:
+        return await ctx.ask(int, "How many?", key="n")
+
+    started = await runtime.start(flow)
+    while not await started.questions():
+        await asyncio.sleep(0.01)
+    await started.answer("n", "not a number")
+    await asyncio.sleep(0.1)
+    assert await started.questions()
+    await started.answer("n", 3)
+    assert await started.result() == 3
+
+
+async def test_an_answer_to_nothing_lists_what_is_open(runtime):
+    @workflow
+    async def flow(ctx: Context) -> bool:
+        return await ctx.ask(bool, "Sure?", key="sure")
+
+    started = await runtime.start(flow)
+    while not await started.questions():
+        await asyncio.sleep(0.01)
+    with pytest.raises(AskError, match=r"no open question has the key 'shure'.*flow\[0\]/sure"):
+        await started.answer("shure", True)
+    await started.cancel()
+    with pytest.raises(RunCancelled):
+        await started.result()
+
+
+async def test_a_question_is_answered_from_another_process(url):
+    @workflow
+    async def flow(ctx: Context) -> bool:
+        return await ctx.ask(bool, "Sure?", key="sure")
+
+    async with Runtime(url) as working, Runtime(url, worker=False) as looking:
+        started = await working.start(flow)
+        other = await looking.get(started.id)
+        while not await other.questions():
+            await asyncio.sleep(0.01)
+        await other.answer("sure", True)
+        assert await other.result() is True
+
+
+async def test_cancel_stops_a_step(runtime):
+    stopped = asyncio.Event()
+
+    @workflow
+    async def flow(ctx: Context) -> str:
+        try:
+            await asyncio.sleep(60)
+        finally:
+            stopped.set()
+
+    started = await runtime.start(flow)
+    await asyncio.sleep(0.05)
+    await started.cancel()
+    with pytest.raises(RunCancelled):
+        await started.result()
+    assert stopped.is_set()
+    assert await started.status() == "cancelled"
+
+
+async def test_cancel_lets_an_effect_end(runtime):
+    @workflow
+    async def flow(ctx: Context) -> str:
+        await ctx.effect(partial(asyncio.sleep, 0.2, "slept"), key="e")
+        return "not reached"
+
+    started = await runtime.start(flow)
+    while not [e for e in await started.recorded() if e.kind == "effect.started"]:
+        await asyncio.sleep(0.01)
+    await started.cancel()
+    with pytest.raises(RunCancelled):
+        await started.result()
+    assert [e.kind for e in await started.recorded()][-2:] == ["effect.completed", "run.cancelled"]
+
+
+async def test_run_sync_inside_a_loop_says_to_use_await():
+    with pytest.raises(CrewError, match=r"write `await research.run\(…\)` instead"):
+        research().run_sync(Question(text="x"))
+
+
+def test_run_sync_runs_a_workflow(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    answer = research().run_sync(Question(text="c"))
+    assert answer.text == "found a, computed b, found c"
+    assert (tmp_path / ".crew" / "crew.db").is_file()
+
+
+async def test_what_is_no_callee_is_refused(runtime):
+    @workflow
+    async def flow(ctx: Context) -> str:
+        return await ctx.run("planner", "x")
+
+    with pytest.raises(RunFailed, match="takes an agent, a workflow or a function"):
+        await run(runtime, flow)
+
+
+def test_a_workflow_has_a_name_and_a_version():
+    @workflow(name="other", version="7")
+    async def flow(ctx: Context, n: int) -> int: ...
+
+    assert (flow.name, flow.version, flow.input, flow.output) == ("other", "7", int, int)
+
+
+def test_state_without_a_model_is_refused():
+    context = Context(None, "step[0]", 1, None)
+    with pytest.raises(GraphError, match="Graph\\(state=Model\\)"):
+        _ = context.state

@@ -1,0 +1,193 @@
+"""What lies on disk, and what happens when the disk does not do its part."""
+
+import json
+import os
+import random
+import sqlite3
+import string
+import subprocess
+import sys
+import time
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from crew import Context, RunFailed, Runtime, StoreError, workflow
+from crew.journal.opening import open_store
+from crew.journal.sqlite import SqliteStore, connect
+from crew.journal.text import POINTER, TextReader, TextWriter
+from tests.core.flows import Count, Question, loop, research
+
+long_text = st.text(alphabet=string.ascii_letters, min_size=60, max_size=80)
+bodies = st.recursive(
+    long_text | st.integers() | st.none(),
+    lambda inner: (
+        st.lists(inner, max_size=4)
+        | st.dictionaries(st.sampled_from(["a", "$text", "$data"]), inner, max_size=3)
+    ),
+    max_leaves=12,
+)
+
+
+@given(st.lists(bodies, max_size=6))
+def test_packed_text_comes_back_whatever_it_looks_like(values):
+    writer, reader = TextWriter(), TextReader()
+    packed = [writer.pack(offset, value) for offset, value in enumerate(values, start=1)]
+    stored = [json.loads(json.dumps(item)) for item in packed]
+    assert [reader.unpack(offset, item) for offset, item in enumerate(stored, start=1)] == values
+
+
+def test_a_long_text_is_written_once():
+    writer = TextWriter()
+    text = "x" * 1000
+    assert writer.pack(1, {"a": text}) == {"a": text}
+    assert writer.pack(2, {"b": [text]}) == {"b": [{POINTER: [1, 0]}]}
+
+
+async def test_a_text_that_goes_through_many_steps_costs_its_size_once(url, tmp_path):
+    text = "".join(random.choices(string.ascii_letters, k=20_000))
+
+    @workflow
+    async def flow(ctx: Context, text: str) -> str:
+        for _ in range(20):
+            text = await ctx.run(same, text)
+        return text
+
+    async with Runtime(url) as runtime:
+        await (await runtime.start(flow, text)).result()
+    with sqlite3.connect(tmp_path / "runs.db") as db:
+        (size,) = db.execute("SELECT sum(length(body)) FROM events").fetchone()
+    db.close()
+    assert size < 1.2 * len(text)
+
+
+async def same(text: str) -> str:
+    return text
+
+
+async def test_events_can_be_read_with_plain_sql(url, tmp_path):
+    async with Runtime(url) as runtime:
+        await (await runtime.start(research(), Question(text="c"))).result()
+    db = sqlite3.connect(tmp_path / "runs.db")
+    rows = db.execute(
+        "SELECT e.id & 0xffffffff, kind, path FROM events AS e WHERE kind LIKE 'run.%'"
+    ).fetchall()
+    db.close()
+    assert rows == [(1, "run.started", ""), (12, "run.completed", "")]
+
+
+async def test_a_damaged_event_is_found_and_others_are_not_affected(url, tmp_path):
+    async with Runtime(url, worker=False) as runtime:
+        bad = await runtime.start(research(), Question(text="c"))
+        good = await runtime.start(research(), Question(text="d"))
+    db = connect(str(tmp_path / "runs.db"))
+    db.execute("UPDATE events SET body = replace(body, '\"c\"', '\"x\"')")
+    db.close()
+    async with Runtime(url, workflows=[research()]) as runtime:
+        assert (await (await runtime.get(good.id)).result()).text.endswith("found d")
+        with pytest.raises(StoreError, match=f"run {bad.id} .* is damaged at event 1"):
+            await (await runtime.get(bad.id)).result()
+
+
+def test_a_database_of_a_newer_release_is_refused_untouched(tmp_path):
+    path = tmp_path / "new.db"
+    db = sqlite3.connect(path)
+    db.execute("PRAGMA user_version = 99")
+    db.close()
+    before = path.read_bytes()
+    with pytest.raises(StoreError, match="newer release .schema 99.*Nothing was changed"):
+        SqliteStore(path)
+    assert path.read_bytes() == before
+
+
+def test_a_file_that_is_no_database_is_refused(tmp_path):
+    path = tmp_path / "garbage.db"
+    path.write_bytes(b"this is not a database, but long enough to look like a page" * 100)
+    with pytest.raises(StoreError, match="not a sound database .*crew doctor"):
+        SqliteStore(path)
+
+
+def test_a_network_filesystem_is_refused_naming_postgresql(tmp_path):
+    mounts = tmp_path / "mounts"
+    mounts.write_text(f"disk / ext4 rw 0 0\nserver:/x {tmp_path}/shared nfs4 rw 0 0\n")
+    with pytest.raises(StoreError, match="nfs4 at .*shared.*postgresql://"):
+        SqliteStore(tmp_path / "shared" / "runs.db", mounts=mounts)
+    SqliteStore(tmp_path / "local.db", mounts=mounts).close()
+
+
+@pytest.mark.parametrize("url", ["mysql://x", "runs.db", ""])
+def test_an_unknown_address_is_refused(url):
+    with pytest.raises(StoreError, match="is not a store; use sqlite:///"):
+        open_store(url)
+
+
+async def test_a_full_disk_is_said_and_the_run_goes_on_when_there_is_room(tmp_path):
+    path = tmp_path / "runs.db"
+
+    def small(name: str) -> sqlite3.Connection:
+        db = connect(name)
+        db.execute("PRAGMA max_page_count = 60")
+        return db
+
+    full = SqliteStore(path, opener=small)
+    async with Runtime(full) as runtime:
+        run = await runtime.start(loop(3000, max_steps=5000), Count(n=0))
+        with pytest.raises(
+            StoreError, match="the disk is full; free some space, then `crew resume`"
+        ):
+            await run.result()
+    full.close()
+    roomy = SqliteStore(path)
+    async with Runtime(roomy, workflows=[loop(3000, max_steps=5000)]) as runtime:
+        assert (await (await runtime.get(run.id)).result()).n == 3000
+    roomy.close()
+
+
+async def test_a_lock_of_another_process_is_waited_for_without_holding_the_loop(url, tmp_path):
+    code = (
+        "import sqlite3, sys, time\n"
+        "db = sqlite3.connect(sys.argv[1], isolation_level=None)\n"
+        "db.execute('BEGIN IMMEDIATE')\nprint('locked', flush=True)\ntime.sleep(0.4)\n"
+    )
+    async with Runtime(url) as runtime:
+        await (await runtime.start(research(), Question(text="c"))).result()
+        holder = subprocess.Popen(
+            [sys.executable, "-c", code, str(tmp_path / "runs.db")], stdout=subprocess.PIPE
+        )
+        assert holder.stdout.readline() == b"locked\n"
+        began = time.monotonic()
+        run = await runtime.start(research(), Question(text="d"))
+        assert time.monotonic() - began > 0.2
+        assert (await run.result()).text.endswith("found d")
+        holder.communicate()
+
+
+async def test_an_owner_that_lives_is_not_taken_over(url):
+    @workflow
+    async def waits(ctx: Context) -> str:
+        await ctx.sleep(0.8)
+        return f"in {os.getpid()}"
+
+    async with Runtime(url) as first, Runtime(url, workflows=[waits]):
+        run = await first.start(waits)
+        await run.result()
+        assert "run.taken" not in [e.kind for e in await run.recorded()]
+
+
+async def test_a_folder_that_cannot_be_written_is_said(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StoreError, match="cannot open .*check the folder's permissions"):
+        SqliteStore(tmp_path / "file" / "runs.db")
+
+
+async def test_what_does_not_validate_is_not_stored(url):
+    @workflow
+    async def wrong(ctx: Context) -> int:
+        return "not a number, and a long text of more than sixty-four characters, indeed"
+
+    async with Runtime(url) as runtime:
+        run = await runtime.start(wrong)
+        with pytest.raises(RunFailed, match="OutputInvalid"):
+            await run.result()
+        assert "step.completed" not in [e.kind for e in await run.recorded()]

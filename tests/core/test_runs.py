@@ -1,0 +1,211 @@
+"""Starting, finding and keeping runs: keys, threads, crashes, owners."""
+
+import asyncio
+
+import pytest
+
+from crew import (
+    Budget,
+    Context,
+    InputInvalid,
+    KeyReused,
+    RunFailed,
+    RunNotFound,
+    Runtime,
+    StoreError,
+    ThreadBusy,
+    workflow,
+)
+from crew.journal.memory import MemoryStore
+from crew.testing import CrashingStore
+from tests.core.flows import Question, research
+
+
+@workflow
+async def echo(ctx: Context, text: str) -> str:
+    before = [message.text for message in ctx.thread.messages]
+    await asyncio.sleep(0.02)
+    return f"{text} after {before}"
+
+
+async def test_the_same_key_and_input_is_the_same_run(runtime):
+    one = await runtime.start(echo, "a", key="k")
+    two = await runtime.start(echo, "a", key="k")
+    assert one.id == two.id
+    assert await two.result() == "a after []"
+
+
+async def test_a_key_with_another_input_is_refused(runtime):
+    await runtime.start(echo, "a", key="k")
+    with pytest.raises(KeyReused, match="'k' of workflow 'echo' was used with another input"):
+        await runtime.start(echo, "b", key="k")
+
+
+async def test_an_input_that_does_not_validate_stores_nothing(runtime):
+    with pytest.raises(InputInvalid, match="the input of workflow 'research'"):
+        await runtime.start(research(), {"txt": "x"})
+    assert await runtime.runs() == []
+
+
+async def test_an_input_may_be_its_json(runtime):
+    started = await runtime.start(research(), {"text": "c"})
+    assert (await started.result()).text == "found a, computed b, found c"
+
+
+async def test_an_unknown_run_is_said(runtime):
+    with pytest.raises(RunNotFound, match="no run 'r0' in this store"):
+        await runtime.get("r0")
+
+
+async def test_runs_are_listed_by_status_newest_first(runtime):
+    one = await runtime.start(echo, "a")
+    two = await runtime.start(echo, "b")
+    await asyncio.gather(one.result(), two.result())
+    assert [run.id for run in await runtime.runs(status="completed")] == [two.id, one.id]
+    assert await runtime.runs(status="failed") == []
+
+
+async def test_a_tenant_sees_its_own_runs_alone(url):
+    async with Runtime(url, tenant="a") as a, Runtime(url, tenant="b") as b:
+        run = await a.start(echo, "x", thread="t")
+        await run.result()
+        assert await b.runs() == []
+        assert (await b.thread("t")).messages == ()
+        with pytest.raises(RunNotFound):
+            await b.get(run.id)
+
+
+async def test_turns_of_a_thread_queue_in_their_order(runtime):
+    runs = [await runtime.start(echo, text, thread="t") for text in "abc"]
+    answers = [await run.result() for run in runs]
+    assert answers[0] == "a after []"
+    assert answers[2].startswith("c after ['a', 'a after []', 'b'")
+    said = [m.text for m in (await runtime.thread("t")).messages if m.role == "user"]
+    assert said == ["a", "b", "c"]
+
+
+async def test_a_busy_thread_can_reject(runtime):
+    await runtime.start(echo, "a", thread="t")
+    with pytest.raises(ThreadBusy, match="'t' has a turn that is still running"):
+        await runtime.start(echo, "b", thread="t", when_busy="reject")
+
+
+async def test_a_new_turn_can_cancel_the_older(runtime):
+    @workflow
+    async def slow(ctx: Context, text: str) -> str:
+        await asyncio.sleep(60 if text == "a" else 0)
+        return text
+
+    older = await runtime.start(slow, "a", thread="t")
+    newer = await runtime.start(slow, "b", thread="t", when_busy="cancel")
+    assert await newer.result() == "b"
+    assert await older.status() == "cancelled"
+
+
+async def test_a_failed_turn_keeps_its_message(runtime):
+    @workflow
+    async def fails(ctx: Context, text: str) -> str:
+        raise ValueError("no")
+
+    with pytest.raises(RunFailed):
+        await (await runtime.start(fails, "a", thread="t")).result()
+    messages = (await runtime.thread("t")).messages
+    assert [m.text for m in messages] == ["a", "(not answered: the run failed)"]
+
+
+async def test_leaving_the_runtime_keeps_runs_for_the_next(url):
+    calls = []
+    pause = [60.0]
+
+    async def note(text: str) -> str:
+        calls.append(text)
+        return text
+
+    @workflow
+    async def flow(ctx: Context) -> str:
+        first = await ctx.run(note, "first")
+        await asyncio.sleep(pause[0])
+        return first + await ctx.run(note, "second")
+
+    async with Runtime(url) as runtime:
+        run = await runtime.start(flow)
+        while not calls:
+            await asyncio.sleep(0.01)
+        await asyncio.sleep(0.02)
+    pause[0] = 0.0
+    async with Runtime(url, workflows=[flow]) as runtime:
+        again = await runtime.get(run.id)
+        assert await again.result() == "firstsecond"
+    assert calls == ["first", "second"]
+
+
+async def test_a_reading_runtime_takes_nothing_over(url):
+    async with Runtime(url, worker=False) as runtime:
+        run = await runtime.start(echo, "x")
+        await asyncio.sleep(0.15)
+        assert await run.status() == "running"
+    async with Runtime(url, workflows=[echo]) as worker:
+        assert await (await worker.get(run.id)).result() == "x after []"
+
+
+async def test_a_worker_leaves_other_workflows_alone(url):
+    async with Runtime(url, worker=False) as runtime:
+        run = await runtime.start(echo, "x")
+    async with Runtime(url, workflows=[research()]) as worker:
+        await asyncio.sleep(0.15)
+        assert await (await worker.get(run.id)).status() == "running"
+
+
+async def test_another_version_of_a_workflow_is_another_workflow(url):
+    @workflow(name="echo", version="2")
+    async def newer(ctx: Context, text: str) -> str:
+        return "newer"
+
+    async with Runtime(url, worker=False) as runtime:
+        run = await runtime.start(echo, "x")
+    async with Runtime(url, workflows=[newer, echo]) as worker:
+        assert await (await worker.get(run.id)).result() == "x after []"
+
+
+async def test_changed_code_parks_the_run_and_names_both_sides(url):
+    async def note(text: str) -> str:
+        return text
+
+    def flow_with(text: str):
+        @workflow(name="flow")
+        async def flow(ctx: Context) -> str:
+            said = await ctx.run(note, text)
+            await ctx.sleep(0.3)
+            return said
+
+        return flow
+
+    async with Runtime(url) as runtime:
+        run = await runtime.start(flow_with("old"))
+        while await run.status() != "waiting":
+            await asyncio.sleep(0.01)
+    async with Runtime(url, workflows=[flow_with("new")]) as runtime:
+        run = await runtime.get(run.id)
+        while (last := (await run.recorded())[-1]).kind != "run.parked":
+            await asyncio.sleep(0.01)
+        await asyncio.sleep(0.7)
+        assert (await run.recorded())[-1] == last
+        assert await run.status() == "waiting"
+    assert "diverged at flow[0]/note: the journal holds function note:" in last.data["detail"]
+
+
+async def test_a_store_that_fails_is_the_callers_error_and_nothing_is_lost():
+    kept = MemoryStore()
+    store = CrashingStore(kept, after=4)
+    async with Runtime(store) as runtime:
+        run = await runtime.start(research(), Question(text="c"))
+        with pytest.raises(StoreError):
+            await run.result()
+    kept.forget_owners()
+    async with Runtime(kept, workflows=[research()]) as runtime:
+        assert (await (await runtime.get(run.id)).result()).text == "found a, computed b, found c"
+
+
+async def test_a_budget_must_be_positive():
+    with pytest.raises(ValueError, match="1 or more"):
+        Budget(tokens=0)
