@@ -130,6 +130,7 @@ def worked_out(code: Code, ran: Ran, question: str, quotes: Sequence[Quote]) -> 
     used = [quotes[at] for at in _holders(code.code, question, [quote.text for quote in quotes])]
     text = "; ".join(line.strip() for line in ran.printed.splitlines() if line.strip())
     text = re.sub(r"\d+\.\d{5,}", lambda match: f"{float(match.group()):.6g}", text)
+    text = re.sub(r"(\d)\.0\b", r"\1", text)
     if code.unit and not re.search(r"[^\W\d_]", text):
         text = f"{text} {code.unit}"
     return Claim(text=text, quotes=used, code=code.code, printed=ran.printed)

@@ -20,6 +20,7 @@ _SPAN_LENGTHS = range(25, 400)  # characters; less says nothing, more is too lon
 _LINK = re.compile(r"\w\.\w+/\w")
 _LONG = 160  # characters; a longer span must say more to be as good
 _LEAST_COVERAGE = 0.4
+_FEW_WORDS = 3  # of so few more than half must be there
 
 
 class Quote(BaseModel):
@@ -63,7 +64,7 @@ def candidates(
 
     A sentence counts by the question's words in it, rare ones more, with a share of those in its
     heading, its neighbours and its place in the search's ranking. Passages that hold less than
-    two in five of the question's words are left out: nothing found is an answer, too. Figures to
+    two in five of the question's words, or half of a few, are left out: nothing found is an answer, too. Figures to
     calculate with are looked for only where sentences hold some, `with_figures`.
     """
     words = topic(question)
@@ -99,12 +100,14 @@ def topic(question: str) -> list[str]:
     """Return the words a source should hold: the question's, without its figures and units."""
     units = {figure.unit.lower() for figure in figures(question) if figure.kind != "count"}
     known = {stem(word) for word in units | QUANTITIES}
-    return [w for w in content_words(question) if w not in known and not w[0].isdigit()]
+    return [
+        w for w in content_words(question, parts=False) if w not in known and not w[0].isdigit()
+    ]
 
 
 def _covers(passage: Passage, words: Sequence[str]) -> bool:
-    text = f"{passage.source} {passage.heading} {passage.text}"
-    return coverage(words, text) >= _LEAST_COVERAGE
+    share = coverage(words, f"{passage.source} {passage.heading} {passage.text}")
+    return share > 0.5 if len(words) <= _FEW_WORDS else share >= _LEAST_COVERAGE
 
 
 def _score(words: Sequence[str], text: str, weights: dict[str, float]) -> float:

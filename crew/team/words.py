@@ -44,13 +44,13 @@ def asks_number(question: str) -> bool:
     return bool(_ASKS_NUMBER.search(question))
 
 
-def content_words(text: str) -> list[str]:
+def content_words(text: str, *, parts: bool = True) -> list[str]:
     """Return the stems that carry meaning, each once, in order; Chinese and Japanese by bigrams.
 
-    StatefulSet is found whole and, at the end, in its parts.
+    StatefulSet is found whole and, with `parts`, at the end in its parts.
     """
     split = _CAMEL.sub(" ", text)
-    terms = query_terms(text if split == text else f"{text} {split}")
+    terms = query_terms(f"{text} {split}" if parts and split != text else text)
     return [term for term in terms if term not in _STOP and (len(term) > 1 or term.isdigit())]
 
 

@@ -146,8 +146,8 @@ def _arguments(
         made.model_json_schema()
     except (CrewError, PydanticUserError, TypeError, ValueError) as error:
         raise ToolError(
-            message=f"tool {name!r} has no JSON schema ({str(error).splitlines()[0]}); use JSON types "
-            "or models",
+            message=f"tool {name!r} has no JSON schema: {str(error).splitlines()[0]}; use JSON "
+            "types or models",
             tool=name,
         ) from error
     return made

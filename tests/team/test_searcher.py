@@ -26,6 +26,11 @@ def test_passages_about_something_else_give_nothing():
     assert candidates("What is the capital of France?", [ACTORS, PROBES]) == []
 
 
+def test_half_of_two_words_is_not_enough():
+    page = Passage(source="a.md", heading="", text="Code that a model wrote runs in a sandbox.")
+    assert candidates("Who wrote Hamlet?", [page]) == []
+
+
 def test_a_question_for_a_number_prefers_sentences_with_figures():
     best = candidates("How often does a probe run?", [PROBES])[0]
     assert "10 s" in best.text
