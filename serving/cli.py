@@ -31,9 +31,7 @@ Workflow = Annotated[str, typer.Option(help="Bundled name, file.py, or module:na
 def main() -> None:
     """Run the command line; errors are one message, and exit status 1 (2: wrong usage)."""
     try:
-        app(standalone_mode=False)
-    except typer.Exit as done:
-        sys.exit(done.exit_code)
+        sys.exit(app(standalone_mode=False) or 0)
     except typer.Abort:
         sys.exit(130)
     except KeyboardInterrupt:

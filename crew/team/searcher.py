@@ -64,8 +64,8 @@ def candidates(
 
     A sentence counts by the question's words in it, rare ones more, with a share of those in its
     heading, its neighbours and its place in the search's ranking. Passages that hold less than
-    two in five of the question's words, or half of a few, are left out: nothing found is an answer, too. Figures to
-    calculate with are looked for only where sentences hold some, `with_figures`.
+    two in five of the question's words, or no more than half of a few, are left out: nothing found
+    is an answer, too. Figures to calculate with come from sentences that hold some: `with_figures`.
     """
     words = topic(question)
     found = [(rank, passage) for rank, passage in enumerate(passages) if _covers(passage, words)]

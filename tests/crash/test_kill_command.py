@@ -3,7 +3,7 @@
 import pytest
 
 from serving.looking import count
-from tests.crash.endpoint import NUMBER
+from tests.endpoint import NUMBER
 
 MOMENTS = [1, 2, 4, 5]
 

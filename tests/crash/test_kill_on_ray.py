@@ -3,8 +3,8 @@
 import pytest
 
 from serving.looking import count
-from tests.crash.conftest import kill
-from tests.crash.endpoint import NUMBER
+from tests.endpoint import NUMBER
+from tests.place import kill
 
 pytestmark = [
     pytest.mark.ray,

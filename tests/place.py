@@ -1,3 +1,5 @@
+"""A folder in which commands of one test run, and how its store is looked at from outside."""
+
 import json
 import os
 import signal
@@ -6,30 +8,12 @@ import sys
 import time
 from pathlib import Path
 
-import pytest
-
 from crew.config import Settings
 from crew.journal.opening import open_store
 from crew.run import Runtime
-from tests.crash.endpoint import PAGE, QUESTION, Endpoint
+from tests.endpoint import QUESTION, Endpoint
 
 CREW = Path(sys.executable).with_name("crew")
-
-
-@pytest.fixture
-def endpoint():
-    with Endpoint() as serving:
-        yield serving
-
-
-@pytest.fixture
-def place(tmp_path):
-    """A working directory with a folder of documents."""
-    (tmp_path / "pages").mkdir()
-    (tmp_path / "pages" / "actors.md").write_text(PAGE)
-    place = Place(tmp_path)
-    yield place
-    place.end()
 
 
 class Place:
@@ -67,7 +51,8 @@ class Place:
         for command in self.commands:
             if command.poll() is None:
                 command.kill()
-            command.communicate()
+            command.wait()
+            command.stdout.close()
 
     def errors(self) -> str:
         return (self.folder / "stderr.txt").read_text()
