@@ -175,8 +175,8 @@ class _Loop:
             try:
                 output = self._read(reply.text)
             except OutputInvalid as error:
-                if repaired:
-                    raise
+                if repaired or reply.finish_reason == "length":
+                    raise  # a reply that was cut off would be cut off again
                 repaired = True
                 self.messages.append(Message("user", _repair_request(error)))
                 continue

@@ -673,7 +673,7 @@ def _returns(function: Callable[..., Any], name: str) -> Codec:
     try:
         hints = inspect.get_annotations(target, eval_str=True)
     except (NameError, TypeError):
-        hints = {}
+        hints: dict[str, Any] = {}
     return Codec(hints.get("return", Any), where=f"what {name!r} returns")
 
 

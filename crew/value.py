@@ -229,7 +229,7 @@ class _Items:
         self._item = _shape(item, where)
 
     def encode(self, value: object) -> Json:
-        if not isinstance(value, list | tuple):
+        if not isinstance(value, (list, tuple)):
             raise _Mismatch(f"a {type(value).__name__} is not a list")
         return [self._item.encode(item) for item in value]
 
@@ -286,11 +286,11 @@ def _is_instance(value: object, member: Any) -> bool:
 def _mentions(schema: Any, wanted: set[str]) -> bool:
     if isinstance(schema, dict):
         return schema.get("type") in wanted or any(_mentions(v, wanted) for v in schema.values())
-    return isinstance(schema, list | tuple) and any(_mentions(item, wanted) for item in schema)
+    return isinstance(schema, (list, tuple)) and any(_mentions(item, wanted) for item in schema)
 
 
 def _sorted_sets(value: Any) -> Any:
-    if isinstance(value, set | frozenset):
+    if isinstance(value, (set, frozenset)):
         return sorted((_sorted_sets(item) for item in value), key=canonical)
     if isinstance(value, BaseModel):
         return _sorted_sets(value.model_dump())
@@ -306,7 +306,7 @@ def _finite(value: Any) -> Json:
 def _rebuilt(value: Any, change: Callable[[Any], Any]) -> Any:
     if isinstance(value, dict):
         return {key: change(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
+    if isinstance(value, (list, tuple)):
         return [change(item) for item in value]
     return value
 

@@ -66,21 +66,14 @@ async def _on_ray(
 
     from crew.hosts.ray import connect, disconnect
 
-    with working(
-        console,
-        "Ray: "
-        + (
-            f"joining {settings.ray_address}"
-            if settings.ray_address
-            else "starting a local cluster"
-        ),
-    ):
+    joining = f"joining {settings.ray_address}" if settings.ray_address else "starting a cluster"
+    async with working(console, f"Ray: {joining}"):
         started = await asyncio.to_thread(connect, settings.ray_address)
     try:
         if not settings.base_url:
-            with working(console, "Ray Serve: deploying the language model"):
+            async with working(console, "Ray Serve: deploying the language model"):
                 settings = await _with_deployment(settings, port)
-        with working(console, "Ray: starting the host that drives the runs"):
+        async with working(console, "Ray: starting the host that drives the runs"):
             runtime = await Runtime(workflows=workflows, settings=settings).__aenter__()
         try:
             yield runtime

@@ -1,8 +1,9 @@
 """What a person sees while a run works: a tree of steps and agents, folded from its events."""
 
+import asyncio
 import time
-from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 from rich.console import Console, Group, RenderableType
@@ -83,6 +84,12 @@ class Progress:
             line.note = str(event.data["error"].get("message", ""))[:120]
         return f"{_MARKS[line.state]} {event.path} {line.text(event.at)}" if kind != "model" else ""
 
+    def under_way(self) -> str:
+        """Return what runs just now, the innermost work alone."""
+        running = [path for path, line in self.lines.items() if line.state in ("running", "again")]
+        inner = [p for p in running if not any(q.startswith(f"{p}/") for q in running)]
+        return ", ".join(inner) or "waiting"
+
     def tree(self, title: str) -> RenderableType:
         """Return the tree of steps, with the agents in them and their calls."""
         now, root = time.time(), Tree(Text(title, style="bold"))
@@ -99,11 +106,15 @@ async def follow(
 ) -> Progress:
     """Show a run's events until it ends: a live tree on a terminal, lines elsewhere."""
     progress = Progress()
-    if quiet or not console.is_terminal:
+    if quiet:
         async for event in events:
-            said = progress.add(event)
-            if said and not quiet:
-                console.print(Text(f"  {said}"))
+            progress.add(event)
+        return progress
+    if not console.is_terminal:
+        async with ticking(console, progress.under_way):
+            async for event in events:
+                if said := progress.add(event):
+                    console.print(Text(f"  {said}"))
         return progress
     with Live(console=console, refresh_per_second=8, get_renderable=lambda: progress.tree(title)):
         async for event in events:
@@ -111,17 +122,35 @@ async def follow(
     return progress
 
 
-@contextmanager
-def working(console: Console, what: str) -> Iterator[None]:
-    """Say what is being done, with a running clock on a terminal, until it is done."""
+@asynccontextmanager
+async def working(console: Console, what: str) -> AsyncIterator[None]:
+    """Say what is being done, with a running clock, until it is done."""
     began = time.monotonic()
     if console.is_terminal:
         with console.status(what):
             yield
     else:
         console.print(Text(f"{what} …"))
-        yield
+        async with ticking(console, lambda: what):
+            yield
     console.print(Text(f"✓ {what} ({time.monotonic() - began:.1f} s)"))
+
+
+@asynccontextmanager
+async def ticking(console: Console, describe: Callable[[], str]) -> AsyncIterator[None]:
+    """Print a line a second, where no terminal shows a clock, so that silence means a fault."""
+    began = time.monotonic()
+
+    async def tick() -> None:
+        while True:
+            await asyncio.sleep(1)
+            console.print(Text(f"  … {describe()} · {time.monotonic() - began:.0f} s"))
+
+    task = asyncio.create_task(tick())
+    try:
+        yield
+    finally:
+        task.cancel()
 
 
 def _parents(path: str) -> Iterator[str]:

@@ -151,8 +151,13 @@ class Writer:
         except StoreError as error:
             results = [error] * len(batch)
         self._busy_since = None
-        self._pending, self._operations, self._count = {}, [], 0
+        self._forget_batch()
         self._settle(operations, pending, results)
+
+    def _forget_batch(self) -> None:
+        self._pending = {}
+        self._operations = []
+        self._count = 0
 
     def _again(self) -> None:
         """Another process holds the lock: keep everything, and try again very soon."""
@@ -164,7 +169,7 @@ class Writer:
                 "find out which (`lsof`), or use PostgreSQL for several machines"
             )
             pending, operations = list(self._pending.values()), self._operations
-            self._pending, self._operations, self._count = {}, [], 0
+            self._forget_batch()
             self._busy_since = None
             self._settle(operations, pending, [error] * (len(operations) + len(pending)))
             return
@@ -187,7 +192,8 @@ class Writer:
             elif events:
                 run.durable_offset = events[-1].offset
             grown.add(run.number)
-        waiters, self._waiters = self._waiters, []
+        waiters = self._waiters
+        self._waiters = []
         for run, offset, done in waiters:
             if done.done():
                 continue

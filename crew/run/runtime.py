@@ -6,6 +6,7 @@ import json
 import secrets
 import time
 from collections.abc import Sequence
+from types import NoneType
 from typing import Any, Self, cast
 
 from crew.budget import Budget
@@ -499,7 +500,7 @@ def encode_input(workflow: Workflow, value: Any) -> Json:
     try:
         stored, _ = codec.passed_on(value)
     except OutputInvalid as error:
-        if not isinstance(value, dict | list | str | int | float | bool | None):
+        if not isinstance(value, (dict, list, str, int, float, bool, NoneType)):
             raise InputInvalid(message=str(error)) from error
     else:
         return stored

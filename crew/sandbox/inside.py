@@ -180,9 +180,11 @@ def _run(code: str) -> int:
     space = {"__name__": "__main__"}
     try:
         tree = ast.parse(code, "<code>")
-        last = tree.body.pop() if tree.body and isinstance(tree.body[-1], ast.Expr) else None
+        last = tree.body[-1] if tree.body else None
+        if isinstance(last, ast.Expr):
+            tree.body.pop()
         exec(compile(tree, "<code>", "exec"), space)  # noqa: S102  what the jail is for
-        if last is not None:
+        if isinstance(last, ast.Expr):
             value = eval(compile(ast.Expression(last.value), "<code>", "eval"), space)  # noqa: S307
             if value is not None:
                 print(value)  # noqa: T201

@@ -47,7 +47,8 @@ def _sections(content: str) -> Iterator[tuple[str, str]]:
             lines.append(line)
             continue
         yield " > ".join(title for _, title in path), "".join(lines)
-        level, lines = len(found[1]), []
+        level = len(found[1])
+        lines = []
         path = [item for item in path if item[0] < level] + [(level, found[2])]
     yield " > ".join(title for _, title in path), "".join(lines)
 
