@@ -14,6 +14,9 @@ export UV_PYTHON_DOWNLOADS := never
 export RAY_USAGE_STATS_ENABLED := 0
 unexport PYTHONDONTWRITEBYTECODE
 
+# Run a silent command, with a dot a second.
+ticking = (while sleep 1; do printf .; done) & dots=$$!; $(1); status=$$?; kill $$dots; echo; exit $$status
+
 .DEFAULT_GOAL := help
 .PHONY: help install demo test test-slow check lint types imports docs format bench golden crash build requirements clean
 
@@ -78,18 +81,19 @@ clean:  ## remove what was made here
 $(UV):
 	@test -n "$(PYTHON)" || { echo "crew needs Python 3.11, 3.12 or 3.13; none was found. Install one, or: make PYTHON=/path/to/python"; exit 1; }
 	@echo "making .venv with $(PYTHON)"
-	@$(PYTHON) -m venv .venv
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
+	@$(call ticking, $(PYTHON) -m venv .venv && \
+	  $(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION))
 
 .venv/run.stamp: requirements/run.txt pyproject.toml | $(UV)
 	@echo "installing what runs (about 100 MB)"
-	@test -f .venv/dev.stamp || $(UV) pip install --quiet --python $(BIN)/python --require-hashes -r requirements/run.txt
+	@$(call ticking, test -f .venv/dev.stamp || \
+	  $(UV) pip install --quiet --python $(BIN)/python --require-hashes -r requirements/run.txt)
 	@$(UV) pip install --quiet --python $(BIN)/python --no-deps -e .
 	@touch $@
 
 .venv/dev.stamp: requirements/dev.txt pyproject.toml | $(UV)
 	@echo "installing what runs, tests and checks"
-	@$(UV) pip install --quiet --python $(BIN)/python --require-hashes -r requirements/dev.txt
+	@$(call ticking, $(UV) pip install --quiet --python $(BIN)/python --require-hashes -r requirements/dev.txt)
 	@$(UV) pip install --quiet --python $(BIN)/python --no-deps -e .
 	@touch $@ .venv/run.stamp
 
@@ -99,5 +103,6 @@ $(UV):
 
 .venv-bench/stamp: requirements/bench.txt | $(UV)
 	@$(BIN)/python -m venv .venv-bench
-	@$(UV) pip install --quiet --python .venv-bench/bin/python --require-hashes -r requirements/bench.txt
+	@$(call ticking, \
+	  $(UV) pip install --quiet --python .venv-bench/bin/python --require-hashes -r requirements/bench.txt)
 	@touch $@
