@@ -3,6 +3,8 @@
 import json
 import threading
 import time
+import urllib.error
+import urllib.request
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 SENTENCE = "An idle Ray actor uses about 47 MB of memory."
@@ -49,16 +51,19 @@ class Endpoint:
             time.sleep(0.01)
         return self.in_flight
 
-    def answer(self, body: dict) -> dict:
+    def answer(self, body: dict) -> tuple[int, dict]:
         with self._lock:
             self.requests.append(json.dumps(body["messages"], sort_keys=True))
             self.in_flight += 1
         try:
             time.sleep(self.delay)
-            return _completion(body)
+            return self.complete(body)
         finally:
             with self._lock:
                 self.in_flight -= 1
+
+    def complete(self, body: dict) -> tuple[int, dict]:
+        return 200, _completion(body)
 
 
 def _completion(body: dict) -> dict:
@@ -91,15 +96,15 @@ def _handler(endpoint: Endpoint) -> type[BaseHTTPRequestHandler]:
 
         def do_POST(self) -> None:
             body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            self._send(endpoint.answer(body))
+            self._send(*endpoint.answer(body))
 
         def do_GET(self) -> None:
-            self._send({"object": "list", "data": [{"id": "counting", "object": "model"}]})
+            self._send(200, {"object": "list", "data": [{"id": "counting", "object": "model"}]})
 
-        def _send(self, value: dict) -> None:
+        def _send(self, status: int, value: dict) -> None:
             content = json.dumps(value).encode()
             try:
-                self.send_response(200)
+                self.send_response(status)
                 self.send_header("Content-Type", "application/json")
                 self.send_header("Content-Length", str(len(content)))
                 self.end_headers()
@@ -111,3 +116,26 @@ def _handler(endpoint: Endpoint) -> type[BaseHTTPRequestHandler]:
             """Nobody reads it."""
 
     return Handler
+
+
+class CountingProxy(Endpoint):
+    """Counts what goes to another OpenAI-compatible server, and passes it on."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__(delay=0.0)
+        self._upstream = url
+
+    def complete(self, body: dict) -> tuple[int, dict]:
+        request = urllib.request.Request(
+            f"{self._upstream}/chat/completions",
+            data=json.dumps(body).encode(),
+            headers={"Content-Type": "application/json"},
+        )
+        try:
+            with urllib.request.urlopen(request, timeout=120) as response:
+                return response.status, json.load(response)
+        except urllib.error.HTTPError as error:
+            with error:
+                return error.code, {"error": {"message": error.read().decode(), "type": "upstream"}}
+        except OSError as error:
+            return 502, {"error": {"message": str(error), "type": "upstream"}}

@@ -1,9 +1,13 @@
 """Processes of a run on Ray die, one after the other kind, at several moments."""
 
+import asyncio
+
 import pytest
 
+from crew.llm.weights import default_weights_path
+from serving.llm import LLMSettings, deploy, shutdown
 from serving.looking import count
-from tests.endpoint import NUMBER
+from tests.endpoint import NUMBER, CountingProxy
 from tests.place import kill
 
 pytestmark = [
@@ -75,6 +79,44 @@ async def test_a_killed_run_host_comes_back_and_goes_on(place, endpoint, asked, 
     tally = await finished_well(place, endpoint, await in_flight_when_taken(place))
     assert tally.taken >= 1
     assert asked.wait(timeout=30) == 0
+
+
+@pytest.fixture(scope="module")
+def llm(cluster):
+    """The LLM deployment on the cluster's Serve, with the embedded engine."""
+    if default_weights_path() is None:
+        pytest.skip("no weights: run `make install`")
+    yield asyncio.run(deploy(LLMSettings()))
+    asyncio.run(shutdown())
+
+
+@pytest.mark.parametrize("moment", [*FIRST, *LATER[:3]])
+async def test_a_killed_replica_of_the_model_costs_only_what_was_in_flight(
+    place, cluster, llm, moment
+):
+    with CountingProxy(llm) as proxy:
+        place.ask(proxy, CREW_AGENTS="ray", CREW_RAY_ADDRESS=cluster, CREW_MODEL="embedded")
+        proxy.wait_for(moment)
+        kill(replica())
+        place.wait_for_end(seconds=90)
+        tally = count(await place.recorded())
+    assert (tally.repeated, tally.taken) == (0, 0)
+    recorded = [e for e in place.events() if e["kind"] == "model.completed"]
+    # Each recorded answer was asked for once; what was asked again had got no answer.
+    assert len(set(proxy.requests)) == len(recorded) + len(
+        [e for e in place.events() if e["kind"] == "model.failed"]
+    )
+
+
+def replica() -> int:
+    from ray._private.state import actors
+
+    (one,) = [
+        actor
+        for actor in actors().values()
+        if "#LLM-" in actor["Name"] and actor["State"] == "ALIVE"
+    ]
+    return one["Pid"]
 
 
 async def in_flight_when_taken(place) -> int:
