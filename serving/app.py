@@ -13,7 +13,7 @@ from serving.http import serve_http
 if TYPE_CHECKING:
     from starlette.applications import Starlette
 
-__all__ = ["bind_app", "create_app", "serve_http"]
+__all__ = ["bind_app", "create_app", "need_extra", "serve_http"]
 
 
 def create_app(
@@ -40,7 +40,7 @@ def create_app(
         InputInvalid: two workflows have the same name.
         ExtraMissing: the extra `serve` is not installed.
     """
-    _need_extra()
+    need_extra()
     from serving.door import Door, by_name
     from serving.routes import make_app
 
@@ -106,7 +106,8 @@ def bind_app(
     )
 
 
-def _need_extra() -> None:
+def need_extra() -> None:
+    """Raise ExtraMissing where the chat endpoint's packages are not installed."""
     try:
         import starlette  # noqa: F401
         import uvicorn  # noqa: F401

@@ -15,7 +15,7 @@ from serving.auth import check_exposure
 if TYPE_CHECKING:
     from starlette.applications import Starlette
 
-__all__ = ["serve_http"]
+__all__ = ["listen", "serve_http"]
 
 GRACE_SECONDS = 3
 """What an open request gets at the end; streams end at once, their runs are the runtime's."""
@@ -29,6 +29,7 @@ async def serve_http(
     port: int = 8000,
     *,
     api_keys: Sequence[str] = (),
+    listener: socket.socket | None = None,
     on_ready: Callable[[str], None] | None = None,
 ) -> None:
     """Serve the app until Ctrl-C or SIGTERM ends it, or the task is cancelled.
@@ -41,13 +42,14 @@ async def serve_http(
         host: an address; one that other machines reach needs `api_keys`.
         port: 0 for a free one.
         api_keys: those the app was made with.
+        listener: what `listen` took before, in place of `host` and `port`.
         on_ready: called with the base URL (`http://127.0.0.1:8000/v1`) once the port is taken.
 
     Raises:
         SettingsInvalid: the port is in use or the address is not this machine's.
     """
     check_exposure(host, api_keys)
-    listener = _listen(host, port)
+    listener = listener or listen(host, port)
     server = _server(app)
     serving = asyncio.create_task(server.serve(sockets=[listener]))
     logger.info("serving.started", extra={"url": _url(listener)})
@@ -89,8 +91,12 @@ def _server(app: "Starlette") -> Any:
     )
 
 
-def _listen(host: str, port: int) -> socket.socket:
-    """Take the port now, so that a failure has a clear cause."""
+def listen(host: str, port: int) -> socket.socket:
+    """Take a port, before anything slow is started.
+
+    Raises:
+        SettingsInvalid: the port is in use or the address is not this machine's.
+    """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -99,11 +105,11 @@ def _listen(host: str, port: int) -> socket.socket:
         listener.listen(2048)
     except OSError as error:
         listener.close()
-        raise SettingsInvalid(message=_cannot_listen(host, port, error)) from error
+        raise SettingsInvalid(message=_cannotlisten(host, port, error)) from error
     return listener
 
 
-def _cannot_listen(host: str, port: int, error: OSError) -> str:
+def _cannotlisten(host: str, port: int, error: OSError) -> str:
     if error.errno == errno.EADDRINUSE:
         return f"port {port} on {host} is in use; choose another with --port (0 takes a free one)"
     if error.errno == errno.EACCES:

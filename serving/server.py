@@ -6,9 +6,10 @@ from pathlib import Path
 
 from crew.config import Settings
 from serving import beacon
-from serving.app import create_app, serve_http
+from serving.app import create_app, need_extra, serve_http
 from serving.auth import check_exposure
 from serving.gallery import load_workflows
+from serving.http import listen
 from serving.opening import absolute, opened
 from serving.output import notes, results, show_json
 
@@ -19,6 +20,8 @@ async def serve_workflows(
     """Serve until Ctrl-C or SIGTERM; runs that are under way stay resumable."""
     results()
     check_exposure(host, keys)
+    need_extra()
+    listener = listen(host, port)
     console = notes(quiet=as_json)
     settings = absolute(settings)
     workflows = [workflow for spec in specs for workflow in load_workflows(spec)]
@@ -38,7 +41,7 @@ async def serve_workflows(
                     show_json({"url": url, "models": list(codes), "pid": os.getpid()})
                 console.print(_welcome(url, list(codes), keys))
 
-            await serve_http(application, host, port, api_keys=keys, on_ready=ready)
+            await serve_http(application, host, api_keys=keys, listener=listener, on_ready=ready)
         console.print("stopping; runs under way can be resumed")
     return 0
 

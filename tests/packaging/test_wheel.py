@@ -96,7 +96,7 @@ def test_workflows_stays_somebody_elses(installed, tmp_path):
 def test_the_gallery_and_the_documents_are_in_it(installed, tmp_path):
     code = (
         "from pathlib import Path\nimport crew\nroot = Path(crew.__file__).parent\n"
-        "print(sorted(p.name for p in (root / 'gallery').iterdir()))\n"
+        "print(sorted(p.name for p in (root / 'gallery').glob('*.py')))\n"
         "print((root / 'corpus' / 'agents-on-ray.md').is_file())\n"
     )
     done = run(installed / "python", "-c", code, cwd=tmp_path)
