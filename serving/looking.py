@@ -123,7 +123,7 @@ class Tally:
         text = f"{self.recorded} recorded calls · {self.repeated} repeated"
         if self.in_flight:
             text += f" · {self.in_flight} in flight at a crash, made again"
-        return text + (f" · {self.taken} times taken over" if self.taken else "")
+        return text + (f" · {self.taken} take-overs" if self.taken else "")
 
 
 def count(events: list[Event]) -> Tally:

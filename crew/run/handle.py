@@ -32,6 +32,10 @@ class Home(Protocol):
         """Let whoever drives the run look at its inbox."""
         ...
 
+    async def cancel_unowned(self, row: RunRow) -> bool:
+        """Record the cancel of a run that nobody drives; False where somebody does."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class Question:
@@ -136,6 +140,9 @@ class Run:
 
     async def recorded(self) -> list[Event]:
         """Return the events there are now, without waiting for more."""
+        return self._read()
+
+    def _read(self) -> list[Event]:
         reader, found = TextReader(self._fetch), list[Event]()
         while rows := self._home.store.events(self._row.number, after=len(found)):
             found += [unseal(stored, reader) for stored in rows]
@@ -157,7 +164,8 @@ class Run:
 
     async def cancel(self) -> None:
         """Stop the run, down to its engine's requests; one that has ended is left as it is."""
-        if self._fresh().status in OPEN:
+        row = self._fresh()
+        if row.status in OPEN and not await self._home.cancel_unowned(row):
             await self._post("cancel", "", None)
 
     async def _post(self, kind: str, name: str, value: Json) -> None:
@@ -175,12 +183,23 @@ class Run:
         (stored,) = self._home.store.events(self._row.number, after=offset - 1, limit=1)
         return json.loads(stored.body)
 
-    def _repr_html_(self) -> str:
+    def _repr_markdown_(self) -> str:
+        """Draw the run for a notebook: its state, and a row for each step and agent."""
+        rows: dict[str, list[str]] = {}
+        began: dict[str, float] = {}
+        for event in self._read():
+            call, _, phase = event.kind.partition(".")
+            if call not in ("step", "agent"):
+                continue
+            began.setdefault(event.path, event.at)
+            usage = event.data.get("usage", {})
+            tokens = usage.get("input_tokens", 0) + usage.get("output_tokens", 0)
+            seconds = event.at - began[event.path]
+            rows[event.path] = [event.path, phase, f"{seconds:.2f}", str(tokens or "")]
         row = self._fresh()
-        return (
-            f"<b>run {row.id}</b> of <code>{row.workflow}</code> version {row.version}: "
-            f"{row.status}, {row.offset} events"
-        )
+        lines = [f"**run {row.id}** of `{row.workflow}` version {row.version}: {row.status}", ""]
+        lines += ["| step | state | seconds | tokens |", "|---|---|---|---|"]
+        return "\n".join(lines + [f"| {' | '.join(cells)} |" for cells in rows.values()])
 
 
 def _failure(run: str, error: dict[str, Json]) -> RunFailed:

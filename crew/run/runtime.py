@@ -21,7 +21,7 @@ from crew.errors import (
     RunNotFound,
     StoreError,
 )
-from crew.event import Event, RunStarted
+from crew.event import Event, RunEndedByCancel, RunStarted
 from crew.graph import Workflow
 from crew.hosts import Hosts
 from crew.hosts.local import LocalHosts
@@ -331,6 +331,22 @@ class Runtime:
         self._look_now.set()
         if self._fleet is not None:
             await self._fleet.wake()
+
+    async def cancel_unowned(self, row: RunRow) -> bool:
+        """Record the cancel of a run that nobody drives; False where somebody does."""
+        if row.number in self._drivers:
+            return False
+        if row.owner not in (None, PARKED) and self.store.owner_lives(row.owner):
+            return False
+        try:
+            taken = await self.writer.execute(Take(row.number, self._owner, row.owner))
+        except (Fenced, RunNotFound):
+            return False
+        mine = cast("RunRow", taken)
+        run = OpenRun(mine.id, mine.number, mine.epoch, mine.offset, mine.crc)
+        self.writer.append(run, RunEndedByCancel(), "cancelled")
+        await self.writer.durable(run)
+        return True
 
     def read_thread(self, row: RunRow) -> Thread:
         if row.thread is None:

@@ -209,3 +209,22 @@ async def test_a_store_that_fails_is_the_callers_error_and_nothing_is_lost():
 async def test_a_budget_must_be_positive():
     with pytest.raises(ValueError, match="1 or more"):
         Budget(tokens=0)
+
+
+async def test_a_run_that_nobody_drives_is_cancelled_by_the_caller(url):
+    async with Runtime(url, worker=False) as runtime:
+        run = await runtime.start(echo, "x")
+        await run.cancel()
+        assert await run.status() == "cancelled"
+        assert [event.kind async for event in run.events()] == ["run.started", "run.cancelled"]
+    async with Runtime(url, workflows=[echo]) as worker:
+        await asyncio.sleep(0.15)
+        assert await (await worker.get(run.id)).status() == "cancelled"
+
+
+async def test_a_run_draws_itself(runtime):
+    run = await runtime.start(research(), Question(text="c"))
+    await run.result()
+    drawn = run._repr_markdown_()
+    assert f"**run {run.id}** of `research` version 1: completed" in drawn
+    assert "| look_up[2] | completed | " in drawn
