@@ -75,6 +75,7 @@ def _need_serve() -> None:
 def _deploy(settings: LLMSettings, host: str, port: int) -> str:
     from ray import serve
 
+    _forget_other_clusters()
     if _runs(settings):
         return _base_url()
     application = build(settings)  # before anything starts: it may be refused
@@ -94,8 +95,26 @@ def _deploy(settings: LLMSettings, host: str, port: int) -> str:
 def _shutdown() -> None:
     from ray import serve
 
+    _forget_other_clusters()
     if APP_NAME in serve.status().applications:
         serve.delete(APP_NAME)
+
+
+def _forget_other_clusters() -> None:
+    """Drop Serve's cached controller if it belongs to a cluster that this process has left.
+
+    Serve tells sessions apart by their job's id, and every local cluster begins with the same one.
+    """
+    import ray
+    from ray.serve import context
+
+    client = context._global_client  # noqa: SLF001  Serve has no public way to forget it
+    if client is None:
+        return
+    try:
+        ray.get(client._controller.check_alive.remote(), timeout=5)  # noqa: SLF001
+    except Exception:  # noqa: BLE001  Ray raises a bare one for an actor of another cluster
+        context._disconnect()  # noqa: SLF001
 
 
 def _runs(settings: LLMSettings) -> bool:
