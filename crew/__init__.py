@@ -37,9 +37,9 @@ from crew.errors import (
     ToolError,
 )
 from crew.event import Event
-from crew.graph import Append, Quorum
 from crew.hosts import Resources
 from crew.message import Message, ToolCall, Usage
+from crew.node import Append, Quorum
 from crew.retry import Retry
 from crew.run import Graph, Run, Runtime, workflow
 from crew.tool import Tool, tool

@@ -9,17 +9,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Generic, Protocol, TypeVar, cast
 
+from crew.call import AgentTask, Calls, Equipment, Record, error_of, failure_of, idempotency_key
 from crew.config import load_settings
-from crew.context import (
-    AgentTask,
-    Calls,
-    Equipment,
-    Record,
-    canonical,
-    error_of,
-    failure_of,
-    idempotency_key,
-)
 from crew.errors import CrewError, EffectUnknown, OutputInvalid, ToolError
 from crew.event import CallKind, Failure
 from crew.hosts import Resources
@@ -27,7 +18,7 @@ from crew.llm import Model, ModelReply, ModelRequest, ToolSpec
 from crew.llm.wire import INVALID_ARGUMENTS
 from crew.message import Json, Message, ToolCall, Usage
 from crew.run import run_sync
-from crew.value import Codec
+from crew.value import Codec, canonical
 
 T = TypeVar("T")
 

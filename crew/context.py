@@ -7,140 +7,41 @@ tasks is faster, so that a resumed run finds each recorded call again.
 
 import asyncio
 import functools
-import hashlib
 import inspect
 import random
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
-from contextlib import contextmanager
-from contextvars import Context as Variables
-from contextvars import ContextVar, copy_context
-from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol, TypeVar, cast, runtime_checkable
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Literal, Protocol, cast
 
 from pydantic import BaseModel
 
-from crew import errors
 from crew.budget import Budget
-from crew.config import Settings
-from crew.errors import CrewError, EffectUnknown, GraphError, InputInvalid, StepTimeout
-from crew.event import CallKind, Failure
+from crew.call import (
+    AgentTask,
+    Calls,
+    Performer,
+    describe_callee,
+    failure_of,
+    fingerprint_of,
+    idempotency_key,
+    invoke,
+    outcome,
+    takes_idempotency_key,
+    time_limit,
+)
+from crew.errors import CrewError, EffectUnknown, GraphError, InputInvalid, OutputInvalid
+from crew.event import CallKind
 from crew.graph import Workflow
-from crew.message import Json, Message
+from crew.lineage import SCOPE, Scope, entered
+from crew.message import Json
 from crew.retry import ONCE, Retry
 from crew.thread import Thread
-from crew.value import Codec, canonical, describe
+from crew.value import Codec, describe
 
 Unknown = Literal["fail", "retry", "ask"]
-T = TypeVar("T")
 
 EFFECT_GRACE = 1.0
 """Seconds for which a cancel lets an effect that has started go on."""
-
-
-@dataclass(frozen=True, slots=True)
-class Record:
-    """What the journal holds at a call's path. `again` counts how often it was started."""
-
-    call: CallKind
-    fingerprint: str
-    state: Literal["started", "completed", "failed", "unknown"]
-    data: dict[str, Json]
-    result: dict[str, Json] = field(default_factory=dict)
-    error: Failure | None = None
-
-
-class Calls(Protocol):
-    """The journal as a step sees it; a step in another process holds a proxy of the same shape."""
-
-    async def begin(
-        self, path: str, call: CallKind, fingerprint: str, data: dict[str, Json]
-    ) -> Record | None:
-        """Return what is recorded at `path`, or write the intent of a call and return None.
-
-        The intent of anything that leaves this process is durable on return. A record that was
-        started and has no result is returned as such: its caller decides, and may `restart` it.
-
-        Raises:
-            Diverged: another call is recorded at this path.
-            BudgetExceeded: a model call would pass the run's limit.
-            Fenced: another worker drives the run now.
-        """
-        ...
-
-    async def restart(
-        self, path: str, call: CallKind, fingerprint: str, data: dict[str, Json]
-    ) -> None:
-        """Write the intent of a call once more, after its first one got no result."""
-        ...
-
-    async def complete(self, path: str, call: CallKind, data: dict[str, Json]) -> None: ...
-
-    async def fail(self, path: str, call: CallKind, error: Failure) -> None: ...
-
-
-@dataclass(frozen=True, slots=True)
-class AgentTask:
-    """One piece of work for an agent; `path` is its call's path in the run.
-
-    `epoch` is that of the run's owner who dispatched it; a later owner fences it off.
-    """
-
-    run: str
-    path: str
-    text: str
-    history: tuple[Message, ...] = ()
-    session: str = ""
-    epoch: int = 0
-
-
-class Closable(Protocol):
-    async def close(self) -> None: ...
-
-
-C = TypeVar("C", bound=Closable)
-
-
-class Equipment:
-    """What a process keeps for all the agents that work in it, such as a model's connections."""
-
-    def __init__(self, settings: Settings) -> None:
-        self.settings = settings
-        self._kept: dict[object, Closable] = {}
-
-    def keep(self, name: object, make: Callable[[], C]) -> C:
-        """Return the thing of this name, made now if it is not there; closed with the process."""
-        if name not in self._kept:
-            self._kept[name] = make()
-        return cast("C", self._kept[name])
-
-    async def close(self) -> None:
-        """Close everything that was kept."""
-        while self._kept:
-            _, thing = self._kept.popitem()
-            await thing.close()
-
-
-@runtime_checkable
-class Performer(Protocol):
-    """What an agent is to the floors below it: something that turns a task into a result."""
-
-    name: str
-    history: bool
-
-    def definition(self) -> str:
-        """Return a text that changes when the agent's code or settings do."""
-        ...
-
-    async def perform(
-        self, task: AgentTask, calls: Calls, equipment: "Equipment"
-    ) -> dict[str, Json]:
-        """Do the task; the result's `output`, `messages` and `usage` are JSON."""
-        ...
-
-    def result_of(self, result: dict[str, Json]) -> Any:
-        """Return what the caller gets for a recorded result."""
-        ...
 
 
 class Driven(Calls, Protocol):
@@ -172,58 +73,6 @@ class Driven(Calls, Protocol):
     ) -> tuple[str, Json]:
         """Run a workflow as a run of its own; return its id and its encoded output."""
         ...
-
-
-@dataclass(slots=True)
-class Scope:
-    """Where the calls of one asyncio task get their paths.
-
-    `step` is the step's path without its attempt; `prefix` ends with the task's lineage.
-    """
-
-    context: "Context"
-    step: str
-    prefix: str
-    counts: dict[str, int] = field(default_factory=dict)
-    tasks: int = 0
-
-    def next(self, name: str) -> str:
-        """Return the path of the next call of this name in this task."""
-        position = self.counts.get(name, 0)
-        self.counts[name] = position + 1
-        return f"{self.prefix}/{name}.{position}" if position else f"{self.prefix}/{name}"
-
-    def child(self, part: str) -> "Scope":
-        return Scope(self.context, self.step, f"{self.prefix}/{part}")
-
-
-SCOPE: ContextVar[Scope | None] = ContextVar("crew_scope", default=None)
-
-
-def task_factory(
-    loop: asyncio.AbstractEventLoop,
-    coroutine: Coroutine[Any, Any, T],
-    *,
-    context: Variables | None = None,
-    **options: Any,
-) -> asyncio.Task[T]:
-    """Make a task that knows its place among its parent's; for `loop.set_task_factory`."""
-    scope = SCOPE.get() if context is None else context.get(SCOPE)
-    if scope is not None:
-        context = copy_context() if context is None else context
-        context.run(SCOPE.set, scope.child(f"t{scope.tasks}"))
-        scope.tasks += 1
-    return asyncio.Task(coroutine, loop=loop, context=context, **options)
-
-
-@contextmanager
-def entered(scope: Scope) -> Any:
-    """Make `scope` the one in which calls get their paths."""
-    token = SCOPE.set(scope)
-    try:
-        yield
-    finally:
-        SCOPE.reset(token)
 
 
 class Context:
@@ -347,7 +196,7 @@ class Context:
         history = self.thread.messages if agent.history else ()
         session = self._driver.thread_id or self.run_id
         task = AgentTask(self.run_id, path, text, history, f"{session}/{agent.name}")
-        result = await self._driver.perform(agent, task, _fingerprint(agent.name, text))
+        result = await self._driver.perform(agent, task, fingerprint_of(agent.name, text))
         return agent.result_of(result)
 
     async def _run_child(
@@ -361,7 +210,7 @@ class Context:
         (value,) = arguments or (None,)
         path = self._path(workflow.name, key) + suffix
         stored = _encoded(workflow.input_codec, value)
-        fingerprint = _fingerprint(workflow.name, stored)
+        fingerprint = fingerprint_of(workflow.name, stored)
         data = {"workflow": workflow.name, "input": stored}
         record = await self._driver.begin(path, "child", fingerprint, data)
         if record is None or record.state == "started":
@@ -382,7 +231,7 @@ class Context:
         name = describe_callee(function)
         path = self._path(name, key) + suffix
         codec = _returns(function, name)
-        fingerprint = _fingerprint(name, _data_arguments(function, arguments))
+        fingerprint = fingerprint_of(name, _data_arguments(function, arguments))
         record = await self._driver.begin(path, "function", fingerprint, {})
         if record is not None and record.state != "started":
             return codec.decode(outcome(record)["result"])
@@ -421,7 +270,7 @@ class Context:
         name = describe_callee(function)
         path = self._lasting_path(name, key)
         codec = _returns(function, name)
-        fingerprint = _fingerprint(name, _data_arguments(function, arguments))
+        fingerprint = fingerprint_of(name, _data_arguments(function, arguments))
         data: dict[str, Json] = {
             "function": name,
             "unknown": unknown,
@@ -500,7 +349,7 @@ class Context:
             "schema": codec.schema(),
             "type": describe(answer),
         }
-        record = await self._driver.begin(path, "ask", _fingerprint("ask", question), data)
+        record = await self._driver.begin(path, "ask", fingerprint_of("ask", question), data)
         if record is not None and record.state == "completed":
             return codec.decode(record.result["value"])
         return codec.decode(await self._driver.answer(path, codec))
@@ -540,7 +389,7 @@ class Context:
         """Wait; the time goes on while the process is down."""
         path = self._path("sleep", None)
         data = {"until": time.time() + seconds}
-        record = await self._driver.begin(path, "timer", _fingerprint("sleep", seconds), data)
+        record = await self._driver.begin(path, "timer", fingerprint_of("sleep", seconds), data)
         if record is not None and record.state == "completed":
             return
         until = (record.data if record is not None else data)["until"]
@@ -556,7 +405,7 @@ class Context:
 
     async def _value(self, name: str, make: Callable[[], float]) -> Json:
         path = self._path(name, None)
-        record = await self._driver.begin(path, "value", _fingerprint(name, None), {})
+        record = await self._driver.begin(path, "value", fingerprint_of(name, None), {})
         if record is not None and record.state == "completed":
             return record.result["value"]
         value = make()
@@ -594,77 +443,10 @@ class Context:
         self._keys.add(key)
 
 
-def describe_callee(callee: Any) -> str:
-    """Return the name under which a callee's calls are recorded."""
-    while isinstance(callee, functools.partial):
-        callee = callee.func
-    name = getattr(callee, "name", None) or getattr(callee, "__name__", None)
-    return str(name or type(callee).__name__).replace("<lambda>", "lambda")
-
-
-async def invoke(function: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
-    """Call a function of the user's; a synchronous one in a thread, off the event loop."""
-    target = function.func if isinstance(function, functools.partial) else function
-    if inspect.iscoroutinefunction(target) or inspect.iscoroutinefunction(
-        getattr(target, "__call__", None)  # noqa: B004  asks what it is, not whether it is
-    ):
-        return await function(*arguments, **options)
-    result = await asyncio.to_thread(function, *arguments, **options)
-    return await result if isinstance(result, Awaitable) else result
-
-
-def takes_idempotency_key(function: Callable[..., Any]) -> bool:
-    """Return whether a function has a parameter for its idempotency key."""
-    try:
-        return "idempotency_key" in inspect.signature(function).parameters
-    except (TypeError, ValueError):
-        return False
-
-
-def idempotency_key(run: str, path: str) -> str:
-    """Return the key under which the far side can recognise one effect of one run."""
-    return hashlib.sha256(f"{run}\0{path}".encode()).hexdigest()[:32]
-
-
-def failure_of(error: BaseException, path: str) -> Failure:
-    """Return an error as it is recorded."""
-    where = getattr(error, "path", "") if isinstance(error, errors.RunFailed) else path
-    return Failure(type(error).__name__, str(error) or type(error).__name__, where or path)
-
-
-def error_of(failure: Failure, run: str) -> Exception:
-    """Return a recorded error as its class again, so that it can be caught as it was live.
-
-    Classes of this package and Python's own are found by name; any other becomes `RunFailed` with
-    the type and message of its cause.
-    """
-    import builtins
-
-    own = getattr(errors, failure.type, None)
-    if isinstance(own, type) and issubclass(own, CrewError) and own is not errors.RunFailed:
-        if issubclass(own, errors.RunFailed):
-            return own(run=run, cause_type=failure.type, cause_message=failure.message)
-        if own.__str__ is CrewError.__str__:
-            return own(message=failure.message)
-    built_in = getattr(builtins, failure.type, None)
-    if isinstance(built_in, type) and issubclass(built_in, Exception):
-        return built_in(failure.message)
-    return errors.RunFailed(
-        run=run, path=failure.path, cause_type=failure.type, cause_message=failure.message
-    )
-
-
-def outcome(record: Record) -> dict[str, Json]:
-    """Return a record's result, or raise its error."""
-    if record.error is not None:
-        raise error_of(record.error, "")
-    return record.result
-
-
 def _encoded(codec: Codec, value: object) -> Json:
     try:
         return codec.encode(value)
-    except errors.OutputInvalid as error:
+    except OutputInvalid as error:
         raise InputInvalid(message=str(error)) from error
 
 
@@ -683,26 +465,3 @@ def _data_arguments(function: Callable[..., Any], arguments: Sequence[Any]) -> l
     if isinstance(function, functools.partial):
         return [*function.args, *given, dict(sorted(function.keywords.items()))]
     return given
-
-
-def _fingerprint(name: str, arguments: object) -> str:
-    return f"{name}:{hashlib.sha256(canonical(arguments).encode()).hexdigest()[:12]}"
-
-
-class time_limit:  # noqa: N801  reads as `async with time_limit(5, "fetch")`
-    """A bound in seconds on a block, or none; StepTimeout names what took longer."""
-
-    def __init__(self, seconds: float | None, what: str) -> None:
-        self._seconds, self._what = seconds, what
-        self._timeout = asyncio.timeout(seconds)
-
-    async def __aenter__(self) -> None:
-        await self._timeout.__aenter__()
-
-    async def __aexit__(self, *exc: Any) -> bool | None:
-        try:
-            return await self._timeout.__aexit__(*exc)
-        except TimeoutError as error:
-            raise StepTimeout(
-                message=f"{self._what} took longer than its timeout of {self._seconds} s"
-            ) from error

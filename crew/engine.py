@@ -34,8 +34,9 @@ from crew.event import (
     StepStarted,
     TextEmitted,
 )
-from crew.graph import Node, Wiring, type_name
 from crew.message import Json
+from crew.node import Node, type_name
+from crew.wiring import Wiring
 
 ROOT = 0
 

@@ -22,8 +22,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, Protocol, Self, cast
 
+from crew.call import AgentTask, Calls, Equipment, Performer, Record
 from crew.config import Settings
-from crew.context import AgentTask, Calls, Equipment, Performer, Record
 from crew.errors import CrewError, ExtraMissing, Fenced
 from crew.event import CallKind, Failure
 from crew.graph import Workflow

@@ -6,7 +6,8 @@ from collections.abc import Callable, Coroutine
 from typing import Any, overload
 
 from crew.errors import CrewError
-from crew.graph import Workflow, read_node
+from crew.graph import Workflow
+from crew.node import read_node
 from crew.run.runtime import Runtime
 
 

@@ -11,17 +11,8 @@ from typing import Any, Protocol
 from pydantic import BaseModel
 
 from crew.budget import Budget, Ledger
-from crew.context import (
-    AgentTask,
-    Context,
-    Performer,
-    Record,
-    entered,
-    failure_of,
-    invoke,
-    outcome,
-    time_limit,
-)
+from crew.call import AgentTask, Performer, Record, failure_of, invoke, outcome, time_limit
+from crew.context import Context
 from crew.engine import (
     CancelStep,
     Command,
@@ -56,11 +47,13 @@ from crew.event import (
     TextEmitted,
     from_data,
 )
-from crew.graph import Node, Workflow
+from crew.graph import Workflow
 from crew.hosts import HostLost, Hosts, here
 from crew.journal import Letter, RunRow, RunStatus
 from crew.journal.writer import OpenRun, Writer
+from crew.lineage import entered
 from crew.message import Json
+from crew.node import Node
 from crew.thread import Thread
 from crew.value import Codec
 

@@ -11,7 +11,6 @@ from typing import Any, Self, cast
 
 from crew.budget import Budget
 from crew.config import AgentsPlace, Settings, load_settings
-from crew.context import task_factory
 from crew.errors import (
     CrewError,
     Fenced,
@@ -41,6 +40,7 @@ from crew.journal import (
 )
 from crew.journal.opening import open_store
 from crew.journal.writer import OpenRun, Writer, read_events, seal
+from crew.lineage import task_factory
 from crew.message import Json
 from crew.run.driver import Driver, is_poisoned
 from crew.run.handle import Run

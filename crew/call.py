@@ -1,0 +1,211 @@
+"""A journalled call: its record, its port to the journal, its errors, and whoever performs it."""
+
+import asyncio
+import builtins
+import functools
+import hashlib
+import inspect
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol, TypeVar, cast, runtime_checkable
+
+from crew import errors
+from crew.config import Settings
+from crew.errors import CrewError, StepTimeout
+from crew.event import CallKind, Failure
+from crew.message import Json, Message
+from crew.value import canonical
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """What the journal holds at a call's path. `again` counts how often it was started."""
+
+    call: CallKind
+    fingerprint: str
+    state: Literal["started", "completed", "failed", "unknown"]
+    data: dict[str, Json]
+    result: dict[str, Json] = field(default_factory=dict)
+    error: Failure | None = None
+
+
+class Calls(Protocol):
+    """The journal as a step sees it; a step in another process holds a proxy of the same shape."""
+
+    async def begin(
+        self, path: str, call: CallKind, fingerprint: str, data: dict[str, Json]
+    ) -> Record | None:
+        """Return what is recorded at `path`, or write the intent of a call and return None.
+
+        The intent of anything that leaves this process is durable on return. A record that was
+        started and has no result is returned as such: its caller decides, and may `restart` it.
+
+        Raises:
+            Diverged: another call is recorded at this path.
+            BudgetExceeded: a model call would pass the run's limit.
+            Fenced: another worker drives the run now.
+        """
+        ...
+
+    async def restart(
+        self, path: str, call: CallKind, fingerprint: str, data: dict[str, Json]
+    ) -> None:
+        """Write the intent of a call once more, after its first one got no result."""
+        ...
+
+    async def complete(self, path: str, call: CallKind, data: dict[str, Json]) -> None: ...
+
+    async def fail(self, path: str, call: CallKind, error: Failure) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class AgentTask:
+    """One piece of work for an agent; `path` is its call's path in the run.
+
+    `epoch` is that of the run's owner who dispatched it; a later owner fences it off.
+    """
+
+    run: str
+    path: str
+    text: str
+    history: tuple[Message, ...] = ()
+    session: str = ""
+    epoch: int = 0
+
+
+class Closable(Protocol):
+    async def close(self) -> None: ...
+
+
+C = TypeVar("C", bound=Closable)
+
+
+class Equipment:
+    """What a process keeps for all the agents that work in it, such as a model's connections."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self._kept: dict[object, Closable] = {}
+
+    def keep(self, name: object, make: Callable[[], C]) -> C:
+        """Return the thing of this name, made now if it is not there; closed with the process."""
+        if name not in self._kept:
+            self._kept[name] = make()
+        return cast("C", self._kept[name])
+
+    async def close(self) -> None:
+        """Close everything that was kept."""
+        while self._kept:
+            _, thing = self._kept.popitem()
+            await thing.close()
+
+
+@runtime_checkable
+class Performer(Protocol):
+    """What an agent is to the floors below it: something that turns a task into a result."""
+
+    name: str
+    history: bool
+
+    def definition(self) -> str:
+        """Return a text that changes when the agent's code or settings do."""
+        ...
+
+    async def perform(
+        self, task: AgentTask, calls: Calls, equipment: "Equipment"
+    ) -> dict[str, Json]:
+        """Do the task; the result's `output`, `messages` and `usage` are JSON."""
+        ...
+
+    def result_of(self, result: dict[str, Json]) -> Any:
+        """Return what the caller gets for a recorded result."""
+        ...
+
+
+def describe_callee(callee: Any) -> str:
+    """Return the name under which a callee's calls are recorded."""
+    while isinstance(callee, functools.partial):
+        callee = callee.func
+    name = getattr(callee, "name", None) or getattr(callee, "__name__", None)
+    return str(name or type(callee).__name__).replace("<lambda>", "lambda")
+
+
+async def invoke(function: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
+    """Call a function of the user's; a synchronous one in a thread, off the event loop."""
+    target = function.func if isinstance(function, functools.partial) else function
+    if inspect.iscoroutinefunction(target) or inspect.iscoroutinefunction(
+        getattr(target, "__call__", None)  # noqa: B004  asks what it is, not whether it is
+    ):
+        return await function(*arguments, **options)
+    result = await asyncio.to_thread(function, *arguments, **options)
+    return await result if isinstance(result, Awaitable) else result
+
+
+def takes_idempotency_key(function: Callable[..., Any]) -> bool:
+    """Return whether a function has a parameter for its idempotency key."""
+    try:
+        return "idempotency_key" in inspect.signature(function).parameters
+    except (TypeError, ValueError):
+        return False
+
+
+def idempotency_key(run: str, path: str) -> str:
+    """Return the key under which the far side can recognise one effect of one run."""
+    return hashlib.sha256(f"{run}\0{path}".encode()).hexdigest()[:32]
+
+
+def failure_of(error: BaseException, path: str) -> Failure:
+    """Return an error as it is recorded."""
+    where = getattr(error, "path", "") if isinstance(error, errors.RunFailed) else path
+    return Failure(type(error).__name__, str(error) or type(error).__name__, where or path)
+
+
+def error_of(failure: Failure, run: str) -> Exception:
+    """Return a recorded error as its class again, so that it can be caught as it was live.
+
+    Classes of this package and Python's own are found by name; any other becomes `RunFailed` with
+    the type and message of its cause.
+    """
+    own = getattr(errors, failure.type, None)
+    if isinstance(own, type) and issubclass(own, CrewError) and own is not errors.RunFailed:
+        if issubclass(own, errors.RunFailed):
+            return own(run=run, cause_type=failure.type, cause_message=failure.message)
+        if own.__str__ is CrewError.__str__:
+            return own(message=failure.message)
+    built_in = getattr(builtins, failure.type, None)
+    if isinstance(built_in, type) and issubclass(built_in, Exception):
+        return built_in(failure.message)
+    return errors.RunFailed(
+        run=run, path=failure.path, cause_type=failure.type, cause_message=failure.message
+    )
+
+
+def outcome(record: Record) -> dict[str, Json]:
+    """Return a record's result, or raise its error."""
+    if record.error is not None:
+        raise error_of(record.error, "")
+    return record.result
+
+
+def fingerprint_of(name: str, arguments: object) -> str:
+    """Return what tells a call from another one at its path: its callee and its arguments."""
+    return f"{name}:{hashlib.sha256(canonical(arguments).encode()).hexdigest()[:12]}"
+
+
+class time_limit:  # noqa: N801  reads as `async with time_limit(5, "fetch")`
+    """A bound in seconds on a block, or none; StepTimeout names what took longer."""
+
+    def __init__(self, seconds: float | None, what: str) -> None:
+        self._seconds, self._what = seconds, what
+        self._timeout = asyncio.timeout(seconds)
+
+    async def __aenter__(self) -> None:
+        await self._timeout.__aenter__()
+
+    async def __aexit__(self, *exc: Any) -> bool | None:
+        try:
+            return await self._timeout.__aexit__(*exc)
+        except TimeoutError as error:
+            raise StepTimeout(
+                message=f"{self._what} took longer than its timeout of {self._seconds} s"
+            ) from error
