@@ -1,44 +1,20 @@
-"""An agent: instructions, a model, tools and an output type, and the loop that uses them."""
+"""An agent: instructions, a model, tools and an output type."""
 
-import asyncio
-import difflib
-import inspect
-import json
-import time
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any, Generic, Protocol, TypeVar, cast
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar, cast
 
-from crew.call import AgentTask, Calls, Equipment, Record, error_of, failure_of, idempotency_key
+from crew.call import AgentTask, Calls, Equipment, Unrecorded
 from crew.config import load_settings
-from crew.errors import CrewError, EffectUnknown, OutputInvalid, ToolError
-from crew.event import CallKind, Failure
 from crew.hosts import Resources
-from crew.llm import Model, ModelReply, ModelRequest, ToolSpec
-from crew.llm.wire import INVALID_ARGUMENTS
-from crew.message import Json, Message, ToolCall, Usage
+from crew.llm import Model
+from crew.loop import Loop, ToolLike
+from crew.message import Json, Message, Usage, message_from
+from crew.node import source_of
 from crew.run import run_sync
-from crew.value import Codec, canonical
+from crew.value import Codec
 
 T = TypeVar("T")
-
-MAX_RESULT_CHARACTERS = 16_000
-"""What a model gets to see of one tool result."""
-DEFAULT_MAX_TOKENS = 1024
-_MESSAGE_OVERHEAD = 16
-
-
-class ToolLike(Protocol):
-    """What an agent needs of a tool; `crew.tool.Tool` is one."""
-
-    @property
-    def name(self) -> str: ...
-    @property
-    def effect(self) -> str: ...
-    @property
-    def spec(self) -> ToolSpec: ...
-
-    async def invoke(self, arguments: dict[str, Json], *, idempotency_key: str = "") -> Json: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +75,7 @@ class Agent(Generic[T]):
         equipment = Equipment(load_settings())
         try:
             task = AgentTask("", self.name, text)
-            return self.result_of(await self.perform(task, _Unrecorded(), equipment))
+            return self.result_of(await self.perform(task, Unrecorded(), equipment))
         finally:
             await equipment.close()
 
@@ -109,11 +85,11 @@ class Agent(Generic[T]):
 
     async def perform(self, task: AgentTask, calls: Calls, equipment: Equipment) -> dict[str, Json]:
         """Do a task, each model and tool call through `calls`; the result is JSON."""
-        return await _Loop(self, task, calls, self._model(equipment)).run()
+        return await Loop(self, task, calls, self._model(equipment)).run()
 
     def definition(self) -> str:
         """Return what the agent is made of as text, for the name of the host that runs it."""
-        tools = [(tool.spec, inspect.getsource(type(tool))) for tool in self.tools.values()]
+        tools = [(tool.spec, source_of(tool.function)) for tool in self.tools.values()]
         model = self.model.name if self.model else ""
         parts = (self.name, self.instructions, model, self.codec.schema(), tools, self.max_turns)
         return repr((*parts, self.max_tokens, self.temperature, self.history))
@@ -139,288 +115,3 @@ class Agent(Generic[T]):
             return default_model(equipment.settings)
 
         return equipment.keep("default model", make)
-
-
-class _Loop:
-    """One task of one agent: model, tools, model, …, output."""
-
-    def __init__(self, agent: Agent[Any], task: AgentTask, calls: Calls, model: Model) -> None:
-        self.agent, self.task, self.calls, self.model = agent, task, calls, model
-        self.codec = agent.codec
-        self.schema = None if agent.output is str else _plain_schema(self.codec)
-        self.messages: list[Message] = []
-        self.usage = Usage()
-        self.turn = 0
-        self.sent = 0
-        self.tool_counts: dict[str, int] = {}
-
-    async def run(self) -> dict[str, Json]:
-        self.messages = self._first_messages()
-        repaired = False
-        while self.turn < self.agent.max_turns:
-            reply = await self._ask_model()
-            self.messages.append(Message("assistant", reply.text, reply.tool_calls))
-            if reply.tool_calls:
-                self.messages += await self._call_tools(reply.tool_calls)
-                continue
-            try:
-                output = self._read(reply.text)
-            except OutputInvalid as error:
-                if repaired or reply.finish_reason == "length":
-                    raise  # a reply that was cut off would be cut off again
-                repaired = True
-                self.messages.append(Message("user", _repair_request(error)))
-                continue
-            return self._result(output)
-        raise OutputInvalid(
-            message=f"agent {self.agent.name!r} gave no answer within max_turns="
-            f"{self.agent.max_turns} model calls; raise it, or say in the instructions when to stop"
-        )
-
-    def _first_messages(self) -> list[Message]:
-        instructions = self.agent.instructions
-        first = [Message("system", instructions)] if instructions else []
-        return [*first, *self.task.history, Message("user", self.task.text)]
-
-    async def _ask_model(self) -> ModelReply:
-        path = f"{self.task.path}/model.{self.turn}"
-        new = [message_data(item) for item in self.messages[self.sent :]]
-        data: dict[str, Json] = {"model": self.model.name, "messages": new}
-        if self.turn:
-            data["base"] = f"{self.task.path}/model.{self.turn - 1}"
-        data["reserve"] = self._bound()
-        self.sent = len(self.messages) + 1  # with the reply, which its own event holds
-        self.turn += 1
-        result = await self._journalled(path, "model", "model", data, self._complete)
-        self.usage += Usage(**result["usage"])
-        return reply_from(result)
-
-    async def _complete(self) -> dict[str, Json]:
-        request = ModelRequest(
-            messages=tuple(self.messages),
-            tools=tuple(tool.spec for tool in self.agent.tools.values()),
-            schema=self.schema,
-            max_tokens=self.agent.max_tokens,
-            temperature=self.agent.temperature,
-            session=self.task.session,
-        )
-        began = time.monotonic()
-        reply = await self.model.complete(request)
-        seconds = round(time.monotonic() - began, 3)
-        return {**reply_data(reply), "seconds": seconds}
-
-    def _bound(self) -> int:
-        """Return a bound on the tokens of the next call: a token is a byte of text at least."""
-        said = sum(
-            len(message.text.encode()) + len(json.dumps([asdict(c) for c in message.tool_calls]))
-            for message in self.messages
-        )
-        overhead = _MESSAGE_OVERHEAD * len(self.messages)
-        return said + overhead + (self.agent.max_tokens or DEFAULT_MAX_TOKENS)
-
-    async def _call_tools(self, wanted: tuple[ToolCall, ...]) -> list[Message]:
-        paths = [self._tool_path(call.name) for call in wanted]
-        async with asyncio.TaskGroup() as group:
-            tasks = [
-                group.create_task(self._call_tool(call, path))
-                for call, path in zip(wanted, paths, strict=True)
-            ]
-        return [
-            Message("tool", task.result(), tool_call_id=call.id)
-            for call, task in zip(wanted, tasks, strict=True)
-        ]
-
-    def _tool_path(self, name: str) -> str:
-        count = self.tool_counts.get(name, 0)
-        self.tool_counts[name] = count + 1
-        return f"{self.task.path}/{name}.{count}"
-
-    async def _call_tool(self, call: ToolCall, path: str) -> str:
-        """Return what the model gets to read: the tool's result, or why there is none."""
-        tool = self.agent.tools.get(call.name)
-        if tool is None:
-            return _no_such_tool(call.name, list(self.agent.tools))
-        if INVALID_ARGUMENTS in call.arguments:
-            text = call.arguments[INVALID_ARGUMENTS]
-            return f"error: the arguments of {call.name!r} are not a JSON object: {text!r:.200}"
-        key = idempotency_key(self.task.run, path)
-        data = {"tool": tool.name, "arguments": call.arguments, "effect": tool.effect}
-        fingerprint = f"{tool.name}:{canonical(call.arguments)}"
-
-        async def perform() -> dict[str, Json]:
-            return {"result": await tool.invoke(call.arguments, idempotency_key=key)}
-
-        try:
-            result = await self._journalled(
-                path, "tool", fingerprint, data, perform, once=tool.effect == "once"
-            )
-        except ToolError as error:
-            return f"error: {error}"
-        return _bounded(result["result"])
-
-    async def _journalled(
-        self,
-        path: str,
-        call: CallKind,
-        fingerprint: str,
-        data: dict[str, Json],
-        perform: Callable[[], Any],
-        *,
-        once: bool = False,
-    ) -> dict[str, Json]:
-        """Answer a call from the journal, or make it between its intent and its result."""
-        record = await self.calls.begin(path, call, fingerprint, data)
-        if record is not None and record.state in ("completed", "failed"):
-            return _outcome(record)
-        if record is not None:
-            if once:
-                raise EffectUnknown(
-                    message=f"a crash hid whether the tool call {path} of run {self.task.run} "
-                    "happened; look, then fork the run, or declare the tool idempotent",
-                    run=self.task.run,
-                    path=path,
-                )
-            await self.calls.restart(path, call, fingerprint, data)
-        try:
-            result = await perform()
-        except CrewError as error:
-            await self.calls.fail(path, call, failure_of(error, path))
-            raise
-        except Exception as error:  # a tool's own code may raise anything
-            failure = failure_of(error, path)
-            await self.calls.fail(path, call, Failure("ToolError", _said(failure), path))
-            raise ToolError(message=_said(failure), tool=path) from error
-        await self.calls.complete(path, call, result)
-        return cast("dict[str, Json]", result)
-
-    def _read(self, text: str) -> Json:
-        if self.agent.output is str:
-            return text
-        try:
-            found = json.loads(_json_part(text))
-        except ValueError as error:
-            raise OutputInvalid(
-                message=f"agent {self.agent.name!r} must answer in JSON, got {text!r:.300}",
-                received=text,
-            ) from error
-        return self.codec.encode(_untagged(self.codec, found))
-
-    def _result(self, output: Json) -> dict[str, Json]:
-        return {
-            "output": output,
-            "messages": [message_data(message) for message in self.messages],
-            "usage": asdict(self.usage),
-        }
-
-
-class _Unrecorded:
-    """Calls of an agent that works outside any run."""
-
-    async def begin(
-        self, path: str, call: CallKind, fingerprint: str, data: dict[str, Json]
-    ) -> Record | None:
-        return None
-
-    async def restart(
-        self, path: str, call: CallKind, fingerprint: str, data: dict[str, Json]
-    ) -> None:
-        """Nothing is kept."""
-
-    async def complete(self, path: str, call: CallKind, data: dict[str, Json]) -> None:
-        """Nothing is kept."""
-
-    async def fail(self, path: str, call: CallKind, error: Failure) -> None:
-        """Nothing is kept."""
-
-
-def message_data(message: Message) -> dict[str, Json]:
-    """Return a message as it is stored: without what is empty."""
-    data: dict[str, Json] = {"role": message.role, "text": message.text}
-    if message.tool_calls:
-        data["tool_calls"] = [asdict(call) for call in message.tool_calls]
-    if message.tool_call_id:
-        data["tool_call_id"] = message.tool_call_id
-    return data
-
-
-def message_from(data: dict[str, Json]) -> Message:
-    """Return a stored message."""
-    calls = tuple(ToolCall(**call) for call in data.get("tool_calls", ()))
-    return Message(data["role"], data["text"], calls, data.get("tool_call_id", ""))
-
-
-def reply_data(reply: ModelReply) -> dict[str, Json]:
-    """Return a model's reply as it is stored."""
-    return {
-        "text": reply.text,
-        "tool_calls": [asdict(call) for call in reply.tool_calls],
-        "usage": asdict(reply.usage),
-        "model": reply.model,
-        "finish_reason": reply.finish_reason,
-    }
-
-
-def reply_from(data: dict[str, Json]) -> ModelReply:
-    """Return a stored reply."""
-    return ModelReply(
-        text=data["text"],
-        tool_calls=tuple(ToolCall(**call) for call in data["tool_calls"]),
-        usage=Usage(**data["usage"]),
-        model=data["model"],
-        finish_reason=data["finish_reason"],
-    )
-
-
-def _outcome(record: Record) -> dict[str, Json]:
-    if record.error is not None:
-        raise error_of(record.error, "")
-    return record.result
-
-
-def _plain_schema(codec: Codec) -> dict[str, Json]:
-    return codec.schema()
-
-
-def _untagged(codec: Codec, found: Json) -> Any:
-    """Validate what a model wrote, which knows nothing of the journal's tags."""
-    from pydantic import TypeAdapter, ValidationError
-
-    try:
-        return TypeAdapter(codec.annotation).validate_json(json.dumps(found))
-    except ValidationError as error:
-        details = "; ".join(
-            f"{'.'.join(str(part) for part in item['loc']) or 'value'}: {item['msg']}"
-            for item in error.errors(include_url=False)[:5]
-        )
-        raise OutputInvalid(
-            message=f"{codec.where} does not validate: {details}", received=json.dumps(found)
-        ) from error
-
-
-def _json_part(text: str) -> str:
-    """Return the JSON in a reply that a model wrapped in a Markdown fence."""
-    stripped = text.strip()
-    if stripped.startswith("```"):
-        return stripped.removeprefix("```json").removeprefix("```").removesuffix("```")
-    return stripped
-
-
-def _repair_request(error: OutputInvalid) -> str:
-    return f"That was not a valid answer. {error} Answer again, with the JSON alone."
-
-
-def _no_such_tool(name: str, names: list[str]) -> str:
-    near = difflib.get_close_matches(name, names, n=1)
-    hint = f"; did you mean {near[0]!r}?" if near else ""
-    return f"error: there is no tool {name!r}{hint} There are: {', '.join(names) or 'none'}"
-
-
-def _bounded(result: Json) -> str:
-    text = result if isinstance(result, str) else json.dumps(result, ensure_ascii=False)
-    if len(text) <= MAX_RESULT_CHARACTERS:
-        return text
-    return f"{text[:MAX_RESULT_CHARACTERS]}\n[cut: {len(text)} characters in all]"
-
-
-def _said(failure: Failure) -> str:
-    return f"{failure.type}: {failure.message}"

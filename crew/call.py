@@ -209,3 +209,23 @@ class time_limit:  # noqa: N801  reads as `async with time_limit(5, "fetch")`
             raise StepTimeout(
                 message=f"{self._what} took longer than its timeout of {self._seconds} s"
             ) from error
+
+
+class Unrecorded:
+    """Calls of an agent that works outside any run."""
+
+    async def begin(
+        self, path: str, call: CallKind, fingerprint: str, data: dict[str, Json]
+    ) -> Record | None:
+        return None
+
+    async def restart(
+        self, path: str, call: CallKind, fingerprint: str, data: dict[str, Json]
+    ) -> None:
+        """Nothing is kept."""
+
+    async def complete(self, path: str, call: CallKind, data: dict[str, Json]) -> None:
+        """Nothing is kept."""
+
+    async def fail(self, path: str, call: CallKind, error: Failure) -> None:
+        """Nothing is kept."""

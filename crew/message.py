@@ -1,6 +1,6 @@
 """What is said: messages, the calls in them, and what they cost in tokens."""
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 Role = Literal["system", "user", "assistant", "tool"]
@@ -50,3 +50,19 @@ class Usage:
             self.cached_tokens + other.cached_tokens,
             self.calls + other.calls,
         )
+
+
+def message_data(message: Message) -> dict[str, Json]:
+    """Return a message as it is stored: without what is empty."""
+    data: dict[str, Json] = {"role": message.role, "text": message.text}
+    if message.tool_calls:
+        data["tool_calls"] = [asdict(call) for call in message.tool_calls]
+    if message.tool_call_id:
+        data["tool_call_id"] = message.tool_call_id
+    return data
+
+
+def message_from(data: dict[str, Json]) -> Message:
+    """Return a stored message."""
+    calls = tuple(ToolCall(**call) for call in data.get("tool_calls", ()))
+    return Message(data["role"], data["text"], calls, data.get("tool_call_id", ""))
