@@ -64,7 +64,7 @@ async def _on_ray(
 ) -> AsyncIterator[Runtime]:
     import asyncio
 
-    from crew.hosts.ray import connect, disconnect
+    from crew.hosts.cluster import connect, disconnect
 
     joining = f"joining {settings.ray_address}" if settings.ray_address else "starting a cluster"
     async with working(console, f"Ray: {joining}"):

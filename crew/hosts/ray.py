@@ -10,48 +10,47 @@ Calls are never retried by Ray (`max_task_retries=0`): a retry would repeat what
 """
 
 import asyncio
+import functools
 import hashlib
-import os
-import sys
-import sysconfig
 import time
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
-from types import ModuleType
 from typing import Any, Protocol, Self, cast
 
 from crew.call import AgentTask, Calls, Equipment, Performer, Record
 from crew.config import Settings
-from crew.errors import CrewError, ExtraMissing, Fenced
+from crew.errors import CrewError, Fenced
 from crew.event import CallKind, Failure
 from crew.graph import Workflow
 from crew.hosts import HostLost, Hosts, Place, Resources, here
+from crew.hosts.cluster import (
+    NAMESPACE,
+    connect,
+    disconnect,
+    ray_module,
+    settled,
+    travelling,
+    unwrapped,
+)
 from crew.message import Json
 
-NAMESPACE = "crew"
 IDLE_SECONDS = 600.0
 """After so long without work a host on a joined cluster stops."""
 START_SECONDS = 120.0
 """How long a host may take to start before its resources are taken to be missing."""
-OBJECT_STORE_BYTES = 128 << 20
-MOST_HOSTS = 16
-"""CPUs that a local cluster claims to have: they are places for hosts, most of which wait."""
 
 _RUN_HOST_CPUS = 0.1
 _MANY = 10_000
 
 
-def _ray() -> Any:
-    try:
-        import ray
-        import ray.cloudpickle
-        import ray.exceptions
-        import ray.util
-    except ImportError as error:
-        raise ExtraMissing(message="agents='ray'", extra="ray") from error
-    return ray
+_ACTOR: dict[str, Any] = {
+    "namespace": NAMESPACE,
+    "lifetime": "detached",
+    "get_if_exists": True,
+    "max_restarts": -1,
+    "max_task_retries": 0,
+}
 
 
 def _ctl(method: Any) -> Any:
@@ -120,15 +119,15 @@ class Fleet:
             return
         leaving = [host.leave.remote() for host in self._hosts.values()]
         if leaving:
-            await asyncio.wait([asyncio.ensure_future(_settled(ref)) for ref in leaving], timeout=5)
-        await asyncio.to_thread(_ray().shutdown)
+            await asyncio.wait([asyncio.ensure_future(settled(ref)) for ref in leaving], timeout=5)
+        await asyncio.to_thread(disconnect)
 
     def _name(self, workflow: Workflow) -> str:
         code = _hash(library_hash(), workflow.code_hash(), repr(asdict(self._settings)))
         return _host_name("run", workflow, _hash(self._store_url), code)
 
     def _run_host(self, name: str, workflow: Workflow) -> Any:
-        ray = _ray()
+        ray = ray_module()
         actor = ray.remote(concurrency_groups={"ctl": 64})(RunHost)
         with travelling(workflow):
             shipped = ray.cloudpickle.dumps((workflow, self._make))
@@ -145,7 +144,7 @@ class RunHost:
     ) -> None:
         self._error: CrewError | None = None
         self._last_use = time.monotonic()
-        workflow, make = _ray().cloudpickle.loads(shipped)
+        workflow, make = ray_module().cloudpickle.loads(shipped)
         hosts = RayHosts(settings, workflow, idle)
         self._worker: Worker = make(store_url, settings, workflow, hosts)
         try:
@@ -212,7 +211,7 @@ class AgentHost:
             older.cancel()
         agent = self._agents.get(shipped)
         if agent is None:
-            agent = self._agents[shipped] = _ray().cloudpickle.loads(shipped)
+            agent = self._agents[shipped] = ray_module().cloudpickle.loads(shipped)
         calls = RemoteCalls(run_host, task.run, task.epoch)
         work = asyncio.ensure_future(agent.perform(task, calls, self._equipment))
         self._tasks[place] = work
@@ -264,7 +263,7 @@ class RemoteCalls:
 
     async def _ask(self, verb: str, *arguments: Any) -> Any:
         try:
-            return await _unwrapped(
+            return await unwrapped(
                 self._run_host.call.remote(verb, self._run, self._epoch, arguments)
             )
         except HostLost as lost:
@@ -296,12 +295,12 @@ class RayHosts:
 
     async def perform(self, agent: Performer, task: AgentTask, calls: Calls) -> dict[str, Json]:
         shipped, name = self._ship(agent)
-        me = _ray().get_runtime_context().current_actor
+        me = ray_module().get_runtime_context().current_actor
         ref = self._handles[name].perform.remote(shipped, task, me)
         try:
-            return cast("dict[str, Json]", await _unwrapped(ref))
+            return cast("dict[str, Json]", await unwrapped(ref))
         except asyncio.CancelledError:
-            _ray().cancel(ref)
+            ray_module().cancel(ref)
             raise
         except HostLost:
             self._places.pop(name, None)
@@ -315,7 +314,7 @@ class RayHosts:
         """Return an agent as bytes, and the name of the host for its code."""
         known = self._shipped.get(id(agent))
         if known is None:
-            shipped = _ray().cloudpickle.dumps(agent)
+            shipped = ray_module().cloudpickle.dumps(agent)
             code = _hash(library_hash(), agent.definition(), repr(asdict(self._settings)))
             name = _host_name("agent", self._workflow, agent.name, code)
             # The agent itself is kept, so that its id stays its own.
@@ -323,7 +322,7 @@ class RayHosts:
         return known[1], known[2]
 
     def _agent_host(self, name: str, resources: Resources) -> Any:
-        actor = _ray().remote(concurrency_groups={"ctl": 64})(AgentHost)
+        actor = ray_module().remote(concurrency_groups={"ctl": 64})(AgentHost)
         return actor.options(
             **_ACTOR,
             name=name,
@@ -335,118 +334,11 @@ class RayHosts:
         ).remote(self._settings, self._idle)
 
 
-def connect(address: str = "") -> bool:
-    """Connect this process to a cluster; True if a quiet one had to be started for it.
-
-    Blocks for seconds. A process that is connected already stays so.
-
-    Raises:
-        ExtraMissing: Ray is not installed.
-        CrewError: no cluster answers at that address.
-    """
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    ray = _ray()
-    if ray.is_initialized():
-        return False
-    quiet: dict[str, Any] = {
-        "namespace": NAMESPACE,
-        "log_to_driver": False,
-        "logging_level": "ERROR",
-        "job_config": _job(),
-    }
-    if address:
-        try:
-            ray.init(address=address, **quiet)
-        except (ConnectionError, ValueError, RuntimeError) as error:
-            raise CrewError(
-                message=f"no Ray cluster answers at {address!r} ({_first_line(error)}); check "
-                "CREW_RAY_ADDRESS, or unset it to start a local one"
-            ) from error
-        return False
-    ray.init(
-        address="local",
-        include_dashboard=False,
-        num_cpus=max(MOST_HOSTS, os.cpu_count() or 1),
-        object_store_memory=OBJECT_STORE_BYTES,
-        **quiet,
-    )
-    return True
-
-
-def disconnect() -> None:
-    """Leave the cluster; one that this process started ends. Blocks for a second or two."""
-    _ray().shutdown()
-
-
-@contextmanager
-def quiet_cluster() -> Iterator[str]:
-    """Start a cluster on this machine for as long as the block lasts; yields its address."""
-    connect()
-    try:
-        yield _ray().get_runtime_context().gcs_address
-    finally:
-        disconnect()
-
-
+@functools.cache
 def library_hash() -> str:
     """Return a hash of this package's own code, which every host's name carries."""
-    if _LIBRARY_HASH not in _CACHE:
-        root = Path(__file__).parent.parent
-        sources = sorted(root.rglob("*.py"))
-        _CACHE[_LIBRARY_HASH] = _hash(*(path.read_text(encoding="utf-8") for path in sources))
-    return _CACHE[_LIBRARY_HASH]
-
-
-@contextmanager
-def travelling(workflow: Workflow) -> Iterator[None]:
-    """Let the workflow's own modules travel by value: they are not importable on other machines.
-
-    A module of this package, of the standard library or of an installed one goes by name; any
-    other that is loaded (a file given by path, a user's module beside it) goes with its code.
-    """
-    cloudpickle = _ray().cloudpickle
-    modules = [
-        module
-        for module in list(sys.modules.values())
-        if _is_users_own(module) and module.__name__ not in _registered(cloudpickle)
-    ]
-    for module in modules:
-        cloudpickle.register_pickle_by_value(module)
-    try:
-        yield
-    finally:
-        for module in modules:
-            cloudpickle.unregister_pickle_by_value(module)
-
-
-_CACHE: dict[str, str] = {}
-_LIBRARY_HASH = "library"
-_ACTOR: dict[str, Any] = {
-    "namespace": NAMESPACE,
-    "lifetime": "detached",
-    "get_if_exists": True,
-    "max_restarts": -1,
-    "max_task_retries": 0,
-}
-
-
-def _registered(cloudpickle: Any) -> set[str]:
-    return set(cloudpickle.list_registry_pickle_by_value())
-
-
-def _is_users_own(module: ModuleType | None) -> bool:
-    name = getattr(module, "__name__", "__main__")
-    file = getattr(module, "__file__", None)
-    if file is None or name == "__main__" or name.partition(".")[0] in ("crew", "serving"):
-        return False
-    path = Path(file).resolve()
-    return not any(path.is_relative_to(place) for place in _installed_places())
-
-
-def _installed_places() -> set[Path]:
-    paths = sysconfig.get_paths()
-    names = ("stdlib", "platstdlib", "purelib", "platlib")
-    return {Path(paths[name]).resolve() for name in names}
+    root = Path(__file__).parent.parent
+    return _hash(*(path.read_text(encoding="utf-8") for path in sorted(root.rglob("*.py"))))
 
 
 def _host_name(kind: str, workflow: Workflow, *parts: str) -> str:
@@ -470,7 +362,7 @@ async def _answered(ref: Any, name: str) -> Place:
     """
     try:
         async with asyncio.timeout(START_SECONDS):
-            return cast("Place", await _unwrapped(ref))
+            return cast("Place", await unwrapped(ref))
     except TimeoutError as error:
         raise CrewError(
             message=f"host {name} did not start within {START_SECONDS:.0f} s; does any node have "
@@ -480,7 +372,7 @@ async def _answered(ref: Any, name: str) -> Place:
 
 async def _retire_others(name: str) -> None:
     """Tell the hosts of the same thing with other code to end what they have, and stop."""
-    ray = _ray()
+    ray = ray_module()
     same = name.rpartition(":")[0] + ":"
     named = await asyncio.to_thread(ray.util.list_named_actors, all_namespaces=True)
     for item in named:
@@ -493,52 +385,6 @@ async def _retire_others(name: str) -> None:
             handle.retire.remote()
 
 
-async def _unwrapped(ref: Awaitable[Any]) -> Any:
-    """Await a remote call; its own error comes out as it was raised.
-
-    Raises:
-        HostLost: the actor died or is being restarted; the call may or may not have run.
-    """
-    errors = _ray().exceptions
-    try:
-        return await ref
-    except errors.TaskCancelledError as error:
-        raise HostLost(str(error)) from error
-    except errors.RayTaskError as error:
-        cause = error.cause
-        if isinstance(cause, asyncio.CancelledError | errors.TaskCancelledError):
-            raise HostLost("its task was cancelled") from error
-        if isinstance(cause, Exception):
-            raise cause from None
-        raise
-    except errors.RayActorError as error:
-        raise HostLost(_first_line(error)) from error
-
-
-async def _settled(ref: Awaitable[Any]) -> None:
-    """Await a remote call whose outcome does not matter, since its host goes anyway."""
-    try:
-        await _unwrapped(ref)
-    except (HostLost, CrewError):
-        return
-
-
 def _stop_this_host() -> None:
-    ray = _ray()
+    ray = ray_module()
     ray.kill(ray.get_runtime_context().current_actor, no_restart=True)
-
-
-def _job() -> Any:
-    """Return a job whose workers do not look for modules in the working directory.
-
-    A folder there that is called as one of our packages would hide it.
-    """
-    from ray.job_config import JobConfig
-
-    job = JobConfig()
-    job._client_job = True  # noqa: SLF001  the one switch that keeps the folder off sys.path
-    return job
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]

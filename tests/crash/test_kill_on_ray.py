@@ -25,7 +25,7 @@ MOMENTS = [*FIRST, *LATER]
 @pytest.fixture(scope="module")
 def cluster():
     """One quiet cluster for the module, which commands join by its address."""
-    from crew.hosts.ray import quiet_cluster
+    from crew.hosts.cluster import quiet_cluster
 
     with quiet_cluster() as address:
         yield address
