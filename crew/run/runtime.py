@@ -108,10 +108,14 @@ class Runtime:
         asyncio.get_running_loop().set_task_factory(cast("Any", task_factory))
         self.store: Store = self._given_store or _opened(self.store_url)
         self.writer = Writer(self.store, on_commit=self._committed)
-        if self.agents == "ray":
-            await self._join_fleet()
-        if self._drives:
-            self.store.claim_owner(self._owner)
+        try:
+            if self.agents == "ray":
+                await self._join_fleet()
+            if self._drives:
+                self.store.claim_owner(self._owner)
+        except BaseException:
+            await self._close()
+            raise
         self._open = True
         self._spawn(self._watch())
         return self
@@ -123,6 +127,9 @@ class Runtime:
         if self._tasks:
             await asyncio.wait(self._tasks)
         await self._release()
+        await self._close()
+
+    async def _close(self) -> None:
         if self._fleet is not None:
             await self._fleet.close()
         await self.hosts.close()
@@ -436,7 +443,8 @@ class Runtime:
         driver = self._drive(cast("RunRow", taken), workflow, taken=True)
         if driver is None or explicit:
             return
-        if is_poisoned(await _tail(self.store, row)):
+        died_at_work = row.owner is not None and row.status == "running"
+        if died_at_work and is_poisoned(await _tail(self.store, row)):
             await driver.park(
                 "poisoned", "its last workers died without one new event; look, then `crew resume`"
             )

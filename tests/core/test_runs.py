@@ -16,7 +16,10 @@ from crew import (
     ThreadBusy,
     workflow,
 )
+from crew.event import RunTaken
+from crew.journal import Append, Take
 from crew.journal.memory import MemoryStore
+from crew.journal.writer import OpenRun, seal
 from crew.testing import CrashingStore
 from tests.core.flows import Question, research
 
@@ -228,3 +231,44 @@ async def test_a_run_draws_itself(runtime):
     drawn = run._repr_markdown_()
     assert f"**run {run.id}** of `research` version 1: completed" in drawn
     assert "| look_up[2] | completed | " in drawn
+
+
+async def test_a_run_that_kills_its_workers_is_parked():
+    died = MemoryStore()
+    async with Runtime(died, worker=False) as starting:
+        run = await starting.start(echo, "x")
+    for number in range(4):
+        died.commit([take_of(died, run.id, f"dead{number}")])
+        died.commit([taken_event(died, run.id)])
+    async with Runtime(died, workflows=[echo]) as runtime:
+        while (last := (await (await runtime.get(run.id)).recorded())[-1]).kind != "run.parked":
+            await asyncio.sleep(0.01)
+    assert last.data["reason"] == "poisoned"
+
+
+async def test_restarts_of_a_waiting_run_do_not_poison_it(url):
+    @workflow
+    async def asks(ctx: Context) -> bool:
+        return await ctx.ask(bool, "Sure?", key="sure")
+
+    for _ in range(5):
+        async with Runtime(url, workflows=[asks]) as runtime:
+            run = await runtime.start(asks, key="one")
+            while await run.status() != "waiting" or not await run.questions():
+                await asyncio.sleep(0.01)
+    async with Runtime(url, workflows=[asks]) as runtime:
+        again = await runtime.get(run.id)
+        await again.answer("sure", True)
+        assert await again.result() is True
+
+
+def take_of(store, run_id, owner):
+    row = store.run(run_id)
+    return Take(row.number, owner, row.owner)
+
+
+def taken_event(store, run_id):
+    row = store.run(run_id)
+    open_run = OpenRun(row.id, row.number, row.epoch, row.offset, row.crc)
+    event = seal(open_run, row.offset + 1, RunTaken("h", 1, row.epoch))
+    return Append(row.number, row.epoch, (event,))
