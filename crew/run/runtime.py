@@ -2,7 +2,6 @@
 
 import asyncio
 import hashlib
-import json
 import secrets
 import time
 from collections.abc import Sequence
@@ -13,46 +12,39 @@ from crew.budget import Budget
 from crew.config import AgentsPlace, Settings, load_settings
 from crew.errors import (
     CrewError,
-    Fenced,
     InputInvalid,
     OutputInvalid,
     RunCancelled,
     RunNotFound,
     StoreError,
 )
-from crew.event import Event, RunEndedByCancel, RunStarted
+from crew.event import RunStarted
 from crew.graph import Workflow
 from crew.hosts import Hosts
 from crew.hosts.local import LocalHosts
 from crew.journal import (
     OPEN,
     Busy,
-    Clear,
     NewRun,
     Post,
-    Release,
     RunRow,
     RunStatus,
     Started,
     Store,
-    Take,
     WhenBusy,
 )
 from crew.journal.opening import open_store
-from crew.journal.writer import OpenRun, Writer, read_events, seal
+from crew.journal.writer import OpenRun, Writer, seal
 from crew.lineage import task_factory
 from crew.message import Json
-from crew.run.driver import Driver, is_poisoned
+from crew.run.driver import Driver
 from crew.run.handle import Run
+from crew.run.worker import PARKED, TAKE_SECONDS, Worker
 from crew.thread import Thread, read_thread
 from crew.value import canonical
 
 LOOK_SECONDS = 0.05
 """How often a runtime looks for what other processes wrote."""
-TAKE_SECONDS = 0.5
-"""How often a worker looks for runs whose owner died."""
-PARKED = "parked"
-"""The owner of a run that waits for a person to choose how it goes on."""
 
 
 class Runtime:
@@ -92,14 +84,11 @@ class Runtime:
         self.worker = worker
         self.hosts: Hosts = hosts or LocalHosts(self.settings)
         self._workflows = {(item.name, item.version): item for item in workflows}
-        self._drivers: dict[int, Driver] = {}
-        self._lost: dict[int, Exception] = {}
         self._tails: dict[int, set[asyncio.Future[None]]] = {}
-        self._owner = secrets.token_hex(8)
         self._tasks: set[asyncio.Task[Any]] = set()
         self._look_now = asyncio.Event()
         self._fleet: Any = None
-        self._draining = False
+        self._worker = Worker(self, secrets.token_hex(8), takes_over=self._drives)
         self._open = False
 
     async def __aenter__(self) -> Self:
@@ -112,12 +101,12 @@ class Runtime:
             if self.agents == "ray":
                 await self._join_fleet()
             if self._drives:
-                self.store.claim_owner(self._owner)
+                self.store.claim_owner(self._worker.owner)
         except BaseException:
             await self._close()
             raise
         self._open = True
-        self._spawn(self._watch())
+        self.spawn(self._watch())
         return self
 
     async def __aexit__(self, *exc: object) -> None:
@@ -126,7 +115,7 @@ class Runtime:
             task.cancel()
         if self._tasks:
             await asyncio.wait(self._tasks)
-        await self._release()
+        await self._worker.release()
         await self._close()
 
     async def _close(self) -> None:
@@ -152,18 +141,6 @@ class Runtime:
         if self.worker:
             for workflow in self._workflows.values():
                 await self._fleet.serve(workflow)
-
-    async def _release(self) -> None:
-        """Give up the runs that have not ended, as their journals have them."""
-        for driver in list(self._drivers.values()):
-            await driver.abandon()
-            try:
-                await self.writer.durable(driver.open)
-                await self.writer.execute(Release(driver.row.number, driver.row.epoch))
-            except (Fenced, StoreError):
-                continue  # then somebody else has it, or finds it without an owner
-        self._drivers.clear()
-        self.store.release_owner(self._owner)
 
     async def start(
         self,
@@ -216,7 +193,7 @@ class Runtime:
         new = self._new_run(workflow, stored, thread, key, budget, when_busy, parent)
         started = cast("Started", await self.writer.execute(new))
         if started.is_new and new.owner is not None:
-            self._drive(started.row, workflow)
+            self._worker.drive(started.row, workflow)
         elif started.row.status in OPEN:
             await self.poke(started.row)
         return Run(self, started.row)
@@ -251,7 +228,7 @@ class Runtime:
             thread=thread,
             parent=parent,
             # A turn may have to wait for an earlier one, so it starts without an owner.
-            owner=self._owner if self._drives and thread is None else None,
+            owner=self._worker.owner if self._drives and thread is None else None,
             when_busy=when_busy,
             first=seal(OpenRun(run_id, 0, 1, 0, 0), 1, event),
             at=time.time(),
@@ -300,7 +277,7 @@ class Runtime:
         run = await self.get(run_id)
         row = self.store.run(run_id)
         assert row is not None
-        if row.status not in OPEN or row.number in self._drivers:
+        if row.status not in OPEN or self._worker.drives(row.number):
             return run
         if (row.workflow, row.version) not in self._workflows:
             raise InputInvalid(
@@ -311,7 +288,7 @@ class Runtime:
             await self._fleet.serve(self._workflows[row.workflow, row.version])
             await self._fleet.wake()
         elif row.owner in (None, PARKED) or not self.store.owner_lives(cast("str", row.owner)):
-            await self._take(row, explicit=True)
+            await self._worker.take(row, explicit=True)
         return run
 
     # What handles and drivers ask of their runtime.
@@ -320,7 +297,7 @@ class Runtime:
         return self._workflows.get((row.workflow, row.version))
 
     async def grown(self, number: int) -> None:
-        if (error := self._lost.get(number)) is not None:
+        if (error := self._worker.lost.get(number)) is not None:
             raise error
         if not self._open:
             raise CrewError(message="the runtime was left; open it again to follow its runs")
@@ -340,20 +317,7 @@ class Runtime:
             await self._fleet.wake()
 
     async def cancel_unowned(self, row: RunRow) -> bool:
-        """Record the cancel of a run that nobody drives; False where somebody does."""
-        if row.number in self._drivers:
-            return False
-        if row.owner not in (None, PARKED) and self.store.owner_lives(row.owner):
-            return False
-        try:
-            taken = await self.writer.execute(Take(row.number, self._owner, row.owner))
-        except (Fenced, RunNotFound):
-            return False
-        mine = cast("RunRow", taken)
-        run = OpenRun(mine.id, mine.number, mine.epoch, mine.offset, mine.crc)
-        self.writer.append(run, RunEndedByCancel(), "cancelled")
-        await self.writer.durable(run)
-        return True
+        return await self._worker.cancel_unowned(row)
 
     def read_thread(self, row: RunRow) -> Thread:
         if row.thread is None:
@@ -376,78 +340,23 @@ class Runtime:
             raise CrewError(message=f"the child run {run.id} was cancelled") from error
         return run.id, workflow.output_codec.encode(output)
 
-    # What a host that holds this runtime asks of it.
+    # What a run host asks of the runtime that it holds.
 
     def calls_of(self, run: str, epoch: int) -> Driver:
-        """Return the driver of a run, for work that was dispatched under `epoch`.
+        """Return the driver of a run; see `Worker.calls_of`."""
+        return self._worker.calls_of(run, epoch)
 
-        Raises:
-            Fenced: the run is not driven here under that epoch.
-        """
-        for driver in self._drivers.values():
-            if (driver.run_id, driver.row.epoch) == (run, epoch):
-                return driver
-        raise Fenced(run=run)
+    def active(self) -> int:
+        """Return how many runs are under way here; see `Worker.active`."""
+        return self._worker.active()
+
+    async def drain(self) -> None:
+        """Take no further run, and return when those under way have ended or wait."""
+        await self._worker.drain()
 
     def look(self) -> None:
         """Look for new runs and letters now."""
         self._look_now.set()
-
-    def active(self) -> int:
-        """Return how many runs are under way here, those that wait for somebody aside."""
-        return sum(not driver.is_waiting for driver in self._drivers.values())
-
-    async def drain(self) -> None:
-        """Take no further run, and return when those under way have ended or wait."""
-        self._draining = True
-        while self.active():
-            await asyncio.wait({d.ended for d in self._drivers.values()}, timeout=TAKE_SECONDS)
-
-    # The runs this process drives.
-
-    def _drive(self, row: RunRow, workflow: Workflow, *, taken: bool = False) -> Driver | None:
-        """Fold a run that this process owns, and go on with it."""
-        try:
-            events = read_events(self.store, row, upto=row.offset)
-        except StoreError as error:
-            self._lost[row.number] = error
-            return None
-        driver = Driver(self, workflow, row)
-        driver.fold(events)
-        self._lost.pop(row.number, None)
-        self._drivers[row.number] = driver
-        driver.go(crc=row.crc, code=workflow.code_hash(), taken=taken)
-        self._spawn(self._follow(driver))
-        return driver
-
-    async def _follow(self, driver: Driver) -> None:
-        number = driver.row.number
-        try:
-            await asyncio.shield(driver.ended)
-        except (Fenced, StoreError) as error:
-            self._lost[number] = error
-        if driver.is_parked and self._open:
-            await self.writer.execute(Release(number, driver.row.epoch, to=PARKED))
-        if self._drivers.get(number) is driver and self._open:
-            del self._drivers[number]
-            self._wake(number)
-            self._look_now.set()  # the next turn of its thread may be waiting
-
-    async def _take(self, row: RunRow, *, explicit: bool = False) -> None:
-        """Become the owner of a run whose owner is dead, and drive it."""
-        workflow = self._workflows[row.workflow, row.version]
-        try:
-            taken = await self.writer.execute(Take(row.number, self._owner, row.owner))
-        except (Fenced, RunNotFound):
-            return  # another worker was faster
-        driver = self._drive(cast("RunRow", taken), workflow, taken=True)
-        if driver is None or explicit:
-            return
-        died_at_work = row.owner is not None and row.status == "running"
-        if died_at_work and is_poisoned(await _tail(self.store, row)):
-            await driver.park(
-                "poisoned", "its last workers died without one new event; look, then `crew resume`"
-            )
 
     async def _watch(self) -> None:
         """Look for letters, for runs without an owner, and for what other processes wrote."""
@@ -457,12 +366,12 @@ class Runtime:
                 self._look_now.clear()
                 changed = self.store.changed()
                 if changed != seen:
-                    self._wake(*self._tails)
-                await self._read_letters()
+                    self.wake(*self._tails)
+                await self._worker.read_letters()
                 now = time.monotonic()
-                if self._drives and (changed != seen or now - last_take > TAKE_SECONDS):
+                if changed != seen or now - last_take > TAKE_SECONDS:
                     last_take = now
-                    await self._take_over()
+                    await self._worker.take_over()
                 seen = changed
             except (StoreError, Busy):
                 await asyncio.sleep(TAKE_SECONDS)  # it shows where somebody waits for the store
@@ -473,37 +382,16 @@ class Runtime:
             except TimeoutError:
                 continue
 
-    async def _read_letters(self) -> None:
-        if not self._drivers:
-            return
-        done = []
-        for letter in self.store.letters(list(self._drivers)):
-            driver = self._drivers.get(letter.number)
-            if driver is not None and driver.deliver(letter, json.loads(letter.body)):
-                done.append(letter.id)
-        if done:
-            await self.writer.execute(Clear(tuple(done)))
-
-    async def _take_over(self) -> None:
-        if self._draining:
-            return
-        for row in self.store.takeable():
-            known = (row.workflow, row.version) in self._workflows
-            if not known or row.number in self._drivers or row.owner == PARKED:
-                continue
-            if row.owner is None or not self.store.owner_lives(row.owner):
-                await self._take(row)
-
     def _committed(self, grown: set[int]) -> None:
-        self._wake(*grown)
+        self.wake(*grown)
 
-    def _wake(self, *numbers: int) -> None:
+    def wake(self, *numbers: int) -> None:
         for number in numbers:
             for future in self._tails.get(number, ()):
                 if not future.done():
                     future.set_result(None)
 
-    def _spawn(self, work: Any) -> None:
+    def spawn(self, work: Any) -> None:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -541,8 +429,3 @@ def _opened(url: str) -> Store:
         raise StoreError(
             message=f"{url} is locked by another process; try again, or find it with `lsof`"
         ) from error
-
-
-async def _tail(store: Store, row: RunRow) -> list[Event]:
-    stored = store.events(row.number, after=max(0, row.offset - 3))
-    return [Event(item.offset, item.kind, item.path, {}) for item in stored]
