@@ -10,8 +10,8 @@ from crew.hosts import Resources
 from crew.llm import Model
 from crew.loop import Loop, ToolLike
 from crew.message import Json, Message, Usage, message_from
-from crew.node import source_of
 from crew.run import run_sync
+from crew.source import definition_of
 from crew.value import Codec
 
 T = TypeVar("T")
@@ -89,7 +89,7 @@ class Agent(Generic[T]):
 
     def definition(self) -> str:
         """Return what the agent is made of as text, for the name of the host that runs it."""
-        tools = [(tool.spec, source_of(tool.function)) for tool in self.tools.values()]
+        tools = [(tool.spec, definition_of(tool.function)) for tool in self.tools.values()]
         model = self.model.name if self.model else ""
         parts = (self.name, self.instructions, model, self.codec.schema(), tools, self.max_turns)
         return repr((*parts, self.max_tokens, self.temperature, self.history))

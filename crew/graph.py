@@ -6,8 +6,9 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from crew.node import Function, Node, Policies, Quorum, read_node, source_of
+from crew.node import Function, Node, Policies, Quorum, read_node
 from crew.retry import ONCE, Retry
+from crew.source import definition_of
 from crew.value import Codec
 from crew.wiring import Wiring, wire
 
@@ -119,11 +120,14 @@ class Workflow:
         return self._wiring
 
     def code_hash(self) -> str:
-        """Return a hash of the source the workflow was defined by, 12 hex digits."""
-        sources = sorted({source_of(node.function) for node in self.nodes.values()})
-        return hashlib.sha256("\0".join([self.name, self.version, *sources]).encode()).hexdigest()[
-            :12
-        ]
+        """Return a hash of the code the workflow is made of, 12 hex digits.
+
+        It changes with the nodes' source, and with what they hold: constants, other functions, and
+        the agents' definitions.
+        """
+        made_of = [definition_of(node.function) for node in self.nodes.values()]
+        text = "\0".join([self.name, self.version, *made_of])
+        return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:12]
 
     def mermaid(self) -> str:
         """Return the graph as Mermaid text, top to bottom."""

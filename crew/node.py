@@ -125,18 +125,6 @@ def type_name(leaf: Any) -> str:
     return describe(leaf)
 
 
-def source_of(function: Function) -> str:
-    """Return the source a function was defined by: its whole module, or its own lines."""
-    module = inspect.getmodule(function)
-    try:
-        if module is not None and module.__name__ != "__main__":
-            return inspect.getsource(module)
-        return inspect.getsource(function)
-    except (OSError, TypeError):
-        code = function.__code__
-        return f"{code.co_code.hex()}{code.co_consts!r}"
-
-
 def _hints(function: Function, frame: FrameType) -> dict[str, Any]:
     try:
         return typing.get_type_hints(

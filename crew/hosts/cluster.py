@@ -5,20 +5,20 @@ This is the one module that imports Ray.
 
 import asyncio
 import os
+import socket
 import sys
-import sysconfig
 from collections.abc import Awaitable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 from crew.errors import CrewError, ExtraMissing
 from crew.graph import Workflow
 from crew.hosts import HostLost
+from crew.source import is_users_own
 
 NAMESPACE = "crew"
 OBJECT_STORE_BYTES = 128 << 20
+CONNECT_SECONDS = 5.0
 MOST_HOSTS = 16
 """CPUs that a local cluster claims to have: they are places for hosts, most of which wait."""
 
@@ -60,8 +60,9 @@ def connect(address: str = "") -> bool:
     }
     if address:
         try:
+            _require_listener(address)
             ray.init(address=address, **quiet)
-        except (ConnectionError, ValueError, RuntimeError) as error:
+        except (OSError, ValueError, RuntimeError) as error:
             raise CrewError(
                 message=f"no Ray cluster answers at {address!r} ({first_line(error)}); check "
                 "CREW_RAY_ADDRESS, or unset it to start a local one"
@@ -75,6 +76,13 @@ def connect(address: str = "") -> bool:
         **quiet,
     )
     return True
+
+
+def _require_listener(address: str) -> None:
+    """Raise OSError if nobody listens there: Ray itself would try for minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if host and port.isdigit():
+        socket.create_connection((host, int(port)), timeout=CONNECT_SECONDS).close()
 
 
 def disconnect() -> None:
@@ -103,7 +111,7 @@ def travelling(workflow: Workflow) -> Iterator[None]:
     modules = [
         module
         for module in list(sys.modules.values())
-        if _is_users_own(module) and module.__name__ not in _registered(cloudpickle)
+        if is_users_own(module) and module.__name__ not in _registered(cloudpickle)
     ]
     for module in modules:
         cloudpickle.register_pickle_by_value(module)
@@ -116,21 +124,6 @@ def travelling(workflow: Workflow) -> Iterator[None]:
 
 def _registered(cloudpickle: Any) -> set[str]:
     return set(cloudpickle.list_registry_pickle_by_value())
-
-
-def _is_users_own(module: ModuleType | None) -> bool:
-    name = getattr(module, "__name__", "__main__")
-    file = getattr(module, "__file__", None)
-    if file is None or name == "__main__" or name.partition(".")[0] in ("crew", "serving"):
-        return False
-    path = Path(file).resolve()
-    return not any(path.is_relative_to(place) for place in _installed_places())
-
-
-def _installed_places() -> set[Path]:
-    paths = sysconfig.get_paths()
-    names = ("stdlib", "platstdlib", "purelib", "platlib")
-    return {Path(paths[name]).resolve() for name in names}
 
 
 async def unwrapped(ref: Awaitable[Any]) -> Any:

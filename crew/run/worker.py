@@ -70,7 +70,8 @@ class Worker:
         driver.fold(events)
         self.lost.pop(row.number, None)
         self._drivers[row.number] = driver
-        driver.go(crc=row.crc, code=workflow.code_hash(), taken=taken)
+        code = workflow.code_hash() if taken else ""
+        driver.go(crc=row.crc, code=code, taken=taken)
         self._employer.spawn(self._follow(driver))
         return driver
 

@@ -3,7 +3,7 @@
 import pytest
 from pydantic import BaseModel
 
-from crew import Context, Graph, GraphError, workflow
+from crew import Agent, Context, Graph, GraphError, workflow
 from tests.core.flows import Answer, Code, Finding, Question, Search, research
 
 
@@ -190,3 +190,17 @@ def test_the_code_hash_changes_with_the_code():
     assert one.code_hash() == two.code_hash()
     two.version = "2"
     assert one.code_hash() != two.code_hash()
+
+
+def test_the_code_hash_changes_with_what_the_code_holds():
+    def flow_with(text, agent):
+        @workflow(name="flow")
+        async def flow(ctx: Context) -> str:
+            return text + (await ctx.run(agent, "x")).output
+
+        return flow.code_hash()
+
+    agent = Agent("a", instructions="Be brief.")
+    assert flow_with("one", agent) == flow_with("one", Agent("a", instructions="Be brief."))
+    assert flow_with("one", agent) != flow_with("two", agent)
+    assert flow_with("one", agent) != flow_with("one", Agent("a", instructions="Be long."))

@@ -1,0 +1,98 @@
+"""What a definition is made of: its source, and the values that its functions hold.
+
+Two workflows whose texts are equal may still differ in what they close over, as a node that is
+defined again in a notebook, or an agent that got other instructions. Names and hashes of code
+depend on both, so that nobody talks to a host of other code.
+"""
+
+import functools
+import inspect
+import sysconfig
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+_OURS = ("crew", "serving")
+_PLAIN = (str, bytes, int, float, bool, type(None))
+
+
+def source_of(function: Callable[..., Any]) -> str:
+    """Return the source a function was defined by: its whole module, or its own lines."""
+    module = inspect.getmodule(function)
+    try:
+        if module is not None and module.__name__ != "__main__":
+            return inspect.getsource(module)
+        return inspect.getsource(function)
+    except (OSError, TypeError):
+        code = function.__code__
+        return f"{code.co_code.hex()}{code.co_consts!r}"
+
+
+def definition_of(function: Callable[..., Any]) -> str:
+    """Return a text that changes when a function does, or anything that it holds."""
+    parts: list[str] = []
+    _collect(function, parts, set())
+    return "\0".join(parts)
+
+
+def is_users_own(module: ModuleType | None) -> bool:
+    """Return whether a module is neither of this package, nor installed, nor Python's own."""
+    name = getattr(module, "__name__", "__main__")
+    file = getattr(module, "__file__", None)
+    if file is None or name == "__main__" or name.partition(".")[0] in _OURS:
+        return False
+    path = Path(file).resolve()
+    return not any(path.is_relative_to(place) for place in _installed_places())
+
+
+@functools.cache
+def _installed_places() -> frozenset[Path]:
+    paths = sysconfig.get_paths()
+    names = ("stdlib", "platstdlib", "purelib", "platlib")
+    return frozenset(Path(paths[name]).resolve() for name in names)
+
+
+def _collect(value: Any, parts: list[str], seen: set[int]) -> None:
+    if isinstance(value, _PLAIN):
+        parts.append(repr(value))
+        return
+    if id(value) in seen:
+        return
+    seen.add(id(value))
+    if inspect.isfunction(value):
+        _collect_function(value, parts, seen)
+    elif inspect.ismodule(value):
+        parts.append(value.__name__)
+        if is_users_own(value):
+            parts.append(_module_source(value))
+    elif isinstance(value, (list, tuple)):
+        for item in value:
+            _collect(item, parts, seen)
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            parts.append(repr(key))
+            _collect(item, parts, seen)
+    elif callable(define := getattr(value, "definition", None)) and not inspect.isclass(value):
+        parts.append(define())
+    else:
+        parts.append(getattr(value, "__qualname__", type(value).__qualname__))
+
+
+def _collect_function(function: Any, parts: list[str], seen: set[int]) -> None:
+    parts.append(function.__qualname__)
+    module = inspect.getmodule(function)
+    if module is not None and module.__name__ != "__main__" and not is_users_own(module):
+        return  # it changes with its release alone
+    parts.append(source_of(function))
+    held = inspect.getclosurevars(function)
+    for name, item in sorted({**held.globals, **held.nonlocals}.items()):
+        parts.append(name)
+        _collect(item, parts, seen)
+
+
+def _module_source(module: ModuleType) -> str:
+    try:
+        return inspect.getsource(module)
+    except (OSError, TypeError):
+        return ""
