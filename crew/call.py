@@ -189,7 +189,8 @@ def outcome(record: Record) -> dict[str, Json]:
 
 def fingerprint_of(name: str, arguments: object) -> str:
     """Return what tells a call from another one at its path: its callee and its arguments."""
-    return f"{name}:{hashlib.sha256(canonical(arguments).encode()).hexdigest()[:12]}"
+    text = canonical(arguments).encode("utf-8", "surrogatepass")
+    return f"{name}:{hashlib.sha256(text).hexdigest()[:12]}"
 
 
 class time_limit:  # noqa: N801  reads as `async with time_limit(5, "fetch")`

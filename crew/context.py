@@ -70,8 +70,12 @@ class Driven(Calls, Protocol):
 
     async def child(
         self, workflow: Workflow, value: object, path: str, budget: Budget | None
-    ) -> tuple[str, Json]:
-        """Run a workflow as a run of its own; return its id and its encoded output."""
+    ) -> dict[str, Json]:
+        """Run a workflow as a run of its own; return its id, its encoded output and its usage."""
+        ...
+
+    def share_of(self, budget: Budget | None) -> Budget | None:
+        """Return what a child run may spend: what it is given, as far as this run has it left."""
         ...
 
 
@@ -212,14 +216,16 @@ class Context:
         stored = _encoded(workflow.input_codec, value)
         fingerprint = fingerprint_of(workflow.name, stored)
         data = {"workflow": workflow.name, "input": stored}
+        share = self._driver.share_of(budget)
+        if share is not None:
+            data["reserve"] = share.tokens
         record = await self._driver.begin(path, "child", fingerprint, data)
         if record is None or record.state == "started":
             try:
-                run, output = await self._driver.child(workflow, value, path, budget)
+                result = await self._driver.child(workflow, value, path, share)
             except CrewError as error:
                 await self._driver.fail(path, "child", failure_of(error, path))
                 raise
-            result = {"run": run, "output": output}
             await self._driver.complete(path, "child", result)
         else:
             result = outcome(record)

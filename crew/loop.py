@@ -130,7 +130,8 @@ class Loop:
     def _bound(self) -> int:
         """Return a bound on the tokens of the next call: a token is a byte of text at least."""
         said = sum(
-            len(message.text.encode()) + len(json.dumps([asdict(c) for c in message.tool_calls]))
+            len(message.text.encode("utf-8", "surrogatepass"))
+            + len(json.dumps([asdict(c) for c in message.tool_calls]))
             for message in self.messages
         )
         overhead = _MESSAGE_OVERHEAD * len(self.messages)

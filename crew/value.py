@@ -15,7 +15,7 @@ from typing import Annotated, Any, Union, get_args, get_origin
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
 from pydantic.errors import PydanticSchemaGenerationError, PydanticUserError
-from pydantic_core import PydanticSerializationError, to_jsonable_python
+from pydantic_core import PydanticSerializationError, to_json, to_jsonable_python
 
 from crew.errors import GraphError, OutputInvalid
 from crew.message import Json
@@ -114,6 +114,15 @@ def canonical(value: object) -> str:
         ) from error
 
 
+def json_text(value: Json) -> str:
+    """Return JSON as compact text that any database takes."""
+    try:
+        return to_json(value).decode()
+    except PydanticSerializationError:
+        # A lone surrogate has no UTF-8; escaped it is JSON all the same.
+        return json.dumps(value, separators=(",", ":"))
+
+
 def text_of(value: Json) -> str:
     """Return what a person reads of an encoded input or output: itself, its `text`, or its JSON."""
     if isinstance(value, str):
@@ -154,7 +163,7 @@ class _Plain:
         if self._exact is not None and type(stored) is self._exact:
             return stored
         # JSON mode, not Python mode: a strict model must still accept a date's string.
-        return self._adapter.validate_json(json.dumps(stored))
+        return self._adapter.validate_json(json_text(stored))
 
 
 class _AnyJson:

@@ -19,6 +19,7 @@ from crew.event import Event, RunEvent, to_data
 from crew.journal import Append, Busy, Operation, RunRow, RunStatus, Store, StoredEvent
 from crew.journal.text import TextReader, TextWriter
 from crew.message import Json
+from crew.value import json_text
 
 MAX_PENDING = 1024
 MAX_DELAY = 0.005
@@ -209,14 +210,14 @@ class Writer:
 def seal(run: OpenRun, offset: int, event: RunEvent) -> StoredEvent:
     """Pack and encode an event, and chain its checksum to the run's."""
     packed = run.text.pack(offset, to_data(event))
-    body = json.dumps(packed, ensure_ascii=False, separators=(",", ":"))
+    body = json_text(packed)
     run.crc = checksum(run.crc, event.kind, event.path, body)
     return StoredEvent(offset, event.kind, event.path, body, run.crc, time.time())
 
 
 def checksum(before: int, kind: str, path: str, body: str) -> int:
     """Return the CRC-32 of an event, chained over the one before."""
-    return zlib.crc32(f"{kind}\0{path}\0{body}".encode("utf-8", "surrogatepass"), before)
+    return zlib.crc32(f"{kind}\0{path}\0{body}".encode(), before)
 
 
 def read_events(store: Store, row: RunRow, *, upto: int) -> list[Event]:

@@ -74,7 +74,7 @@ class Surroundings(Protocol):
 
     async def run_child(
         self, parent: RunRow, path: str, workflow: Workflow, value: object, budget: Budget | None
-    ) -> tuple[str, Json]: ...
+    ) -> dict[str, Json]: ...
 
 
 class Driver:
@@ -110,6 +110,8 @@ class Driver:
         self._status: RunStatus = row.status
         self._clean = Variables()
         self._pumping = False
+        self._going_on = 0
+        """1 while a worker records a step's end: it takes one of the next steps itself."""
         self._over = False
         self.is_parked = False
 
@@ -207,13 +209,11 @@ class Driver:
         data = known.data if known else {}
         fingerprint = known.fingerprint if known else result.get("fingerprint", "")
         self._records[path] = Record(call, fingerprint, state, data, result, error)
-        usage = result.get("usage") if call == "model" else None
-        if call == "child":
-            usage = result.get("usage")
-        if usage:
-            for name, count in usage.items():
-                self._usage[name] = self._usage.get(name, 0) + count
-        cost = sum((usage or {}).get(name, 0) for name in ("input_tokens", "output_tokens"))
+        # An agent's usage is that of its model calls, which were counted one by one.
+        usage = result.get("usage", {}) if call in ("model", "child") else {}
+        for name, count in usage.items():
+            self._usage[name] = self._usage.get(name, 0) + count
+        cost = sum(usage.get(name, 0) for name in ("input_tokens", "output_tokens"))
         self._ledger.settle(data.get("reserve", 0), cost)
 
     def _append(self, event: RunEvent, status: RunStatus | None = None) -> None:
@@ -259,9 +259,10 @@ class Driver:
 
     def _pump(self) -> None:
         """Start workers for what is ready; a worker goes on with the next step by itself."""
-        for _ in range(min(len(self._ready), MAX_WORKERS_A_TICK)):
+        wanted = len(self._ready) - self._going_on
+        for _ in range(min(wanted, MAX_WORKERS_A_TICK)):
             self._spawn(self._work())
-        if len(self._ready) > MAX_WORKERS_A_TICK:
+        if wanted > MAX_WORKERS_A_TICK:
             asyncio.get_running_loop().call_soon(self._pump)
         else:
             self._pumping = False
@@ -340,10 +341,13 @@ class Driver:
                 return await invoke(node.function, *arguments)
 
     def _step_completed(self, path: str, output: Json, context: Context) -> None:
+        self._going_on = 1
         try:
             self._append(StepCompleted(path, output, context._patch or None))  # noqa: SLF001
         except (Fenced, StoreError):
             return
+        finally:
+            self._going_on = 0
         self._update_status()
 
     def _step_failed(self, step: RunStep, path: str, node: Node, error: Exception) -> None:
@@ -526,9 +530,18 @@ class Driver:
             except HostLost as lost:
                 self._append(ProgressMade(f"{task.path}/host", f"host lost: {lost}"))
 
+    def share_of(self, budget: Budget | None) -> Budget | None:
+        left = self._ledger.left()
+        if left is None:
+            return budget
+        wanted = budget.tokens if budget else left
+        if left < 1:
+            raise BudgetExceeded(run=self.run_id, needed=wanted, left=left)
+        return Budget(tokens=min(wanted, left))
+
     async def child(
         self, workflow: Workflow, value: object, path: str, budget: Budget | None
-    ) -> tuple[str, Json]:
+    ) -> dict[str, Json]:
         return await self._around.run_child(self.row, path, workflow, value, budget)
 
     def _paused(self) -> "_Pause":

@@ -4,7 +4,7 @@ import json
 import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 from crew.errors import AskError, NoOutput, RunCancelled, RunFailed, RunNotFound
 from crew.event import ENDS, Event
@@ -124,6 +124,12 @@ class Run:
         workflow = self._home.workflow_of(row)
         output = last.data.get("output")
         return output if workflow is None else workflow.output_codec.decode(output)
+
+    async def usage(self) -> dict[str, int]:
+        """Return the tokens and calls of a run that has ended, over all its agents and children."""
+        row = self._fresh()
+        (stored,) = self._home.store.events(row.number, after=row.offset - 1, limit=1)
+        return cast("dict[str, int]", unseal(stored, TextReader(self._fetch)).data.get("usage", {}))
 
     async def questions(self) -> list[Question]:
         """Return the questions that wait for an answer, the oldest first."""

@@ -224,7 +224,9 @@ class Runtime:
             workflow=workflow.name,
             version=workflow.version,
             key=key,
-            input_hash=hashlib.sha256(canonical(stored).encode()).hexdigest(),
+            input_hash=hashlib.sha256(
+                canonical(stored).encode("utf-8", "surrogatepass")
+            ).hexdigest(),
             thread=thread,
             parent=parent,
             # A turn may have to wait for an earlier one, so it starts without an owner.
@@ -326,7 +328,7 @@ class Runtime:
 
     async def run_child(
         self, parent: RunRow, path: str, workflow: Workflow, value: object, budget: Budget | None
-    ) -> tuple[str, Json]:
+    ) -> dict[str, Json]:
         run = await self._start(
             workflow, value, key=f"child:{parent.id}:{path}", budget=budget, parent=parent.id
         )
@@ -338,7 +340,8 @@ class Runtime:
             raise
         except RunCancelled as error:
             raise CrewError(message=f"the child run {run.id} was cancelled") from error
-        return run.id, workflow.output_codec.encode(output)
+        usage = await run.usage()
+        return {"run": run.id, "output": workflow.output_codec.encode(output), "usage": usage}
 
     # What a run host asks of the runtime that it holds.
 

@@ -182,3 +182,20 @@ def test_an_agent_survives_crashes_at_every_place():
     done = simulate(flow, "go", seeds=60)
     assert done.output == "found"
     assert done.crashes >= 60
+
+
+async def test_a_childs_tokens_are_summed_into_its_parents_and_bound_by_its_budget():
+    child = flow_of(Agent("a", model=ScriptedModel(["one", "two"]), max_tokens=100))
+
+    @workflow
+    async def parent(ctx: Context, text: str) -> str:
+        return await ctx.run(child, text)
+
+    async with Runtime(":memory:") as runtime:
+        run = await runtime.start(parent, "go", budget=Budget(tokens=500))
+        assert await run.result() == "one"
+        (child_run,) = [item for item in await runtime.runs() if item.workflow == "flow"]
+        assert await run.usage() == await child_run.usage()
+        poor = await runtime.start(parent, "go", budget=Budget(tokens=50))
+        with pytest.raises(RunFailed, match="BudgetExceeded"):
+            await poor.result()

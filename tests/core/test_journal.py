@@ -191,3 +191,12 @@ async def test_what_does_not_validate_is_not_stored(url):
         with pytest.raises(RunFailed, match="OutputInvalid"):
             await run.result()
         assert "step.completed" not in [e.kind for e in await run.recorded()]
+
+
+async def test_text_without_utf8_is_kept(runtime):
+    @workflow
+    async def flow(ctx: Context, text: str) -> str:
+        return await ctx.run(same, text + "\ud800")
+
+    run = await runtime.start(flow, "half a pair: ")
+    assert await run.result() == "half a pair: \ud800"
