@@ -5,7 +5,7 @@ import builtins
 import functools
 import hashlib
 import inspect
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, TypeVar, cast, runtime_checkable
 
@@ -14,7 +14,7 @@ from crew.config import Settings
 from crew.errors import CrewError, StepTimeout
 from crew.event import CallKind, Failure
 from crew.message import Json, Message
-from crew.value import canonical
+from crew.value import Codec, canonical
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,6 +191,24 @@ def fingerprint_of(name: str, arguments: object) -> str:
     """Return what tells a call from another one at its path: its callee and its arguments."""
     text = canonical(arguments).encode("utf-8", "surrogatepass")
     return f"{name}:{hashlib.sha256(text).hexdigest()[:12]}"
+
+
+def returned_codec(function: Callable[..., Any], name: str) -> Codec:
+    """Return what stores a function's result: by its return annotation, if it has one."""
+    target = function.func if isinstance(function, functools.partial) else function
+    try:
+        hints = inspect.get_annotations(target, eval_str=True)
+    except (NameError, TypeError):
+        hints: dict[str, Any] = {}
+    return Codec(hints.get("return", Any), where=f"what {name!r} returns")
+
+
+def data_arguments(function: Callable[..., Any], arguments: Sequence[Any]) -> list[Any]:
+    """Return the arguments that identify a call: all but the context it may be handed."""
+    given = [item for item in arguments if not getattr(type(item), "is_crew_context", False)]
+    if isinstance(function, functools.partial):
+        return [*function.args, *given, dict(sorted(function.keywords.items()))]
+    return given
 
 
 class time_limit:  # noqa: N801  reads as `async with time_limit(5, "fetch")`

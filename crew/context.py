@@ -7,11 +7,10 @@ tasks is faster, so that a resumed run finds each recorded call again.
 
 import asyncio
 import functools
-import inspect
 import random
 import time
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Literal, Protocol, cast
+from collections.abc import Callable, Iterable
+from typing import Any, Protocol, cast
 
 from pydantic import BaseModel
 
@@ -20,16 +19,17 @@ from crew.call import (
     AgentTask,
     Calls,
     Performer,
+    data_arguments,
     describe_callee,
     failure_of,
     fingerprint_of,
-    idempotency_key,
     invoke,
     outcome,
-    takes_idempotency_key,
+    returned_codec,
     time_limit,
 )
-from crew.errors import CrewError, EffectUnknown, GraphError, InputInvalid, OutputInvalid
+from crew.effect import Effect, Unknown
+from crew.errors import CrewError, GraphError, InputInvalid, OutputInvalid
 from crew.event import CallKind
 from crew.graph import Workflow
 from crew.lineage import SCOPE, Scope, entered
@@ -37,11 +37,6 @@ from crew.message import Json
 from crew.retry import ONCE, Retry
 from crew.thread import Thread
 from crew.value import Codec, describe
-
-Unknown = Literal["fail", "retry", "ask"]
-
-EFFECT_GRACE = 1.0
-"""Seconds for which a cancel lets an effect that has started go on."""
 
 
 class Driven(Calls, Protocol):
@@ -236,8 +231,8 @@ class Context:
     ) -> Any:
         name = describe_callee(function)
         path = self._path(name, key) + suffix
-        codec = _returns(function, name)
-        fingerprint = fingerprint_of(name, _data_arguments(function, arguments))
+        codec = returned_codec(function, name)
+        fingerprint = fingerprint_of(name, data_arguments(function, arguments))
         record = await self._driver.begin(path, "function", fingerprint, {})
         if record is not None and record.state != "started":
             return codec.decode(outcome(record)["result"])
@@ -273,74 +268,9 @@ class Context:
         Raises:
             EffectUnknown: it may have happened, and `unknown` is `fail`.
         """
-        name = describe_callee(function)
-        path = self._lasting_path(name, key)
-        codec = _returns(function, name)
-        fingerprint = fingerprint_of(name, _data_arguments(function, arguments))
-        data: dict[str, Json] = {
-            "function": name,
-            "unknown": unknown,
-            "attempt": self._attempt,
-            "idempotency_key": idempotency_key(self.run_id, path),
-        }
-        record = await self._driver.begin(path, "effect", fingerprint, data)
-        if record is not None:
-            if record.state == "completed":
-                return codec.decode(record.result["result"])
-            if record.state == "failed" and record.data.get("attempt") == self._attempt:
-                outcome(record)
-            if record.state != "failed" and not await self._may_repeat(path, unknown):
-                return None
-            await self._driver.restart(path, "effect", fingerprint, data)
-        return await self._act(function, arguments, path, codec, data["idempotency_key"])
-
-    async def _may_repeat(self, path: str, unknown: Unknown) -> bool:
-        """Decide about an effect that may have happened already."""
-        if unknown == "retry":
-            return True
-        self._driver.mark_unknown(path, "effect")
-        if unknown == "fail":
-            raise EffectUnknown(
-                message=f"a crash hid whether the effect {path} of run {self.run_id} happened; "
-                "look, then fork the run, or declare unknown='retry' or 'ask'",
-                run=self.run_id,
-                path=path,
-            )
-        happened = await self.ask(
-            bool, f"Did the effect {path} happen?", key=f"{path.rpartition('/')[2]}:happened"
-        )
-        return not happened
-
-    async def _act(
-        self,
-        function: Callable[..., Any],
-        arguments: tuple[Any, ...],
-        path: str,
-        codec: Codec,
-        key: str,
-    ) -> Any:
-        extra = {"idempotency_key": key} if takes_idempotency_key(function) else {}
-        acting = asyncio.ensure_future(invoke(function, *arguments, **extra))
-        try:
-            result = await asyncio.shield(acting)
-            stored, value = codec.passed_on(result)
-        except asyncio.CancelledError:
-            await self._let_effect_end(acting, path, codec)
-            raise
-        except Exception as error:
-            await self._driver.fail(path, "effect", failure_of(error, path))
-            raise
-        await self._driver.complete(path, "effect", {"result": stored})
-        return value
-
-    async def _let_effect_end(self, acting: "asyncio.Future[Any]", path: str, codec: Codec) -> None:
-        """A cancel came while an effect was under way: give it a moment, then say what is known."""
-        done, _ = await asyncio.wait({acting}, timeout=EFFECT_GRACE)
-        if done and not acting.cancelled() and acting.exception() is None:
-            await self._driver.complete(path, "effect", {"result": codec.encode(acting.result())})
-            return
-        acting.cancel()
-        self._driver.mark_unknown(path, "effect")
+        path = self._lasting_path(describe_callee(function), key)
+        effect = Effect(self._driver, path, self._attempt, function, arguments)
+        return await effect.happen(unknown, ask=functools.partial(self.ask, bool))
 
     async def ask(self, answer: Any, question: str, *, key: str | None = None) -> Any:
         """Ask a person, and wait for an answer of the type `answer`, for as long as it takes.
@@ -454,20 +384,3 @@ def _encoded(codec: Codec, value: object) -> Json:
         return codec.encode(value)
     except OutputInvalid as error:
         raise InputInvalid(message=str(error)) from error
-
-
-def _returns(function: Callable[..., Any], name: str) -> Codec:
-    target = function.func if isinstance(function, functools.partial) else function
-    try:
-        hints = inspect.get_annotations(target, eval_str=True)
-    except (NameError, TypeError):
-        hints: dict[str, Any] = {}
-    return Codec(hints.get("return", Any), where=f"what {name!r} returns")
-
-
-def _data_arguments(function: Callable[..., Any], arguments: Sequence[Any]) -> list[Any]:
-    """Return the arguments that identify a call: all but the context it may be handed."""
-    given = [item for item in arguments if not isinstance(item, Context)]
-    if isinstance(function, functools.partial):
-        return [*function.args, *given, dict(sorted(function.keywords.items()))]
-    return given

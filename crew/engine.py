@@ -10,7 +10,6 @@ The state is changed in place, for the speed of wide fan-outs; it belongs to one
 Source: coloured Petri nets (Jensen, 1981), with scopes in place of colours.
 """
 
-from dataclasses import dataclass, field
 from math import ceil
 from typing import assert_never
 
@@ -36,104 +35,20 @@ from crew.event import (
 )
 from crew.message import Json
 from crew.node import Node, type_name
+from crew.state import (
+    ROOT,
+    CancelStep,
+    Command,
+    Fail,
+    Finish,
+    RunState,
+    RunStep,
+    Scope,
+    Step,
+    Token,
+    WaitForQuorum,
+)
 from crew.wiring import Wiring
-
-ROOT = 0
-
-
-@dataclass(frozen=True, slots=True)
-class RunStep:
-    """Execute a node. `delay` is the seconds to wait first, after a failed attempt."""
-
-    path: str
-    node: str
-    value: Json
-    attempt: int = 1
-    delay: float = 0.0
-
-
-@dataclass(frozen=True, slots=True)
-class CancelStep:
-    """Stop a step whose result no longer matters."""
-
-    path: str
-
-
-@dataclass(frozen=True, slots=True)
-class WaitForQuorum:
-    """Fire the join after `seconds`, unless the rest arrives before."""
-
-    path: str
-    scope: int
-    seconds: float
-
-
-@dataclass(frozen=True, slots=True)
-class Finish:
-    """The run has its output."""
-
-    output: Json
-
-
-@dataclass(frozen=True, slots=True)
-class Fail:
-    """The run cannot get an output any more."""
-
-    error: Failure
-
-
-Command = RunStep | CancelStep | WaitForQuorum | Finish | Fail
-
-
-@dataclass(slots=True)
-class Token:
-    """A value on its way: its type's name, encoded, with its place among its fan-out's items."""
-
-    type: str
-    value: Json
-    scope: int
-    place: tuple[int, ...]
-    depth: int = 0
-
-
-@dataclass(slots=True)
-class Step:
-    """One firing of a node that has not completed."""
-
-    path: str
-    node: str
-    token: Token
-    attempt: int = 1
-
-
-@dataclass(slots=True)
-class Scope:
-    """One fan-out: how many of its tokens are live, and what has arrived at its joins."""
-
-    parent: int
-    token: Token
-    producer: str
-    size: int
-    live: int
-    arrived: dict[str, list[tuple[tuple[int, ...], int, Token]]] = field(default_factory=dict)
-    waiting_for_quorum: bool = False
-
-
-@dataclass(slots=True)
-class RunState:
-    """The fold of a run's events."""
-
-    status: str = "running"
-    started: RunStarted | None = None
-    steps: dict[str, Step] = field(default_factory=dict)
-    completed: int = 0
-    scopes: dict[int, Scope] = field(default_factory=dict)
-    next_scope: int = 1
-    root_live: int = 0
-    firings: dict[tuple[str, tuple[int, ...]], int] = field(default_factory=dict)
-    shared: dict[str, Json] = field(default_factory=dict)
-    output: Json = None
-    error: Failure | None = None
 
 
 def apply(wiring: Wiring, state: RunState, event: RunEvent) -> list[Command]:

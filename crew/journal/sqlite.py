@@ -12,10 +12,9 @@ import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import fields
-from importlib import resources
 from pathlib import Path
 
-from crew.errors import CrewError, Fenced, KeyReused, RunNotFound, StoreError, ThreadBusy
+from crew.errors import Fenced, KeyReused, RunNotFound, StoreError, ThreadBusy
 from crew.journal import (
     OPEN,
     Append,
@@ -33,12 +32,7 @@ from crew.journal import (
     Take,
 )
 from crew.journal.memory import busy, reused, row_of
-
-SCHEMA_VERSION = 1
-NETWORK_FILESYSTEMS = frozenset(
-    {"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "afs", "ceph", "glusterfs", "lustre"}
-    | {"fuse.sshfs", "fuse.s3fs", "fuse.gcsfuse", "fuse.glusterfs", "fuse.cephfs"}
-)
+from crew.journal.sqlite_file import connect, explain, is_busy, prepare, refuse_network_filesystem
 
 Connect = Callable[[str], sqlite3.Connection]
 
@@ -47,11 +41,6 @@ _COLUMNS = (
     "epoch, last_offset, crc, created_at, updated_at"
 )
 _SHIFT = 1 << 32
-
-
-def connect(path: str) -> sqlite3.Connection:
-    """Open a database file, the way every process of this project does."""
-    return sqlite3.connect(path, isolation_level=None, timeout=0, check_same_thread=False)
 
 
 class SqliteStore:
@@ -100,7 +89,7 @@ class SqliteStore:
     def _after_failed_commit(self, db: sqlite3.Connection, error: BaseException) -> None:
         if db.in_transaction:
             db.rollback()
-        if not _is_busy(error):
+        if not is_busy(error):
             # What a failed commit left in this connection is not to be trusted.
             self.close_connection()
 
@@ -315,7 +304,7 @@ class SqliteStore:
             with self._errors("open"):
                 db = self._opener(str(self.path))
                 try:
-                    _prepare(db, self.path)
+                    prepare(db, self.path)
                 except BaseException:
                     db.close()
                     raise
@@ -327,57 +316,11 @@ class SqliteStore:
         try:
             yield
         except sqlite3.Error as error:
-            if _is_busy(error):
+            if is_busy(error):
                 raise Busy from error
-            raise StoreError(message=_explain(action, self.path, error)) from error
+            raise StoreError(message=explain(action, self.path, error)) from error
         except OSError as error:
-            raise StoreError(message=_explain(action, self.path, error)) from error
-
-
-def refuse_network_filesystem(path: Path, mounts: Path) -> None:
-    """Raise StoreError if `path` lies on a filesystem whose locks cannot be trusted."""
-    if not mounts.exists():
-        return
-    best, kind = Path("/"), ""
-    for line in mounts.read_text(encoding="utf-8").splitlines():
-        fields_ = line.split(" ")
-        point = Path(fields_[1].replace("\\040", " "))
-        if path.is_relative_to(point) and len(point.parts) >= len(best.parts):
-            best, kind = point, fields_[2]
-    if kind in NETWORK_FILESYSTEMS:
-        raise StoreError(
-            message=f"{path} lies on a network filesystem ({kind} at {best}), where SQLite's locks "
-            "do not hold; use a local folder, or PostgreSQL: CREW_STORE=postgresql://…"
-        )
-
-
-def _prepare(db: sqlite3.Connection, path: Path) -> None:
-    db.execute("PRAGMA busy_timeout = 2000")
-    (version,) = db.execute("PRAGMA user_version").fetchone()
-    if version > SCHEMA_VERSION:
-        raise StoreError(
-            message=f"{path} was written by a newer release (schema {version}, this one knows "
-            f"{SCHEMA_VERSION}); upgrade with `pip install -U raycrew`. Nothing was changed"
-        )
-    db.execute("PRAGMA journal_mode = WAL")
-    db.execute("PRAGMA synchronous = FULL")
-    if version < SCHEMA_VERSION:
-        _migrate(db)
-    db.execute("PRAGMA busy_timeout = 0")
-
-
-def _migrate(db: sqlite3.Connection) -> None:
-    db.execute("BEGIN IMMEDIATE")
-    (version,) = db.execute("PRAGMA user_version").fetchone()
-    if version > SCHEMA_VERSION or version == SCHEMA_VERSION:
-        db.execute("ROLLBACK")
-        return
-    script = resources.files("crew.journal").joinpath("sql", "sqlite_1.sql").read_text("utf-8")
-    for statement in script.split(";\n"):
-        if statement.strip():
-            db.execute(statement)
-    db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
-    db.execute("COMMIT")
+            raise StoreError(message=explain(action, self.path, error)) from error
 
 
 def _insert_events(db: sqlite3.Connection, number: int, events: Sequence[StoredEvent]) -> None:
@@ -396,22 +339,3 @@ def _one(db: sqlite3.Connection, where: str, values: Sequence[object]) -> RunRow
 
 def _row_values(row: RunRow) -> tuple[object, ...]:
     return tuple(getattr(row, item.name) for item in fields(row))
-
-
-def _is_busy(error: BaseException) -> bool:
-    code = getattr(error, "sqlite_errorcode", None)
-    return code is not None and code & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
-
-
-def _explain(action: str, path: Path, error: Exception) -> str:
-    if isinstance(error, CrewError):
-        return str(error)
-    text = str(error)
-    if "not a database" in text or "malformed" in text or "corrupt" in text:
-        return (
-            f"{path} is not a sound database ({text}); restore a backup, or move it away to start "
-            "anew: `crew doctor` checks it"
-        )
-    if "full" in text or getattr(error, "errno", None) == 28:
-        return f"cannot {action} {path}: the disk is full; free some space, then `crew resume`"
-    return f"cannot {action} {path}: {text}; check the folder's permissions and the disk"

@@ -37,7 +37,7 @@ from crew.journal.opening import open_store
 from crew.journal.writer import OpenRun, Writer, seal
 from crew.lineage import task_factory
 from crew.message import Json
-from crew.run.driver import Driver
+from crew.run.calls import RunCalls
 from crew.run.handle import Run
 from crew.run.worker import PARKED, TAKE_SECONDS, Worker
 from crew.thread import Thread, read_thread
@@ -345,8 +345,8 @@ class Runtime:
 
     # What a run host asks of the runtime that it holds.
 
-    def calls_of(self, run: str, epoch: int) -> Driver:
-        """Return the driver of a run; see `Worker.calls_of`."""
+    def calls_of(self, run: str, epoch: int) -> RunCalls:
+        """Return the calls of a run; see `Worker.calls_of`."""
         return self._worker.calls_of(run, epoch)
 
     def active(self) -> int:

@@ -10,7 +10,8 @@ from crew.event import Event, RunEndedByCancel
 from crew.graph import Workflow
 from crew.journal import Clear, Release, RunRow, Store, Take
 from crew.journal.writer import OpenRun, Writer, read_events
-from crew.run.driver import Driver, Surroundings, is_poisoned
+from crew.run.calls import RunCalls, Surroundings
+from crew.run.driver import Driver, is_poisoned
 
 TAKE_SECONDS = 0.5
 """How often a worker looks for runs whose owner died."""
@@ -147,15 +148,15 @@ class Worker:
         await self._employer.writer.durable(run)
         return True
 
-    def calls_of(self, run: str, epoch: int) -> Driver:
-        """Return the driver of a run, for work that was dispatched under `epoch`.
+    def calls_of(self, run: str, epoch: int) -> RunCalls:
+        """Return the calls of a run, for work that was dispatched under `epoch`.
 
         Raises:
             Fenced: the run is not driven here under that epoch.
         """
         for driver in self._drivers.values():
             if (driver.run_id, driver.row.epoch) == (run, epoch):
-                return driver
+                return driver.calls
         raise Fenced(run=run)
 
     def active(self) -> int:

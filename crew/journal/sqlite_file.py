@@ -1,0 +1,90 @@
+"""The file of an SQLite journal: opened, refused where locks do not hold, brought to its schema."""
+
+import sqlite3
+from importlib import resources
+from pathlib import Path
+
+from crew.errors import CrewError, StoreError
+
+SCHEMA_VERSION = 1
+NETWORK_FILESYSTEMS = frozenset(
+    {"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "afs", "ceph", "glusterfs", "lustre"}
+    | {"fuse.sshfs", "fuse.s3fs", "fuse.gcsfuse", "fuse.glusterfs", "fuse.cephfs"}
+)
+
+
+def connect(path: str) -> sqlite3.Connection:
+    """Open a database file, the way every process of this project does."""
+    return sqlite3.connect(path, isolation_level=None, timeout=0, check_same_thread=False)
+
+
+def refuse_network_filesystem(path: Path, mounts: Path) -> None:
+    """Raise StoreError if `path` lies on a filesystem whose locks cannot be trusted."""
+    if not mounts.exists():
+        return
+    best, kind = Path("/"), ""
+    for line in mounts.read_text(encoding="utf-8").splitlines():
+        fields_ = line.split(" ")
+        point = Path(fields_[1].replace("\\040", " "))
+        if path.is_relative_to(point) and len(point.parts) >= len(best.parts):
+            best, kind = point, fields_[2]
+    if kind in NETWORK_FILESYSTEMS:
+        raise StoreError(
+            message=f"{path} lies on a network filesystem ({kind} at {best}), where SQLite's locks "
+            "do not hold; use a local folder, or PostgreSQL: CREW_STORE=postgresql://…"
+        )
+
+
+def prepare(db: sqlite3.Connection, path: Path) -> None:
+    """Set a new connection up, and bring an older or empty file to this release's schema.
+
+    Raises:
+        StoreError: a newer release wrote the file.
+    """
+    db.execute("PRAGMA busy_timeout = 2000")
+    (version,) = db.execute("PRAGMA user_version").fetchone()
+    if version > SCHEMA_VERSION:
+        raise StoreError(
+            message=f"{path} was written by a newer release (schema {version}, this one knows "
+            f"{SCHEMA_VERSION}); upgrade with `pip install -U raycrew`. Nothing was changed"
+        )
+    db.execute("PRAGMA journal_mode = WAL")
+    db.execute("PRAGMA synchronous = FULL")
+    if version < SCHEMA_VERSION:
+        _migrate(db)
+    db.execute("PRAGMA busy_timeout = 0")
+
+
+def _migrate(db: sqlite3.Connection) -> None:
+    db.execute("BEGIN IMMEDIATE")
+    (version,) = db.execute("PRAGMA user_version").fetchone()
+    if version > SCHEMA_VERSION or version == SCHEMA_VERSION:
+        db.execute("ROLLBACK")
+        return
+    script = resources.files("crew.journal").joinpath("sql", "sqlite_1.sql").read_text("utf-8")
+    for statement in script.split(";\n"):
+        if statement.strip():
+            db.execute(statement)
+    db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+    db.execute("COMMIT")
+
+
+def is_busy(error: BaseException) -> bool:
+    """Return whether another process held a lock; the same operation may be tried again."""
+    code = getattr(error, "sqlite_errorcode", None)
+    return code is not None and code & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+
+
+def explain(action: str, path: Path, error: Exception) -> str:
+    """Return what went wrong with the file, and what to do about it."""
+    if isinstance(error, CrewError):
+        return str(error)
+    text = str(error)
+    if "not a database" in text or "malformed" in text or "corrupt" in text:
+        return (
+            f"{path} is not a sound database ({text}); restore a backup, or move it away to start "
+            "anew: `crew doctor` checks it"
+        )
+    if "full" in text or getattr(error, "errno", None) == 28:
+        return f"cannot {action} {path}: the disk is full; free some space, then `crew resume`"
+    return f"cannot {action} {path}: {text}; check the folder's permissions and the disk"
