@@ -1,5 +1,6 @@
 """A runtime for a command: the model it needs, the cluster it runs on, the server it may use."""
 
+import asyncio
 import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -11,11 +12,13 @@ from rich.progress import BarColumn, DownloadColumn, TextColumn
 from rich.progress import Progress as Bar
 
 from crew.config import Settings
-from crew.errors import ExtraMissing
+from crew.errors import CrewError, ExtraMissing
 from crew.graph import Workflow
 from crew.run import Runtime
 from serving import beacon
 from serving.screen import working
+
+SERVER_LOOK_SECONDS = 0.5
 
 
 @asynccontextmanager
@@ -44,9 +47,14 @@ async def opened(
     codes = {workflow.name: workflow.code_hash() for workflow in workflows}
     if server is not None and codes.items() <= server.workflows.items():
         console.print(f"using the running `crew serve` (process {server.pid}, {server.url})")
-        idle = replace(settings, agents="local")
-        async with Runtime(workflows=workflows, settings=idle, worker=False) as runtime:
-            yield runtime
+        here = replace(settings, agents="local")
+        async with Runtime(workflows=workflows, settings=here, worker=False) as runtime:
+            standing_in = asyncio.create_task(_stand_in(here, workflows, console))
+            try:
+                yield runtime
+            finally:
+                standing_in.cancel()
+                await asyncio.wait({standing_in})
         return
     if not settings.base_url:
         await prepare_weights(settings, console)
@@ -58,12 +66,26 @@ async def opened(
         yield runtime
 
 
+async def _stand_in(settings: Settings, workflows: Sequence[Workflow], console: Console) -> None:
+    """Wait until the server is gone, then drive its runs in this process, until cancelled."""
+    while beacon.find(settings.store) is not None:  # noqa: ASYNC110  it is a file
+        await asyncio.sleep(SERVER_LOOK_SECONDS)
+    console.print("the server is gone; this command goes on with its runs")
+    try:
+        if not settings.base_url:
+            await prepare_weights(settings, console)
+        async with Runtime(workflows=workflows, settings=settings):
+            await asyncio.Event().wait()
+    except CrewError as error:
+        console.print(
+            f"it cannot: {error}\nnothing is lost; end this with Ctrl-C, then crew resume"
+        )
+
+
 @asynccontextmanager
 async def _on_ray(
     settings: Settings, workflows: Sequence[Workflow], console: Console, port: int
 ) -> AsyncIterator[Runtime]:
-    import asyncio
-
     from crew.hosts.cluster import connect, disconnect
 
     joining = f"joining {settings.ray_address}" if settings.ray_address else "starting a cluster"

@@ -66,6 +66,7 @@ class Worker(Protocol):
     async def __aexit__(self, *exc: object) -> None: ...
     def calls_of(self, run: str, epoch: int) -> Calls: ...
     def look(self) -> None: ...
+    def lost_of(self, number: int) -> Exception | None: ...
     def active(self) -> int: ...
     async def drain(self) -> None: ...
 
@@ -112,6 +113,16 @@ class Fleet:
         """Let the run hosts look for new runs and letters at once."""
         for host in self._hosts.values():
             host.look.remote()
+
+    async def raise_lost(self, number: int) -> None:
+        """Raise what made a host let a run go, such as a store that fails; else do nothing."""
+        for host in self._hosts.values():
+            try:
+                error = await unwrapped(host.lost_of.remote(number))
+            except HostLost:
+                continue  # it is being restarted, and takes its runs again
+            if error is not None:
+                raise error
 
     async def close(self) -> None:
         """Leave the cluster; one that was started here ends with its hosts."""
@@ -162,6 +173,9 @@ class RunHost:
     async def look(self) -> None:
         self._last_use = time.monotonic()
         self._worker.look()
+
+    async def lost_of(self, number: int) -> Exception | None:
+        return self._worker.lost_of(number)
 
     @_ctl
     async def where(self) -> Place:

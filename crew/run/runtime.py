@@ -306,7 +306,9 @@ class Runtime:
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._tails.setdefault(number, set()).add(future)
         try:
-            await asyncio.wait({future}, timeout=TAKE_SECONDS)
+            done, _ = await asyncio.wait({future}, timeout=TAKE_SECONDS)
+            if not done and self._fleet is not None:
+                await self._fleet.raise_lost(number)
         finally:
             waiting = self._tails.get(number, set())
             waiting.discard(future)
@@ -348,6 +350,10 @@ class Runtime:
     def calls_of(self, run: str, epoch: int) -> RunCalls:
         """Return the calls of a run; see `Worker.calls_of`."""
         return self._worker.calls_of(run, epoch)
+
+    def lost_of(self, number: int) -> Exception | None:
+        """Return why a run is not driven here any more, or None."""
+        return self._worker.lost.get(number)
 
     def active(self) -> int:
         """Return how many runs are under way here; see `Worker.active`."""

@@ -52,6 +52,7 @@ class Worker:
         self.takes_over = takes_over
         self.lost: dict[int, Exception] = {}
         """Why runs that were driven here are not any more."""
+        self._to_fold_again: set[int] = set()
         self._employer = employer
         self._drivers: dict[int, Driver] = {}
         self._open = True
@@ -70,6 +71,7 @@ class Worker:
         driver = Driver(self._employer, workflow, row)
         driver.fold(events)
         self.lost.pop(row.number, None)
+        self._to_fold_again.discard(row.number)
         self._drivers[row.number] = driver
         code = workflow.code_hash() if taken else ""
         driver.go(crc=row.crc, code=code, taken=taken)
@@ -80,8 +82,11 @@ class Worker:
         number = driver.row.number
         try:
             await asyncio.shield(driver.ended)
-        except (Fenced, StoreError) as error:
+        except Fenced as error:
             self.lost[number] = error
+        except StoreError as error:
+            self.lost[number] = error
+            self._to_fold_again.add(number)
         if driver.is_parked and self._open:
             await self._employer.writer.execute(Release(number, driver.row.epoch, to=PARKED))
         if self._drivers.get(number) is driver and self._open:
@@ -129,7 +134,11 @@ class Worker:
             known = self._employer.workflow_of(row) is not None
             if not known or row.number in self._drivers or row.owner == PARKED:
                 continue
-            if row.owner is None or not self._employer.store.owner_lives(row.owner):
+            if row.owner == self.owner:
+                # Its store failed meanwhile: what was in memory is not to be trusted any more.
+                if row.number in self._to_fold_again:
+                    await self.take(row)
+            elif row.owner is None or not self._employer.store.owner_lives(row.owner):
                 await self.take(row)
 
     async def cancel_unowned(self, row: RunRow) -> bool:

@@ -1,5 +1,6 @@
 """What lies on disk, and what happens when the disk does not do its part."""
 
+import asyncio
 import json
 import os
 import random
@@ -142,6 +143,27 @@ async def test_a_full_disk_is_said_and_the_run_goes_on_when_there_is_room(tmp_pa
     async with Runtime(roomy, workflows=[loop(3000, max_steps=5000)]) as runtime:
         assert (await (await runtime.get(run.id)).result()).n == 3000
     roomy.close()
+
+
+async def test_a_worker_goes_on_by_itself_when_its_store_works_again(tmp_path):
+    pages = [60]
+
+    def limited(name: str) -> sqlite3.Connection:
+        db = connect(name)
+        db.execute(f"PRAGMA max_page_count = {pages[0]}")
+        return db
+
+    store = SqliteStore(tmp_path / "runs.db", opener=limited)
+    async with Runtime(store) as runtime:
+        run = await runtime.start(loop(3000, max_steps=5000), Count(n=0))
+        with pytest.raises(StoreError, match="the disk is full"):
+            await run.result()
+        pages[0] = 10_000
+        store.close_connection()
+        while await run.status() == "running":
+            await asyncio.sleep(0.05)
+        assert (await run.result()).n == 3000
+    store.close()
 
 
 async def test_a_lock_of_another_process_is_waited_for_without_holding_the_loop(url, tmp_path):

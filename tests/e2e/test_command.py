@@ -179,6 +179,17 @@ def test_a_running_server_is_used_by_ask(place, endpoint, server):
     assert f"using the running `crew serve` (process {server.pid}" in place.errors()
 
 
+def test_ask_goes_on_by_itself_when_the_server_it_used_is_killed(place, endpoint, server):
+    endpoint.delay = 0.5
+    asking = place.ask(endpoint)
+    endpoint.wait_for(2)
+    server.kill()
+    output, _ = asking.communicate(timeout=60)
+    assert asking.returncode == 0, place.errors()
+    assert NUMBER in output
+    assert "the server is gone; this command goes on with its runs" in place.errors()
+
+
 def test_ctrl_c_ends_the_server_soon_and_its_run_is_resumed(place, endpoint, server):
     endpoint.delay = 1.0
     asking = place.ask(endpoint)
