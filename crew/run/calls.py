@@ -32,6 +32,10 @@ from crew.value import Codec
 _LEAVES_PROCESS: frozenset[CallKind] = frozenset({"model", "tool", "effect", "ask", "child"})
 
 
+MOST_HOSTS_LOST = 8
+"""After so many hosts in a row that died at one task, the task is taken to kill them."""
+
+
 class Surroundings(Protocol):
     """What a driver needs of its runtime."""
 
@@ -75,6 +79,8 @@ class RunCalls:
         """How many branches wait for the world outside."""
         self.busy = 0
         """How many agents are at work."""
+        self.records_only = False
+        """Whether a call without a recorded result is a divergence, as in a replay."""
         self._around = around
         self._row = row
         self._open = open_run
@@ -144,6 +150,10 @@ class RunCalls:
             self._compare(path, record, call, fingerprint)
             if record.state != "started":
                 self.served += 1
+                return record
+        if self.records_only:
+            raise self._not_recorded(path, f"{call} {fingerprint}")
+        if record is not None:
             return record
         if call in ("function", "value"):
             # Its body may be entered again, so its result alone is worth an event.
@@ -157,6 +167,9 @@ class RunCalls:
         asked = f"{call} {fingerprint}"
         if recorded != asked and record.fingerprint:
             raise Diverged(run=self.run_id, path=path, recorded=recorded, asked=asked)
+
+    def _not_recorded(self, path: str, asked: str) -> Diverged:
+        return Diverged(run=self.run_id, path=path, recorded="no result of a call", asked=asked)
 
     async def restart(
         self, path: str, call: CallKind, fingerprint: str, data: dict[str, Json]
@@ -214,6 +227,8 @@ class RunCalls:
             if record.error is not None or record.state == "completed":
                 self.served += 1
                 return outcome(record)
+        if self.records_only:
+            raise self._not_recorded(task.path, f"agent {fingerprint}")
         self.busy += 1
         try:
             result = await self._dispatch(agent, task, fingerprint, data)
@@ -230,7 +245,7 @@ class RunCalls:
     async def _dispatch(
         self, agent: Performer, task: AgentTask, fingerprint: str, data: dict[str, Json]
     ) -> dict[str, Json]:
-        while True:
+        for _ in range(MOST_HOSTS_LOST):
             try:
                 place = await self._around.hosts.place(agent, task)
                 where = {"host": place.host, "pid": place.pid}
@@ -238,6 +253,10 @@ class RunCalls:
                 return await self._around.hosts.perform(agent, task, self)
             except HostLost as lost:
                 self._append(ProgressMade(f"{task.path}/host", f"host lost: {lost}"))
+        raise CrewError(
+            message=f"{MOST_HOSTS_LOST} hosts of agent {agent.name!r} died one after the other at "
+            f"{task.path}; does its work kill them (memory, native code)?"
+        )
 
     def share_of(self, budget: Budget | None) -> Budget | None:
         left = self.ledger.left()

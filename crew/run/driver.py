@@ -75,6 +75,7 @@ class Driver:
         """1 while a worker records a step's end: it takes one of the next steps itself."""
         self._over = False
         self.is_parked = False
+        self.divergence: Diverged | None = None
 
     @property
     def is_waiting(self) -> bool:
@@ -239,6 +240,7 @@ class Driver:
         except (Fenced, StoreError) as error:
             self._lose(error)
         except Diverged as error:
+            self.divergence = error
             await self.park("diverged", str(error))
         except Exception as error:  # noqa: BLE001  a user's step may raise anything
             self._step_failed(step, path, node, error)

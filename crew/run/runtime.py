@@ -39,6 +39,7 @@ from crew.lineage import task_factory
 from crew.message import Json
 from crew.run.calls import RunCalls
 from crew.run.handle import Run
+from crew.run.replay import replay
 from crew.run.worker import PARKED, TAKE_SECONDS, Worker
 from crew.thread import Thread, read_thread
 from crew.value import canonical
@@ -269,6 +270,25 @@ class Runtime:
         """Return a conversation of this tenant, empty if nothing was said on it."""
         return read_thread(self.store, self.tenant, thread)
 
+    async def replay(self, run_id: str) -> Run:
+        """Run a recorded run's code again on its records: no model, no tool, no effect.
+
+        Nothing is written to the store. The workflow is the one this runtime knows by the run's
+        name and version, so that changed code is compared with what the old code did.
+
+        Returns:
+            The run that the code gives now; its result equals the recorded one.
+
+        Raises:
+            RunNotFound: no such run.
+            InputInvalid: it has not ended, or its workflow is not known here.
+            Diverged: names the first difference, and both sides.
+        """
+        run = await self.get(run_id)
+        row = self.store.run(run.id)
+        assert row is not None
+        return await replay(self.store, row, self._known(row))
+
     async def resume(self, run_id: str) -> Run:
         """Take a run that has no living owner, parked ones too, and go on with it here.
 
@@ -281,17 +301,22 @@ class Runtime:
         assert row is not None
         if row.status not in OPEN or self._worker.drives(row.number):
             return run
-        if (row.workflow, row.version) not in self._workflows:
-            raise InputInvalid(
-                message=f"run {run_id} is of workflow {row.workflow!r} version {row.version}, "
-                "which this runtime does not know; give it in `workflows=`"
-            )
+        workflow = self._known(row)
         if self._fleet is not None:
-            await self._fleet.serve(self._workflows[row.workflow, row.version])
+            await self._fleet.serve(workflow)
             await self._fleet.wake()
         elif row.owner in (None, PARKED) or not self.store.owner_lives(cast("str", row.owner)):
             await self._worker.take(row, explicit=True)
         return run
+
+    def _known(self, row: RunRow) -> Workflow:
+        workflow = self.workflow_of(row)
+        if workflow is None:
+            raise InputInvalid(
+                message=f"run {row.id} is of workflow {row.workflow!r} version {row.version}, "
+                "which this runtime does not know; give it in `workflows=`"
+            )
+        return workflow
 
     # What handles and drivers ask of their runtime.
 

@@ -1,0 +1,121 @@
+"""A recorded run, run again on its records: no model, no tool, no effect."""
+
+from dataclasses import replace
+from typing import NoReturn
+
+from crew.budget import Budget
+from crew.call import AgentTask, Calls, Performer
+from crew.errors import Diverged, InputInvalid
+from crew.event import Event, from_data
+from crew.graph import Workflow
+from crew.hosts import Hosts, Place
+from crew.journal import NewRun, RunRow, Started, Store
+from crew.journal.memory import MemoryStore
+from crew.journal.writer import OpenRun, Writer, read_events, seal
+from crew.message import Json
+from crew.run.driver import Driver
+from crew.run.handle import Run
+from crew.thread import Thread, read_thread
+
+
+async def replay(store: Store, row: RunRow, workflow: Workflow) -> Run:
+    """Run a workflow's code on the records of one of its runs; return the run that this gives.
+
+    Raises:
+        InputInvalid: the run has not ended by itself, so that its records are not whole.
+        Diverged: the code asks for another call than was recorded, or comes to another end.
+    """
+    if row.status not in ("completed", "failed"):
+        raise InputInvalid(message=f"run {row.id} is {row.status}; only one that ended is replayed")
+    events = read_events(store, row, upto=row.offset)
+    copy = _Copy(store, row, workflow)
+    driver = Driver(copy, workflow, copy.row)
+    driver.fold([Event(1, events[0].kind, "", events[0].data)])
+    for event in events[1:]:
+        driver.calls.learn(from_data(event.kind, event.path, event.data))
+    driver.calls.records_only = True
+    driver.go(crc=copy.row.crc, code="", taken=False)
+    await driver.ended
+    if driver.divergence is not None:
+        raise driver.divergence
+    again = Run(copy, copy.row)
+    _compare(row, events[-1], (await again.recorded())[-1])
+    return again
+
+
+def _compare(row: RunRow, recorded: Event, again: Event) -> None:
+    ends = [
+        (event.kind, event.data.get("output", event.data.get("error")))
+        for event in (recorded, again)
+    ]
+    if ends[0] != ends[1]:
+        texts = [f"{kind} with {value!r:.300}" for kind, value in ends]
+        raise Diverged(run=row.id, path="the end", recorded=texts[0], asked=texts[1])
+
+
+class _Copy:
+    """A run's surroundings in memory, in which nothing outside can be reached."""
+
+    def __init__(self, store: Store, row: RunRow, workflow: Workflow) -> None:
+        self.store: Store = MemoryStore()
+        self.writer = Writer(self.store, on_commit=lambda grown: None)
+        self.hosts: Hosts = self
+        self._original = store
+        self._original_row = row
+        self._workflow = workflow
+        self.row = self._start(read_events(store, row, upto=1)[0])
+
+    def _start(self, first: Event) -> RunRow:
+        row = self._original_row
+        event = from_data(first.kind, first.path, first.data)
+        new = NewRun(
+            id=row.id,
+            tenant=row.tenant,
+            workflow=row.workflow,
+            version=row.version,
+            key=None,
+            input_hash=row.input_hash,
+            thread=row.thread,
+            parent=row.parent,
+            owner="replay",
+            when_busy="queue",
+            first=seal(OpenRun(row.id, 0, 1, 0, 0), 1, event),
+            at=row.created_at,
+        )
+        (started,) = self.store.commit([new])
+        assert isinstance(started, Started)
+        return replace(started.row, turn=row.turn)
+
+    def read_thread(self, row: RunRow) -> Thread:
+        if row.thread is None:
+            return Thread("")
+        return read_thread(self._original, row.tenant, row.thread, before=row.turn)
+
+    async def run_child(
+        self, parent: RunRow, path: str, workflow: Workflow, value: object, budget: Budget | None
+    ) -> dict[str, Json]:
+        self._refuse(path, f"child {workflow.name}")
+
+    async def place(self, agent: Performer, task: AgentTask) -> Place:
+        self._refuse(task.path, f"agent {agent.name}")
+
+    async def perform(self, agent: Performer, task: AgentTask, calls: Calls) -> dict[str, Json]:
+        self._refuse(task.path, f"agent {agent.name}")
+
+    def _refuse(self, path: str, asked: str) -> NoReturn:
+        raise Diverged(run=self.row.id, path=path, recorded="no result of a call", asked=asked)
+
+    def workflow_of(self, row: RunRow) -> Workflow | None:
+        return self._workflow
+
+    async def grown(self, number: int) -> None:
+        """A replay has ended when it is handed out."""
+
+    async def poke(self, row: RunRow) -> None:
+        """Nobody drives it any more."""
+
+    async def cancel_unowned(self, row: RunRow) -> bool:
+        return True
+
+    async def close(self) -> None:
+        """There is nothing to close."""

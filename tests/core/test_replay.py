@@ -1,0 +1,110 @@
+"""A recorded run replays without one call, or names the first difference."""
+
+import asyncio
+
+import pytest
+
+from crew import Agent, Context, Diverged, InputInvalid, RunFailed, Runtime, tool, workflow
+from crew.testing import ScriptedModel, ToolCall
+from tests.core.flows import Question, research
+
+
+def counted():
+    """A workflow of every kind of call, and the list of what really ran."""
+    ran = []
+
+    @tool(effect="read")
+    async def look(word: str) -> str:
+        """Look a word up."""
+        ran.append("tool")
+        return word.upper()
+
+    async def act(idempotency_key: str) -> str:
+        ran.append("effect")
+        return "acted"
+
+    async def plain(text: str) -> str:
+        ran.append("function")
+        return text
+
+    model = ScriptedModel([ToolCall("look", {"word": "x"}), "found"])
+    agent = Agent("finder", model=model, tools=[look])
+
+    @workflow(name="all")
+    async def every(ctx: Context, text: str) -> str:
+        found = (await ctx.run(agent, text)).output
+        acted = await ctx.effect(act, key="act")
+        words = await ctx.map(plain, ["a", "b"])
+        await ctx.sleep(0.01)
+        ctx.emit("part")
+        return f"{found} {acted} {words} {await ctx.random()}"
+
+    return every, ran, model
+
+
+async def test_a_replay_calls_nothing_and_comes_to_the_same(runtime):
+    every, ran, model = counted()
+    run = await runtime.start(every, "go", thread="t")
+    output = await run.result()
+    before = list(ran)
+    same = await runtime.replay(run.id)
+    assert await same.result() == output
+    assert (ran, len(model.requests)) == (before, 2)
+    assert [item.id for item in await runtime.runs()] == [run.id]
+
+
+async def test_a_graph_replays(runtime):
+    run = await runtime.start(research(), Question(text="c"))
+    output = await run.result()
+    assert await (await runtime.replay(run.id)).result() == output
+
+
+async def test_a_failed_run_replays_to_its_failure(runtime):
+    @workflow
+    async def fails(ctx: Context) -> str:
+        raise ValueError("broken")
+
+    run = await runtime.start(fails)
+    with pytest.raises(RunFailed):
+        await run.result()
+    with pytest.raises(RunFailed, match="ValueError: broken"):
+        await (await runtime.replay(run.id)).result()
+
+
+async def same(text: str) -> str:
+    return text
+
+
+def flow_of(*texts: str, end: str = ""):
+    @workflow(name="flow")
+    async def flow(ctx: Context) -> str:
+        return "".join([await ctx.run(same, text) for text in texts]) + end
+
+    return flow
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        (flow_of("b"), r"at flow\[0\]/same: the journal holds function same:.* asks for function"),
+        (flow_of("a", "b"), r"at flow\[0\]/same.1: the journal holds no result of a call"),
+        (flow_of("a", end="!"), "at the end: the journal holds run.completed with 'a', .*'a!'"),
+    ],
+)
+async def test_changed_code_diverges_at_the_first_difference(url, changed, message):
+    async with Runtime(url) as runtime:
+        run = await runtime.start(flow_of("a"))
+        await run.result()
+    async with Runtime(url, workflows=[changed], worker=False) as runtime:
+        with pytest.raises(Diverged, match=message):
+            await runtime.replay(run.id)
+
+
+async def test_a_run_that_has_not_ended_is_not_replayed(runtime):
+    @workflow
+    async def slow(ctx: Context) -> None:
+        await asyncio.sleep(60)
+
+    run = await runtime.start(slow)
+    with pytest.raises(InputInvalid, match="only one that ended is replayed"):
+        await runtime.replay(run.id)
