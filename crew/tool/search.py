@@ -23,10 +23,10 @@ SKIPPED_FOLDERS = frozenset({"node_modules", "__pycache__", "venv", "site-packag
 FRESH_SECONDS = 2.0
 """For so long a folder that was looked through is taken to be unchanged."""
 LOCK_SECONDS = 10.0
+LOCK_PAUSE_SECONDS = 0.02
 
 _SCHEMA = """
 PRAGMA journal_mode = WAL;
-PRAGMA synchronous = NORMAL;
 CREATE TABLE IF NOT EXISTS files (
     source TEXT PRIMARY KEY, mtime REAL NOT NULL, size INTEGER NOT NULL, digest TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS passages (
@@ -193,11 +193,13 @@ class Index:
         self.file.parent.mkdir(parents=True, exist_ok=True)
         db = sqlite3.connect(self.file, timeout=LOCK_SECONDS, isolation_level=None)
         try:
-            db.executescript(_SCHEMA)
+            db.execute("PRAGMA synchronous = NORMAL")
+            _set_up(db)
             yield db
         except sqlite3.Error as error:
+            advice = "another process writes it" if _is_locked(error) else "delete it"
             raise ToolError(
-                message=f"the search index {self.file} cannot be used ({error}); delete it, it is "
+                message=f"the search index {self.file} cannot be used ({error}): {advice}; it is "
                 "made again by itself",
                 tool="search",
             ) from error
@@ -219,6 +221,28 @@ def document_search(folder: str | Path, *, data: Path | None = None) -> Tool:
         return await index.search(query, min(max(limit, 1), 20))
 
     return Tool(search, effect="read")
+
+
+def _set_up(db: sqlite3.Connection) -> None:
+    """Make the tables, once; several may try at the same moment.
+
+    SQLite does not wait for others when it turns the write-ahead log on, so this does.
+    """
+    deadline = time.monotonic() + LOCK_SECONDS
+    while not db.execute("SELECT 1 FROM sqlite_master WHERE name = 'terms'").fetchone():
+        try:
+            db.executescript(_SCHEMA)
+        except sqlite3.OperationalError as error:
+            if not _is_locked(error) or time.monotonic() > deadline:
+                raise
+            time.sleep(LOCK_PAUSE_SECONDS)
+
+
+def _is_locked(error: sqlite3.Error) -> bool:
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF in (
+        sqlite3.SQLITE_BUSY,
+        sqlite3.SQLITE_LOCKED,
+    )
 
 
 @contextmanager

@@ -1,5 +1,6 @@
 """The index of a folder finds what stands in it."""
 
+import asyncio
 import os
 
 import pytest
@@ -136,7 +137,7 @@ async def test_a_file_outside_cannot_be_read(index):
 async def test_a_damaged_index_says_to_delete_it(index):
     index.file.parent.mkdir(parents=True)
     index.file.write_bytes(b"no database" * 1000)
-    with pytest.raises(ToolError, match="delete it, it is made again"):
+    with pytest.raises(ToolError, match="delete it; it is made again"):
         await index.search("x")
 
 
@@ -170,3 +171,10 @@ def test_any_text_gives_terms(text):
 )
 def test_stems(word, root):
     assert stem(word) == root
+
+
+async def test_many_may_make_an_index_at_the_same_moment(folder, tmp_path):
+    for round_ in range(60):
+        indexes = [Index(folder, data=tmp_path / f"i{round_}") for _ in range(4)]
+        found = await asyncio.gather(*[index.search("内存") for index in indexes])
+        assert [len(passages) for passages in found] == [1] * 4
