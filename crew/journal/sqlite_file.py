@@ -1,12 +1,16 @@
 """The file of an SQLite journal: opened, refused where locks do not hold, brought to its schema."""
 
 import sqlite3
+import time
 from importlib import resources
 from pathlib import Path
 
 from crew.errors import CrewError, StoreError
 
 SCHEMA_VERSION = 1
+OPEN_SECONDS = 2.0
+"""How long opening a file waits for others who open it."""
+OPEN_PAUSE_SECONDS = 0.01
 NETWORK_FILESYSTEMS = frozenset(
     {"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "afs", "ceph", "glusterfs", "lustre"}
     | {"fuse.sshfs", "fuse.s3fs", "fuse.gcsfuse", "fuse.glusterfs", "fuse.cephfs"}
@@ -41,18 +45,32 @@ def prepare(db: sqlite3.Connection, path: Path) -> None:
     Raises:
         StoreError: a newer release wrote the file.
     """
-    db.execute("PRAGMA busy_timeout = 2000")
+    db.execute(f"PRAGMA busy_timeout = {round(1000 * OPEN_SECONDS)}")
     (version,) = db.execute("PRAGMA user_version").fetchone()
     if version > SCHEMA_VERSION:
         raise StoreError(
             message=f"{path} was written by a newer release (schema {version}, this one knows "
             f"{SCHEMA_VERSION}); upgrade with `pip install -U raycrew`. Nothing was changed"
         )
-    db.execute("PRAGMA journal_mode = WAL")
+    _turn_log_on(db)
     db.execute("PRAGMA synchronous = FULL")
     if version < SCHEMA_VERSION:
         _migrate(db)
     db.execute("PRAGMA busy_timeout = 0")
+
+
+def _turn_log_on(db: sqlite3.Connection) -> None:
+    """Turn the write-ahead log on, once for a file; SQLite does not wait for others here."""
+    deadline = time.monotonic() + OPEN_SECONDS
+    while True:
+        try:
+            if db.execute("PRAGMA journal_mode").fetchone() == ("wal",):
+                return
+            db.execute("PRAGMA journal_mode = WAL")
+        except sqlite3.OperationalError as error:
+            if not is_busy(error) or time.monotonic() > deadline:
+                raise
+            time.sleep(OPEN_PAUSE_SECONDS)
 
 
 def _migrate(db: sqlite3.Connection) -> None:

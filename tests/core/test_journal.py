@@ -9,6 +9,7 @@ import string
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from hypothesis import given
@@ -222,3 +223,11 @@ async def test_text_without_utf8_is_kept(runtime):
 
     run = await runtime.start(flow, "half a pair: ")
     assert await run.result() == "half a pair: \ud800"
+
+
+def test_many_may_open_a_new_store_at_the_same_moment(tmp_path):
+    with ThreadPoolExecutor(4) as threads:
+        for number in range(60):
+            path = tmp_path / f"{number}.db"
+            for opening in [threads.submit(SqliteStore, path) for _ in range(4)]:
+                opening.result().close()
