@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Generic, TypeVar, cast
 
 from crew.call import AgentTask, Calls, Equipment, Unrecorded
@@ -16,10 +17,12 @@ from crew.value import Codec
 
 T = TypeVar("T")
 
+_DERIVED = frozenset({"codec", "_code"})
+
 
 @dataclass(frozen=True, slots=True)
 class AgentResult(Generic[T]):
-    """What an agent came to: its output, the whole conversation, and its cost in tokens."""
+    """What an agent came to: its output, what was said in this task, and its cost in tokens."""
 
     output: T
     messages: tuple[Message, ...]
@@ -70,6 +73,10 @@ class Agent(Generic[T]):
     def __repr__(self) -> str:
         return f"<agent {self.name!r}>"
 
+    def __getstate__(self) -> dict[str, Any]:
+        # What is derived stays here: it is made again where the agent travels to.
+        return {name: value for name, value in vars(self).items() if name not in _DERIVED}
+
     async def run(self, text: str) -> AgentResult[T]:
         """Do one task outside any workflow; nothing is stored."""
         equipment = Equipment(load_settings())
@@ -89,10 +96,14 @@ class Agent(Generic[T]):
 
     def definition(self) -> str:
         """Return what the agent is made of as text, for the name of the host that runs it."""
-        tools = [(tool.spec, definition_of(tool.function)) for tool in self.tools.values()]
         model = self.model.name if self.model else ""
-        parts = (self.name, self.instructions, model, self.codec.schema(), tools, self.max_turns)
+        parts = (self.name, self.instructions, model, self._code, self.max_turns)
         return repr((*parts, self.max_tokens, self.temperature, self.history))
+
+    @cached_property
+    def _code(self) -> str:
+        tools = [(tool.spec, definition_of(tool.function)) for tool in self.tools.values()]
+        return repr((self.codec.schema(), tools))
 
     def result_of(self, result: dict[str, Json]) -> AgentResult[T]:
         return AgentResult(
@@ -101,8 +112,9 @@ class Agent(Generic[T]):
             usage=Usage(**result["usage"]),
         )
 
-    @property
+    @cached_property
     def codec(self) -> Codec:
+        """What stores the agent's output."""
         return Codec(self.output, where=f"the output of agent {self.name!r}")
 
     def _model(self, equipment: Equipment) -> Model:

@@ -19,7 +19,10 @@ from crew.value import Codec, canonical
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """What the journal holds at a call's path. `again` counts how often it was started."""
+    """What the journal holds at a call's path.
+
+    `in_doubt`: whoever started it may still be at it, being stopped or cut off, not dead.
+    """
 
     call: CallKind
     fingerprint: str
@@ -27,6 +30,7 @@ class Record:
     data: dict[str, Json]
     result: dict[str, Json] = field(default_factory=dict)
     error: Failure | None = None
+    in_doubt: bool = False
 
 
 class Calls(Protocol):
@@ -56,6 +60,10 @@ class Calls(Protocol):
     async def complete(self, path: str, call: CallKind, data: dict[str, Json]) -> None: ...
 
     async def fail(self, path: str, call: CallKind, error: Failure) -> None: ...
+
+    async def mark_unknown(self, path: str, call: CallKind) -> None:
+        """Record that nobody can tell whether the call happened."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,4 +255,7 @@ class Unrecorded:
         """Nothing is kept."""
 
     async def fail(self, path: str, call: CallKind, error: Failure) -> None:
+        """Nothing is kept."""
+
+    async def mark_unknown(self, path: str, call: CallKind) -> None:
         """Nothing is kept."""

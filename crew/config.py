@@ -35,6 +35,8 @@ class Settings:
     """The Ray cluster to join. Empty: a quiet local one, started and stopped with the program."""
     docs: str = ""
     """The folder that document search reads. Empty: the documents that come with the package."""
+    lease: float = 10.0
+    """Seconds of silence after which a worker's runs are taken by another one."""
 
 
 def load_settings(**arguments: str | None) -> Settings:
@@ -54,7 +56,21 @@ def load_settings(**arguments: str | None) -> Settings:
         )
     if (url := values.get("base_url", "")) and not url.startswith(("http://", "https://")):
         raise SettingsInvalid(message=f"CREW_BASE_URL is {url!r}; it must start with http(s)://")
-    return Settings(**cast("dict[str, Any]", values))
+    return Settings(**cast("dict[str, Any]", values | _lease(values)))
+
+
+def _lease(values: dict[str, str]) -> dict[str, float]:
+    if "lease" not in values:
+        return {}
+    try:
+        seconds = float(values["lease"])
+    except ValueError:
+        seconds = 0.0
+    if not 0.1 <= seconds <= 3600:
+        raise SettingsInvalid(
+            message=f"CREW_LEASE is {values['lease']!r}; it must be seconds, 0.1 to 3600"
+        )
+    return {"lease": seconds}
 
 
 def _from_environment(known: set[str]) -> dict[str, str]:

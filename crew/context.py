@@ -10,6 +10,7 @@ import functools
 import random
 import time
 from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
 from typing import Any, Protocol, cast
 
 from pydantic import BaseModel
@@ -30,7 +31,6 @@ from crew.call import (
 )
 from crew.effect import Effect, Unknown
 from crew.errors import CrewError, GraphError, InputInvalid, OutputInvalid
-from crew.event import CallKind
 from crew.graph import Workflow
 from crew.lineage import SCOPE, Scope, entered
 from crew.message import Json
@@ -51,7 +51,9 @@ class Driven(Calls, Protocol):
 
     def progress(self, path: str, text: str) -> None: ...
 
-    def mark_unknown(self, path: str, call: CallKind) -> None: ...
+    def at_work(self, path: str) -> AbstractContextManager[None]:
+        """Return a block in which the call at `path` is under way."""
+        ...
 
     async def answer(self, path: str, codec: Codec) -> Json:
         """Wait for an answer that validates, and return it once it is recorded."""
@@ -238,7 +240,7 @@ class Context:
             return codec.decode(outcome(record)["result"])
         scope = Scope(self, self._root.step, path)
         try:
-            with entered(scope):
+            with entered(scope), self._driver.at_work(path):
                 stored, value = codec.passed_on(await invoke(function, *arguments))
         except Exception as error:
             await self._driver.fail(path, "function", failure_of(error, path))

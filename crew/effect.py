@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractContextManager
 from typing import Any, Literal, Protocol
 
 from crew.call import (
@@ -18,7 +19,6 @@ from crew.call import (
     takes_idempotency_key,
 )
 from crew.errors import EffectUnknown
-from crew.event import CallKind
 from crew.message import Json
 
 Unknown = Literal["fail", "retry", "ask"]
@@ -32,7 +32,9 @@ class Acting(Calls, Protocol):
 
     run_id: str
 
-    def mark_unknown(self, path: str, call: CallKind) -> None: ...
+    def at_work(self, path: str) -> AbstractContextManager[None]:
+        """Return a block in which the call at `path` is under way."""
+        ...
 
 
 class Effect:
@@ -84,6 +86,8 @@ class Effect:
                 return self._codec.decode(record.result["result"])
             if not await self._may_act(record, unknown, ask):
                 return None
+            # The far side knows it by the key it was begun with, whatever run goes on with it.
+            self._key = data["idempotency_key"] = record.data["idempotency_key"]
             await self._driver.restart(self._path, "effect", fingerprint, data)
         return await self._act()
 
@@ -91,16 +95,24 @@ class Effect:
         self, record: Record, unknown: Unknown, ask: Callable[..., Awaitable[bool]]
     ) -> bool:
         if record.state != "failed":
-            return await self._may_repeat(unknown, ask)
+            return await self._may_repeat(record, unknown, ask)
         if record.data.get("attempt") == self._attempt:
             outcome(record)
         return True
 
-    async def _may_repeat(self, unknown: Unknown, ask: Callable[..., Awaitable[bool]]) -> bool:
-        """Decide about an effect that may have happened already."""
-        if unknown == "retry":
+    async def _may_repeat(
+        self, record: Record, unknown: Unknown, ask: Callable[..., Awaitable[bool]]
+    ) -> bool:
+        """Decide about an effect that may have happened already.
+
+        One that somebody else may still be at is not retried unless the far side can tell by its
+        key that both are the same; a person is asked instead.
+        """
+        told_apart = takes_idempotency_key(self._function)
+        if unknown == "retry" and (told_apart or not record.in_doubt):
             return True
-        self._driver.mark_unknown(self._path, "effect")
+        if record.state != "unknown":
+            await self._driver.mark_unknown(self._path, "effect")
         if unknown == "fail":
             raise EffectUnknown(
                 message=f"a crash hid whether the effect {self._path} of run "
@@ -118,7 +130,8 @@ class Effect:
         extra = {"idempotency_key": self._key} if takes_idempotency_key(self._function) else {}
         acting = asyncio.ensure_future(invoke(self._function, *self._arguments, **extra))
         try:
-            result = await asyncio.shield(acting)
+            with self._driver.at_work(self._path):
+                result = await asyncio.shield(acting)
             stored, value = self._codec.passed_on(result)
         except asyncio.CancelledError:
             await self._let_end(acting)
@@ -137,4 +150,4 @@ class Effect:
             await self._driver.complete(self._path, "effect", result)
             return
         acting.cancel()
-        self._driver.mark_unknown(self._path, "effect")
+        await self._driver.mark_unknown(self._path, "effect")

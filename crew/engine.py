@@ -14,6 +14,8 @@ from math import ceil
 from typing import assert_never
 
 from crew.event import (
+    AgentDrifted,
+    AnswerRefused,
     CallCompleted,
     CallFailed,
     CallStarted,
@@ -25,6 +27,7 @@ from crew.event import (
     RunEndedByCancel,
     RunEndedInFailure,
     RunEvent,
+    RunForked,
     RunParked,
     RunStarted,
     RunTaken,
@@ -53,6 +56,14 @@ from crew.wiring import Wiring
 
 def apply(wiring: Wiring, state: RunState, event: RunEvent) -> list[Command]:
     """Change `state` by `event`, and return what is to be done next, in order."""
+    commands = _apply(wiring, state, event)
+    for command in commands:
+        if state.outcome is None and isinstance(command, Finish | Fail):
+            state.outcome = command
+    return commands
+
+
+def _apply(wiring: Wiring, state: RunState, event: RunEvent) -> list[Command]:
     match event:
         case RunStarted():
             state.started = event
@@ -75,7 +86,7 @@ def apply(wiring: Wiring, state: RunState, event: RunEvent) -> list[Command]:
         case RunParked():
             state.status = "waiting"
             return []
-        case RunTaken():
+        case RunTaken() | RunForked():
             state.status = "running"
             return []
         case (
@@ -84,6 +95,8 @@ def apply(wiring: Wiring, state: RunState, event: RunEvent) -> list[Command]:
             | CallCompleted()
             | CallFailed()
             | CallUnknown()
+            | AnswerRefused()
+            | AgentDrifted()
             | TextEmitted()
             | ProgressMade()
         ):
@@ -94,8 +107,10 @@ def apply(wiring: Wiring, state: RunState, event: RunEvent) -> list[Command]:
 
 def unfinished(state: RunState) -> list[Command]:
     """Return the commands that a worker who takes the run over must carry out."""
+    if state.outcome is not None:
+        return [state.outcome]
     return [
-        RunStep(step.path, step.node, step.token.value, step.attempt)
+        RunStep(step.path, step.node, step.token.value, step.attempt, step.until)
         for step in state.steps.values()
     ] + [
         WaitForQuorum(f"quorum[{number}]", number, 0.0)
@@ -210,8 +225,12 @@ def _step(wiring: Wiring, state: RunState, node: Node, value: Json, token: Token
     if token.depth > wiring.max_steps:
         message = f"more than max_steps={wiring.max_steps} steps one after another: an endless loop"
         return [Fail(Failure("StepLimit", message, node.name))]
-    firing = state.firings.get((node.name, token.place), 0)
-    state.firings[node.name, token.place] = firing + 1
+    fired = state.firings.setdefault(token.place, {})
+    firing = fired.get(node.name)
+    if firing is None:
+        around = (token.place[:size] for size in range(len(token.place)))
+        firing = max((state.settled.get(place, 0) for place in around), default=0)
+    fired[node.name] = firing + 1
     path = f"{node.name}[{_index(token.place, firing)}]"
     held = Token(token.type, value, token.scope, token.place, token.depth)
     state.steps[path] = Step(path, node.name, held)
@@ -262,6 +281,7 @@ def _count(state: RunState, scope: int, change: int) -> None:
 def _settle(wiring: Wiring, state: RunState, number: int) -> list[Command]:
     """A scope has no live token: fire its joins, each as one token of the scope around it."""
     scope = state.scopes.pop(number)
+    _forget_places(state, scope)
     joins = wiring.joins[scope.producer]
     if not joins:
         return _retire(wiring, state, scope.parent)
@@ -272,6 +292,17 @@ def _settle(wiring: Wiring, state: RunState, number: int) -> list[Command]:
         tokens = [token for _, _, token in arrived]
         commands += _fire(wiring, state, wiring.nodes[name], tokens, scope.token)
     return commands
+
+
+def _forget_places(state: RunState, scope: Scope) -> None:
+    """Keep no count for each place of a settled scope, only what keeps later paths unique."""
+    around = scope.token.place
+    most = state.settled.get(around, 0)
+    for index in range(scope.size):
+        place = (*around, index)
+        fired = state.firings.pop(place, {})
+        most = max(most, state.settled.pop(place, 0), *fired.values())
+    state.settled[around] = most
 
 
 def _fire_early(wiring: Wiring, state: RunState, number: int) -> list[Command]:
@@ -304,9 +335,8 @@ def _fail(wiring: Wiring, state: RunState, event: StepFailed) -> list[Command]:
         return []
     if event.final:
         return [Fail(Failure(event.error.type, event.error.message, event.path))]
-    step.attempt = event.attempt + 1
-    delay = wiring.nodes[step.node].retry.delay(event.attempt)
-    return [RunStep(path, step.node, step.token.value, step.attempt, delay)]
+    step.attempt, step.until = event.attempt + 1, event.until
+    return [RunStep(path, step.node, step.token.value, step.attempt, step.until)]
 
 
 def _no_output(state: RunState) -> Failure:

@@ -64,6 +64,28 @@ class RunTaken:
     pid: int
     epoch: int
     code: str = ""
+    proven: bool = True
+    """Whether the old owner was proven dead; one that was only silent may still wake up."""
+    path: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class RunForked:
+    """The first event of a fork: from here on it is a run of its own.
+
+    `run` and `at` name what it stands on. `live` says whether calls without a record are made;
+    `reuse`, whether later records of `run` answer equal calls; `effects`, whether new effects may
+    happen. `before` is the number of its base's turn, if that is one.
+    """
+
+    kind: ClassVar[str] = "run.forked"
+    run: str
+    at: int
+    live: bool = True
+    reuse: bool = False
+    effects: bool = True
+    before: int | None = None
+    overrides: list[str] = field(default_factory=list)
     path: str = ""
 
 
@@ -72,6 +94,8 @@ class RunCompleted:
     kind: ClassVar[str] = "run.completed"
     output: Json
     usage: dict[str, int] = field(default_factory=dict)
+    reused: dict[str, int] | None = None
+    """Of a fork: what it did not pay again, since records of its base answered."""
     path: str = ""
 
 
@@ -91,7 +115,10 @@ class RunEndedByCancel:
 
 @dataclass(frozen=True, slots=True)
 class RunParked:
-    """The run waits for a person to choose a way on; `reason` is `diverged` or `poisoned`."""
+    """The run waits for a person to choose a way on.
+
+    `reason` is `diverged`, `poisoned` or `unrecorded`; `path` is where that came up.
+    """
 
     kind: ClassVar[str] = "run.parked"
     reason: str
@@ -117,13 +144,17 @@ class StepCompleted:
 
 @dataclass(frozen=True, slots=True)
 class StepFailed:
-    """A node raised on its `attempt` (from 1); `final` ends the run, else it is tried again."""
+    """A node raised on its `attempt` (from 1).
+
+    `final` ends the run; else it is tried again, not before `until` (unix seconds).
+    """
 
     kind: ClassVar[str] = "step.failed"
     path: str
     error: Failure
     attempt: int
     final: bool
+    until: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,6 +214,28 @@ class CallUnknown:
 
 
 @dataclass(frozen=True, slots=True)
+class AnswerRefused:
+    """An answer to the question at `path` was not of its type; the question stays open."""
+
+    kind: ClassVar[str] = "ask.refused"
+    path: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class AgentDrifted:
+    """The agent at `path` is not defined as it was when its call was recorded.
+
+    Its name and its task are the same, so the record stands; both are hashes of definitions.
+    """
+
+    kind: ClassVar[str] = "agent.drifted"
+    path: str
+    recorded: str
+    now: str
+
+
+@dataclass(frozen=True, slots=True)
 class TextEmitted:
     """A piece of the workflow's answer, in order."""
 
@@ -203,6 +256,7 @@ class ProgressMade:
 RunEvent = (
     RunStarted
     | RunTaken
+    | RunForked
     | RunCompleted
     | RunEndedInFailure
     | RunEndedByCancel
@@ -215,6 +269,8 @@ RunEvent = (
     | CallCompleted
     | CallFailed
     | CallUnknown
+    | AnswerRefused
+    | AgentDrifted
     | TextEmitted
     | ProgressMade
 )
@@ -234,6 +290,7 @@ _SIMPLE: dict[str, Any] = {
     for kind in (
         RunStarted,
         RunTaken,
+        RunForked,
         RunCompleted,
         RunEndedInFailure,
         RunEndedByCancel,
@@ -242,6 +299,8 @@ _SIMPLE: dict[str, Any] = {
         StepCompleted,
         StepFailed,
         QuorumReached,
+        AnswerRefused,
+        AgentDrifted,
         TextEmitted,
         ProgressMade,
     )

@@ -1,8 +1,10 @@
 """A workflow's definition: its nodes, its types, and its drawing."""
 
+import copy
 import hashlib
 import sys
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, Self
 
 from pydantic import BaseModel
 
@@ -43,6 +45,8 @@ class Workflow:
         self.max_steps = max_steps
         self.nodes: dict[str, Node] = {}
         self.plain = False
+        self.overrides: Mapping[str, Any] = {}
+        """Agents that stand in for those of these names."""
         self._wiring: Wiring | None = None
         self._input_codec = Codec(input, where=f"the input of workflow {name!r}")
         self._output_codec = Codec(output, where=f"the output of workflow {name!r}")
@@ -126,8 +130,15 @@ class Workflow:
         the agents' definitions.
         """
         made_of = [definition_of(node.function) for node in self.nodes.values()]
+        made_of += [agent.definition() for agent in self.overrides.values()]
         text = "\0".join([self.name, self.version, *made_of])
         return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:12]
+
+    def overridden(self, overrides: Mapping[str, Any], version: str) -> Self:
+        """Return this workflow with other agents, as a version of its own."""
+        other = copy.copy(self)
+        other.overrides, other.version = dict(overrides), version
+        return other
 
     def mermaid(self) -> str:
         """Return the graph as Mermaid text, top to bottom."""

@@ -96,16 +96,33 @@ class Loop:
         )
 
     def _first_messages(self) -> list[Message]:
+        return [*self._opening(), *self.task.history, Message("user", self.task.text)]
+
+    def _opening(self) -> list[Message]:
         instructions = self.agent.instructions
-        first = [Message("system", instructions)] if instructions else []
-        return [*first, *self.task.history, Message("user", self.task.text)]
+        return [Message("system", instructions)] if instructions else []
+
+    def _of_this_task(self, first: int) -> list[dict[str, Json]]:
+        """Return the messages from number `first`, but those of earlier turns.
+
+        Their own runs hold these; storing them again would make each turn cost the conversation.
+        """
+        begin = len(self._opening())
+        end = begin + len(self.task.history)
+        return [
+            message_data(message)
+            for number, message in enumerate(self.messages)
+            if number >= first and not begin <= number < end
+        ]
 
     async def _ask_model(self) -> ModelReply:
         path = f"{self.task.path}/model.{self.turn}"
-        new = [message_data(item) for item in self.messages[self.sent :]]
+        new = self._of_this_task(self.sent)
         data: dict[str, Json] = {"model": self.model.name, "messages": new}
         if self.turn:
             data["base"] = f"{self.task.path}/model.{self.turn - 1}"
+        elif self.task.history:
+            data["history"] = len(self.task.history)
         data["reserve"] = self._bound()
         self.sent = len(self.messages) + 1  # with the reply, which its own event holds
         self.turn += 1
@@ -193,6 +210,8 @@ class Loop:
             return _outcome(record)
         if record is not None:
             if once:
+                if record.state != "unknown":
+                    await self.calls.mark_unknown(path, call)
                 raise EffectUnknown(
                     message=f"a crash hid whether the tool call {path} of run {self.task.run} "
                     "happened; look, then fork the run, or declare the tool idempotent",
@@ -227,7 +246,7 @@ class Loop:
     def _result(self, output: Json) -> dict[str, Json]:
         return {
             "output": output,
-            "messages": [message_data(message) for message in self.messages],
+            "messages": self._of_this_task(0),
             "usage": asdict(self.usage),
         }
 

@@ -10,13 +10,13 @@ ROOT = 0
 
 @dataclass(frozen=True, slots=True)
 class RunStep:
-    """Execute a node. `delay` is the seconds to wait first, after a failed attempt."""
+    """Execute a node, after a failed attempt not before `until` (unix seconds)."""
 
     path: str
     node: str
     value: Json
     attempt: int = 1
-    delay: float = 0.0
+    until: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +71,7 @@ class Step:
     node: str
     token: Token
     attempt: int = 1
+    until: float = 0.0
 
 
 @dataclass(slots=True)
@@ -97,7 +98,12 @@ class RunState:
     scopes: dict[int, Scope] = field(default_factory=dict)
     next_scope: int = 1
     root_live: int = 0
-    firings: dict[tuple[str, tuple[int, ...]], int] = field(default_factory=dict)
+    firings: dict[tuple[int, ...], dict[str, int]] = field(default_factory=dict)
+    """How often each node fired, by place. A place inside a scope that is settled is forgotten,
+    but for the most that any node fired there: `settled`."""
+    settled: dict[tuple[int, ...], int] = field(default_factory=dict)
     shared: dict[str, Json] = field(default_factory=dict)
     output: Json = None
     error: Failure | None = None
+    outcome: Finish | Fail | None = None
+    """What ends the run, from when it is known until it is recorded."""

@@ -1,11 +1,10 @@
 """A conversation: the ordered messages of a thread's turns, read from their runs' journals."""
 
-import json
 from dataclasses import dataclass
 
-from crew.journal import RunRow, Store, StoredEvent
-from crew.journal.text import TextReader
-from crew.message import Json, Message
+from crew.journal import RunRow, Store
+from crew.journal.reading import JournalReader
+from crew.message import Message
 from crew.value import text_of
 
 
@@ -34,22 +33,23 @@ def read_thread(store: Store, tenant: str, thread: str, *, before: int | None = 
     return Thread(thread, tuple(messages))
 
 
+def thread_before(store: Store, row: RunRow) -> Thread:
+    """Return the conversation before a run's turn; a fork has that of the turn it stands on."""
+    if row.thread is None:
+        return Thread("")
+    first = row
+    while first.base is not None and (base := store.numbered(first.base)) is not None:
+        first = base
+    if first.turn is None:
+        return Thread(row.thread)
+    return read_thread(store, row.tenant, row.thread, before=first.turn)
+
+
 def _turn(store: Store, row: RunRow) -> list[Message]:
-    said = Message("user", text_of(_data(store, row, 1).get("input")))
+    reader = JournalReader(store, row)
+    said = Message("user", text_of(reader.one(1).data.get("input")))
     if row.status == "completed":
-        return [said, Message("assistant", text_of(_data(store, row, row.offset).get("output")))]
+        return [said, Message("assistant", text_of(reader.one(row.offset).data.get("output")))]
     if row.status in ("failed", "cancelled"):
         return [said, Message("assistant", f"(not answered: the run {row.status})")]
     return [said]
-
-
-def _data(store: Store, row: RunRow, offset: int) -> dict[str, Json]:
-    def fetch(wanted: int) -> Json:
-        return json.loads(_event(store, row, wanted).body)
-
-    return TextReader(fetch).unpack(offset, fetch(offset))
-
-
-def _event(store: Store, row: RunRow, offset: int) -> StoredEvent:
-    (event,) = store.events(row.number, after=offset - 1, limit=1)
-    return event

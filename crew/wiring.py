@@ -29,6 +29,12 @@ class Wiring:
     tags_output: bool = False
     plain: bool = False
 
+    def shape(self) -> str:
+        """Return a text that differs where the engine would move another way."""
+        nodes = [(n.name, n.joins, n.fans_out, n.quorum, n.takes) for n in self.nodes.values()]
+        ends = sorted(self.ends)
+        return repr((nodes, self.consumers, self.joins, ends, self.reducers, self.tags_output))
+
 
 class Definition(Protocol):
     """What a workflow's definition says, as far as wiring it goes."""

@@ -275,6 +275,9 @@ class RemoteCalls:
     async def fail(self, path: str, call: CallKind, error: Failure) -> None:
         await self._ask("fail", path, call, error)
 
+    async def mark_unknown(self, path: str, call: CallKind) -> None:
+        await self._ask("mark_unknown", path, call)
+
     async def _ask(self, verb: str, *arguments: Any) -> Any:
         try:
             return await unwrapped(

@@ -2,17 +2,31 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Final, Literal, Protocol
 
 RunStatus = Literal["running", "waiting", "completed", "failed", "cancelled"]
 WhenBusy = Literal["queue", "reject", "cancel"]
 
 OPEN: tuple[RunStatus, ...] = ("running", "waiting")
 
+PARKED: Final = "parked"
+"""The owner of a run that waits for a person to choose how it goes on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Blob:
+    """A big text, named by the SHA-256 of its bytes; stored once, whatever runs share it."""
+
+    digest: str
+    body: bytes
+
 
 @dataclass(frozen=True, slots=True)
 class StoredEvent:
-    """One event as it lies in the store; `body` is JSON text, `crc` is chained over the run."""
+    """One event as it lies in the store; `body` is JSON text, `crc` is chained over the run.
+
+    `blobs` are the big texts that `body` names, to be stored with it; not read back.
+    """
 
     offset: int
     kind: str
@@ -20,11 +34,30 @@ class StoredEvent:
     body: str
     crc: int
     at: float
+    blobs: tuple[Blob, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """The fold of a run's events up to `offset`, whose checksum is `crc`; derived, never needed.
+
+    `version` names the code that can read `body`, which is JSON text; `check` is its CRC-32.
+    """
+
+    offset: int
+    crc: int
+    version: str
+    body: str
+    check: int
 
 
 @dataclass(frozen=True, slots=True)
 class RunRow:
-    """What the store knows of a run beside its events. Times are unix seconds."""
+    """What the store knows of a run beside its events. Times are unix seconds.
+
+    A fork has the events of run number `base` up to `base_offset` as its own first ones. `due` is
+    when a waiting run goes on by itself.
+    """
 
     number: int
     id: str
@@ -43,13 +76,18 @@ class RunRow:
     crc: int
     created_at: float
     updated_at: float
+    base: int | None = None
+    base_offset: int = 0
+    due: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class NewRun:
     """Start a run: its row and its first event, in one transaction.
 
-    The turn's number on its thread is given by the store, in the order of acceptance.
+    The turn's number on its thread is given by the store, in the order of acceptance; a fork is no
+    turn, though it has its base's thread. `when_busy="cancel"` puts a cancel into the inbox of each
+    earlier turn that is open.
     """
 
     id: str
@@ -64,16 +102,23 @@ class NewRun:
     when_busy: WhenBusy
     first: StoredEvent
     at: float
+    base: int | None = None
+    base_offset: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Append:
-    """Write events after the last one of a run, by the worker that holds `epoch`."""
+    """Write events after the last one of a run, by the worker that holds `epoch`.
+
+    With a `status`, `due` is set too. The letters of a run that ends are removed.
+    """
 
     number: int
     epoch: int
     events: tuple[StoredEvent, ...]
     status: RunStatus | None = None
+    due: float | None = None
+    snapshot: Snapshot | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +145,10 @@ class Release:
 
 @dataclass(frozen=True, slots=True)
 class Post:
-    """Put a letter into a run's inbox: an answer (`name` is its key) or a cancel."""
+    """Put a letter into a run's inbox: an `answer` (`name` is its question's path) or a `cancel`.
+
+    A second answer to one question is refused with `AskError`, and so is any to a run that ended.
+    """
 
     number: int
     kind: str
@@ -111,12 +159,28 @@ class Post:
 
 @dataclass(frozen=True, slots=True)
 class Clear:
-    """Remove letters that were turned into events."""
+    """Remove letters that were turned into events, by the worker that holds `epoch`.
 
+    Those that are `kept` are not handed out again, but still refuse a second answer.
+    """
+
+    number: int
+    epoch: int
     letters: tuple[int, ...]
+    kept: tuple[int, ...] = ()
 
 
-Operation = NewRun | Append | Take | Release | Post | Clear
+@dataclass(frozen=True, slots=True)
+class Remove:
+    """Remove runs for good, with their events, letters and snapshots, and blobs nobody else uses.
+
+    A run that one that stays is a fork of is left as it is. Returns the numbers removed.
+    """
+
+    numbers: tuple[int, ...]
+
+
+Operation = NewRun | Append | Take | Release | Post | Clear | Remove
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +200,14 @@ class Started:
     is_new: bool
 
 
+@dataclass(frozen=True, slots=True)
+class Sign:
+    """What an owner shows of its life: proven dead, or a number that grows while it lives."""
+
+    dead: bool
+    beat: int
+
+
 class Busy(Exception):
     """Another process holds the store's write lock; nothing was written, try again soon."""
 
@@ -152,9 +224,9 @@ class Store(Protocol):
     def commit(self, operations: Sequence[Operation]) -> list[object]:
         """Carry out all operations in one transaction, durable on return.
 
-        Returns one result each: `Started` for a `NewRun`, the `RunRow` for a `Take`, else None; or
-        the exception (`Fenced`, `ThreadBusy`, `KeyReused`, `RunNotFound`) that refused this
-        operation alone, while the others went through.
+        Returns one result each: `Started` for a `NewRun`, the `RunRow` for a `Take`, the removed
+        numbers for a `Remove`, else None; or the exception (`Fenced`, `ThreadBusy`, `KeyReused`,
+        `AskError`, `RunNotFound`) that refused this operation alone, while the others went through.
 
         Raises:
             Busy: nothing was written; try again.
@@ -163,6 +235,8 @@ class Store(Protocol):
         ...
 
     def run(self, run_id: str, *, tenant: str | None = None) -> RunRow | None: ...
+
+    def numbered(self, number: int) -> RunRow | None: ...
 
     def runs(
         self,
@@ -175,14 +249,38 @@ class Store(Protocol):
         """Return runs, the newest first."""
         ...
 
-    def events(self, number: int, *, after: int = 0, limit: int = 1024) -> list[StoredEvent]: ...
+    def events(self, number: int, *, after: int = 0, limit: int = 1024) -> list[StoredEvent]:
+        """Return a run's own events; a fork's begin after its `base_offset`."""
+        ...
 
-    def takeable(self) -> list[RunRow]:
-        """Return the open runs that are first in their thread, oldest first."""
+    def snapshot(self, number: int) -> Snapshot | None:
+        """Return the newest snapshot of a run."""
+        ...
+
+    def blob(self, digest: str) -> bytes | None: ...
+
+    def owners(self) -> list[str]:
+        """Return who owns open runs, parked ones aside."""
+        ...
+
+    def takeable(
+        self,
+        known: Sequence[tuple[str, str]],
+        dead: Sequence[str],
+        now: float,
+        *,
+        limit: int = 256,
+    ) -> list[RunRow]:
+        """Return open runs that may be taken, those first in their thread, oldest first.
+
+        They are of one of the `known` workflows, as (name, version). They are running, or wait with
+        a letter or past their due time, and nobody owns them; or their owner is one of the `dead`.
+        A parked run may be taken once somebody cancelled it.
+        """
         ...
 
     def turns(self, tenant: str, thread: str) -> list[RunRow]:
-        """Return a thread's runs in the order of their turns."""
+        """Return a thread's runs in the order of their turns; forks are no turns."""
         ...
 
     def letters(self, numbers: Sequence[int]) -> list[Letter]: ...
@@ -197,6 +295,14 @@ class Store(Protocol):
 
     def release_owner(self, owner: str) -> None: ...
 
-    def owner_lives(self, owner: str) -> bool: ...
+    def beat(self, owner: str) -> None:
+        """Let an owner's sign grow; called from any thread."""
+        ...
+
+    def sign(self, owner: str) -> Sign: ...
+
+    def scrub(self) -> None:
+        """Overwrite what removed runs left behind: in free pages, logs and dictionaries."""
+        ...
 
     def close(self) -> None: ...

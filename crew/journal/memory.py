@@ -3,9 +3,10 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
-from crew.errors import Fenced, KeyReused, RunNotFound, ThreadBusy
+from crew.errors import AskError, Fenced, KeyReused, RunNotFound, ThreadBusy
 from crew.journal import (
     OPEN,
+    PARKED,
     Append,
     Clear,
     Letter,
@@ -13,8 +14,11 @@ from crew.journal import (
     Operation,
     Post,
     Release,
+    Remove,
     RunRow,
     RunStatus,
+    Sign,
+    Snapshot,
     Started,
     StoredEvent,
     Take,
@@ -28,9 +32,17 @@ class MemoryStore:
 
     def __init__(self) -> None:
         self._rows: dict[int, RunRow] = {}
+        self._numbers: dict[str, int] = {}
+        self._by_key: dict[tuple[str, str, str], int] = {}
+        self._turns: dict[tuple[str, str], list[int]] = {}
+        self._open: dict[int, None] = {}
         self._events: dict[int, list[StoredEvent]] = {}
-        self._letters: dict[int, Letter] = {}
-        self._owners: set[str] = set()
+        self._snapshots: dict[int, Snapshot] = {}
+        self._letters: dict[int, dict[int, Letter]] = {}
+        self._answered: dict[int, set[str]] = {}
+        self._blobs: dict[str, bytes] = {}
+        self._owners: dict[str, int] = {}
+        self._next_run = 1
         self._next_letter = 1
 
     def commit(self, operations: Sequence[Operation]) -> list[object]:
@@ -45,51 +57,76 @@ class MemoryStore:
             case Take():
                 return self._take(operation)
             case Release(number=number, epoch=epoch, to=to):
-                if self._rows[number].epoch == epoch:
+                if self._holds(number, epoch):
                     self._rows[number] = replace(self._rows[number], owner=to)
                 return None
             case Post():
-                letter = self._next_letter
-                self._letters[letter] = Letter(
-                    letter, operation.number, operation.kind, operation.name, operation.body
-                )
-                self._next_letter += 1
-                return None
-            case Clear(letters=letters):
-                for letter in letters:
-                    self._letters.pop(letter, None)
-                return None
+                return self._post(operation)
+            case Clear():
+                return self._clear(operation)
+            case Remove(numbers=numbers):
+                return self._remove(numbers)
+
+    def _holds(self, number: int, epoch: int) -> bool:
+        return number in self._rows and self._rows[number].epoch == epoch
 
     def _start(self, new: NewRun) -> Started | Exception:
-        for row in self._rows.values():
-            same = (row.tenant, row.workflow, row.key) == (new.tenant, new.workflow, new.key)
-            if new.key is not None and same:
+        if new.key is not None:
+            known = self._by_key.get((new.tenant, new.workflow, new.key))
+            if known is not None:
+                row = self._rows[known]
                 return Started(row, False) if row.input_hash == new.input_hash else reused(new)
         turn = None
-        if new.thread is not None:
+        if new.thread is not None and new.base is None:
             turns = self.turns(new.tenant, new.thread)
-            if new.when_busy == "reject" and any(row.status in OPEN for row in turns):
+            open_turns = [row for row in turns if row.status in OPEN]
+            if new.when_busy == "reject" and open_turns:
                 return busy(new)
+            if new.when_busy == "cancel":
+                for row in open_turns:
+                    self._post(Post(row.number, "cancel", "", "null", new.at))
             turn = (turns[-1].turn or 0) + 1 if turns else 1
-        row = row_of(len(self._rows) + 1, new, turn)
+        row = row_of(self._next_run, new, turn)
+        self._next_run += 1
         self._rows[row.number] = row
-        self._events[row.number] = [new.first]
+        self._numbers[row.id] = row.number
+        self._open[row.number] = None
+        if new.key is not None:
+            self._by_key[new.tenant, new.workflow, new.key] = row.number
+        if new.thread is not None and turn is not None:
+            self._turns.setdefault((new.tenant, new.thread), []).append(row.number)
+        self._events[row.number] = []
+        self._keep_events(row.number, (new.first,))
         return Started(row, True)
 
+    def _keep_events(self, number: int, events: Sequence[StoredEvent]) -> None:
+        for event in events:
+            self._blobs |= {blob.digest: blob.body for blob in event.blobs}
+            self._events[number].append(replace(event, blobs=()) if event.blobs else event)
+
     def _append(self, append: Append) -> Fenced | None:
-        row = self._rows[append.number]
-        if row.epoch != append.epoch:
-            return Fenced(run=row.id)
-        self._events[append.number] += append.events
+        row = self._rows.get(append.number)
+        if row is None or row.epoch != append.epoch:
+            return Fenced(run=row.id if row else str(append.number))
+        self._keep_events(append.number, append.events)
+        if append.snapshot is not None:
+            self._snapshots[append.number] = append.snapshot
         last = append.events[-1] if append.events else None
+        ended = append.status is not None and append.status not in OPEN
         self._rows[append.number] = replace(
             row,
             status=append.status or row.status,
-            owner=None if append.status not in (None, *OPEN) else row.owner,
+            due=append.due if append.status else row.due,
+            owner=None if ended else row.owner,
             offset=last.offset if last else row.offset,
             crc=last.crc if last else row.crc,
             updated_at=last.at if last else row.updated_at,
         )
+        if ended:
+            self._open.pop(append.number, None)
+            self._letters.pop(append.number, None)
+            self._answered.pop(append.number, None)
+            self._snapshots.pop(append.number, None)
         return None
 
     def _take(self, take: Take) -> RunRow | Exception:
@@ -101,11 +138,59 @@ class MemoryStore:
         self._rows[take.number] = replace(row, owner=take.owner, epoch=row.epoch + 1)
         return self._rows[take.number]
 
-    def run(self, run_id: str, *, tenant: str | None = None) -> RunRow | None:
-        for row in self._rows.values():
-            if row.id == run_id and tenant in (None, row.tenant):
-                return row
+    def _post(self, post: Post) -> AskError | RunNotFound | None:
+        row = self._rows.get(post.number)
+        if row is None:
+            return RunNotFound(run=str(post.number))
+        if row.status not in OPEN:
+            return None if post.kind == "cancel" else answered_too_late(row.id, row.status)
+        letters = self._letters.setdefault(post.number, {})
+        if post.kind == "answer":
+            names = {letter.name for letter in letters.values() if letter.kind == "answer"}
+            if post.name in names | self._answered.get(post.number, set()):
+                return answered_before(row.id, post.name)
+        letter = Letter(self._next_letter, post.number, post.kind, post.name, post.body)
+        letters[letter.id] = letter
+        self._next_letter += 1
         return None
+
+    def _clear(self, clear: Clear) -> None:
+        if not self._holds(clear.number, clear.epoch):
+            return
+        letters = self._letters.get(clear.number, {})
+        for number in (*clear.letters, *clear.kept):
+            letter = letters.pop(number, None)
+            if letter is not None and number in clear.kept:
+                self._answered.setdefault(clear.number, set()).add(letter.name)
+
+    def _remove(self, numbers: Sequence[int]) -> tuple[int, ...]:
+        going = {number for number in numbers if number in self._rows}
+        while stays := {
+            row.base for row in self._rows.values() if row.base in going and row.number not in going
+        }:
+            going -= stays
+        for number in going:
+            row = self._rows.pop(number)
+            self._numbers.pop(row.id)
+            self._by_key = {key: kept for key, kept in self._by_key.items() if kept != number}
+            if row.thread is not None and row.turn is not None:
+                self._turns[row.tenant, row.thread].remove(number)
+            for kept in (self._open, self._events, self._snapshots, self._letters, self._answered):
+                kept.pop(number, None)
+        held = [event.body for events in self._events.values() for event in events]
+        self._blobs = {
+            digest: body
+            for digest, body in self._blobs.items()
+            if any(digest in text for text in held)
+        }
+        return tuple(sorted(going))
+
+    def run(self, run_id: str, *, tenant: str | None = None) -> RunRow | None:
+        row = self._rows.get(self._numbers.get(run_id, 0))
+        return row if row is not None and tenant in (None, row.tenant) else None
+
+    def numbered(self, number: int) -> RunRow | None:
+        return self._rows.get(number)
 
     def runs(
         self,
@@ -125,43 +210,82 @@ class MemoryStore:
         return found[:limit]
 
     def events(self, number: int, *, after: int = 0, limit: int = 1024) -> list[StoredEvent]:
-        return self._events[number][after : after + limit]
+        row = self._rows.get(number)
+        first = max(0, after - row.base_offset) if row is not None else 0
+        return self._events.get(number, [])[first : first + limit]
 
-    def takeable(self) -> list[RunRow]:
-        seen: set[tuple[str, str]] = set()
+    def snapshot(self, number: int) -> Snapshot | None:
+        return self._snapshots.get(number)
+
+    def blob(self, digest: str) -> bytes | None:
+        return self._blobs.get(digest)
+
+    def owners(self) -> list[str]:
+        owners = {self._rows[number].owner for number in self._open}
+        return sorted(owner for owner in owners if owner not in (None, PARKED))
+
+    def takeable(
+        self,
+        known: Sequence[tuple[str, str]],
+        dead: Sequence[str],
+        now: float,
+        *,
+        limit: int = 256,
+    ) -> list[RunRow]:
         found: list[RunRow] = []
-        for row in self._rows.values():
-            if row.status not in OPEN:
-                continue
-            if row.thread is not None:
-                if (row.tenant, row.thread) in seen:
-                    continue
-                seen.add((row.tenant, row.thread))
-            found.append(row)
+        for number in self._open:
+            row = self._rows[number]
+            is_known = (row.workflow, row.version) in known
+            if is_known and self._may_be_taken(row, dead, now) and self._is_first(row):
+                found.append(row)
+                if len(found) == limit:
+                    break
         return found
 
+    def _may_be_taken(self, row: RunRow, dead: Sequence[str], now: float) -> bool:
+        letters = self._letters.get(row.number, {}).values()
+        if row.owner is None:
+            is_due = row.due is not None and row.due <= now
+            return row.status == "running" or is_due or bool(letters)
+        if row.owner == PARKED:
+            return any(letter.kind == "cancel" for letter in letters)
+        return row.owner in dead
+
+    def _is_first(self, row: RunRow) -> bool:
+        if row.thread is None or row.turn is None:
+            return True
+        turns = self._turns[row.tenant, row.thread]
+        return next(number for number in turns if number in self._open) == row.number
+
     def turns(self, tenant: str, thread: str) -> list[RunRow]:
-        rows = [r for r in self._rows.values() if (r.tenant, r.thread) == (tenant, thread)]
-        return sorted(rows, key=lambda row: row.turn or 0)
+        return [self._rows[number] for number in self._turns.get((tenant, thread), ())]
 
     def letters(self, numbers: Sequence[int]) -> list[Letter]:
-        return [letter for letter in self._letters.values() if letter.number in numbers]
+        found = [letter for n in numbers for letter in self._letters.get(n, {}).values()]
+        return sorted(found, key=lambda letter: letter.id)
 
     def changed(self) -> int:
         return 0
 
     def claim_owner(self, owner: str) -> None:
-        self._owners.add(owner)
+        self._owners[owner] = 0
 
     def release_owner(self, owner: str) -> None:
-        self._owners.discard(owner)
+        self._owners.pop(owner, None)
 
     def forget_owners(self) -> None:
         """Take every owner for dead, as after a crash of the process."""
         self._owners.clear()
 
-    def owner_lives(self, owner: str) -> bool:
-        return owner in self._owners
+    def beat(self, owner: str) -> None:
+        if owner in self._owners:
+            self._owners[owner] += 1
+
+    def sign(self, owner: str) -> Sign:
+        return Sign(dead=owner not in self._owners, beat=self._owners.get(owner, 0))
+
+    def scrub(self) -> None:
+        """Nothing is left behind in memory."""
 
     def close(self) -> None:
         """Forget nothing: the store lives as long as its object."""
@@ -187,6 +311,8 @@ def row_of(number: int, new: NewRun, turn: int | None) -> RunRow:
         crc=new.first.crc,
         created_at=new.at,
         updated_at=new.at,
+        base=new.base,
+        base_offset=new.base_offset,
     )
 
 
@@ -206,3 +332,13 @@ def busy(new: NewRun) -> ThreadBusy:
         "with when_busy='queue' or 'cancel'",
         thread=new.thread or "",
     )
+
+
+def answered_before(run: str, path: str) -> AskError:
+    """Return the error of a second answer to one question."""
+    return AskError(message=f"the question {path} of run {run} was answered before; the first wins")
+
+
+def answered_too_late(run: str, status: RunStatus) -> AskError:
+    """Return the error of an answer to a run that has ended."""
+    return AskError(message=f"run {run} is {status}; nothing is asked there any more")

@@ -2,21 +2,19 @@
 
 Write-ahead log with `synchronous=FULL`: a commit survives a power cut. The store never waits for
 another process's lock (`busy_timeout=0`); the writer tries again instead, so that no wait inside
-SQLite holds the event loop. An owner shows that it lives by a lock on a file of its own, which the
-operating system frees whatever way the process ends.
+SQLite holds the event loop.
 """
 
-import fcntl
-import os
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
 
-from crew.errors import Fenced, KeyReused, RunNotFound, StoreError, ThreadBusy
+from crew.errors import AskError, Fenced, KeyReused, RunNotFound, StoreError, ThreadBusy
 from crew.journal import (
     OPEN,
+    PARKED,
     Append,
     Busy,
     Clear,
@@ -25,31 +23,44 @@ from crew.journal import (
     Operation,
     Post,
     Release,
+    Remove,
     RunRow,
     RunStatus,
+    Sign,
+    Snapshot,
     Started,
     StoredEvent,
     Take,
 )
-from crew.journal.memory import busy, reused, row_of
+from crew.journal.deflate import Deflater
+from crew.journal.memory import answered_before, answered_too_late, busy, reused, row_of
+from crew.journal.owner_files import OwnerFiles
+from crew.journal.sqlite_blobs import Blobs
 from crew.journal.sqlite_file import connect, explain, is_busy, prepare, refuse_network_filesystem
 
 Connect = Callable[[str], sqlite3.Connection]
 
 _COLUMNS = (
     "number, id, tenant, workflow, version, key, input_hash, thread, turn, parent, status, owner, "
-    "epoch, last_offset, crc, created_at, updated_at"
+    "epoch, last_offset, crc, created_at, updated_at, base, base_offset, due"
 )
 _SHIFT = 1 << 32
+_OPEN = "status IN ('running', 'waiting')"
+_FIRST_IN_THREAD = (
+    "(turn IS NULL OR NOT EXISTS (SELECT 1 FROM runs AS earlier WHERE earlier.tenant = r.tenant "
+    "AND earlier.thread = r.thread AND earlier.turn < r.turn "
+    "AND earlier.status IN ('running', 'waiting')))"
+)
 
 
 class SqliteStore:
-    """One SQLite file, and a folder of lock files beside it.
+    """One SQLite file, with a folder of its owners' files and one of its biggest blobs beside it.
 
     Args:
         path: the database's file; it and its folder are made if missing.
         opener: opens a connection; tests put faults in here.
         mounts: a file in the form of /proc/self/mounts.
+        compress: whether bodies are deflated where that makes them smaller.
 
     Raises:
         StoreError: not a database, corrupt, from a newer release, or on a network filesystem.
@@ -61,16 +72,17 @@ class SqliteStore:
         *,
         opener: Connect = connect,
         mounts: Path = Path("/proc/self/mounts"),
+        compress: bool = True,
     ) -> None:
         self.path = Path(path).absolute()
         self.url = f"sqlite:///{self.path}"
         self._opener = opener
-        self._locks: dict[str, int] = {}
-        self._owners_folder = self.path.with_name(self.path.name + ".owners")
         refuse_network_filesystem(self.path, mounts)
         with self._errors("open"):
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._owners_folder.mkdir(exist_ok=True)
+            self._owners = OwnerFiles(self.path.with_name(self.path.name + ".owners"))
+        self._blobs = Blobs(self.path.with_name(self.path.name + ".blobs"))
+        self._deflater = Deflater(compress=compress)
         self._connection: sqlite3.Connection | None = None
         self._connected()
 
@@ -79,15 +91,20 @@ class SqliteStore:
             db = self._connected()
             try:
                 db.execute("BEGIN IMMEDIATE")
+                self._deflater.begin(db)
                 results = [self._apply(db, operation) for operation in operations]
+                self._deflater.end(db)
                 db.execute("COMMIT")
             except BaseException as error:
                 self._after_failed_commit(db, error)
                 raise
+            self._blobs.committed()
             return results
 
     def _after_failed_commit(self, db: sqlite3.Connection, error: BaseException) -> None:
+        self._blobs.rolled_back()
         if db.in_transaction:
+            self._deflater.forget()
             db.rollback()
         if not is_busy(error):
             # What a failed commit left in this connection is not to be trusted.
@@ -105,30 +122,27 @@ class SqliteStore:
                 db.execute(
                     "UPDATE runs SET owner = ? WHERE number = ? AND epoch = ?", (to, number, epoch)
                 )
+                return None
             case Post():
-                db.execute(
-                    "INSERT INTO letters (number, kind, name, body, at) VALUES (?, ?, ?, ?, ?)",
-                    (
-                        operation.number,
-                        operation.kind,
-                        operation.name,
-                        operation.body,
-                        operation.at,
-                    ),
-                )
-            case Clear(letters=letters):
-                db.executemany("DELETE FROM letters WHERE id = ?", [(item,) for item in letters])
-        return None
+                return self._post(db, operation)
+            case Clear():
+                return self._clear(db, operation)
+            case Remove(numbers=numbers):
+                return self._remove(db, numbers)
 
     def _start(self, db: sqlite3.Connection, new: NewRun) -> Started | KeyReused | ThreadBusy:
         if new.key is not None and (found := self._by_key(db, new)) is not None:
             return Started(found, False) if found.input_hash == new.input_hash else reused(new)
         turn = None
-        if new.thread is not None:
-            if new.when_busy == "reject" and self._thread_is_open(db, new):
-                return busy(new)
+        if new.thread is not None and new.base is None:
+            if new.when_busy != "queue":
+                open_turns = self._open_turns(db, new)
+                if new.when_busy == "reject" and open_turns:
+                    return busy(new)
+                for number in open_turns if new.when_busy == "cancel" else ():
+                    _insert_letter(db, Post(number, "cancel", "", "null", new.at))
             (last,) = db.execute(
-                "SELECT max(turn) FROM runs WHERE tenant = ? AND thread = ?",
+                "SELECT max(turn) FROM runs WHERE tenant = ? AND thread = ? AND turn IS NOT NULL",
                 (new.tenant, new.thread),
             ).fetchone()
             turn = (last or 0) + 1
@@ -140,7 +154,7 @@ class SqliteStore:
             (None, *values[1:]),
         ).lastrowid
         assert number is not None
-        _insert_events(db, number, (new.first,))
+        self._insert_events(db, number, (new.first,))
         return Started(row_of(number, new, turn), True)
 
     def _by_key(self, db: sqlite3.Connection, new: NewRun) -> RunRow | None:
@@ -150,22 +164,25 @@ class SqliteStore:
             (new.tenant, new.workflow, new.key),
         )
 
-    def _thread_is_open(self, db: sqlite3.Connection, new: NewRun) -> bool:
+    def _open_turns(self, db: sqlite3.Connection, new: NewRun) -> list[int]:
         query = (
-            "SELECT 1 FROM runs WHERE tenant = ? AND thread = ? "
-            "AND status IN ('running', 'waiting') LIMIT 1"
+            f"SELECT number FROM runs WHERE tenant = ? AND thread = ? "  # noqa: S608  constants
+            f"AND turn IS NOT NULL AND {_OPEN}"
         )
-        return db.execute(query, (new.tenant, new.thread)).fetchone() is not None
+        return [number for (number,) in db.execute(query, (new.tenant, new.thread))]
 
     def _append(self, db: sqlite3.Connection, append: Append) -> Fenced | None:
         last = append.events[-1] if append.events else None
         ended = append.status is not None and append.status not in OPEN
         changed = db.execute(
-            "UPDATE runs SET status = coalesce(?, status), last_offset = coalesce(?, last_offset), "
-            "crc = coalesce(?, crc), updated_at = coalesce(?, updated_at), "
-            "owner = CASE WHEN ? THEN NULL ELSE owner END WHERE number = ? AND epoch = ?",
+            "UPDATE runs SET status = coalesce(?1, status), "
+            "due = CASE WHEN ?1 IS NULL THEN due ELSE ?2 END, "
+            "last_offset = coalesce(?3, last_offset), "
+            "crc = coalesce(?4, crc), updated_at = coalesce(?5, updated_at), "
+            "owner = CASE WHEN ?6 THEN NULL ELSE owner END WHERE number = ?7 AND epoch = ?8",
             (
                 append.status,
+                append.due,
                 last.offset if last else None,
                 last.crc if last else None,
                 last.at if last else None,
@@ -177,13 +194,31 @@ class SqliteStore:
         if changed == 0:
             row = _one(db, "WHERE number = ?", (append.number,))
             return Fenced(run=row.id if row else str(append.number))
-        _insert_events(db, append.number, append.events)
+        self._insert_events(db, append.number, append.events)
+        if ended:
+            db.execute("DELETE FROM letters WHERE number = ?", (append.number,))
+            db.execute("DELETE FROM snapshots WHERE number = ?", (append.number,))
+        elif append.snapshot is not None:
+            self._keep_snapshot(db, append.number, append.snapshot)
         return None
+
+    def _keep_snapshot(self, db: sqlite3.Connection, number: int, snapshot: Snapshot) -> None:
+        db.execute(
+            "INSERT OR REPLACE INTO snapshots VALUES (?, ?, ?, ?, ?, ?)",
+            (
+                number,
+                snapshot.offset,
+                snapshot.crc,
+                snapshot.version,
+                self._deflater.pack(snapshot.body),
+                snapshot.check,
+            ),
+        )
 
     def _take(self, db: sqlite3.Connection, take: Take) -> RunRow | Fenced | RunNotFound:
         changed = db.execute(
-            "UPDATE runs SET owner = ?, epoch = epoch + 1 WHERE number = ? AND owner IS ? "
-            "AND status IN ('running', 'waiting')",
+            f"UPDATE runs SET owner = ?, epoch = epoch + 1 "  # noqa: S608  constants
+            f"WHERE number = ? AND owner IS ? AND {_OPEN}",
             (take.owner, take.number, take.from_owner),
         ).rowcount
         row = _one(db, "WHERE number = ?", (take.number,))
@@ -191,12 +226,65 @@ class SqliteStore:
             return RunNotFound(run=str(take.number))
         return row if changed else Fenced(run=row.id)
 
+    def _post(self, db: sqlite3.Connection, post: Post) -> AskError | RunNotFound | None:
+        row = _one(db, "WHERE number = ?", (post.number,))
+        if row is None:
+            return RunNotFound(run=str(post.number))
+        if row.status not in OPEN:
+            return None if post.kind == "cancel" else answered_too_late(row.id, row.status)
+        known = "SELECT 1 FROM letters WHERE number = ? AND name = ? AND kind = 'answer'"
+        if post.kind == "answer" and db.execute(known, (post.number, post.name)).fetchone():
+            return answered_before(row.id, post.name)
+        _insert_letter(db, post)
+        return None
+
+    def _clear(self, db: sqlite3.Connection, clear: Clear) -> None:
+        held = "SELECT 1 FROM runs WHERE number = ? AND epoch = ?"
+        if db.execute(held, (clear.number, clear.epoch)).fetchone() is None:
+            return
+        db.executemany("DELETE FROM letters WHERE id = ?", [(item,) for item in clear.letters])
+        db.executemany(
+            "UPDATE letters SET body = NULL WHERE id = ?", [(item,) for item in clear.kept]
+        )
+
+    def _remove(self, db: sqlite3.Connection, numbers: Sequence[int]) -> tuple[int, ...]:
+        going = set(numbers)
+        bases = db.execute("SELECT base, number FROM runs WHERE base IS NOT NULL").fetchall()
+        while stays := {base for base, fork in bases if base in going and fork not in going}:
+            going -= stays
+        removed: list[int] = []
+        for number in sorted(going):
+            if db.execute("DELETE FROM runs WHERE number = ?", (number,)).rowcount:
+                removed.append(number)
+            first = number * _SHIFT
+            db.execute("DELETE FROM events WHERE id > ? AND id < ?", (first, first + _SHIFT))
+            db.execute("DELETE FROM letters WHERE number = ?", (number,))
+            db.execute("DELETE FROM snapshots WHERE number = ?", (number,))
+        self._blobs.forget(db, removed)
+        return tuple(removed)
+
+    def _insert_events(
+        self, db: sqlite3.Connection, number: int, events: Sequence[StoredEvent]
+    ) -> None:
+        first, pack = number * _SHIFT, self._deflater.pack
+        db.executemany(
+            "INSERT INTO events (id, kind, path, body, crc, at) VALUES (?, ?, ?, ?, ?, ?)",
+            [(first + e.offset, e.kind, e.path, pack(e.body), e.crc, e.at) for e in events],
+        )
+        for event in events:
+            for blob in event.blobs:
+                self._blobs.keep(db, number, blob)
+
     def run(self, run_id: str, *, tenant: str | None = None) -> RunRow | None:
         with self._errors("read"):
             where, values = "WHERE id = ?", [run_id]
             if tenant is not None:
                 where, values = where + " AND tenant = ?", [run_id, tenant]
             return _one(self._connected(), where, values)
+
+    def numbered(self, number: int) -> RunRow | None:
+        with self._errors("read"):
+            return _one(self._connected(), "WHERE number = ?", (number,))
 
     def runs(
         self,
@@ -217,35 +305,85 @@ class SqliteStore:
         where = f"WHERE {' AND '.join(conditions)} ORDER BY number DESC LIMIT ?"
         return self._rows(where, [*values, limit])
 
-    def takeable(self) -> list[RunRow]:
+    def owners(self) -> list[str]:
+        with self._errors("read"):
+            rows = self._connected().execute(
+                "SELECT DISTINCT owner FROM runs WHERE owner IS NOT NULL AND owner != ?", (PARKED,)
+            )
+            return [owner for (owner,) in rows]
+
+    def takeable(
+        self,
+        known: Sequence[tuple[str, str]],
+        dead: Sequence[str],
+        now: float,
+        *,
+        limit: int = 256,
+    ) -> list[RunRow]:
+        if not known:
+            return []
+        marks = ", ".join("?" * len(dead))
+        workflows = ", ".join(["(?, ?)"] * len(known))
+        # Each branch has an index of its own: waiting runs cost nothing until they are woken.
         return self._rows(
-            "AS r WHERE status IN ('running', 'waiting') AND (thread IS NULL OR NOT EXISTS ("
-            "SELECT 1 FROM runs AS earlier WHERE earlier.tenant = r.tenant "
-            "AND earlier.thread = r.thread AND earlier.turn < r.turn "
-            "AND earlier.status IN ('running', 'waiting'))) ORDER BY number",
-            [],
+            f"AS r WHERE number IN ("  # noqa: S608  constants
+            f"SELECT number FROM runs WHERE status = 'running' AND owner IS NULL "
+            f"UNION SELECT number FROM runs WHERE due <= ? AND owner IS NULL "
+            f"UNION SELECT number FROM runs WHERE owner IN ({marks}) AND owner IS NOT NULL "
+            f"UNION SELECT runs.number FROM letters CROSS JOIN runs USING (number) "
+            f"WHERE body IS NOT NULL AND (owner IS NULL OR owner = ? AND kind = 'cancel')"
+            f") AND {_OPEN} AND (workflow, version) IN (VALUES {workflows}) "
+            f"AND {_FIRST_IN_THREAD} ORDER BY number LIMIT ?",
+            [now, *dead, PARKED, *(part for pair in known for part in pair), limit],
         )
 
     def turns(self, tenant: str, thread: str) -> list[RunRow]:
-        return self._rows("WHERE tenant = ? AND thread = ? ORDER BY turn", [tenant, thread])
+        return self._rows(
+            "WHERE tenant = ? AND thread = ? AND turn IS NOT NULL ORDER BY turn", [tenant, thread]
+        )
 
     def events(self, number: int, *, after: int = 0, limit: int = 1024) -> list[StoredEvent]:
         first = number * _SHIFT
         with self._errors("read"):
-            rows = self._connected().execute(
+            db = self._connected()
+            rows = db.execute(
                 "SELECT id - ?, kind, path, body, crc, at FROM events "
                 "WHERE id > ? AND id < ? ORDER BY id LIMIT ?",
                 (first, first + after, first + _SHIFT, limit),
-            )
-            return [StoredEvent(*row) for row in rows]
+            ).fetchall()
+            unpack = self._deflater.unpack
+            return [
+                StoredEvent(offset, kind, path, unpack(db, body), crc, at)
+                for offset, kind, path, body, crc, at in rows
+            ]
+
+    def snapshot(self, number: int) -> Snapshot | None:
+        with self._errors("read"):
+            db = self._connected()
+            row = db.execute(
+                "SELECT last_offset, crc, version, body, body_crc FROM snapshots WHERE number = ?",
+                (number,),
+            ).fetchone()
+            if row is None:
+                return None
+            offset, crc, version, body, check = row
+            return Snapshot(offset, crc, version, self._deflater.unpack(db, body), check)
+
+    def blob(self, digest: str) -> bytes | None:
+        with self._errors("read"):
+            return self._blobs.read(self._connected(), digest)
 
     def letters(self, numbers: Sequence[int]) -> list[Letter]:
-        wanted = set(numbers)
         with self._errors("read"):
-            rows = self._connected().execute(
-                "SELECT id, number, kind, name, body FROM letters ORDER BY id"
-            )
-            return [Letter(*row) for row in rows if row[1] in wanted]
+            db, found = self._connected(), list[Letter]()
+            for number in numbers:
+                rows = db.execute(
+                    "SELECT id, number, kind, name, body FROM letters "
+                    "WHERE number = ? AND body IS NOT NULL ORDER BY id",
+                    (number,),
+                )
+                found += [Letter(*row) for row in rows]
+            return found
 
     def changed(self) -> int:
         with self._errors("read"):
@@ -254,45 +392,38 @@ class SqliteStore:
 
     def claim_owner(self, owner: str) -> None:
         with self._errors("lock"):
-            handle = os.open(self._lock_file(owner), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        self._locks[owner] = handle
+            self._owners.claim(owner)
 
     def release_owner(self, owner: str) -> None:
-        if (handle := self._locks.pop(owner, None)) is not None:
-            self._lock_file(owner).unlink(missing_ok=True)
-            os.close(handle)
+        self._owners.release(owner)
 
-    def owner_lives(self, owner: str) -> bool:
-        if owner in self._locks:
-            return True
-        try:
-            handle = os.open(self._lock_file(owner), os.O_RDWR | os.O_CLOEXEC)
-        except FileNotFoundError:
-            return False
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-        else:
-            self._lock_file(owner).unlink(missing_ok=True)
-            return False
-        finally:
-            os.close(handle)
+    def beat(self, owner: str) -> None:
+        with self._errors("lock"):
+            self._owners.beat(owner)
+
+    def sign(self, owner: str) -> Sign:
+        with self._errors("lock"):
+            return self._owners.sign(owner)
+
+    def scrub(self) -> None:
+        with self._errors("scrub"):
+            db = self._connected()
+            self._deflater.renew(db)
+            db.execute("VACUUM")
+            (blocked, _, _) = db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+            if blocked:
+                raise Busy
 
     def close(self) -> None:
-        for owner in list(self._locks):
-            self.release_owner(owner)
+        self._owners.close()
         self.close_connection()
 
     def close_connection(self) -> None:
         """Drop the connection; the next use opens a new one."""
+        self._deflater.forget()
         if self._connection is not None:
             self._connection.close()
             self._connection = None
-
-    def _lock_file(self, owner: str) -> Path:
-        return self._owners_folder / owner
 
     def _rows(self, where: str, values: Sequence[object]) -> list[RunRow]:
         with self._errors("read"):
@@ -323,11 +454,10 @@ class SqliteStore:
             raise StoreError(message=explain(action, self.path, error)) from error
 
 
-def _insert_events(db: sqlite3.Connection, number: int, events: Sequence[StoredEvent]) -> None:
-    first = number * _SHIFT
-    db.executemany(
-        "INSERT INTO events (id, kind, path, body, crc, at) VALUES (?, ?, ?, ?, ?, ?)",
-        [(first + e.offset, e.kind, e.path, e.body, e.crc, e.at) for e in events],
+def _insert_letter(db: sqlite3.Connection, post: Post) -> None:
+    db.execute(
+        "INSERT INTO letters (number, kind, name, body, at) VALUES (?, ?, ?, ?, ?)",
+        (post.number, post.kind, post.name, post.body, post.at),
     )
 
 

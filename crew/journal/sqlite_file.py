@@ -7,7 +7,7 @@ from pathlib import Path
 
 from crew.errors import CrewError, StoreError
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 OPEN_SECONDS = 2.0
 """How long opening a file waits for others who open it."""
 OPEN_PAUSE_SECONDS = 0.01
@@ -76,14 +76,13 @@ def _turn_log_on(db: sqlite3.Connection) -> None:
 def _migrate(db: sqlite3.Connection) -> None:
     db.execute("BEGIN IMMEDIATE")
     (version,) = db.execute("PRAGMA user_version").fetchone()
-    if version > SCHEMA_VERSION or version == SCHEMA_VERSION:
-        db.execute("ROLLBACK")
-        return
-    script = resources.files("crew.journal").joinpath("sql", "sqlite_1.sql").read_text("utf-8")
-    for statement in script.split(";\n"):
-        if statement.strip():
-            db.execute(statement)
-    db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+    for number in range(version + 1, SCHEMA_VERSION + 1):
+        name = f"sqlite_{number}.sql"
+        script = resources.files("crew.journal").joinpath("sql", name).read_text("utf-8")
+        for statement in script.split(";\n"):
+            if statement.strip():
+                db.execute(statement)
+        db.execute(f"PRAGMA user_version = {number}")
     db.execute("COMMIT")
 
 

@@ -1,53 +1,94 @@
 """Text is stored once: a long string is written by its first event, later ones point at it.
 
 A pointer is `{"$text": [offset, n]}`: the n-th long string (from 0) of the event at `offset`, in
-the order of a walk through its data. Small values are left alone, and a user's own dict with the
-key `$text` is wrapped, so that data is never mistaken for a pointer.
+the order of a walk through its data. A big string is a blob, `{"$blob": digest}`, which runs share.
+Small values are left alone, and a user's own dict with such a key is wrapped, so that data is never
+mistaken for a pointer.
 """
 
+import hashlib
 from collections.abc import Callable
 from typing import cast
 
+from crew.journal import Blob
 from crew.message import Json
 
 LONG = 64
 """Characters from which a string is worth a pointer."""
+BIG = 64 * 1024
+"""Characters from which a string is a blob of its own."""
 
 POINTER = "$text"
+BLOB = "$blob"
 _QUOTED = "$data"
+_OURS = frozenset({POINTER, BLOB, _QUOTED})
 
 
 class TextWriter:
     """Packs the data of one run's events, in order."""
 
     def __init__(self) -> None:
-        self._places: dict[str, tuple[int, int]] = {}
+        self._places: dict[bytes, tuple[int, int]] = {}
 
-    def pack(self, offset: int, data: Json) -> Json:
-        """Return `data` of the event at `offset` with its repeated strings replaced."""
-        new: list[str] = []
-        packed = self._walk(offset, data, new)
+    def pack(self, offset: int, data: Json) -> tuple[Json, tuple[Blob, ...]]:
+        """Return `data` of the event at `offset` with its repeated and big strings replaced.
+
+        The second part holds the big ones.
+        """
+        new: list[bytes] = []
+        blobs: list[Blob] = []
+        packed = self._walk(data, new, blobs)
         for index, text in enumerate(new):
             self._places.setdefault(text, (offset, index))
-        return packed
+        return packed, tuple(blobs)
 
     def learn(self, offset: int, data: Json) -> None:
         """Remember the strings of an event that was read back, unpacked, from the store."""
         self.pack(offset, data)
 
-    def _walk(self, offset: int, value: Json, new: list[str]) -> Json:
+    def refer(self, data: Json) -> Json:
+        """Return `data`, made of what events held, with pointers for what they stored.
+
+        It is packed as an event's data is, but nothing in it is remembered.
+        """
+        return self._walk(data, [], [])
+
+    def learn_pointers(self, packed: Json, reader: "TextReader") -> None:
+        """Remember the strings that packed data points at."""
+        if isinstance(packed, dict):
+            if len(packed) == 1 and POINTER in packed:
+                offset, index = packed[POINTER]
+                text = reader.text(offset, index)
+                self._places.setdefault(_digest(text), (offset, index))
+                return
+            for item in cast("dict[str, Json]", packed).values():
+                self.learn_pointers(item, reader)
+        elif isinstance(packed, list):
+            for item in packed:
+                self.learn_pointers(item, reader)
+
+    def _walk(self, value: Json, new: list[bytes], blobs: list[Blob]) -> Json:
         if isinstance(value, str):
             if len(value) <= LONG:
                 return value
-            if (place := self._places.get(value)) is not None:
-                return {POINTER: list(place)}
-            new.append(value)
-            return value
+            return self._text(value, new, blobs)
         if isinstance(value, dict):
-            walked = {key: self._walk(offset, item, new) for key, item in value.items()}
-            return {_QUOTED: walked} if POINTER in value or _QUOTED in value else walked
+            walked = {key: self._walk(item, new, blobs) for key, item in value.items()}
+            return {_QUOTED: walked} if not _OURS.isdisjoint(value) else walked
         if isinstance(value, list):
-            return [self._walk(offset, item, new) for item in value]
+            return [self._walk(item, new, blobs) for item in value]
+        return value
+
+    def _text(self, value: str, new: list[bytes], blobs: list[Blob]) -> Json:
+        if len(value) >= BIG:
+            body = value.encode("utf-8", "surrogatepass")
+            blob = Blob(hashlib.sha256(body).hexdigest(), body)
+            blobs.append(blob)
+            return {BLOB: blob.digest}
+        digest = _digest(value)
+        if (place := self._places.get(digest)) is not None:
+            return {POINTER: list(place)}
+        new.append(digest)
         return value
 
 
@@ -56,35 +97,50 @@ class TextReader:
 
     Args:
         fetch: returns the packed data of an event that was not read here.
+        blob: returns a big text by its digest.
     """
 
-    def __init__(self, fetch: Callable[[int], Json] | None = None) -> None:
+    def __init__(
+        self,
+        fetch: Callable[[int], Json] | None = None,
+        blob: Callable[[str], str] | None = None,
+    ) -> None:
         self._texts: dict[int, list[str]] = {}
         self._fetch = fetch
+        self._blob = blob
 
     def unpack(self, offset: int, packed: Json) -> Json:
         """Return the data as it was before it was packed."""
         self._texts.setdefault(offset, list_long(packed))
-        return self._walk(packed)
+        return self.resolve(packed)
 
-    def _walk(self, value: Json) -> Json:
+    def resolve(self, value: Json) -> Json:
+        """Return packed data, of any event, with its pointers replaced by what they point at."""
         if isinstance(value, dict):
             if len(value) == 1:
                 if POINTER in value:
-                    return self._text(*value[POINTER])
+                    return self.text(*value[POINTER])
+                if BLOB in value:
+                    return self._big(value[BLOB])
                 if _QUOTED in value:
-                    return {key: self._walk(item) for key, item in value[_QUOTED].items()}
-            return {key: self._walk(item) for key, item in value.items()}
+                    return {key: self.resolve(item) for key, item in value[_QUOTED].items()}
+            return {key: self.resolve(item) for key, item in value.items()}
         if isinstance(value, list):
-            return [self._walk(item) for item in value]
+            return [self.resolve(item) for item in value]
         return value
 
-    def _text(self, offset: int, index: int) -> str:
+    def text(self, offset: int, index: int) -> str:
+        """Return the long string number `index` of the event at `offset`."""
         if offset not in self._texts:
             if self._fetch is None:
                 raise KeyError(f"event {offset} was not read")
             self._texts[offset] = list_long(self._fetch(offset))
         return self._texts[offset][index]
+
+    def _big(self, digest: str) -> str:
+        if self._blob is None:
+            raise KeyError(f"blob {digest} was not read")
+        return self._blob(digest)
 
 
 def list_long(packed: Json) -> list[str]:
@@ -96,6 +152,7 @@ def list_long(packed: Json) -> list[str]:
 
 def _collect(value: Json, found: list[str]) -> None:
     if isinstance(value, str):
+        # A blob's digest is as long as a short string may be, so it is never taken for a text.
         if len(value) > LONG:
             found.append(value)
     elif isinstance(value, dict):
@@ -104,3 +161,7 @@ def _collect(value: Json, found: list[str]) -> None:
     elif isinstance(value, list):
         for item in value:
             _collect(item, found)
+
+
+def _digest(text: str) -> bytes:
+    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()

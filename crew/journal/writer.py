@@ -8,17 +8,15 @@ Source: "Output commit" in Elnozahy et al., "A survey of rollback-recovery proto
 """
 
 import asyncio
-import json
 import time
-import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from crew.errors import StoreError
-from crew.event import Event, RunEvent, to_data
-from crew.journal import Append, Busy, Operation, RunRow, RunStatus, Store, StoredEvent
-from crew.journal.text import TextReader, TextWriter
-from crew.message import Json
+from crew.event import RunEvent, to_data
+from crew.journal import Append, Busy, Operation, RunStatus, Snapshot, Store, StoredEvent
+from crew.journal.reading import checksum
+from crew.journal.text import TextWriter
 from crew.value import json_text
 
 MAX_PENDING = 1024
@@ -47,6 +45,27 @@ class _Waiting:
     done: asyncio.Future[object]
 
 
+@dataclass(slots=True)
+class _Pending:
+    """What the next commit writes of one run."""
+
+    run: OpenRun
+    events: list[StoredEvent] = field(default_factory=list)
+    status: RunStatus | None = None
+    due: float | None = None
+    snapshot: Snapshot | None = None
+
+    def operation(self) -> Append:
+        return Append(
+            self.run.number,
+            self.run.epoch,
+            tuple(self.events),
+            self.status,
+            self.due,
+            self.snapshot,
+        )
+
+
 class Writer:
     """The one place of a process that writes to a store.
 
@@ -57,7 +76,7 @@ class Writer:
     def __init__(self, store: Store, *, on_commit: Callable[[set[int]], None]) -> None:
         self._store = store
         self._on_commit = on_commit
-        self._pending: dict[int, tuple[OpenRun, list[StoredEvent], RunStatus | None]] = {}
+        self._pending: dict[int, _Pending] = {}
         self._count = 0
         self._operations: list[_Waiting] = []
         self._waiters: list[tuple[OpenRun, int, asyncio.Future[None]]] = []
@@ -74,19 +93,32 @@ class Writer:
         if run.error is not None:
             raise run.error
         run.offset += 1
-        stored = seal(run, run.offset, event)
-        _, events, old = self._pending.setdefault(run.number, (run, [], None))
-        events.append(stored)
-        self._pending[run.number] = (run, events, status or old)
+        pending = self._pending_of(run)
+        pending.events.append(seal(run, run.offset, event))
+        if status is not None:
+            pending.status, pending.due = status, None
         self._count += 1
         self._schedule(now=self._count >= MAX_PENDING)
         return run.offset
 
-    def set_status(self, run: OpenRun, status: RunStatus) -> None:
-        """Change the run's status with the next commit, without an event."""
-        _, events, _ = self._pending.setdefault(run.number, (run, [], None))
-        self._pending[run.number] = (run, events, status)
+    def set_status(self, run: OpenRun, status: RunStatus, due: float | None = None) -> None:
+        """Change the run's status with the next commit, without an event.
+
+        `due` is when a waiting run goes on by itself, in unix seconds.
+        """
+        pending = self._pending_of(run)
+        pending.status, pending.due = status, due
         self._schedule(now=False)
+
+    def keep_snapshot(self, run: OpenRun, snapshot: Snapshot) -> None:
+        """Store a snapshot of the run as it is now, with the next commit."""
+        self._pending_of(run).snapshot = snapshot
+
+    def _pending_of(self, run: OpenRun) -> _Pending:
+        pending = self._pending.get(run.number)
+        if pending is None:
+            pending = self._pending[run.number] = _Pending(run)
+        return pending
 
     async def durable(self, run: OpenRun) -> None:
         """Return when everything appended to `run` so far is on disk.
@@ -121,8 +153,8 @@ class Writer:
 
     async def flush(self) -> None:
         """Write everything that is pending."""
-        for run, _, _ in list(self._pending.values()):
-            await self.durable(run)
+        for pending in list(self._pending.values()):
+            await self.durable(pending.run)
 
     def _schedule(self, *, now: bool) -> None:
         if self._timer is not None:
@@ -141,9 +173,7 @@ class Writer:
         if not pending and not operations:
             return
         batch: list[Operation] = [waiting.operation for waiting in operations]
-        batch += [
-            Append(run.number, run.epoch, tuple(events), status) for run, events, status in pending
-        ]
+        batch += [item.operation() for item in pending]
         try:
             results = self._store.commit(batch)
         except Busy:
@@ -180,18 +210,19 @@ class Writer:
     def _settle(
         self,
         operations: Sequence[_Waiting],
-        pending: Sequence[tuple[OpenRun, list[StoredEvent], RunStatus | None]],
+        pending: Sequence[_Pending],
         results: Sequence[object],
     ) -> None:
         for waiting, result in zip(operations, results, strict=False):
             if not waiting.done.done():
                 waiting.done.set_result(result)
         grown: set[int] = set()
-        for (run, events, _), result in zip(pending, results[len(operations) :], strict=True):
+        for item, result in zip(pending, results[len(operations) :], strict=True):
+            run = item.run
             if isinstance(result, Exception):
                 run.error = result
-            elif events:
-                run.durable_offset = events[-1].offset
+            elif item.events:
+                run.durable_offset = item.events[-1].offset
             grown.add(run.number)
         waiters = self._waiters
         self._waiters = []
@@ -209,45 +240,7 @@ class Writer:
 
 def seal(run: OpenRun, offset: int, event: RunEvent) -> StoredEvent:
     """Pack and encode an event, and chain its checksum to the run's."""
-    packed = run.text.pack(offset, to_data(event))
+    packed, blobs = run.text.pack(offset, to_data(event))
     body = json_text(packed)
     run.crc = checksum(run.crc, event.kind, event.path, body)
-    return StoredEvent(offset, event.kind, event.path, body, run.crc, time.time())
-
-
-def checksum(before: int, kind: str, path: str, body: str) -> int:
-    """Return the CRC-32 of an event, chained over the one before."""
-    return zlib.crc32(f"{kind}\0{path}\0{body}".encode(), before)
-
-
-def read_events(store: Store, row: RunRow, *, upto: int) -> list[Event]:
-    """Read a run's events from the first to `upto`, and verify their chain.
-
-    Raises:
-        StoreError: an event is missing, or its bytes are not those that were written.
-    """
-    reader, crc, found = TextReader(), 0, list[Event]()
-    while len(found) < upto:
-        stored_events = store.events(row.number, after=len(found), limit=upto - len(found))
-        for stored in stored_events:
-            crc = checksum(crc, stored.kind, stored.path, stored.body)
-            if stored.offset != len(found) + 1 or stored.crc != crc:
-                raise damaged(store, row, len(found) + 1)
-            found.append(unseal(stored, reader))
-        if not stored_events:
-            raise damaged(store, row, len(found) + 1)
-    return found
-
-
-def unseal(stored: StoredEvent, reader: TextReader) -> Event:
-    """Return a stored event as its readers see it."""
-    data: Json = reader.unpack(stored.offset, json.loads(stored.body))
-    return Event(stored.offset, stored.kind, stored.path, data, stored.at)
-
-
-def damaged(store: Store, row: RunRow, offset: int) -> StoreError:
-    """Return the error of a journal that is not what was written."""
-    return StoreError(
-        message=f"the journal of run {row.id} in {store.url} is damaged at event {offset}; restore "
-        "a backup; other runs are not affected"
-    )
+    return StoredEvent(offset, event.kind, event.path, body, run.crc, time.time(), blobs)

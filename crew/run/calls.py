@@ -1,16 +1,21 @@
 """The calls of one run: recorded when they are made, and answered from their records."""
 
 import asyncio
+import hashlib
 import time
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
-from typing import Any, Protocol
+from dataclasses import dataclass, replace
+from typing import Protocol
 
 from crew.budget import Budget, Ledger
 from crew.call import AgentTask, Performer, Record, failure_of, outcome
+from crew.engine import base_path
 from crew.errors import BudgetExceeded, CrewError, Diverged, Fenced, StoreError
 from crew.event import (
+    AgentDrifted,
+    AnswerRefused,
     CallCompleted,
     CallFailed,
     CallKind,
@@ -19,13 +24,18 @@ from crew.event import (
     Failure,
     ProgressMade,
     RunEvent,
+    RunForked,
+    RunTaken,
+    StepCompleted,
     TextEmitted,
 )
 from crew.graph import Workflow
 from crew.hosts import HostLost, Hosts
 from crew.journal import RunRow
 from crew.journal.writer import OpenRun, Writer
+from crew.lineage import SCOPE
 from crew.message import Json
+from crew.run.records import Records, step_of
 from crew.thread import Thread
 from crew.value import Codec
 
@@ -34,6 +44,19 @@ _LEAVES_PROCESS: frozenset[CallKind] = frozenset({"model", "tool", "effect", "as
 
 MOST_HOSTS_LOST = 8
 """After so many hosts in a row that died at one task, the task is taken to kill them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What a run may do beside answering from records.
+
+    `live`: make calls that have no record. `strict`: an offered record of another call is a
+    divergence. `effects`: let new effects happen.
+    """
+
+    live: bool = True
+    strict: bool = False
+    effects: bool = True
 
 
 class Surroundings(Protocol):
@@ -58,6 +81,7 @@ class RunCalls:
         open_run: where its events are appended.
         append: appends one event, and carries out what follows from it.
         changed: called when a branch starts or stops waiting for the world outside.
+        substitute: what stands in for an agent, as in a fork with another one.
     """
 
     def __init__(
@@ -68,6 +92,7 @@ class RunCalls:
         *,
         append: Callable[[RunEvent], None],
         changed: Callable[[], None],
+        substitute: Callable[[Performer], Performer],
     ) -> None:
         self.run_id = row.id
         self.thread_id = row.thread
@@ -75,67 +100,100 @@ class RunCalls:
         self.usage: dict[str, int] = {}
         self.served = 0
         """How many calls were answered from the journal."""
-        self.waiting = 0
-        """How many branches wait for the world outside."""
-        self.busy = 0
-        """How many agents are at work."""
-        self.records_only = False
-        """Whether a call without a recorded result is a divergence, as in a replay."""
+        self.reused: dict[str, int] = {}
+        """What a fork did not have to pay, since its base's records answered."""
+        self.records = Records()
+        self.offered = Records()
+        """Records of another run, or of this one as it was, that may answer equal calls."""
+        self.rules = Rules()
+        self.waits: dict[str, tuple[str, float | None]] = {}
+        """What waits for the world outside, by path: in which branch, and until when if known."""
         self._around = around
         self._row = row
         self._open = open_run
         self._append = append
         self._changed = changed
-        self._records: dict[str, Record] = {}
-        self._emitted: dict[str, str] = {}
+        self._substitute = substitute
+        self._at_work: Counter[str] = Counter()
         self._answers: dict[str, tuple[Codec, asyncio.Future[Json]]] = {}
 
     def learn(self, event: RunEvent) -> None:
         """Keep what later calls of the same path are answered from."""
         match event:
-            case CallStarted(path=path, call=call, data=data):
-                known = self._records.get(path)
-                if known is None or known.state != "completed":
-                    fingerprint = data.get("fingerprint", "")
-                    self._records[path] = Record(call, fingerprint, "started", data)
+            case CallStarted(data=data):
+                self.records.learn(event)
                 self.ledger.reserve(data.get("reserve", 0))
-            case CallCompleted(path=path, call=call, data=data):
-                self._close(path, call, "completed", data, None)
-            case CallFailed(path=path, call=call, error=error):
-                self._close(path, call, "failed", {}, error)
-            case CallUnknown(path=path, call=call):
-                self._close(path, call, "unknown", {}, None)
-            case TextEmitted(path=path, text=text) | ProgressMade(path=path, text=text):
-                self._emitted[path] = text
+            case CallCompleted(call=call, data=data):
+                record = self.records.learn(event)
+                self._settle(record, call, data)
+            case CallFailed(call=call):
+                self._settle(self.records.learn(event), call, {})
+            case CallUnknown():
+                self.records.learn(event)
+            case StepCompleted(path=path):
+                self.records.drop(step_of(path))
+            case RunTaken(proven=False):
+                self.records.doubt()
+            case RunForked():
+                self.records.doubt()
+                _add(self.reused, self.usage)
+                self.usage = dict[str, int]()
+                self.ledger = Ledger()
             case _:
-                pass
+                self.records.learn(event)
 
-    def _close(
-        self, path: str, call: CallKind, state: Any, result: dict[str, Json], error: Failure | None
-    ) -> None:
-        known = self._records.get(path)
-        data = known.data if known else {}
-        fingerprint = known.fingerprint if known else result.get("fingerprint", "")
-        self._records[path] = Record(call, fingerprint, state, data, result, error)
+    def to_data(self) -> dict[str, Json]:
+        """Return what was learnt as JSON, for a snapshot."""
+        return {
+            **self.records.to_data(),
+            "usage": self.usage,
+            "reused": self.reused,
+            "spent": self.ledger.spent,
+            "reserved": self.ledger.reserved,
+        }
+
+    def load(self, data: dict[str, Json]) -> None:
+        """Know what `to_data` gave."""
+        self.records.load(data)
+        self.usage, self.reused = data["usage"], data["reused"]
+        self.ledger.spent, self.ledger.reserved = data["spent"], data["reserved"]
+
+    def _settle(self, record: Record | None, call: CallKind, result: dict[str, Json]) -> None:
         # An agent's usage is that of its model calls, which were counted one by one.
-        usage = result.get("usage", {}) if call in ("model", "child") else {}
-        for name, count in usage.items():
-            self.usage[name] = self.usage.get(name, 0) + count
+        usage: dict[str, int] = result.get("usage", {}) if call in ("model", "child") else {}
+        if result.get("reused"):
+            _add(self.reused, usage)
+            usage = dict[str, int]()
+        _add(self.usage, usage)
         cost = sum(usage.get(name, 0) for name in ("input_tokens", "output_tokens"))
-        self.ledger.settle(data.get("reserve", 0), cost)
+        self.ledger.settle(record.data.get("reserve", 0) if record else 0, cost)
 
-    def answered(self, path: str, value: Json) -> bool:
-        """Record a person's answer; False if the question at `path` is not asked yet."""
+    def problem_of(self, path: str, value: Json) -> str:
+        """Return why `value` does not answer the question that is open at `path`, or nothing."""
         waiting = self._answers.get(path)
         if waiting is None:
-            record = self._records.get(path)
-            return record is not None and record.state == "completed"
-        codec, future = waiting
+            return ""
         try:
-            codec.decode(value)
+            waiting[0].decode(value)
         except CrewError as error:
-            self._append(ProgressMade(path, f"answer refused: {error}"))
-            return True
+            return str(error)
+        return ""
+
+    def answered(self, path: str, value: Json) -> bool | None:
+        """Record a person's answer.
+
+        Returns:
+            True if it is the answer; None if it is not of the question's type; False if the
+            question at `path` is not asked yet.
+        """
+        waiting = self._answers.get(path)
+        if waiting is None:
+            record = self.records.get(path)
+            return record is not None and record.state == "completed"
+        _, future = waiting
+        if problem := self.problem_of(path, value):
+            self._append(AnswerRefused(path, problem))
+            return None
         if not future.done():
             self._answers.pop(path)
             self._append(CallCompleted(path, "ask", {"value": value}))
@@ -145,22 +203,50 @@ class RunCalls:
     async def begin(
         self, path: str, call: CallKind, fingerprint: str, data: dict[str, Json]
     ) -> Record | None:
-        record = self._records.get(path)
-        if record is not None:
-            self._compare(path, record, call, fingerprint)
-            if record.state != "started":
-                self.served += 1
-                return record
-        if self.records_only:
+        record = self._recorded(path, call, fingerprint)
+        if record is not None and record.state != "started":
+            self.served += 1
+            return record
+        if not self.rules.live:
             raise self._not_recorded(path, f"{call} {fingerprint}")
         if record is not None:
             return record
         if call in ("function", "value"):
             # Its body may be entered again, so its result alone is worth an event.
-            self._records[path] = Record(call, fingerprint, "started", data)
+            self.records.put(path, Record(call, fingerprint, "started", data))
             return None
         await self.restart(path, call, fingerprint, data)
         return None
+
+    def _recorded(
+        self, path: str, call: CallKind, fingerprint: str, definition: str = ""
+    ) -> Record | None:
+        """Return what is recorded at `path`: by this run, or by one that it may reuse."""
+        record = self.records.get(path)
+        if record is not None:
+            self._compare(path, record, call, fingerprint)
+            return record
+        offered = self.offered.get(path)
+        if offered is None:
+            return None
+        if self.rules.strict:
+            self._compare(path, offered, call, fingerprint)
+            return offered
+        equal = (offered.call, offered.fingerprint) == (call, fingerprint)
+        if not equal or offered.state != "completed":
+            return None
+        if definition and offered.data.get("definition", "") != definition:
+            return None
+        self._reuse(path, offered)
+        return self.records.get(path)
+
+    def _reuse(self, path: str, record: Record) -> None:
+        """Make a record of another run one of this run's; with an agent's go its calls."""
+        if record.call == "agent":
+            for inner, beneath in self.offered.beneath(step_of(path)).items():
+                if inner.startswith(f"{path}/") and beneath.state == "completed":
+                    self._append(_reused(inner, beneath))
+        self._append(_reused(path, record))
 
     def _compare(self, path: str, record: Record, call: CallKind, fingerprint: str) -> None:
         recorded = f"{record.call} {record.fingerprint}"
@@ -176,6 +262,9 @@ class RunCalls:
     ) -> None:
         if call == "model":
             self._check_budget(path, data.get("reserve", 0))
+        acts = call == "effect" or (call == "tool" and data.get("effect") == "once")
+        if acts and not self.rules.effects:
+            raise self._not_recorded(path, f"{call} {fingerprint}, and new effects are not allowed")
         self._append(CallStarted(path, call, {**data, "fingerprint": fingerprint}))
         if call in _LEAVES_PROCESS:
             await self._around.writer.durable(self._open)
@@ -187,60 +276,72 @@ class RunCalls:
 
     async def complete(self, path: str, call: CallKind, data: dict[str, Json]) -> None:
         if call in ("function", "value"):
-            data = {**data, "fingerprint": self._records[path].fingerprint}
+            record = self.records.get(path)
+            data = {**data, "fingerprint": record.fingerprint if record else ""}
         self._append(CallCompleted(path, call, data))
 
     async def fail(self, path: str, call: CallKind, error: Failure) -> None:
         self._append(CallFailed(path, call, error))
 
-    def mark_unknown(self, path: str, call: CallKind) -> None:
+    async def mark_unknown(self, path: str, call: CallKind) -> None:
         self._append(CallUnknown(path, call))
 
     def thread(self) -> Thread:
         return self._around.read_thread(self._row)
 
     def emit(self, path: str, text: str) -> None:
-        if path not in self._emitted:
+        if not self.records.is_emitted(path):
             self._append(TextEmitted(path, text))
 
     def progress(self, path: str, text: str) -> None:
-        if path not in self._emitted:
+        if not self.records.is_emitted(path):
             self._append(ProgressMade(path, text))
 
     async def answer(self, path: str, codec: Codec) -> Json:
         future: asyncio.Future[Json] = asyncio.get_running_loop().create_future()
         self._answers[path] = (codec, future)
-        with self._paused():
+        with self.waiting(path, None):
             return await future
 
     async def sleep_until(self, path: str, until: float) -> None:
-        with self._paused():
+        with self.waiting(path, until):
             await asyncio.sleep(max(0.0, until - time.time()))
         self._append(CallCompleted(path, "timer", {}))
 
     async def perform(self, agent: Performer, task: AgentTask, fingerprint: str) -> dict[str, Json]:
+        agent = self._substitute(agent)
         task = replace(task, epoch=self._row.epoch)
-        data: dict[str, Json] = {"agent": agent.name, "input": task.text}
-        record = self._records.get(task.path)
+        definition = _definition_hash(agent)
+        data: dict[str, Json] = {
+            "agent": agent.name,
+            "input": task.text,
+            "definition": definition,
+        }
+        record = self._recorded(task.path, "agent", fingerprint, definition)
         if record is not None:
-            self._compare(task.path, record, "agent", fingerprint)
+            self._note_drift(task.path, record, definition)
             if record.error is not None or record.state == "completed":
                 self.served += 1
                 return outcome(record)
-        if self.records_only:
+        if not self.rules.live:
             raise self._not_recorded(task.path, f"agent {fingerprint}")
-        self.busy += 1
         try:
-            result = await self._dispatch(agent, task, fingerprint, data)
+            with self.at_work(task.path):
+                result = await self._dispatch(agent, task, fingerprint, data)
         except (Fenced, StoreError, Diverged):
             raise
         except Exception as error:
             await self.fail(task.path, "agent", failure_of(error, task.path))
             raise
-        finally:
-            self.busy -= 1
         await self.complete(task.path, "agent", result)
         return result
+
+    def _note_drift(self, path: str, record: Record, definition: str) -> None:
+        recorded = record.data.get("definition", definition)
+        if recorded != definition and not self.rules.strict:
+            drift = f"{path}/drift"
+            if not self.records.is_emitted(drift):
+                self._append(AgentDrifted(drift, recorded, definition))
 
     async def _dispatch(
         self, agent: Performer, task: AgentTask, fingerprint: str, data: dict[str, Json]
@@ -270,17 +371,61 @@ class RunCalls:
     async def child(
         self, workflow: Workflow, value: object, path: str, budget: Budget | None
     ) -> dict[str, Json]:
-        return await self._around.run_child(self._row, path, workflow, value, budget)
+        with self.at_work(path):
+            return await self._around.run_child(self._row, path, workflow, value, budget)
 
     @contextmanager
-    def _paused(self) -> Iterator[None]:
-        """A block in which a branch waits for the world outside."""
-        self._pause(1)
+    def at_work(self, path: str) -> Iterator[None]:
+        """A block in which the call at `path` is under way."""
+        self._at_work[path] += 1
         try:
             yield
         finally:
-            self._pause(-1)
+            self._at_work[path] -= 1
+            if not self._at_work[path]:
+                del self._at_work[path]
+            if self.waits:
+                self._changed()
 
-    def _pause(self, change: int) -> None:
-        self.waiting += change
+    @contextmanager
+    def waiting(self, path: str, until: float | None) -> Iterator[None]:
+        """A block in which the branch at `path` waits for the world outside."""
+        scope = SCOPE.get()
+        self.waits[path] = (scope.prefix if scope is not None else path, until)
         self._changed()
+        try:
+            yield
+        finally:
+            self.waits.pop(path, None)
+            self._changed()
+
+    def is_idle(self, steps: Iterable[str]) -> bool:
+        """Return whether each of these steps waits, with no call of theirs under way."""
+        branches = [branch for branch, _ in self.waits.values()]
+        quiet = all(
+            any(f"{branch}/".startswith(f"{work}/") for branch in branches)
+            for work in self._at_work
+        )
+        held = {step_of(branch) for branch in branches}
+        return bool(branches) and quiet and all(base_path(step) in held for step in steps)
+
+    def due(self) -> float | None:
+        """Return when the first of the waits ends by itself, in unix seconds."""
+        times = [until for _, until in self.waits.values() if until is not None]
+        return min(times, default=None)
+
+
+def _reused(path: str, record: Record) -> CallCompleted | CallFailed:
+    if record.error is not None:
+        return CallFailed(path, record.call, record.error)
+    extra = {"fingerprint": record.fingerprint, "reused": True}
+    return CallCompleted(path, record.call, {**record.result, **extra})
+
+
+def _add(total: dict[str, int], more: dict[str, int]) -> None:
+    for name, count in more.items():
+        total[name] = total.get(name, 0) + count
+
+
+def _definition_hash(agent: Performer) -> str:
+    return hashlib.sha256(agent.definition().encode("utf-8", "surrogatepass")).hexdigest()[:12]

@@ -3,8 +3,9 @@
 import asyncio
 import time
 from collections import deque
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from contextvars import Context as Variables
+from dataclasses import dataclass
 from typing import Any
 
 from pydantic import BaseModel
@@ -33,32 +34,59 @@ from crew.event import (
 from crew.graph import Workflow
 from crew.hosts import here
 from crew.journal import Letter, RunRow, RunStatus
+from crew.journal.reading import snapshot_of
 from crew.journal.writer import OpenRun
 from crew.lineage import entered
 from crew.message import Json
 from crew.node import Node
 from crew.run.calls import RunCalls, Surroundings
+from crew.run.snapshot import size_of, snapshot_version, state_from, state_to_data
 from crew.state import CancelStep, Command, Fail, Finish, RunState, RunStep, WaitForQuorum
 
 MAX_WORKERS_A_TICK = 256
 SLICE_SECONDS = 0.005
 MAX_TAKES_WITHOUT_PROGRESS = 3
+SNAPSHOT_EVENTS = 256
+"""A snapshot is due after so many events, or twice as many as what is live, if that is more."""
+SHORT_SECONDS = 1.0
+"""A pause that is shorter is waited for in the process."""
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """A take-over; `proven` says whether the old owner was proven dead."""
+
+    proven: bool
 
 
 class Driver:
     """Drives one run in this process, from its journal's fold to its end.
 
-    Everything happens on one event loop, so that its state needs no lock.
+    Everything happens on one event loop, so that its state needs no lock. `rests` is called when
+    the run begins to wait for the world outside.
     """
 
-    def __init__(self, around: Surroundings, workflow: Workflow, row: RunRow) -> None:
+    def __init__(
+        self,
+        around: Surroundings,
+        workflow: Workflow,
+        row: RunRow,
+        *,
+        rests: Callable[["Driver"], None] = lambda driver: None,
+    ) -> None:
         self.row = row
         self.run_id = row.id
         self.open = OpenRun(row.id, row.number, row.epoch, 0, 0)
         self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.calls = RunCalls(
-            around, row, self.open, append=self._append, changed=self._update_status
+            around,
+            row,
+            self.open,
+            append=self._append,
+            changed=self._update_status,
+            substitute=lambda agent: workflow.overrides.get(agent.name, agent),
         )
+        self._rests = rests
         self._around = around
         self._workflow = workflow
         self._wiring = workflow.build()
@@ -69,6 +97,9 @@ class Driver:
         self._step_tasks: dict[str, asyncio.Task[Any]] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
         self._status: RunStatus = row.status
+        self.due: float | None = row.due
+        """When a waiting run goes on by itself, in unix seconds."""
+        self._snapshot_offset = 0
         self._clean = Variables()
         self._pumping = False
         self._going_on = 0
@@ -82,33 +113,44 @@ class Driver:
         """Whether nothing goes on here until somebody answers or a time comes."""
         return self._status == "waiting"
 
+    def load(self, snapshot: dict[str, Json], offset: int) -> None:
+        """Bring the state to where a snapshot was taken, after the event at `offset`."""
+        self._state = state_from(snapshot["state"])
+        self.calls.load(snapshot["calls"])
+        self.open.offset = self.open.durable_offset = self._snapshot_offset = offset
+
     def fold(self, events: list[Event]) -> None:
-        """Bring the state to where the journal ends; nothing is carried out yet."""
+        """Bring the state on by what the journal holds; nothing is carried out yet."""
         for event in events:
             typed = from_data(event.kind, event.path, event.data)
             self.open.text.learn(event.offset, event.data)
             self.calls.learn(typed)
             apply(self._wiring, self._state, typed)
-        self.open.offset = self.open.durable_offset = len(events)
+            self.open.offset = self.open.durable_offset = event.offset
         if self._state.started is not None:
             self.calls.ledger.limit = self._state.started.budget
 
-    def go(self, *, crc: int, code: str, taken: bool) -> None:
+    def go(self, *, crc: int, code: str = "", taken: "Taken | None" = None) -> None:
         """Start carrying out what the folded state has unfinished.
 
         Args:
             crc: the checksum of the last folded event.
             code: the hash of the code that drives from here.
-            taken: whether this is a take-over, to be recorded.
+            taken: the take-over, to be recorded; None for a run that starts.
         """
         self.open.crc = crc
-        if taken:
+        if taken is not None:
             place = here()
-            self._append(RunTaken(place.host, place.pid, self.row.epoch, code))
+            self._append(RunTaken(place.host, place.pid, self.row.epoch, code, taken.proven))
         self._carry_out(unfinished(self._state))
 
-    def deliver(self, letter: Letter, value: Json) -> bool:
-        """Turn a letter into an event; False if it has to wait for the question it answers."""
+    def deliver(self, letter: Letter, value: Json) -> bool | None:
+        """Turn a letter into an event.
+
+        Returns:
+            True if it was; None if it was refused; False if the question it answers is not asked
+            yet.
+        """
         if letter.kind == "cancel":
             self._spawn(self.cancel())
             return True
@@ -146,7 +188,24 @@ class Driver:
             self._lose(error)
             raise
         self.calls.learn(event)
-        self._carry_out(apply(self._wiring, self._state, event))
+        commands = apply(self._wiring, self._state, event)
+        if self.open.offset - self._snapshot_offset >= SNAPSHOT_EVENTS:
+            self._take_snapshot()
+        self._carry_out(commands)
+
+    def _take_snapshot(self) -> None:
+        """Spare the next worker the fold, unless what is live is nearly as long as the journal."""
+        if self._wiring.plain or self._over or self._state.outcome is not None:
+            return
+        since = self.open.offset - self._snapshot_offset
+        if since < 2 * (size_of(self._state) + len(self.calls.records)):
+            return
+        body = {"state": state_to_data(self._state), "calls": self.calls.to_data()}
+        packed = self.open.text.refer(body)
+        version = snapshot_version(self._wiring)
+        snapshot = snapshot_of(self.open.offset, self.open.crc, version, packed)
+        self._around.writer.keep_snapshot(self.open, snapshot)
+        self._snapshot_offset = self.open.offset
 
     def _carry_out(self, commands: list[Command]) -> None:
         for command in commands:
@@ -162,9 +221,9 @@ class Driver:
                     self._spawn(self._wait_for_quorum(command))
                 case Finish(output=output):
                     self._over = True
-                    self._spawn(
-                        self._finish(RunCompleted(output, dict(self.calls.usage)), "completed")
-                    )
+                    reused = dict(self.calls.reused) or None
+                    done = RunCompleted(output, dict(self.calls.usage), reused)
+                    self._spawn(self._finish(done, "completed"))
                 case Fail(error=error):
                     self._over = True
                     ended = RunEndedInFailure(error, dict(self.calls.usage))
@@ -224,8 +283,8 @@ class Driver:
         assert task is not None
         self._step_tasks[step.path] = task
         try:
-            if step.delay:
-                await asyncio.sleep(step.delay)
+            if step.until:
+                await self._wait_until(step)
             self._append(StepStarted(path))
             state = self._shared_state()
             context = Context(self.calls, step.path, step.attempt, state)
@@ -241,13 +300,22 @@ class Driver:
             self._lose(error)
         except Diverged as error:
             self.divergence = error
-            await self.park("diverged", str(error))
+            reason = "diverged" if self.calls.rules.live else "unrecorded"
+            await self.park(reason, str(error), error.path)
         except Exception as error:  # noqa: BLE001  a user's step may raise anything
             self._step_failed(step, path, node, error)
         else:
             self._step_completed(path, output, context)
         finally:
             self._step_tasks.pop(step.path, None)
+
+    async def _wait_until(self, step: RunStep) -> None:
+        delay = step.until - time.time()
+        if delay < SHORT_SECONDS:
+            await asyncio.sleep(max(0.0, delay))
+            return
+        with self.calls.waiting(f"{step.path}/retry", step.until):
+            await asyncio.sleep(delay)
 
     async def _call_node(self, node: Node, context: Context, value: Any) -> Any:
         arguments: list[Any] = [context] if node.takes_context else []
@@ -269,9 +337,10 @@ class Driver:
 
     def _step_failed(self, step: RunStep, path: str, node: Node, error: Exception) -> None:
         final = not node.retry.allows(error, step.attempt)
+        until = 0.0 if final else time.time() + node.retry.delay(step.attempt)
         failure = failure_of(error, path)
         try:
-            self._append(StepFailed(path, failure, step.attempt, final))
+            self._append(StepFailed(path, failure, step.attempt, final, until))
         except (Fenced, StoreError):
             return
 
@@ -300,12 +369,12 @@ class Driver:
         if not self.ended.done():
             self.ended.set_result(None)
 
-    async def park(self, reason: str, detail: str) -> None:
+    async def park(self, reason: str, detail: str, path: str = "") -> None:
         """Leave the run to a person: what it asks for is not what its journal holds."""
         if self._over:
             return
         self._over = self.is_parked = True
-        self._append(RunParked(reason, detail), "waiting")
+        self._append(RunParked(reason, detail, path), "waiting")
         self._spawn(self._end())
         current = asyncio.current_task()
         for task in self._tasks - {current}:
@@ -346,12 +415,15 @@ class Driver:
         """A run waits only when none of its branches is live."""
         if self._over:
             return
-        waiting, busy = self.calls.waiting, self.calls.busy
-        idle = waiting > 0 and busy == 0 and waiting >= len(self._step_tasks)
-        status: RunStatus = "waiting" if idle and not self._ready else "running"
-        if status != self._status:
-            self._status = status
-            self._around.writer.set_status(self.open, status)
+        idle = not self._ready and self.calls.is_idle(self._step_tasks)
+        status: RunStatus = "waiting" if idle else "running"
+        due = self.calls.due() if idle else None
+        if (status, due) == (self._status, self.due):
+            return
+        self._status, self.due = status, due
+        self._around.writer.set_status(self.open, status, due)
+        if idle:
+            self._rests(self)
 
 
 def is_poisoned(events: list[Event]) -> bool:

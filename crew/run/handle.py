@@ -10,10 +10,13 @@ from crew.errors import AskError, NoOutput, RunCancelled, RunFailed, RunNotFound
 from crew.event import ENDS, Event
 from crew.graph import Workflow
 from crew.journal import OPEN, Post, RunRow, RunStatus, Store
-from crew.journal.text import TextReader
-from crew.journal.writer import Writer, unseal
+from crew.journal.reading import JournalReader
+from crew.journal.writer import Writer
 from crew.message import Json
 from crew.value import canonical
+
+ANSWER_SECONDS = 5.0
+"""How long an answer is followed until it is recorded; it is safe before."""
 
 
 class Home(Protocol):
@@ -34,6 +37,10 @@ class Home(Protocol):
 
     async def cancel_unowned(self, row: RunRow) -> bool:
         """Record the cancel of a run that nobody drives; False where somebody does."""
+        ...
+
+    def check_answer(self, number: int, path: str, value: Json) -> bool:
+        """Refuse what is no answer to an open question; say whether this process records it."""
         ...
 
 
@@ -88,18 +95,16 @@ class Run:
         The stream is the tail of the journal: whoever comes back with the last offset seen misses
         and repeats nothing, from any process.
         """
-        number, offset = self._row.number, after
-        reader = TextReader(self._fetch)
+        reader, offset = self._reader(), after
         while True:
-            stored_events = self._home.store.events(number, after=offset)
-            for stored in stored_events:
-                event = unseal(stored, reader)
+            events = reader.events(after=offset)
+            for event in events:
                 yield event
                 offset = event.offset
                 if event.kind in ENDS:
                     return
-            if not stored_events:
-                await self._home.grown(number)
+            if not events:
+                await self._home.grown(self._row.number)
 
     async def result(self) -> Any:
         """Wait for the end, and return the output.
@@ -115,8 +120,7 @@ class Run:
         while row.status in OPEN:
             await self._home.grown(row.number)
             row = self._fresh()
-        (stored,) = self._home.store.events(row.number, after=row.offset - 1, limit=1)
-        last = unseal(stored, TextReader(self._fetch))
+        last = JournalReader(self._home.store, row).one(row.offset)
         if row.status == "cancelled":
             raise RunCancelled(run=row.id)
         if row.status == "failed":
@@ -128,8 +132,8 @@ class Run:
     async def usage(self) -> dict[str, int]:
         """Return the tokens and calls of a run that has ended, over all its agents and children."""
         row = self._fresh()
-        (stored,) = self._home.store.events(row.number, after=row.offset - 1, limit=1)
-        return cast("dict[str, int]", unseal(stored, TextReader(self._fetch)).data.get("usage", {}))
+        last = JournalReader(self._home.store, row).one(row.offset)
+        return cast("dict[str, int]", last.data.get("usage", {}))
 
     async def questions(self) -> list[Question]:
         """Return the questions that wait for an answer, the oldest first."""
@@ -146,27 +150,50 @@ class Run:
 
     async def recorded(self) -> list[Event]:
         """Return the events there are now, without waiting for more."""
-        return self._read()
+        return self._reader().every()
 
-    def _read(self) -> list[Event]:
-        reader, found = TextReader(self._fetch), list[Event]()
-        while rows := self._home.store.events(self._row.number, after=len(found)):
-            found += [unseal(stored, reader) for stored in rows]
-        return found
+    def _reader(self) -> JournalReader:
+        return JournalReader(self._home.store, self._row)
 
     async def answer(self, key: str, value: Any) -> None:
-        """Answer an open question, by its key or its full name.
+        """Answer an open question, by its key or its full name; the first answer wins.
+
+        On return the answer is stored, and recorded too if this process drives the run.
 
         Raises:
-            AskError: no open question, or several, have that key; the message lists them.
+            AskError: no open question, or several, have that key (the message lists them); it was
+                answered before; or the answer is not of its type.
         """
+        row = self._fresh()
+        if row.status not in OPEN:
+            raise AskError(
+                message=f"run {self.id} is {row.status}; nothing is asked there any more"
+            )
         questions = await self.questions()
         matching = [item for item in questions if key in (item.key, item.path)]
         if len(matching) != 1:
             names = ", ".join(f"{item.path} ({item.question})" for item in questions) or "none"
             problem = "several open questions have" if matching else "no open question has"
             raise AskError(message=f"{problem} the key {key!r} in run {self.id}; open: {names}")
-        await self._post("answer", matching[0].path, json.loads(canonical(value)))
+        path, stored = matching[0].path, json.loads(canonical(value))
+        is_mine = self._home.check_answer(row.number, path, stored)
+        await self._post("answer", path, stored)
+        if is_mine:
+            await self._recorded_answer(path, row.offset)
+
+    async def _recorded_answer(self, path: str, after: int) -> None:
+        """Return when the answer to a question is an event, or it takes unusually long."""
+        reader, deadline = self._reader(), time.monotonic() + ANSWER_SECONDS
+        while time.monotonic() < deadline:
+            for event in (events := reader.events(after=after)):
+                if event.path == path and event.kind == "ask.answered":
+                    return
+                if event.path == path and event.kind == "ask.refused":
+                    reason = event.data["reason"]
+                    raise AskError(message=f"that is no answer to {path}: {reason}")
+            after += len(events)
+            if not events:
+                await self._home.grown(self._row.number)
 
     async def cancel(self) -> None:
         """Stop the run, down to its engine's requests; one that has ended is left as it is."""
@@ -185,15 +212,11 @@ class Run:
             raise RunNotFound(run=self.id)
         return row
 
-    def _fetch(self, offset: int) -> Json:
-        (stored,) = self._home.store.events(self._row.number, after=offset - 1, limit=1)
-        return json.loads(stored.body)
-
     def _repr_markdown_(self) -> str:
         """Draw the run for a notebook: its state, and a row for each step and agent."""
         rows: dict[str, list[str]] = {}
         began: dict[str, float] = {}
-        for event in self._read():
+        for event in self._reader().every():
             call, _, phase = event.kind.partition(".")
             if call not in ("step", "agent"):
                 continue

@@ -11,11 +11,13 @@ from crew.graph import Workflow
 from crew.hosts import Hosts, Place
 from crew.journal import NewRun, RunRow, Started, Store
 from crew.journal.memory import MemoryStore
-from crew.journal.writer import OpenRun, Writer, read_events, seal
+from crew.journal.reading import JournalReader
+from crew.journal.writer import OpenRun, Writer, seal
 from crew.message import Json
+from crew.run.calls import Rules
 from crew.run.driver import Driver
 from crew.run.handle import Run
-from crew.thread import Thread, read_thread
+from crew.thread import Thread, thread_before
 
 
 async def replay(store: Store, row: RunRow, workflow: Workflow) -> Run:
@@ -27,14 +29,14 @@ async def replay(store: Store, row: RunRow, workflow: Workflow) -> Run:
     """
     if row.status not in ("completed", "failed"):
         raise InputInvalid(message=f"run {row.id} is {row.status}; only one that ended is replayed")
-    events = read_events(store, row, upto=row.offset)
-    copy = _Copy(store, row, workflow)
+    events = JournalReader(store, row).every(upto=row.offset)
+    copy = _Copy(store, row, workflow, events[0])
     driver = Driver(copy, workflow, copy.row)
-    driver.fold([Event(1, events[0].kind, "", events[0].data)])
+    driver.fold(events[:1])
     for event in events[1:]:
-        driver.calls.learn(from_data(event.kind, event.path, event.data))
-    driver.calls.records_only = True
-    driver.go(crc=copy.row.crc, code="", taken=False)
+        driver.calls.offered.learn(from_data(event.kind, event.path, event.data))
+    driver.calls.rules = Rules(live=False, strict=True, effects=False)
+    driver.go(crc=copy.row.crc)
     await driver.ended
     if driver.divergence is not None:
         raise driver.divergence
@@ -56,14 +58,14 @@ def _compare(row: RunRow, recorded: Event, again: Event) -> None:
 class _Copy:
     """A run's surroundings in memory, in which nothing outside can be reached."""
 
-    def __init__(self, store: Store, row: RunRow, workflow: Workflow) -> None:
+    def __init__(self, store: Store, row: RunRow, workflow: Workflow, first: Event) -> None:
         self.store: Store = MemoryStore()
         self.writer = Writer(self.store, on_commit=lambda grown: None)
         self.hosts: Hosts = self
         self._original = store
         self._original_row = row
         self._workflow = workflow
-        self.row = self._start(read_events(store, row, upto=1)[0])
+        self.row = self._start(first)
 
     def _start(self, first: Event) -> RunRow:
         row = self._original_row
@@ -84,12 +86,10 @@ class _Copy:
         )
         (started,) = self.store.commit([new])
         assert isinstance(started, Started)
-        return replace(started.row, turn=row.turn)
+        return replace(started.row, turn=row.turn, base=row.base)
 
     def read_thread(self, row: RunRow) -> Thread:
-        if row.thread is None:
-            return Thread("")
-        return read_thread(self._original, row.tenant, row.thread, before=row.turn)
+        return thread_before(self._original, row)
 
     async def run_child(
         self, parent: RunRow, path: str, workflow: Workflow, value: object, budget: Budget | None
@@ -113,6 +113,9 @@ class _Copy:
 
     async def poke(self, row: RunRow) -> None:
         """Nobody drives it any more."""
+
+    def check_answer(self, number: int, path: str, value: Json) -> bool:
+        return False
 
     async def cancel_unowned(self, row: RunRow) -> bool:
         return True

@@ -4,11 +4,12 @@ import asyncio
 import hashlib
 import secrets
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from types import NoneType
 from typing import Any, Self, cast
 
 from crew.budget import Budget
+from crew.call import Performer
 from crew.config import AgentsPlace, Settings, load_settings
 from crew.errors import (
     CrewError,
@@ -24,9 +25,9 @@ from crew.hosts import Hosts
 from crew.hosts.local import LocalHosts
 from crew.journal import (
     OPEN,
+    PARKED,
     Busy,
     NewRun,
-    Post,
     RunRow,
     RunStatus,
     Started,
@@ -38,10 +39,12 @@ from crew.journal.writer import OpenRun, Writer, seal
 from crew.lineage import task_factory
 from crew.message import Json
 from crew.run.calls import RunCalls
+from crew.run.fork import new_fork
 from crew.run.handle import Run
+from crew.run.heart import Heart
 from crew.run.replay import replay
-from crew.run.worker import PARKED, TAKE_SECONDS, Worker
-from crew.thread import Thread, read_thread
+from crew.run.worker import TAKE_SECONDS, Worker
+from crew.thread import Thread, read_thread, thread_before
 from crew.value import canonical
 
 LOOK_SECONDS = 0.05
@@ -89,7 +92,10 @@ class Runtime:
         self._tasks: set[asyncio.Task[Any]] = set()
         self._look_now = asyncio.Event()
         self._fleet: Any = None
-        self._worker = Worker(self, secrets.token_hex(8), takes_over=self._drives)
+        self._worker = Worker(
+            self, secrets.token_hex(8), takes_over=self._drives, lease=self.settings.lease
+        )
+        self._heart: Heart | None = None
         self._open = False
 
     async def __aenter__(self) -> Self:
@@ -102,7 +108,7 @@ class Runtime:
             if self.agents == "ray":
                 await self._join_fleet()
             if self._drives:
-                self.store.claim_owner(self._worker.owner)
+                self._heart = Heart(self.store, self._worker.owner, self.settings.lease)
         except BaseException:
             await self._close()
             raise
@@ -120,6 +126,8 @@ class Runtime:
         await self._close()
 
     async def _close(self) -> None:
+        if self._heart is not None:
+            self._heart.stop()
         if self._fleet is not None:
             await self._fleet.close()
         await self.hosts.close()
@@ -189,14 +197,14 @@ class Runtime:
         stored = encode_input(workflow, value)
         if self._fleet is not None and self.worker:
             await self._fleet.serve(workflow)
-        if thread is not None and when_busy == "cancel":
-            await self._cancel_turns(thread)
         new = self._new_run(workflow, stored, thread, key, budget, when_busy, parent)
         started = cast("Started", await self.writer.execute(new))
         if started.is_new and new.owner is not None:
             self._worker.drive(started.row, workflow)
         elif started.row.status in OPEN:
             await self.poke(started.row)
+        if when_busy == "cancel":
+            await self._cancel_turns(started.row)
         return Run(self, started.row)
 
     def _new_run(
@@ -237,10 +245,11 @@ class Runtime:
             at=time.time(),
         )
 
-    async def _cancel_turns(self, thread: str) -> None:
-        for row in self.store.turns(self.tenant, thread):
-            if row.status in OPEN:
-                await self.writer.execute(Post(row.number, "cancel", "", "null", time.time()))
+    async def _cancel_turns(self, newest: RunRow) -> None:
+        """Let the earlier turns of a thread see the cancel that came with the newest one."""
+        for row in self.store.turns(self.tenant, newest.thread or ""):
+            if row.status in OPEN and row.number < newest.number:
+                await self.cancel_unowned(row)
                 await self.poke(row)
 
     async def get(self, run_id: str) -> Run:
@@ -289,6 +298,59 @@ class Runtime:
         assert row is not None
         return await replay(self.store, row, self._known(row))
 
+    async def fork(
+        self,
+        run_id: str,
+        *,
+        at: int | None = None,
+        live: bool = True,
+        override: Mapping[str, Performer] | None = None,
+        effects: bool = True,
+    ) -> Run:
+        """Start a new run from a prefix of another one's journal.
+
+        The fork has the events up to offset `at` as its own, and goes on from there. Without `at`
+        it begins where something differs: at the first step of an agent that is replaced, at the
+        call where a parked run diverged, else at the start; and from there on each call that the
+        other run made in the same place, with the same arguments and an agent of the same
+        definition, is answered from its record, so that only what was changed costs anything.
+
+        Effects that happened, or may have, before the fork stay as they are recorded. New ones get
+        new idempotency keys.
+
+        Args:
+            run_id: the run that it stands on; its journal is left as it is.
+            at: the offset of the last event that they share.
+            live: whether calls without a record are made; else the fork stops at the first.
+            override: agents that stand in for those of these names.
+            effects: whether new effects may happen; else the fork stops at the first.
+
+        Raises:
+            RunNotFound: no such run.
+            InputInvalid: no such event, no agent, or a workflow that is not known here.
+        """
+        row = self.store.run((await self.get(run_id)).id)
+        assert row is not None
+        new, workflow = new_fork(
+            self.store,
+            row,
+            self._known(row),
+            at=at,
+            live=live,
+            override=override or {},
+            effects=effects,
+            owner=self._worker.owner if self._drives else None,
+        )
+        self._workflows[workflow.name, workflow.version] = workflow
+        if self._fleet is not None and self.worker:
+            await self._fleet.serve(workflow)
+        started = cast("Started", await self.writer.execute(new))
+        if new.owner is not None:
+            self._worker.drive(started.row, workflow)
+        else:
+            await self.poke(started.row)
+        return Run(self, started.row)
+
     async def resume(self, run_id: str) -> Run:
         """Take a run that has no living owner, parked ones too, and go on with it here.
 
@@ -305,7 +367,7 @@ class Runtime:
         if self._fleet is not None:
             await self._fleet.serve(workflow)
             await self._fleet.wake()
-        elif row.owner in (None, PARKED) or not self.store.owner_lives(cast("str", row.owner)):
+        elif row.owner in (None, PARKED) or self.store.sign(cast("str", row.owner)).dead:
             await self._worker.take(row, explicit=True)
         return run
 
@@ -322,6 +384,14 @@ class Runtime:
 
     def workflow_of(self, row: RunRow) -> Workflow | None:
         return self._workflows.get((row.workflow, row.version))
+
+    def known(self) -> list[tuple[str, str]]:
+        return list(self._workflows)
+
+    def check_answer(self, number: int, path: str, value: Json) -> bool:
+        self._worker.check_answer(number, path, value)
+        row = self.store.numbered(number)
+        return self._drives and row is not None and self.workflow_of(row) is not None
 
     async def grown(self, number: int) -> None:
         if (error := self._worker.lost.get(number)) is not None:
@@ -349,9 +419,7 @@ class Runtime:
         return await self._worker.cancel_unowned(row)
 
     def read_thread(self, row: RunRow) -> Thread:
-        if row.thread is None:
-            return Thread("")
-        return read_thread(self.store, row.tenant, row.thread, before=row.turn)
+        return thread_before(self.store, row)
 
     async def run_child(
         self, parent: RunRow, path: str, workflow: Workflow, value: object, budget: Budget | None
@@ -408,6 +476,7 @@ class Runtime:
                     await self._worker.take_over()
                 seen = changed
             except (StoreError, Busy):
+                self._worker.blink()
                 await asyncio.sleep(TAKE_SECONDS)  # it shows where somebody waits for the store
             try:
                 async with asyncio.timeout(LOOK_SECONDS):

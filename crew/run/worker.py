@@ -2,21 +2,27 @@
 
 import asyncio
 import json
+import time
 from collections.abc import Coroutine
 from typing import Any, Protocol, cast
 
-from crew.errors import Fenced, RunNotFound, StoreError
-from crew.event import Event, RunEndedByCancel
+from crew.errors import AskError, Fenced, RunNotFound, StoreError
+from crew.event import Event, RunEndedByCancel, RunForked, from_data
 from crew.graph import Workflow
-from crew.journal import Clear, Release, RunRow, Store, Take
-from crew.journal.writer import OpenRun, Writer, read_events
+from crew.journal import OPEN, PARKED, Clear, Letter, Release, RunRow, Store, Take
+from crew.journal.reading import JournalReader
+from crew.journal.writer import OpenRun, Writer
+from crew.message import Json
 from crew.run.calls import RunCalls, Surroundings
-from crew.run.driver import Driver, is_poisoned
+from crew.run.driver import SHORT_SECONDS, Driver, Taken, is_poisoned
+from crew.run.fork import prepare_fork
+from crew.run.liveness import Liveness
+from crew.run.snapshot import snapshot_version
 
 TAKE_SECONDS = 0.5
 """How often a worker looks for runs whose owner died."""
-PARKED = "parked"
-"""The owner of a run that waits for a person to choose how it goes on."""
+LINGER_SECONDS = 1.0
+"""How long a run that waits stays in memory, for an answer that comes at once."""
 
 
 class Employer(Surroundings, Protocol):
@@ -26,6 +32,10 @@ class Employer(Surroundings, Protocol):
     writer: Writer
 
     def workflow_of(self, row: RunRow) -> Workflow | None: ...
+
+    def known(self) -> list[tuple[str, str]]:
+        """Return the names and versions of the workflows that may be driven here."""
+        ...
 
     def look(self) -> None:
         """Look for work soon: something has changed."""
@@ -45,9 +55,10 @@ class Worker:
         employer: the runtime.
         owner: the name; its lock shows others that it lives.
         takes_over: whether it looks for runs that nobody owns.
+        lease: seconds of silence after which another owner's runs are taken.
     """
 
-    def __init__(self, employer: Employer, owner: str, *, takes_over: bool) -> None:
+    def __init__(self, employer: Employer, owner: str, *, takes_over: bool, lease: float) -> None:
         self.owner = owner
         self.takes_over = takes_over
         self.lost: dict[int, Exception] = {}
@@ -55,28 +66,79 @@ class Worker:
         self._to_fold_again: set[int] = set()
         self._employer = employer
         self._drivers: dict[int, Driver] = {}
+        self._lease = lease
+        self._watched: Liveness | None = None
         self._open = True
+
+    @property
+    def _liveness(self) -> Liveness:
+        if self._watched is None:
+            self._watched = Liveness(self._employer.store, self._lease)
+        return self._watched
 
     def drives(self, number: int) -> bool:
         """Return whether a run is driven here."""
         return number in self._drivers
 
-    def drive(self, row: RunRow, workflow: Workflow, *, taken: bool = False) -> Driver | None:
+    def drive(
+        self, row: RunRow, workflow: Workflow, *, taken: Taken | None = None
+    ) -> Driver | None:
         """Fold a run that this process owns, and go on with it."""
+        driver = Driver(self._employer, workflow, row, rests=self._rested)
         try:
-            events = read_events(self._employer.store, row, upto=row.offset)
+            crc = self._fold(driver, workflow, row)
         except StoreError as error:
             self.lost[row.number] = error
             return None
-        driver = Driver(self._employer, workflow, row)
-        driver.fold(events)
         self.lost.pop(row.number, None)
         self._to_fold_again.discard(row.number)
         self._drivers[row.number] = driver
-        code = workflow.code_hash() if taken else ""
-        driver.go(crc=row.crc, code=code, taken=taken)
+        driver.go(crc=crc, code=workflow.code_hash() if taken else "", taken=taken)
         self._employer.spawn(self._follow(driver))
         return driver
+
+    def _fold(self, driver: Driver, workflow: Workflow, row: RunRow) -> int:
+        """Bring a driver to where the journal ends; return the checksum there."""
+        reader, after = JournalReader(self._employer.store, row), 0
+        snapshot = reader.snapshot(snapshot_version(workflow.build()))
+        if snapshot is not None:
+            body, after = json.loads(snapshot.body), snapshot.offset
+            driver.open.text.learn_pointers(body, reader.text)
+            driver.load(reader.text.resolve(body), after)
+        events = reader.every(after=after, upto=row.offset)
+        driver.fold(events)
+        if row.base is not None:
+            base = self._employer.store.numbered(row.base)
+            forked = from_data("run.forked", "", reader.one(row.base_offset + 1).data)
+            assert base is not None
+            assert isinstance(forked, RunForked)
+            prepare_fork(driver, forked, JournalReader(self._employer.store, base))
+        return row.crc
+
+    def _rested(self, driver: Driver) -> None:
+        asyncio.get_running_loop().call_later(LINGER_SECONDS, self._leave_soon, driver)
+
+    def _leave_soon(self, driver: Driver) -> None:
+        if self._may_leave(driver):
+            self._employer.spawn(self._leave(driver))
+
+    def _may_leave(self, driver: Driver) -> bool:
+        if not self._open or self._drivers.get(driver.row.number) is not driver:
+            return False
+        is_due = driver.due is not None and driver.due - time.time() < SHORT_SECONDS
+        return driver.is_waiting and not is_due
+
+    async def _leave(self, driver: Driver) -> None:
+        """Let a run that waits go out of memory: from here on it is only rows."""
+        try:
+            await self._employer.writer.durable(driver.open)
+            if not self._may_leave(driver):
+                return
+            await driver.abandon()
+            await self._employer.writer.execute(Release(driver.row.number, driver.row.epoch))
+        except (Fenced, StoreError):
+            return  # then it is somebody else's, or is folded again
+        self._employer.look()  # a letter may have come meanwhile
 
     async def _follow(self, driver: Driver) -> None:
         number = driver.row.number
@@ -94,10 +156,13 @@ class Worker:
             self._employer.wake(number)
             self._employer.look()  # the next turn of its thread may be waiting
 
-    async def take(self, row: RunRow, *, explicit: bool = False) -> None:
-        """Become the owner of a run whose owner is dead, and drive it.
+    async def take(self, row: RunRow, *, proven: bool = True, explicit: bool = False) -> None:
+        """Become the owner of a run that its owner let go, and drive it.
 
-        `explicit`: somebody asked for it, so that it is driven whatever happened to its owners.
+        Args:
+            row: the run, as it was when its owner was found gone.
+            proven: whether the owner is proven dead.
+            explicit: somebody asked for it, so that it is driven whatever happened to its owners.
         """
         workflow = self._employer.workflow_of(row)
         assert workflow is not None
@@ -105,7 +170,11 @@ class Worker:
             taken = await self._employer.writer.execute(Take(row.number, self.owner, row.owner))
         except (Fenced, RunNotFound):
             return  # another worker was faster
-        driver = self.drive(cast("RunRow", taken), workflow, taken=True)
+        mine = cast("RunRow", taken)
+        if any(letter.kind == "cancel" for letter in self._employer.store.letters([row.number])):
+            await self._end_by_cancel(mine)
+            return
+        driver = self.drive(mine, workflow, taken=Taken(proven))
         if driver is None or explicit:
             return
         died_at_work = row.owner is not None and row.status == "running"
@@ -118,44 +187,78 @@ class Worker:
         """Turn the letters for runs that are driven here into events."""
         if not self._drivers:
             return
-        done = []
+        clears: list[Clear] = []
+        for number, letters in self._letters_of_mine().items():
+            driver = self._drivers[number]
+            done, kept = list[int](), list[int]()
+            for letter in letters:
+                delivered = driver.deliver(letter, json.loads(letter.body))
+                if delivered is None or letter.kind == "cancel":
+                    done.append(letter.id)
+                elif delivered:
+                    kept.append(letter.id)
+            if done or kept:
+                clears.append(Clear(number, driver.row.epoch, tuple(done), tuple(kept)))
+        # In one transaction with the events that were made of the letters.
+        await asyncio.gather(*(self._employer.writer.execute(clear) for clear in clears))
+
+    def _letters_of_mine(self) -> dict[int, list[Letter]]:
+        found: dict[int, list[Letter]] = {}
         for letter in self._employer.store.letters(list(self._drivers)):
-            driver = self._drivers.get(letter.number)
-            if driver is not None and driver.deliver(letter, json.loads(letter.body)):
-                done.append(letter.id)
-        if done:
-            await self._employer.writer.execute(Clear(tuple(done)))
+            found.setdefault(letter.number, []).append(letter)
+        return found
 
     async def take_over(self) -> None:
         """Take the runs that nobody owns any more, of the workflows that are known here."""
         if not self.takes_over:
             return
-        for row in self._employer.store.takeable():
-            known = self._employer.workflow_of(row) is not None
-            if not known or row.number in self._drivers or row.owner == PARKED:
-                continue
-            if row.owner == self.owner:
-                # Its store failed meanwhile: what was in memory is not to be trusted any more.
-                if row.number in self._to_fold_again:
-                    await self.take(row)
-            elif row.owner is None or not self._employer.store.owner_lives(row.owner):
+        store = self._employer.store
+        for number in list(self._to_fold_again):
+            # Its store failed meanwhile: what was in memory is not to be trusted any more.
+            row = store.numbered(number)
+            self._to_fold_again.discard(number)
+            if row is not None and row.owner == self.owner and row.status in OPEN:
                 await self.take(row)
+        gone = self._liveness.gone([name for name in store.owners() if name != self.owner])
+        takes = [
+            self.take(row, proven=gone.get(row.owner or "", True))
+            for row in store.takeable(self._employer.known(), list(gone), time.time())
+            if row.number not in self._drivers
+        ]
+        await asyncio.gather(*takes)
+
+    def blink(self) -> None:
+        """Note that the store could not be read: nobody's silence counts meanwhile."""
+        self._liveness.blink()
 
     async def cancel_unowned(self, row: RunRow) -> bool:
         """Record the cancel of a run that nobody drives; False where somebody does."""
         if row.number in self._drivers:
             return False
-        if row.owner not in (None, PARKED) and self._employer.store.owner_lives(row.owner):
+        owner = row.owner
+        if owner not in (None, PARKED) and not self._employer.store.sign(owner).dead:
             return False
         try:
             taken = await self._employer.writer.execute(Take(row.number, self.owner, row.owner))
         except (Fenced, RunNotFound):
             return False
-        mine = cast("RunRow", taken)
+        await self._end_by_cancel(cast("RunRow", taken))
+        return True
+
+    async def _end_by_cancel(self, mine: RunRow) -> None:
         run = OpenRun(mine.id, mine.number, mine.epoch, mine.offset, mine.crc)
         self._employer.writer.append(run, RunEndedByCancel(), "cancelled")
         await self._employer.writer.durable(run)
-        return True
+
+    def check_answer(self, number: int, path: str, value: Json) -> None:
+        """Refuse an answer that is not of the type of a question asked here.
+
+        Raises:
+            AskError: it does not validate.
+        """
+        driver = self._drivers.get(number)
+        if driver is not None and (problem := driver.calls.problem_of(path, value)):
+            raise AskError(message=f"that is no answer to {path}: {problem}")
 
     def calls_of(self, run: str, epoch: int) -> RunCalls:
         """Return the calls of a run, for work that was dispatched under `epoch`.

@@ -3,6 +3,7 @@
 import json
 from dataclasses import dataclass
 
+from crew.errors import AskError
 from crew.message import Json
 from crew.run import Run, Runtime
 
@@ -14,7 +15,10 @@ _NO = frozenset({"no", "n", "false"})
 
 @dataclass(frozen=True, slots=True)
 class Answered:
-    """A run that was given an answer to the question at `path`, after its event `offset`."""
+    """A run that was given an answer to the question at `path`, after its event `offset`.
+
+    Without a path it was no answer, and the question is still open.
+    """
 
     run: Run
     offset: int
@@ -24,13 +28,16 @@ class Answered:
 async def answer_open_question(runtime: Runtime, thread: str, text: str) -> Answered | None:
     """Answer the oldest open question of the thread; None if nothing was asked.
 
-    Whether the answer fits is decided by the run: one that does not leaves the question open.
+    Whether it fits is decided by the run: what is no answer leaves the question open.
     """
     for run in reversed(await runtime.runs(status="waiting", thread=thread)):
         if questions := await run.questions():
-            offset = len(await run.recorded())
-            await run.answer(questions[0].path, answer_value(questions[0].schema, text))
-            return Answered(run, offset, questions[0].path)
+            offset, path = len(await run.recorded()), questions[0].path
+            try:
+                await run.answer(path, answer_value(questions[0].schema, text))
+            except AskError:
+                return Answered(run, offset, "")
+            return Answered(run, offset, path)
     return None
 
 

@@ -195,8 +195,8 @@ async def test_an_answer_of_the_wrong_type_leaves_the_question_open(runtime):
     started = await runtime.start(flow)
     while not await started.questions():
         await asyncio.sleep(0.01)
-    await started.answer("n", "not a number")
-    await asyncio.sleep(0.1)
+    with pytest.raises(AskError, match="must be int, got 'not a number'"):
+        await started.answer("n", "not a number")
     assert await started.questions()
     await started.answer("n", 3)
     assert await started.result() == 3

@@ -1,0 +1,143 @@
+"""Bodies made smaller: deflated with one frozen dictionary per store, where that pays.
+
+Every body is deflated by itself, so that pruning and forks break no chain. The dictionary is made
+once, of the first bodies of the store, and kept in it: short texts then share the words and JSON
+keys that they have in common.
+
+Source: RFC 1950 (the preset dictionary of zlib).
+"""
+
+import sqlite3
+import zlib
+from typing import Any
+
+LEAST = 160
+"""Characters from which a body is tried: below, deflating costs more than it saves."""
+LEARNED = 32 * 1024
+"""Bytes of a dictionary; deflate looks no further back."""
+_LEVEL = 6
+_NONE = 0
+_NUMBERS = 256
+
+
+class Deflater:
+    """Packs and unpacks the bodies of one store.
+
+    Args:
+        compress: whether anything is packed; what was packed before can be read either way.
+    """
+
+    def __init__(self, *, compress: bool) -> None:
+        self._compress = compress
+        self._decompressors: dict[int, Any] = {}
+        self._compressor: Any = None
+        self._number = _NONE
+        self._learning: list[bytes] = []
+        self._learned = 0
+
+    def pack(self, body: str) -> str | bytes:
+        """Return what is stored for `body`: itself, or fewer bytes."""
+        if not self._compress or len(body) < LEAST:
+            return body
+        raw = body.encode()
+        if self._number == _NONE and self._learned < LEARNED:
+            self._learning.append(raw)
+            self._learned += len(raw)
+        if self._compressor is None:
+            packed = zlib.compress(raw, _LEVEL, wbits=-15)
+        else:
+            # Copying a primed compressor is several times as fast as priming one.
+            compressor = self._compressor.copy()
+            packed = compressor.compress(raw) + compressor.flush()
+        return bytes([self._number]) + packed if len(packed) + 1 < len(raw) else body
+
+    def unpack(self, db: sqlite3.Connection, stored: str | bytes) -> str:
+        """Return the body that was stored.
+
+        Raises:
+            sqlite3.DatabaseError: the bytes are damaged.
+        """
+        if isinstance(stored, str):
+            return stored
+        try:
+            return self._decompress(db, stored[0], stored[1:]).decode()
+        except (zlib.error, UnicodeDecodeError, IndexError) as error:
+            raise sqlite3.DatabaseError(f"a packed body is corrupt: {error}") from error
+
+    def _decompress(self, db: sqlite3.Connection, number: int, packed: bytes) -> bytes:
+        if number == _NONE:
+            return zlib.decompress(packed, wbits=-15)
+        if number not in self._decompressors:
+            query = "SELECT body FROM dictionaries WHERE id = ?"
+            row = db.execute(query, (number,)).fetchone()
+            if row is None:
+                raise sqlite3.DatabaseError(f"a body is corrupt: there is no dictionary {number}")
+            self._decompressors[number] = zlib.decompressobj(wbits=-15, zdict=bytes(row[0]))
+        decompressor = self._decompressors[number].copy()
+        return decompressor.decompress(packed) + decompressor.flush()
+
+    def begin(self, db: sqlite3.Connection) -> None:
+        """Within a transaction, before anything is packed: use the dictionary that the store has.
+
+        Another process may have made one, or removed it with what it held.
+        """
+        if not self._compress:
+            return
+        row = db.execute("SELECT max(id) FROM dictionaries").fetchone()
+        if (row[0] or _NONE) == self._number:
+            return
+        self.forget()
+        if row[0] is not None and row[0] < _NUMBERS:
+            query = "SELECT body FROM dictionaries WHERE id = ?"
+            self._use(row[0], bytes(db.execute(query, row).fetchone()[0]))
+
+    def end(self, db: sqlite3.Connection) -> None:
+        """Within the same transaction: make the store's dictionary, once enough was seen."""
+        if self._number == _NONE and self._learned >= LEARNED:
+            self._make(db, b"".join(self._learning)[-LEARNED:])
+            self._learning.clear()
+
+    def _make(self, db: sqlite3.Connection, body: bytes) -> None:
+        number = db.execute("INSERT INTO dictionaries (body) VALUES (?)", (body,)).lastrowid
+        assert number is not None
+        if number < _NUMBERS:
+            self._use(number, body)
+
+    def _use(self, number: int, body: bytes) -> None:
+        self._number = number
+        self._compressor = zlib.compressobj(_LEVEL, zlib.DEFLATED, -15, 9, zdict=body)
+
+    def renew(self, db: sqlite3.Connection) -> None:
+        """Pack every body anew, without the texts that a dictionary kept of removed runs."""
+        db.execute("BEGIN IMMEDIATE")
+        try:
+            for table, name in (("events", "id"), ("snapshots", "number")):
+                rows = db.execute(f"SELECT {name}, body FROM {table}").fetchall()  # noqa: S608
+                self._plain(db, table, name, rows)
+            db.execute("DELETE FROM dictionaries")
+            db.execute("COMMIT")
+        except BaseException:
+            if db.in_transaction:
+                db.rollback()
+            raise
+        self.forget()
+
+    def _plain(
+        self, db: sqlite3.Connection, table: str, name: str, rows: list[tuple[int, Any]]
+    ) -> None:
+        for number, body in rows:
+            if isinstance(body, bytes) and body[0] != _NONE:
+                raw = self._decompress(db, body[0], body[1:])
+                packed = bytes([_NONE]) + zlib.compress(raw, _LEVEL, wbits=-15)
+                db.execute(
+                    f"UPDATE {table} SET body = ? WHERE {name} = ?",  # noqa: S608  constants
+                    (packed, number),
+                )
+
+    def forget(self) -> None:
+        """Know nothing of the store's dictionary any more, until the next `begin`."""
+        self._decompressors.clear()
+        self._compressor = None
+        self._number = _NONE
+        self._learning.clear()
+        self._learned = 0

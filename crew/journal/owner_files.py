@@ -1,0 +1,72 @@
+"""A folder of files by which the owners of runs show that they live, on one machine.
+
+An owner holds a lock on a file of its own, which the operating system frees whatever way its
+process ends: a free lock proves that the owner is dead. A process that is stopped holds its lock,
+but the number in its file does not grow any more.
+"""
+
+import fcntl
+import os
+from pathlib import Path
+
+from crew.journal import Sign
+
+_DEAD = Sign(dead=True, beat=0)
+
+
+class OwnerFiles:
+    """The owners' files of one store.
+
+    Args:
+        folder: made if missing.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._handles: dict[str, int] = {}
+        self._beats: dict[str, int] = {}
+        folder.mkdir(exist_ok=True)
+
+    def claim(self, owner: str) -> None:
+        """Hold the lock of `owner` until `release`, or the end of this process."""
+        handle = os.open(self._file(owner), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        self._handles[owner], self._beats[owner] = handle, 0
+
+    def release(self, owner: str) -> None:
+        """Give the lock of `owner` up, and remove its file."""
+        if (handle := self._handles.pop(owner, None)) is not None:
+            self._file(owner).unlink(missing_ok=True)
+            os.close(handle)
+
+    def beat(self, owner: str) -> None:
+        """Let the number of an owner of this process grow."""
+        if (handle := self._handles.get(owner)) is not None:
+            self._beats[owner] += 1
+            os.pwrite(handle, self._beats[owner].to_bytes(8), 0)
+
+    def sign(self, owner: str) -> Sign:
+        """Return what `owner` shows of itself; the file of a dead one is removed."""
+        if owner in self._handles:
+            return Sign(dead=False, beat=self._beats[owner])
+        try:
+            handle = os.open(self._file(owner), os.O_RDWR | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return _DEAD
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return Sign(dead=False, beat=int.from_bytes(os.pread(handle, 8, 0)))
+        else:
+            self._file(owner).unlink(missing_ok=True)
+            return _DEAD
+        finally:
+            os.close(handle)
+
+    def close(self) -> None:
+        """Release every owner of this process."""
+        for owner in list(self._handles):
+            self.release(owner)
+
+    def _file(self, owner: str) -> Path:
+        return self._folder / owner

@@ -1,0 +1,156 @@
+"""The journal of one run as it is read: verified, and with its texts in place."""
+
+import hashlib
+import json
+import zlib
+from functools import cached_property
+from typing import Any
+
+from crew.errors import StoreError
+from crew.event import Event
+from crew.journal import RunRow, Snapshot, Store, StoredEvent
+from crew.journal.text import TextReader
+from crew.message import Json
+
+
+class JournalReader:
+    """Reads the events of a run; a fork's begin with its base's.
+
+    Each event's checksum is chained over the one before it, so that an event that is missing, or
+    whose bytes are not those that were written, is found when it is read.
+    """
+
+    def __init__(self, store: Store, row: RunRow) -> None:
+        self._store = store
+        self._row = row
+        self.text = TextReader(self._fetch, self._blob)
+        self._last = (0, 0)
+
+    @cached_property
+    def _base(self) -> "JournalReader | None":
+        if self._row.base is None:
+            return None
+        base = self._store.numbered(self._row.base)
+        if base is None:
+            raise self._damaged(1)
+        return JournalReader(self._store, base)
+
+    def stored(self, *, after: int = 0, limit: int = 1024) -> list[StoredEvent]:
+        """Return events as they lie in the store, unverified."""
+        if self._base is None or after >= self._row.base_offset:
+            return self._store.events(self._row.number, after=after, limit=limit)
+        return self._base.stored(after=after, limit=min(limit, self._row.base_offset - after))
+
+    def events(self, *, after: int = 0, limit: int = 1024) -> list[Event]:
+        """Return the events after offset `after`, as many as there are now, up to `limit`.
+
+        Raises:
+            StoreError: one of them is missing or damaged.
+        """
+        crc = self._crc_at(after)
+        found: list[Event] = []
+        for stored in self.stored(after=after, limit=limit):
+            crc = self._verified(stored, after + len(found) + 1, crc)
+            found.append(self._event(stored))
+        self._last = (after + len(found), crc)
+        return found
+
+    def every(self, *, after: int = 0, upto: int | None = None) -> list[Event]:
+        """Return all events there are after `after`; those to `upto` have to be there.
+
+        Raises:
+            StoreError: one of them is missing or damaged.
+        """
+        found: list[Event] = []
+        while upto is None or after + len(found) < upto:
+            limit = 1024 if upto is None else min(1024, upto - after - len(found))
+            more = self.events(after=after + len(found), limit=limit)
+            if not more and upto is not None:
+                raise self._damaged(after + len(found) + 1)
+            if not more:
+                break
+            found += more
+        return found
+
+    def one(self, offset: int) -> Event:
+        """Return one event.
+
+        Raises:
+            StoreError: it is missing or damaged.
+        """
+        return self._event(self._one(offset))
+
+    @property
+    def crc(self) -> int:
+        """The checksum of the last event that was read."""
+        return self._last[1]
+
+    def snapshot(self, version: str) -> Snapshot | None:
+        """Return the run's snapshot, if this code can read it and it is sound."""
+        snapshot = self._store.snapshot(self._row.number)
+        if snapshot is None or snapshot.version != version or snapshot.offset > self._row.offset:
+            return None
+        if zlib.crc32(snapshot.body.encode()) != snapshot.check:
+            return None
+        self._last = (snapshot.offset, snapshot.crc)
+        return snapshot
+
+    def _one(self, offset: int) -> StoredEvent:
+        first = max(0, offset - 2)
+        rows = self.stored(after=first, limit=offset - first)
+        if len(rows) < offset - first:  # at a fork's border they come from two runs
+            rows += self.stored(after=first + len(rows), limit=offset - first - len(rows))
+        if len(rows) < offset - first:
+            raise self._damaged(offset)
+        crc = rows[0].crc if len(rows) > 1 else 0
+        self._verified(rows[-1], offset, crc)
+        return rows[-1]
+
+    def _crc_at(self, offset: int) -> int:
+        if offset == 0:
+            return 0
+        if self._last[0] != offset:
+            rows = self.stored(after=offset - 1, limit=1)
+            if not rows:
+                return 0
+            self._last = (offset, rows[0].crc)
+        return self._last[1]
+
+    def _verified(self, stored: StoredEvent, offset: int, before: int) -> int:
+        crc = checksum(before, stored.kind, stored.path, stored.body)
+        if stored.offset != offset or stored.crc != crc:
+            raise self._damaged(offset)
+        return crc
+
+    def _event(self, stored: StoredEvent) -> Event:
+        data: Json = self.text.unpack(stored.offset, json.loads(stored.body))
+        return Event(stored.offset, stored.kind, stored.path, data, stored.at)
+
+    def _fetch(self, offset: int) -> Json:
+        return json.loads(self._one(offset).body)
+
+    def _blob(self, digest: str) -> str:
+        body = self._store.blob(digest)
+        if body is None or hashlib.sha256(body).hexdigest() != digest:
+            raise StoreError(
+                message=f"blob {digest} of run {self._row.id} in {self._store.url} is missing or "
+                "damaged; restore a backup; runs that do not use it are not affected"
+            )
+        return body.decode("utf-8", "surrogatepass")
+
+    def _damaged(self, offset: int) -> StoreError:
+        return StoreError(
+            message=f"the journal of run {self._row.id} in {self._store.url} is damaged at event "
+            f"{offset}; restore a backup; other runs are not affected"
+        )
+
+
+def checksum(before: int, kind: str, path: str, body: str) -> int:
+    """Return the CRC-32 of an event, chained over the one before."""
+    return zlib.crc32(f"{kind}\0{path}\0{body}".encode(), before)
+
+
+def snapshot_of(offset: int, crc: int, version: str, body: dict[str, Any]) -> Snapshot:
+    """Return a snapshot of a run's fold at `offset`."""
+    text = json.dumps(body, separators=(",", ":"), ensure_ascii=True)
+    return Snapshot(offset, crc, version, text, zlib.crc32(text.encode()))

@@ -1,0 +1,87 @@
+"""Big texts of an SQLite journal: in a table, and the biggest in files beside the database."""
+
+import os
+import sqlite3
+from collections.abc import Sequence
+from pathlib import Path
+
+from crew.journal import Blob
+
+OUTSIDE = 1 << 20
+"""Bytes from which a blob lies in a file of its own."""
+
+
+class Blobs:
+    """The blobs of one store.
+
+    A file is written, and is on disk, before the transaction that names it commits; it is removed
+    after the one that no longer does.
+
+    Args:
+        folder: where the files lie; made when the first one comes.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._unused: list[Path] = []
+
+    def keep(self, db: sqlite3.Connection, number: int, blob: Blob) -> None:
+        """Store a blob, unless it is there, as one that run `number` uses."""
+        db.execute("INSERT OR IGNORE INTO blob_uses VALUES (?, ?)", (number, blob.digest))
+        known = db.execute("SELECT 1 FROM blobs WHERE digest = ?", (blob.digest,)).fetchone()
+        if known is None:
+            outside = len(blob.body) >= OUTSIDE
+            if outside:
+                self._write(blob)
+            body = None if outside else blob.body
+            db.execute("INSERT INTO blobs VALUES (?, ?)", (blob.digest, body))
+
+    def _write(self, blob: Blob) -> None:
+        path = self._file(blob.digest)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_name(f"{path.name}.{os.getpid()}")
+        with partial.open("wb") as file:
+            file.write(blob.body)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+        for folder in (path.parent, self._folder):
+            handle = os.open(folder, os.O_RDONLY)
+            try:
+                os.fsync(handle)
+            finally:
+                os.close(handle)
+
+    def read(self, db: sqlite3.Connection, digest: str) -> bytes | None:
+        """Return a blob's bytes as they lie there, unverified; None if there is none."""
+        row = db.execute("SELECT body FROM blobs WHERE digest = ?", (digest,)).fetchone()
+        if row is None:
+            return None
+        if row[0] is not None:
+            return bytes(row[0])
+        path = self._file(digest)
+        return path.read_bytes() if path.exists() else None
+
+    def forget(self, db: sqlite3.Connection, numbers: Sequence[int]) -> None:
+        """Drop the uses by these runs, and the blobs that nobody uses any more."""
+        for number in numbers:
+            rows = db.execute("SELECT digest FROM blob_uses WHERE number = ?", (number,)).fetchall()
+            db.execute("DELETE FROM blob_uses WHERE number = ?", (number,))
+            for (digest,) in rows:
+                used = "SELECT 1 FROM blob_uses WHERE digest = ?"
+                if db.execute(used, (digest,)).fetchone() is None:
+                    db.execute("DELETE FROM blobs WHERE digest = ?", (digest,))
+                    self._unused.append(self._file(digest))
+
+    def committed(self) -> None:
+        """Remove the files of blobs that the transaction dropped."""
+        for path in self._unused:
+            path.unlink(missing_ok=True)
+        self._unused.clear()
+
+    def rolled_back(self) -> None:
+        """Keep the files: the transaction that dropped their blobs did not happen."""
+        self._unused.clear()
+
+    def _file(self, digest: str) -> Path:
+        return self._folder / digest[:2] / digest

@@ -1,0 +1,142 @@
+"""Forks: a new run from a prefix of a journal, that pays only for what is different."""
+
+import hashlib
+import secrets
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from crew.call import Performer
+from crew.errors import InputInvalid
+from crew.event import (
+    ENDS,
+    CallCompleted,
+    CallFailed,
+    Event,
+    RunForked,
+    RunParked,
+    StepStarted,
+    from_data,
+)
+from crew.graph import Workflow
+from crew.journal import NewRun, RunRow, Store
+from crew.journal.reading import JournalReader
+from crew.journal.writer import OpenRun, seal
+from crew.run.calls import Rules
+from crew.run.driver import Driver
+from crew.run.records import step_of
+
+
+def prepare_fork(driver: Driver, forked: RunForked, base: JournalReader) -> None:
+    """Give a fork's driver the rules it was made with, and the records that it may reuse."""
+    calls = driver.calls
+    calls.rules = Rules(live=forked.live, effects=forked.effects)
+    for event in base.every(after=forked.at):
+        typed = from_data(event.kind, event.path, event.data)
+        if isinstance(typed, CallCompleted | CallFailed) and typed.call in ("effect", "tool"):
+            begun = calls.records.get(typed.path)
+            if begun is not None and begun.state == "started":
+                calls.records.learn(typed)  # it was under way at the cut, and came to this end
+        if forked.reuse:
+            calls.offered.learn(typed)
+
+
+def new_fork(
+    store: Store,
+    row: RunRow,
+    workflow: Workflow,
+    *,
+    at: int | None,
+    live: bool,
+    override: Mapping[str, Performer],
+    effects: bool,
+    owner: str | None,
+) -> tuple[NewRun, Workflow]:
+    """Return what starts a fork of `row`, and the workflow it runs; see `Runtime.fork`.
+
+    Raises:
+        InputInvalid: there is no such event, or no such agent.
+    """
+    events = JournalReader(store, row).every(upto=row.offset)
+    for name, agent in override.items():
+        if not isinstance(agent, Performer):
+            raise InputInvalid(message=f"override[{name!r}] is {agent!r}, which is no agent")
+    last = row.offset - 1 if events[-1].kind in ENDS else row.offset
+    if at is not None and not 1 <= at <= row.offset:
+        raise InputInvalid(message=f"run {row.id} has events 1 to {row.offset}, none at {at}")
+    cut = _first_difference(events, override) if at is None else at
+    cut = max(1, min(cut, last))
+    version = row.version
+    if override:
+        version = f"{workflow.version}+{_hash(override)}"
+        workflow = workflow.overridden({**workflow.overrides, **override}, version)
+    event = RunForked(
+        run=row.id,
+        at=cut,
+        live=live,
+        reuse=at is None,
+        effects=effects,
+        before=row.turn,
+        overrides=sorted(override),
+    )
+    run_id = f"r{secrets.token_hex(8)}"
+    chain = OpenRun(run_id, 0, 1, cut, _crc_at(store, row, cut))
+    new = NewRun(
+        id=run_id,
+        tenant=row.tenant,
+        workflow=row.workflow,
+        version=version,
+        key=None,
+        input_hash=row.input_hash,
+        thread=row.thread,
+        parent=None,
+        owner=owner,
+        when_busy="queue",
+        first=seal(chain, cut + 1, event),
+        at=time.time(),
+        base=row.number,
+        base_offset=cut,
+    )
+    return new, workflow
+
+
+def _first_difference(events: list[Event], override: Mapping[str, Performer]) -> int:
+    """Return after which event a fork goes its own way, if nobody says so.
+
+    It is where an agent that is replaced begins its first step, or a parked run its divergence;
+    otherwise the whole run is gone through again, on its records.
+    """
+    if override:
+        used = {
+            step_of(event.path)
+            for event in events
+            if event.kind == "agent.started" and event.data.get("agent") in override
+        }
+        begins = [
+            e.offset for e in events if e.kind == StepStarted.kind and step_of(e.path) in used
+        ]
+        return min(begins, default=events[-1].offset + 1) - 1
+    if events[-1].kind == RunParked.kind and (path := events[-1].path):
+        same = [e.offset for e in events[:-1] if e.path == path or e.path.startswith(f"{path}/")]
+        return min(same, default=events[-1].offset) - 1
+    return 1
+
+
+def effects_before(events: list[Event]) -> list[str]:
+    """Return the paths of the effects that a fork stands on: they happened, or may have."""
+    seen = [e.path for e in events if e.kind == "effect.started" or _acts(e)]
+    return list(dict.fromkeys(seen))
+
+
+def _acts(event: Event) -> bool:
+    return event.kind == "tool.started" and event.data.get("effect") == "once"
+
+
+def _crc_at(store: Store, row: RunRow, offset: int) -> int:
+    (stored,) = JournalReader(store, row).stored(after=offset - 1, limit=1)
+    return stored.crc
+
+
+def _hash(override: Mapping[str, Any]) -> str:
+    text = "\0".join(f"{name}={agent.definition()}" for name, agent in sorted(override.items()))
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:8]

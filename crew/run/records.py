@@ -1,0 +1,129 @@
+"""What the journal holds of a run's calls, by path: what they are answered from."""
+
+from dataclasses import replace
+from typing import Any
+
+from crew.call import Record
+from crew.engine import base_path
+from crew.event import (
+    AgentDrifted,
+    CallCompleted,
+    CallFailed,
+    CallKind,
+    CallStarted,
+    CallUnknown,
+    Failure,
+    ProgressMade,
+    RunEvent,
+    TextEmitted,
+)
+from crew.message import Json
+
+
+class Records:
+    """The records of calls, kept by step, so that those of a finished step can go at once."""
+
+    def __init__(self) -> None:
+        self._steps: dict[str, dict[str, Record]] = {}
+        self._emitted: dict[str, set[str]] = {}
+        self._count = 0
+
+    def __len__(self) -> int:
+        return self._count
+
+    def get(self, path: str) -> Record | None:
+        """Return what is recorded at a call's path."""
+        step = self._steps.get(step_of(path))
+        return None if step is None else step.get(path)
+
+    def put(self, path: str, record: Record) -> None:
+        step = self._steps.setdefault(step_of(path), {})
+        if path not in step:
+            self._count += 1
+        step[path] = record
+
+    def is_emitted(self, path: str) -> bool:
+        """Return whether a text or a line of progress was recorded at `path`."""
+        return path in self._emitted.get(step_of(path), ())
+
+    def learn(self, event: RunEvent) -> Record | None:
+        """Keep what later calls of the same path are answered from; return the call's record."""
+        match event:
+            case CallStarted(path=path, call=call, data=data):
+                known = self.get(path)
+                if known is None or known.state != "completed":
+                    known = Record(call, data.get("fingerprint", ""), "started", data)
+                    self.put(path, known)
+                return known
+            case CallCompleted(path=path, call=call, data=data):
+                return self._close(path, call, "completed", data, None)
+            case CallFailed(path=path, call=call, error=error):
+                return self._close(path, call, "failed", {}, error)
+            case CallUnknown(path=path, call=call):
+                return self._close(path, call, "unknown", {}, None)
+            case TextEmitted(path=path) | ProgressMade(path=path) | AgentDrifted(path=path):
+                self._emitted.setdefault(step_of(path), set()).add(path)
+            case _:
+                pass
+        return None
+
+    def _close(
+        self, path: str, call: CallKind, state: Any, result: dict[str, Json], error: Failure | None
+    ) -> Record:
+        known = self.get(path)
+        data = known.data if known else {}
+        fingerprint = known.fingerprint if known else result.get("fingerprint", "")
+        record = Record(call, fingerprint, state, data, result, error)
+        self.put(path, record)
+        return record
+
+    def drop(self, step: str) -> None:
+        """Forget the calls of a step that is over: nobody asks for them any more."""
+        self._count -= len(self._steps.pop(step, ()))
+        self._emitted.pop(step, None)
+
+    def doubt(self) -> None:
+        """Note that whoever started what is under way may still be at it."""
+        for step in self._steps.values():
+            for path, record in step.items():
+                if record.state == "started":
+                    step[path] = replace(record, in_doubt=True)
+
+    def beneath(self, step: str) -> dict[str, Record]:
+        """Return the records of one step's calls, by path."""
+        return self._steps.get(step, {})
+
+    def to_data(self) -> dict[str, Json]:
+        """Return everything as JSON, for a snapshot."""
+        records = {
+            path: [
+                record.call,
+                record.fingerprint,
+                record.state,
+                record.data,
+                record.result,
+                [record.error.type, record.error.message, record.error.path]
+                if record.error
+                else None,
+                record.in_doubt,
+            ]
+            for step in self._steps.values()
+            for path, record in step.items()
+        }
+        emitted = sorted(path for step in self._emitted.values() for path in step)
+        return {"records": records, "emitted": emitted}
+
+    def load(self, data: dict[str, Json]) -> None:
+        """Read what `to_data` gave."""
+        for path, (call, fingerprint, state, asked, result, error, doubt) in data[
+            "records"
+        ].items():
+            failure = Failure(*error) if error else None
+            self.put(path, Record(call, fingerprint, state, asked, result, failure, doubt))
+        for path in data["emitted"]:
+            self._emitted.setdefault(step_of(path), set()).add(path)
+
+
+def step_of(path: str) -> str:
+    """Return the step of a call's path, without its attempt: `look_up[2]` of `look_up[2]~2/a`."""
+    return base_path(path.partition("/")[0])
