@@ -41,6 +41,7 @@ class MemoryStore:
         self._letters: dict[int, dict[int, Letter]] = {}
         self._answered: dict[int, set[str]] = {}
         self._blobs: dict[str, bytes] = {}
+        self._uses: dict[str, set[int]] = {}
         self._owners: dict[str, int] = {}
         self._next_run = 1
         self._next_letter = 1
@@ -101,7 +102,9 @@ class MemoryStore:
 
     def _keep_events(self, number: int, events: Sequence[StoredEvent]) -> None:
         for event in events:
-            self._blobs |= {blob.digest: blob.body for blob in event.blobs}
+            for blob in event.blobs:
+                self._blobs[blob.digest] = blob.body
+                self._uses.setdefault(blob.digest, set()).add(number)
             self._events[number].append(replace(event, blobs=()) if event.blobs else event)
 
     def _append(self, append: Append) -> Fenced | None:
@@ -177,12 +180,10 @@ class MemoryStore:
                 self._turns[row.tenant, row.thread].remove(number)
             for kept in (self._open, self._events, self._snapshots, self._letters, self._answered):
                 kept.pop(number, None)
-        held = [event.body for events in self._events.values() for event in events]
-        self._blobs = {
-            digest: body
-            for digest, body in self._blobs.items()
-            if any(digest in text for text in held)
-        }
+        for digest, users in list(self._uses.items()):
+            users -= going
+            if not users:
+                del self._uses[digest], self._blobs[digest]
         return tuple(sorted(going))
 
     def run(self, run_id: str, *, tenant: str | None = None) -> RunRow | None:

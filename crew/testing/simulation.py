@@ -1,7 +1,4 @@
-"""For tests of your own workflows: scripted models, and crashes at every place.
-
-from crew.testing import ScriptedModel, ToolCall, simulate
-"""
+"""A workflow run under faults: crashes at every place, and what has to hold all the same."""
 
 import asyncio
 import random
@@ -15,18 +12,7 @@ from crew.event import Event
 from crew.graph import Workflow
 from crew.journal import Append, NewRun, Operation, Store
 from crew.journal.memory import MemoryStore
-from crew.llm.scripted import ScriptedModel
-from crew.message import ToolCall
 from crew.run import Run, Runtime
-
-__all__ = [
-    "CrashingStore",
-    "ScriptedModel",
-    "Simulated",
-    "SimulationFailed",
-    "ToolCall",
-    "simulate",
-]
 
 MOST_CRASHES = 3
 """How often one simulated run is crashed, at most."""

@@ -1,0 +1,19 @@
+"""For tests of your own workflows and stores: scripted models, faults, and conformance.
+
+from crew.testing import ScriptedModel, StoreSuite, ToolCall, simulate
+"""
+
+from crew.llm.scripted import ScriptedModel
+from crew.message import ToolCall
+from crew.testing.simulation import CrashingStore, Simulated, SimulationFailed, simulate
+from crew.testing.store_suite import StoreSuite
+
+__all__ = [
+    "CrashingStore",
+    "ScriptedModel",
+    "Simulated",
+    "SimulationFailed",
+    "StoreSuite",
+    "ToolCall",
+    "simulate",
+]

@@ -1,0 +1,359 @@
+"""The conformance suite of stores: what a journal relies on, for anybody's store.
+
+    from crew.testing import StoreSuite
+
+    class TestMyStore(StoreSuite):
+        def open(self):
+            return MyStore("…")
+
+Every call of `open` within one test opens the same store again, as another process would; give it a
+fresh place for each test, such as pytest's `tmp_path` in an autouse fixture.
+"""
+
+import time
+import zlib
+from typing import Any
+
+from crew.errors import AskError, Fenced, KeyReused, RunNotFound, ThreadBusy
+from crew.journal import (
+    PARKED,
+    Append,
+    Blob,
+    Clear,
+    NewRun,
+    Operation,
+    Post,
+    Release,
+    Remove,
+    RunRow,
+    Snapshot,
+    Started,
+    Store,
+    StoredEvent,
+    Take,
+)
+
+_FLOW = [("flow", "1")]
+
+
+def event(offset: int, body: str = "{}", *, blobs: tuple[Blob, ...] = ()) -> StoredEvent:
+    """Return an event for a store to keep; its checksum is only a number here."""
+    return StoredEvent(offset, "progress.made", f"step[{offset}]", body, offset * 7, 1.5, blobs)
+
+
+def new_run(name: str, **changes: Any) -> NewRun:
+    """Return what starts a run, owned by `me` unless said otherwise."""
+    values: dict[str, Any] = {
+        "id": name,
+        "tenant": "default",
+        "workflow": "flow",
+        "version": "1",
+        "key": None,
+        "input_hash": "",
+        "thread": None,
+        "parent": None,
+        "owner": "me",
+        "when_busy": "queue",
+        "first": event(1),
+        "at": 1.0,
+    }
+    return NewRun(**{**values, **changes})
+
+
+class StoreSuite:
+    """Tests that every store passes; subclass it, and say how yours is opened."""
+
+    def open(self) -> Store:
+        """Open the store of this test."""
+        raise NotImplementedError
+
+    def start(self, store: Store, name: str = "a", **changes: Any) -> RunRow:
+        """Start a run, and return its row."""
+        (started,) = store.commit([new_run(name, **changes)])
+        assert isinstance(started, Started)
+        assert started.is_new
+        return started.row
+
+    def one(self, store: Store, operation: Operation) -> Any:
+        """Carry one operation out, and return its result."""
+        (result,) = store.commit([operation])
+        return result
+
+    def test_a_run_is_there_with_its_first_event(self) -> None:
+        store = self.open()
+        row = self.start(store)
+        assert (row.status, row.epoch, row.offset, row.owner) == ("running", 1, 1, "me")
+        assert store.run("a") == store.numbered(row.number) == row
+        assert [e.offset for e in store.events(row.number)] == [1]
+        assert store.run("b") is None
+        store.close()
+
+    def test_what_was_committed_is_there_when_it_is_opened_again(self) -> None:
+        store = self.open()
+        row = self.start(store)
+        store.commit([Append(row.number, 1, (event(2), event(3)))])
+        again = self.open()
+        assert [e.offset for e in again.events(row.number)] == [1, 2, 3]
+        assert again.events(row.number, after=1, limit=1) == [event(2)]
+        again.close()
+        store.close()
+
+    def test_any_text_comes_back_as_it_was(self) -> None:
+        store = self.open()
+        bodies = ['{"a":"' + text * 400 + '"}' for text in ("x", "é", "\\u0000", "漢字 ", "'\"\\")]
+        row = self.start(store)
+        store.commit([Append(row.number, 1, tuple(event(n + 2, b) for n, b in enumerate(bodies)))])
+        assert [e.body for e in store.events(row.number, after=1)] == bodies
+        store.close()
+
+    def test_an_append_moves_the_row(self) -> None:
+        store = self.open()
+        row = self.start(store)
+        store.commit([Append(row.number, 1, (event(2),), "waiting", 9.5)])
+        moved = store.numbered(row.number)
+        assert moved is not None
+        assert (moved.status, moved.due, moved.offset, moved.crc) == ("waiting", 9.5, 2, 14)
+        store.commit([Append(row.number, 1, (event(3),))])
+        unchanged = store.numbered(row.number)
+        assert unchanged is not None
+        assert (unchanged.status, unchanged.due) == ("waiting", 9.5)
+        store.close()
+
+    def test_the_old_owner_is_fenced_alone(self) -> None:
+        store = self.open()
+        mine, other = self.start(store, "a"), self.start(store, "b")
+        taken = self.one(store, Take(mine.number, "you", "me"))
+        assert (taken.owner, taken.epoch) == ("you", 2)
+        results = store.commit(
+            [Append(mine.number, 1, (event(2),)), Append(other.number, 1, (event(2),))]
+        )
+        assert isinstance(results[0], Fenced)
+        assert results[1] is None
+        assert [e.offset for e in store.events(mine.number)] == [1]
+        assert [e.offset for e in store.events(other.number)] == [1, 2]
+        store.close()
+
+    def test_only_the_owner_that_was_found_is_taken_from(self) -> None:
+        store = self.open()
+        row = self.start(store)
+        assert isinstance(self.one(store, Take(row.number, "you", "them")), Fenced)
+        assert isinstance(self.one(store, Take(row.number, "you", None)), Fenced)
+        assert isinstance(self.one(store, Take(row.number + 9, "you", None)), RunNotFound)
+        store.commit([Append(row.number, 1, (event(2),), "completed")])
+        assert isinstance(self.one(store, Take(row.number, "you", None)), Fenced)
+        store.close()
+
+    def test_a_release_needs_the_epoch(self) -> None:
+        store = self.open()
+        row = self.start(store)
+        store.commit([Release(row.number, 7)])
+        assert self._owner(store, row) == "me"
+        store.commit([Release(row.number, 1)])
+        assert self._owner(store, row) is None
+        store.close()
+
+    def _owner(self, store: Store, row: RunRow) -> str | None:
+        found = store.numbered(row.number)
+        assert found is not None
+        return found.owner
+
+    def test_one_key_is_one_run(self) -> None:
+        store = self.open()
+        row = self.start(store, "a", key="k", input_hash="h")
+        again = self.one(store, new_run("b", key="k", input_hash="h"))
+        assert (again.row.id, again.is_new) == ("a", False)
+        assert isinstance(self.one(store, new_run("c", key="k", input_hash="other")), KeyReused)
+        self.start(store, "d", key="k", input_hash="h", tenant="another")
+        self.start(store, "e", key="k", input_hash="h", workflow="another")
+        assert store.run("b") is None
+        assert store.run("a") == row
+        store.close()
+
+    def test_turns_are_numbered_as_they_are_accepted(self) -> None:
+        store = self.open()
+        rows = [self.start(store, name, thread="t", owner=None) for name in "abc"]
+        assert [row.turn for row in rows] == [1, 2, 3]
+        assert [row.id for row in store.turns("default", "t")] == ["a", "b", "c"]
+        assert store.turns("another", "t") == []
+        assert [row.id for row in store.takeable(_FLOW, [], 0.0)] == ["a"]
+        store.close()
+
+    def test_a_busy_thread_rejects_or_cancels_when_asked_to(self) -> None:
+        store = self.open()
+        first = self.start(store, "a", thread="t")
+        rejected = self.one(store, new_run("b", thread="t", when_busy="reject"))
+        assert isinstance(rejected, ThreadBusy)
+        self.start(store, "c", thread="t", when_busy="cancel")
+        assert [letter.kind for letter in store.letters([first.number])] == ["cancel"]
+        store.close()
+
+    def test_runs_are_found_by_what_is_asked_for(self) -> None:
+        store = self.open()
+        rows = [
+            self.start(store, name, thread=thread) for name, thread in (("a", "t"), ("b", None))
+        ]
+        store.commit([Append(rows[1].number, 1, (event(2),), "completed")])
+        assert [row.id for row in store.runs()] == ["b", "a"]
+        assert [row.id for row in store.runs(status=("running",))] == ["a"]
+        assert [row.id for row in store.runs(thread="t")] == ["a"]
+        assert [row.id for row in store.runs(limit=1)] == ["b"]
+        assert store.runs(tenant="another") == []
+        store.close()
+
+    def test_what_nobody_owns_may_be_taken(self) -> None:
+        store = self.open()
+        row = self.start(store, "a", owner=None)
+        self.start(store, "b", owner="me")
+        self.start(store, "c", owner=None, workflow="unknown")
+        assert [found.id for found in store.takeable(_FLOW, [], 0.0)] == ["a"]
+        assert [found.id for found in store.takeable(_FLOW, ["me"], 0.0)] == ["a", "b"]
+        assert store.owners() == ["me"]
+        store.commit([Append(row.number, 1, (event(2),), "completed")])
+        assert store.takeable(_FLOW, [], 0.0) == []
+        store.close()
+
+    def test_a_run_that_waits_is_taken_when_it_is_due_or_has_a_letter(self) -> None:
+        store = self.open()
+        due, asks = self.start(store, "a"), self.start(store, "b")
+        for row, when in ((due, 100.0), (asks, None)):
+            store.commit(
+                [Append(row.number, 1, (event(2),), "waiting", when), Release(row.number, 1)]
+            )
+        assert store.takeable(_FLOW, [], 99.0) == []
+        assert [row.id for row in store.takeable(_FLOW, [], 100.0)] == ["a"]
+        store.commit([Post(asks.number, "answer", "q", "1", 1.0)])
+        assert [row.id for row in store.takeable(_FLOW, [], 0.0)] == ["b"]
+        store.close()
+
+    def test_a_parked_run_is_taken_only_to_cancel_it(self) -> None:
+        store = self.open()
+        row = self.start(store)
+        store.commit(
+            [Append(row.number, 1, (event(2),), "waiting"), Release(row.number, 1, PARKED)]
+        )
+        store.commit([Post(row.number, "answer", "q", "1", 1.0)])
+        assert store.takeable(_FLOW, [], 1e12) == []
+        assert store.owners() == []
+        store.commit([Post(row.number, "cancel", "", "null", 1.0)])
+        assert [found.id for found in store.takeable(_FLOW, [], 0.0)] == ["a"]
+        store.close()
+
+    def test_the_first_answer_wins(self) -> None:
+        store = self.open()
+        row = self.start(store)
+        assert self.one(store, Post(row.number, "answer", "q", "1", 1.0)) is None
+        assert isinstance(self.one(store, Post(row.number, "answer", "q", "2", 1.0)), AskError)
+        (letter,) = store.letters([row.number])
+        assert (letter.kind, letter.name, letter.body) == ("answer", "q", "1")
+        store.commit([Clear(row.number, 1, (), (letter.id,))])
+        assert store.letters([row.number]) == []
+        assert isinstance(self.one(store, Post(row.number, "answer", "q", "3", 1.0)), AskError)
+        assert self.one(store, Post(row.number, "answer", "other", "3", 1.0)) is None
+        store.close()
+
+    def test_letters_are_cleared_by_the_owner_alone(self) -> None:
+        store = self.open()
+        row = self.start(store)
+        store.commit([Post(row.number, "answer", "q", "1", 1.0)])
+        (letter,) = store.letters([row.number])
+        store.commit([Clear(row.number, 9, (letter.id,))])
+        assert store.letters([row.number]) == [letter]
+        store.commit([Clear(row.number, 1, (letter.id,))])
+        assert store.letters([row.number]) == []
+        assert self.one(store, Post(row.number, "answer", "q", "2", 1.0)) is None
+        store.close()
+
+    def test_a_run_that_ended_takes_no_answer_and_forgets_its_letters(self) -> None:
+        store = self.open()
+        row = self.start(store)
+        store.commit([Post(row.number, "answer", "q", "1", 1.0)])
+        store.commit([Append(row.number, 1, (event(2),), "completed")])
+        assert store.letters([row.number]) == []
+        assert isinstance(self.one(store, Post(row.number, "answer", "z", "1", 1.0)), AskError)
+        assert self.one(store, Post(row.number, "cancel", "", "null", 1.0)) is None
+        assert isinstance(self.one(store, Post(99, "cancel", "", "null", 1.0)), RunNotFound)
+        store.close()
+
+    def test_only_the_newest_snapshot_is_kept_while_the_run_is_open(self) -> None:
+        store = self.open()
+        row = self.start(store)
+        first, second = (Snapshot(n, 7, "1", "x" * 500 * n, zlib.crc32(b"x")) for n in (2, 3))
+        store.commit([Append(row.number, 1, (event(2),), snapshot=first)])
+        assert store.snapshot(row.number) == first
+        store.commit([Append(row.number, 1, (event(3),), snapshot=second)])
+        assert store.snapshot(row.number) == second
+        store.commit([Append(row.number, 1, (event(4),), "completed")])
+        assert store.snapshot(row.number) is None
+        store.close()
+
+    def test_a_fork_has_its_own_events_after_its_base(self) -> None:
+        store = self.open()
+        base = self.start(store)
+        store.commit([Append(base.number, 1, (event(2), event(3)), "completed")])
+        fork = self.start(store, "f", first=event(3), base=base.number, base_offset=2, thread="t")
+        assert (fork.base, fork.base_offset, fork.turn, fork.offset) == (base.number, 2, None, 3)
+        assert [e.offset for e in store.events(fork.number, after=2)] == [3]
+        store.commit([Append(fork.number, 1, (event(4),))])
+        assert [e.offset for e in store.events(fork.number, after=3)] == [4]
+        assert store.turns("default", "t") == []
+        store.close()
+
+    def test_blobs_are_shared_and_go_with_the_last_run_that_uses_them(self) -> None:
+        store = self.open()
+        small, big = Blob("5a" * 32, b"s" * 1000), Blob("b1" * 32, b"b" * 3_000_000)
+        rows = [self.start(store, name, first=event(1, "{}", blobs=(small, big))) for name in "ab"]
+        assert (store.blob(small.digest), store.blob(big.digest)) == (small.body, big.body)
+        assert self.one(store, Remove((rows[0].number,))) == (rows[0].number,)
+        assert store.blob(big.digest) == big.body
+        self.one(store, Remove((rows[1].number,)))
+        assert store.blob(small.digest) is None
+        assert store.blob(big.digest) is None
+        store.close()
+
+    def test_a_run_that_was_removed_is_gone(self) -> None:
+        store = self.open()
+        row = self.start(store, "a", key="k", thread="t")
+        assert self.one(store, Remove((row.number, row.number + 5))) == (row.number,)
+        assert store.run("a") is None
+        assert store.events(row.number) == []
+        assert store.turns("default", "t") == []
+        assert isinstance(self.one(store, Append(row.number, 1, (event(2),))), Fenced)
+        self.start(store, "b", key="k")
+        store.close()
+
+    def test_a_base_stays_while_a_fork_does(self) -> None:
+        store = self.open()
+        base = self.start(store)
+        fork = self.start(store, "f", first=event(2), base=base.number, base_offset=1)
+        last = self.start(store, "g", first=event(3), base=fork.number, base_offset=2)
+        assert self.one(store, Remove((base.number, fork.number))) == ()
+        assert self.one(store, Remove((base.number, fork.number, last.number))) == (
+            base.number,
+            fork.number,
+            last.number,
+        )
+        store.close()
+
+    def test_an_owner_lives_until_it_is_released(self) -> None:
+        store, other = self.open(), self.open()
+        assert store.sign("me").dead
+        store.claim_owner("me")
+        before = other.sign("me")
+        assert not before.dead
+        store.beat("me")
+        assert other.sign("me").beat != before.beat
+        store.release_owner("me")
+        assert other.sign("me").dead
+        other.close()
+        store.close()
+
+    def test_another_process_sees_that_something_changed(self) -> None:
+        store, other = self.open(), self.open()
+        before = other.changed()
+        self.start(store)
+        deadline = time.monotonic() + 5
+        while store is not other and other.changed() == before:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        other.close()
+        store.close()
