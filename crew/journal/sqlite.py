@@ -448,7 +448,10 @@ class SqliteStore:
             yield
         except sqlite3.Error as error:
             if is_busy(error):
-                raise Busy from error
+                raise Busy(
+                    f"{self.path} is locked by another process; find out which with `lsof`, or use "
+                    "PostgreSQL for several machines"
+                ) from error
             raise StoreError(message=explain(action, self.path, error)) from error
         except OSError as error:
             raise StoreError(message=explain(action, self.path, error)) from error
