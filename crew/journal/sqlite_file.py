@@ -54,6 +54,9 @@ def prepare(db: sqlite3.Connection, path: Path) -> None:
         )
     _turn_log_on(db)
     db.execute("PRAGMA synchronous = FULL")
+    # A log whose sync failed is still read back whole from the page cache, and no later sync of it
+    # writes it. What is read from here on has to be on disk, so it is copied out of the log anew.
+    db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
     if version < SCHEMA_VERSION:
         _migrate(db)
     db.execute("PRAGMA busy_timeout = 0")

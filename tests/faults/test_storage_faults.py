@@ -21,6 +21,8 @@ from tests.faults.shop import ORDER, World, shop
 PATIENCE = 3.0
 """Seconds in which a worker whose store works again is to go on by itself."""
 SECONDS_TO_END = 20.0
+LEAST = 60
+"""How many faults of each kind are tried, at least."""
 LASTING = ("fsync", "full", "write")
 
 
@@ -68,7 +70,8 @@ def _faults(kind: str, ios: list[str], *, lasting: bool) -> list[Fault]:
         pytest.skip("one is enough: the power is gone")
     places = [at for at, what in enumerate(ios, start=1) if what in HITS[kind]]
     assert places, f"nothing to fail by {kind}"
-    return [Fault(kind, at, lasting=lasting, seed=at) for at in places]
+    seeds = range(max(1, LEAST // len(places)))
+    return [Fault(kind, at, lasting, seed=at + 1001 * seed) for at in places for seed in seeds]
 
 
 async def _try(faults: list[Fault], expected: Any, folder: Path) -> Counter[str]:
