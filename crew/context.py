@@ -10,7 +10,6 @@ import functools
 import random
 import time
 from collections.abc import Callable, Iterable
-from contextlib import AbstractContextManager
 from typing import Any, Protocol, cast
 
 from pydantic import BaseModel
@@ -32,7 +31,7 @@ from crew.call import (
 from crew.effect import Effect, Unknown
 from crew.errors import CrewError, GraphError, InputInvalid, OutputInvalid
 from crew.graph import Workflow
-from crew.lineage import SCOPE, Scope, entered
+from crew.lineage import SCOPE, Branches, Scope, entered
 from crew.message import Json
 from crew.retry import ONCE, Retry
 from crew.thread import Thread
@@ -50,10 +49,6 @@ class Driven(Calls, Protocol):
     def emit(self, path: str, text: str) -> None: ...
 
     def progress(self, path: str, text: str) -> None: ...
-
-    def at_work(self, path: str) -> AbstractContextManager[None]:
-        """Return a block in which the call at `path` is under way."""
-        ...
 
     async def answer(self, path: str, codec: Codec) -> Json:
         """Wait for an answer that validates, and return it once it is recorded."""
@@ -92,7 +87,12 @@ class Context:
         self._patch: dict[str, Json] = {}
         self._keys: set[str] = set()
         prefix = step if attempt == 1 else f"{step}~{attempt}"
-        self._root = Scope(self, step, prefix)
+        self._root = Scope(self, step, prefix, Branches())
+
+    @property
+    def branches(self) -> Branches:
+        """The asyncio tasks of this step."""
+        return self._root.branches
 
     @property
     def run_id(self) -> str:
@@ -238,9 +238,8 @@ class Context:
         record = await self._driver.begin(path, "function", fingerprint, {})
         if record is not None and record.state != "started":
             return codec.decode(outcome(record)["result"])
-        scope = Scope(self, self._root.step, path)
         try:
-            with entered(scope), self._driver.at_work(path):
+            with entered(self._root.within(path)):
                 stored, value = codec.passed_on(await invoke(function, *arguments))
         except Exception as error:
             await self._driver.fail(path, "function", failure_of(error, path))
@@ -313,7 +312,7 @@ class Context:
 
         async def one(index: int, item: Any) -> Any:
             # The item's index is its place, not the number of the task that happens to run it.
-            with entered(Scope(self, self._root.step, f"{path}[{index}]")):
+            with entered(self._root.within(f"{path}[{index}]")):
                 if limit is None:
                     return await self.run(function, item)
                 async with limit:

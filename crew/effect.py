@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from contextlib import AbstractContextManager
 from typing import Any, Literal, Protocol
 
 from crew.call import (
@@ -31,10 +30,6 @@ class Acting(Calls, Protocol):
     """What an effect needs of the driver of its run."""
 
     run_id: str
-
-    def at_work(self, path: str) -> AbstractContextManager[None]:
-        """Return a block in which the call at `path` is under way."""
-        ...
 
 
 class Effect:
@@ -130,8 +125,7 @@ class Effect:
         extra = {"idempotency_key": self._key} if takes_idempotency_key(self._function) else {}
         acting = asyncio.ensure_future(invoke(self._function, *self._arguments, **extra))
         try:
-            with self._driver.at_work(self._path):
-                result = await asyncio.shield(acting)
+            result = await asyncio.shield(acting)
             stored, value = self._codec.passed_on(result)
         except asyncio.CancelledError:
             await self._let_end(acting)

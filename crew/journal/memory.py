@@ -181,7 +181,7 @@ class MemoryStore:
             for kept in (self._open, self._events, self._snapshots, self._letters, self._answered):
                 kept.pop(number, None)
         for digest, users in list(self._uses.items()):
-            users -= going
+            users.difference_update(going)
             if not users:
                 del self._uses[digest], self._blobs[digest]
         return tuple(sorted(going))

@@ -37,12 +37,18 @@ class ScriptedModel:
     process that a pickled one arrives in goes on from where it was when it was sent.
 
     Args:
-        steps: the replies.
+        steps: the replies; or one function of the request, which answers every call.
         name: shown in journals.
     """
 
-    def __init__(self, steps: Sequence[Step] = (), *, name: str = "scripted") -> None:
-        self._steps = list(steps)
+    def __init__(
+        self,
+        steps: Sequence[Step] | Callable[[ModelRequest], Reply] = (),
+        *,
+        name: str = "scripted",
+    ) -> None:
+        self._always = steps if callable(steps) else None
+        self._steps = list[Step]() if callable(steps) else list(steps)
         self._name = name
         self.requests: list[ModelRequest] = []
         """Every request, in order of arrival."""
@@ -86,6 +92,8 @@ class ScriptedModel:
         """Do nothing: there is nothing to release."""
 
     def _next(self, request: ModelRequest) -> Reply:
+        if self._always is not None:
+            return self._always(request)
         if len(self.requests) > len(self._steps):
             asked = request.messages[-1].text if request.messages else ""
             raise ModelError(

@@ -3,15 +3,13 @@
 import asyncio
 import hashlib
 import time
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Protocol
 
 from crew.budget import Budget, Ledger
 from crew.call import AgentTask, Performer, Record, failure_of, outcome
-from crew.engine import base_path
 from crew.errors import BudgetExceeded, CrewError, Diverged, Fenced, StoreError
 from crew.event import (
     AgentDrifted,
@@ -106,15 +104,16 @@ class RunCalls:
         self.offered = Records()
         """Records of another run, or of this one as it was, that may answer equal calls."""
         self.rules = Rules()
-        self.waits: dict[str, tuple[str, float | None]] = {}
-        """What waits for the world outside, by path: in which branch, and until when if known."""
+        self.waits: dict[str, float | None] = {}
+        """What waits for the world outside, by path, and until when if that is known."""
+        self.resuming = 0
+        """How many branches have their answer, and are about to go on."""
         self._around = around
         self._row = row
         self._open = open_run
         self._append = append
         self._changed = changed
         self._substitute = substitute
-        self._at_work: Counter[str] = Counter()
         self._answers: dict[str, tuple[Codec, asyncio.Future[Json]]] = {}
 
     def learn(self, event: RunEvent) -> None:
@@ -198,6 +197,8 @@ class RunCalls:
             self._answers.pop(path)
             self._append(CallCompleted(path, "ask", {"value": value}))
             future.set_result(value)
+            self.resuming += 1
+            self._changed()
         return True
 
     async def begin(
@@ -233,9 +234,11 @@ class RunCalls:
             self._compare(path, offered, call, fingerprint)
             return offered
         equal = (offered.call, offered.fingerprint) == (call, fingerprint)
-        if not equal or offered.state != "completed":
+        if definition and (not equal or offered.data.get("definition", "") != definition):
+            # Another prompt or another task: no answer of the model stands, though tools' may.
+            self.offered.drop_beneath(path, "model")
             return None
-        if definition and offered.data.get("definition", "") != definition:
+        if not equal or offered.state != "completed":
             return None
         self._reuse(path, offered)
         return self.records.get(path)
@@ -301,7 +304,10 @@ class RunCalls:
         future: asyncio.Future[Json] = asyncio.get_running_loop().create_future()
         self._answers[path] = (codec, future)
         with self.waiting(path, None):
-            return await future
+            try:
+                return await future
+            finally:
+                self.resuming -= future.done() and not future.cancelled()
 
     async def sleep_until(self, path: str, until: float) -> None:
         with self.waiting(path, until):
@@ -326,8 +332,7 @@ class RunCalls:
         if not self.rules.live:
             raise self._not_recorded(task.path, f"agent {fingerprint}")
         try:
-            with self.at_work(task.path):
-                result = await self._dispatch(agent, task, fingerprint, data)
+            result = await self._dispatch(agent, task, fingerprint, data)
         except (Fenced, StoreError, Diverged):
             raise
         except Exception as error:
@@ -371,47 +376,24 @@ class RunCalls:
     async def child(
         self, workflow: Workflow, value: object, path: str, budget: Budget | None
     ) -> dict[str, Json]:
-        with self.at_work(path):
-            return await self._around.run_child(self._row, path, workflow, value, budget)
-
-    @contextmanager
-    def at_work(self, path: str) -> Iterator[None]:
-        """A block in which the call at `path` is under way."""
-        self._at_work[path] += 1
-        try:
-            yield
-        finally:
-            self._at_work[path] -= 1
-            if not self._at_work[path]:
-                del self._at_work[path]
-            if self.waits:
-                self._changed()
+        return await self._around.run_child(self._row, path, workflow, value, budget)
 
     @contextmanager
     def waiting(self, path: str, until: float | None) -> Iterator[None]:
         """A block in which the branch at `path` waits for the world outside."""
         scope = SCOPE.get()
-        self.waits[path] = (scope.prefix if scope is not None else path, until)
-        self._changed()
-        try:
-            yield
-        finally:
-            self.waits.pop(path, None)
+        self.waits[path] = until
+        with nullcontext() if scope is None else scope.branches.waiting():
             self._changed()
-
-    def is_idle(self, steps: Iterable[str]) -> bool:
-        """Return whether each of these steps waits, with no call of theirs under way."""
-        branches = [branch for branch, _ in self.waits.values()]
-        quiet = all(
-            any(f"{branch}/".startswith(f"{work}/") for branch in branches)
-            for work in self._at_work
-        )
-        held = {step_of(branch) for branch in branches}
-        return bool(branches) and quiet and all(base_path(step) in held for step in steps)
+            try:
+                yield
+            finally:
+                self.waits.pop(path, None)
+        self._changed()
 
     def due(self) -> float | None:
         """Return when the first of the waits ends by itself, in unix seconds."""
-        times = [until for _, until in self.waits.values() if until is not None]
+        times = [until for until in self.waits.values() if until is not None]
         return min(times, default=None)
 
 

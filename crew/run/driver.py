@@ -36,7 +36,7 @@ from crew.hosts import here
 from crew.journal import Letter, RunRow, RunStatus
 from crew.journal.reading import snapshot_of
 from crew.journal.writer import OpenRun
-from crew.lineage import entered
+from crew.lineage import Branches, entered
 from crew.message import Json
 from crew.node import Node
 from crew.run.calls import RunCalls, Surroundings
@@ -95,6 +95,7 @@ class Driver:
         self._running: dict[str, int] = {}
         self._held: dict[str, deque[RunStep]] = {}
         self._step_tasks: dict[str, asyncio.Task[Any]] = {}
+        self._branches: dict[str, Branches] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
         self._status: RunStatus = row.status
         self.due: float | None = row.due
@@ -141,7 +142,9 @@ class Driver:
         self.open.crc = crc
         if taken is not None:
             place = here()
-            self._append(RunTaken(place.host, place.pid, self.row.epoch, code, taken.proven))
+            event = RunTaken(place.host, place.pid, self.row.epoch, code, taken.proven)
+            self.due = None
+            self._append(event, "running")
         self._carry_out(unfinished(self._state))
 
     def deliver(self, letter: Letter, value: Json) -> bool | None:
@@ -288,6 +291,8 @@ class Driver:
             self._append(StepStarted(path))
             state = self._shared_state()
             context = Context(self.calls, step.path, step.attempt, state)
+            self._branches[step.path] = context.branches
+            context.branches.changed = self._branch_ended
             value = node.input.decode(step.value)
             result = await self._call_node(node, context, value)
             output = node.output.encode(result)
@@ -308,6 +313,7 @@ class Driver:
             self._step_completed(path, output, context)
         finally:
             self._step_tasks.pop(step.path, None)
+            self._branches.pop(step.path, None)
 
     async def _wait_until(self, step: RunStep) -> None:
         delay = step.until - time.time()
@@ -411,11 +417,20 @@ class Driver:
             return
         self._lose(error if isinstance(error, Exception) else StoreError(message=str(error)))
 
+    def _branch_ended(self) -> None:
+        if self.calls.waits:
+            self._update_status()
+
+    def review(self) -> None:
+        """Look whether the run waits by now: a branch may have come to wait for another one."""
+        if self.calls.waits:
+            self._update_status()
+
     def _update_status(self) -> None:
         """A run waits only when none of its branches is live."""
         if self._over:
             return
-        idle = not self._ready and self.calls.is_idle(self._step_tasks)
+        idle = self._is_idle()
         status: RunStatus = "waiting" if idle else "running"
         due = self.calls.due() if idle else None
         if (status, due) == (self._status, self.due):
@@ -424,6 +439,16 @@ class Driver:
         self._around.writer.set_status(self.open, status, due)
         if idle:
             self._rests(self)
+
+    def _is_idle(self) -> bool:
+        if self._ready or self.calls.resuming or not self.calls.waits:
+            return False
+        return all(
+            branches.all_wait(task)
+            if (branches := self._branches.get(path)) is not None
+            else f"{path}/retry" in self.calls.waits
+            for path, task in self._step_tasks.items()
+        )
 
 
 def is_poisoned(events: list[Event]) -> bool:

@@ -82,6 +82,14 @@ class Records:
         self._count -= len(self._steps.pop(step, ()))
         self._emitted.pop(step, None)
 
+    def drop_beneath(self, path: str, call: CallKind) -> None:
+        """Forget the calls of one kind that were made within the call at `path`."""
+        step = self._steps.get(step_of(path), {})
+        for inner, record in list(step.items()):
+            if inner.startswith(f"{path}/") and record.call == call:
+                del step[inner]
+                self._count -= 1
+
     def doubt(self) -> None:
         """Note that whoever started what is under way may still be at it."""
         for step in self._steps.values():

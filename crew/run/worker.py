@@ -130,14 +130,24 @@ class Worker:
 
     async def _leave(self, driver: Driver) -> None:
         """Let a run that waits go out of memory: from here on it is only rows."""
+        number = driver.row.number
         try:
             await self._employer.writer.durable(driver.open)
+            await self.read_letters()
             if not self._may_leave(driver):
                 return
+            if self._employer.store.letters([number]):
+                self._rested(driver)  # for a question that is still to be asked
+                return
+            # From here on no letter is turned into an event, until somebody takes the run.
+            del self._drivers[number]
             await driver.abandon()
-            await self._employer.writer.execute(Release(driver.row.number, driver.row.epoch))
-        except (Fenced, StoreError):
-            return  # then it is somebody else's, or is folded again
+            await self._employer.writer.execute(Release(number, driver.row.epoch))
+        except (Fenced, StoreError) as error:
+            self.lost[number] = error  # it is somebody else's, or is folded again
+            if isinstance(error, StoreError):
+                self._to_fold_again.add(number)
+        self._employer.wake(number)
         self._employer.look()  # a letter may have come meanwhile
 
     async def _follow(self, driver: Driver) -> None:
@@ -210,6 +220,8 @@ class Worker:
 
     async def take_over(self) -> None:
         """Take the runs that nobody owns any more, of the workflows that are known here."""
+        for driver in list(self._drivers.values()):
+            driver.review()
         if not self.takes_over:
             return
         store = self._employer.store

@@ -12,5 +12,7 @@ async def runtime(request, tmp_path):
 
 
 @pytest.fixture
-def url(tmp_path):
-    return f"sqlite:///{tmp_path}/runs.db"
+def url(request, tmp_path):
+    """A store's address; a test may ask for `:memory:` by an indirect parameter."""
+    memory = getattr(request, "param", "") == ":memory:"
+    return ":memory:" if memory else f"sqlite:///{tmp_path}/runs.db"

@@ -1,0 +1,198 @@
+"""Forks: a new run from a prefix of a journal, that pays only for what is different."""
+
+import pytest
+from pydantic import BaseModel
+
+from crew import Agent, Context, Graph, InputInvalid, Runtime, workflow
+from crew.testing import ScriptedModel
+
+pytestmark = pytest.mark.parametrize("url", [":memory:", "sqlite"], indirect=True)
+
+
+class Question(BaseModel):
+    text: str
+
+
+class Note(BaseModel):
+    text: str
+
+
+class Report(BaseModel):
+    text: str
+
+
+class Asked:
+    """Two agents in a graph, whose model calls are counted."""
+
+    def __init__(self) -> None:
+        self.calls: list[str] = []
+        self.finder = Agent("finder", model=ScriptedModel(self._found))
+        self.writer = self.named_writer("plain")
+        self.flow = Graph("report", input=Question, output=Report)
+        self.acts: list[str] = []
+
+        @self.flow.node
+        async def find(ctx: Context, question: Question) -> Note:
+            note = await ctx.run(self.finder, question.text)
+            await ctx.effect(self.act, note.output, key="act")
+            return Note(text=note.output)
+
+        @self.flow.node
+        async def write(ctx: Context, note: Note) -> Report:
+            return Report(text=(await ctx.run(self.writer, note.text)).output)
+
+    async def act(self, text: str) -> str:
+        self.acts.append(text)
+        return text
+
+    def _found(self, request) -> str:
+        self.calls.append("finder")
+        return f"found {request.messages[-1].text}"
+
+    def named_writer(self, style: str) -> Agent[str]:
+        def write(request) -> str:
+            self.calls.append(f"writer {style}")
+            return f"{style}: {request.messages[-1].text}"
+
+        return Agent("writer", instructions=style, model=ScriptedModel(write))
+
+
+async def finished(runtime, asked):
+    run = await runtime.start(asked.flow, Question(text="q"))
+    assert (await run.result()).text == "plain: found q"
+    return run
+
+
+async def test_another_agent_is_all_that_a_fork_calls(url):
+    asked = Asked()
+    async with Runtime(url) as runtime:
+        run = await finished(runtime, asked)
+        fork = await runtime.fork(run.id, override={"writer": asked.named_writer("rich")})
+        assert (await fork.result()).text == "rich: found q"
+        assert asked.calls == ["finder", "writer plain", "writer rich"]
+        assert (await run.result()).text == "plain: found q"
+        assert fork.id != run.id
+
+
+async def test_an_agent_at_the_beginning_is_replaced_and_what_follows_with_it(url):
+    asked = Asked()
+    async with Runtime(url) as runtime:
+        run = await finished(runtime, asked)
+        other = Agent("finder", instructions="other", model=ScriptedModel(lambda request: "else"))
+        fork = await runtime.fork(run.id, override={"finder": other})
+        assert (await fork.result()).text == "plain: else"
+        assert asked.calls == ["finder", "writer plain", "writer plain"]
+        assert asked.acts == ["found q", "else"]
+
+
+async def test_a_prompt_that_was_edited_is_called_again_and_nothing_else(url):
+    asked = Asked()
+    async with Runtime(url) as runtime:
+        run = await finished(runtime, asked)
+        asked.writer.instructions = "plain, but short"
+        fork = await runtime.fork(run.id)
+        await fork.result()
+        assert asked.calls == ["finder", "writer plain", "writer plain"]
+        assert asked.acts == ["found q"]
+        end = (await fork.recorded())[-1]
+        assert end.data["usage"]["calls"] == end.data["reused"]["calls"] == 1
+
+
+async def test_a_fork_of_what_did_not_change_costs_nothing(url):
+    asked = Asked()
+    async with Runtime(url) as runtime:
+        run = await finished(runtime, asked)
+        fork = await runtime.fork(run.id, live=False, effects=False)
+        assert (await fork.result()).text == "plain: found q"
+        assert asked.calls == ["finder", "writer plain"]
+        assert asked.acts == ["found q"]
+        assert (await fork.usage()).get("calls", 0) == 0
+
+
+async def test_a_fork_goes_on_at_every_event_of_a_run(url):
+    asked = Asked()
+    async with Runtime(url) as runtime:
+        run = await finished(runtime, asked)
+        events = await run.recorded()
+        for at in range(1, len(events) + 1):
+            fork = await runtime.fork(run.id, at=at)
+            assert (await fork.result()).text == "plain: found q"
+            shared = [(e.offset, e.kind, e.path) for e in events[: min(at, len(events) - 1)]]
+            own = [(e.offset, e.kind, e.path) for e in await fork.recorded()]
+            assert own[: len(shared)] == shared
+            assert [offset for offset, _, _ in own] == list(range(1, len(own) + 1))
+
+
+async def test_an_effect_that_had_begun_at_the_cut_is_not_repeated(url):
+    asked = Asked()
+    async with Runtime(url) as runtime:
+        run = await finished(runtime, asked)
+        (begun,) = [e for e in await run.recorded() if e.kind == "effect.started"]
+        fork = await runtime.fork(run.id, at=begun.offset)
+        assert (await fork.result()).text == "plain: found q"
+        assert asked.acts == ["found q"]
+
+
+async def test_a_fork_that_is_not_live_stops_at_the_first_new_call(url):
+    asked = Asked()
+    async with Runtime(url) as runtime:
+        run = await finished(runtime, asked)
+        other = asked.named_writer("rich")
+        fork = await runtime.fork(run.id, live=False, override={"writer": other})
+        async for event in fork.events():
+            if event.kind == "run.parked":
+                break
+        assert event.data["reason"] == "unrecorded"
+        assert event.path == "write[0]/writer"
+        assert asked.calls == ["finder", "writer plain"]
+        assert await fork.status() == "waiting"
+
+
+async def test_a_fork_that_may_not_act_stops_before_a_new_effect(url):
+    asked = Asked()
+    async with Runtime(url) as runtime:
+        run = await finished(runtime, asked)
+        other = Agent("finder", instructions="other", model=ScriptedModel(lambda request: "else"))
+        fork = await runtime.fork(run.id, override={"finder": other}, effects=False)
+        async for event in fork.events():
+            if event.kind == "run.parked":
+                break
+        assert "new effects are not allowed" in event.data["detail"]
+        assert asked.acts == ["found q"]
+
+
+async def test_a_fork_goes_on_in_another_process_with_the_agents_it_was_given(tmp_path, url):
+    asked = Asked()
+    place = f"sqlite:///{tmp_path}/forks.db"
+    async with Runtime(place) as runtime:
+        run = await finished(runtime, asked)
+    async with Runtime(place, workflows=[asked.flow], worker=False) as looking:
+        fork = await looking.fork(run.id, override={"writer": asked.named_writer("rich")})
+    async with Runtime(place, workflows=[asked.flow]) as other:
+        # Without the agent that stands in it is not driven, rather than with the wrong one.
+        assert await (await other.get(fork.id)).status() == "running"
+        again = await other.fork(run.id, override={"writer": asked.named_writer("rich")})
+        assert (await again.result()).text == "rich: found q"
+        assert (await (await other.get(fork.id)).result()).text == "rich: found q"
+
+
+async def test_a_fork_of_a_turn_sees_the_conversation_of_that_turn(url):
+    @workflow
+    async def remember(ctx: Context, text: str) -> str:
+        return f"{len(ctx.thread.messages)} before {text}"
+
+    async with Runtime(url) as runtime:
+        runs = [await runtime.start(remember, text, thread="t") for text in "abc"]
+        assert await runs[2].result() == "4 before c"
+        fork = await runtime.fork(runs[1].id, at=1)
+        assert await fork.result() == "2 before b"
+        assert len((await runtime.thread("t")).messages) == 6
+
+
+@pytest.mark.parametrize("at", [0, 999])
+async def test_a_fork_where_nothing_is_says_what_there_is(url, at):
+    asked = Asked()
+    async with Runtime(url) as runtime:
+        run = await finished(runtime, asked)
+        with pytest.raises(InputInvalid, match=f"has events 1 to .*, none at {at}"):
+            await runtime.fork(run.id, at=at)
