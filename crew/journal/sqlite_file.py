@@ -6,8 +6,11 @@ from importlib import resources
 from pathlib import Path
 
 from crew.errors import CrewError, StoreError
+from crew.journal.sqlite_rows import check_rows
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
+ROWS_CHECKED = 3
+"""The version from which rows have checksums."""
 OPEN_SECONDS = 2.0
 """How long opening a file waits for others who open it."""
 OPEN_PAUSE_SECONDS = 0.01
@@ -85,6 +88,8 @@ def _migrate(db: sqlite3.Connection) -> None:
         for statement in script.split(";\n"):
             if statement.strip():
                 db.execute(statement)
+        if number == ROWS_CHECKED:
+            check_rows(db)
         db.execute(f"PRAGMA user_version = {number}")
     db.execute("COMMIT")
 
