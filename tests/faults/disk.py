@@ -40,6 +40,8 @@ _TEXTS = {
     apsw.SQLITE_FULL: "database or disk is full",
 }
 _CUTS = ("torn", "power")
+SECTOR = 512
+"""Bytes that a disk writes whole or not at all."""
 CHECKPOINT_PAGES = 24
 """Few, so that short runs have checkpoints, too."""
 _numbers = itertools.count()
@@ -127,7 +129,7 @@ class Disk:
         if isinstance(change, int):
             return change
         offset, data = change
-        return offset, data[: self._chance.randrange(len(data))]
+        return offset, self.part(offset, data)
 
     # What the VFS tells.
 
@@ -159,9 +161,10 @@ class Disk:
         self.is_off = self.is_off or kind in _CUTS
         raise _error(kind)
 
-    def part(self, data: bytes) -> bytes:
-        """Return how much of a write that fails was written."""
-        return data[: self._chance.randrange(len(data))]
+    def part(self, offset: int, data: bytes) -> bytes:
+        """Return how much of a write that fails was written: some sectors, or nothing."""
+        cut = self._chance.randrange(len(data))
+        return data[: max(0, (offset + cut) // SECTOR * SECTOR - offset)]
 
     def wrote(self, name: str, offset: int, data: bytes) -> None:
         self._files[name].since.append((offset, data))
@@ -267,7 +270,7 @@ class _FaultyFile(apsw.VFSFile):
             return super().xWrite(data, offset)
         kind = self._disk.io("write")
         if kind is not None and kind != "power":
-            data = self._disk.part(data)
+            data = self._disk.part(offset, data)
         if kind != "power" and data:
             super().xWrite(data, offset)
             self._disk.wrote(self._file, offset, data)

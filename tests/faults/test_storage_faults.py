@@ -52,7 +52,7 @@ async def _undisturbed(path: Path) -> tuple[list[str], Any]:
 @pytest.mark.parametrize("kind", HITS)
 async def test_a_fault_loses_nothing_that_was_shown(kind, lasting, undisturbed, tmp_path):
     faults = _faults(kind, undisturbed[0], lasting=lasting)
-    chosen = random.Random(kind).sample(faults, min(len(faults), 10))
+    chosen = random.Random(kind).sample(faults, min(len(faults), 25))
     _report(await _try(chosen, undisturbed[1], tmp_path), kind, lasting=lasting)
 
 
