@@ -1,5 +1,6 @@
 """The journal: the one source of truth of every run, and the protocol of what stores it."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Literal, Protocol
@@ -210,6 +211,11 @@ class Sign:
 
 class Busy(Exception):
     """Another process holds the store's write lock; nothing was written, try again soon."""
+
+
+def shown(url: str) -> str:
+    """Return a store's address as it may be shown: without its password."""
+    return re.sub(r"(//[^:/@]*):[^@/]*@", r"\1:***@", url)
 
 
 class Store(Protocol):

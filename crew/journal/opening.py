@@ -21,7 +21,11 @@ def open_store(url: str) -> Store:
 
         return SqliteStore(Path(url.removeprefix("sqlite:///")))
     if url.startswith(("postgresql://", "postgres://")):
-        raise ExtraMissing(message="a journal in PostgreSQL", extra="postgres")
+        try:
+            from crew.journal.postgres import PostgresStore  # only where it is used: an extra
+        except ImportError as error:
+            raise ExtraMissing(message="a journal in PostgreSQL", extra="postgres") from error
+        return PostgresStore(url)
     raise StoreError(
         message=f"{url!r} is not a store; use sqlite:///path/to/file.db, postgresql://… or :memory:"
     )

@@ -8,7 +8,7 @@ from typing import Any
 
 from crew.errors import StoreError
 from crew.event import Event
-from crew.journal import RunRow, Snapshot, Store, StoredEvent
+from crew.journal import RunRow, Snapshot, Store, StoredEvent, shown
 from crew.journal.text import TextReader
 from crew.message import Json
 
@@ -133,15 +133,15 @@ class JournalReader:
         body = self._store.blob(digest)
         if body is None or hashlib.sha256(body).hexdigest() != digest:
             raise StoreError(
-                message=f"blob {digest} of run {self._row.id} in {self._store.url} is missing or "
-                "damaged; restore a backup; runs that do not use it are not affected"
+                message=f"blob {digest} of run {self._row.id} in {shown(self._store.url)} is "
+                "missing or damaged; restore a backup; runs that do not use it are not affected"
             )
         return body.decode("utf-8", "surrogatepass")
 
     def _damaged(self, offset: int) -> StoreError:
         return StoreError(
-            message=f"the journal of run {self._row.id} in {self._store.url} is damaged at event "
-            f"{offset}; restore a backup; other runs are not affected"
+            message=f"the journal of run {self._row.id} in {shown(self._store.url)} is damaged at "
+            f"event {offset}; restore a backup; other runs are not affected"
         )
 
 

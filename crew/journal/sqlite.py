@@ -440,7 +440,10 @@ class SqliteStore:
             yield
         except sqlite3.Error as error:
             if is_busy(error):
-                raise Busy from error
+                raise Busy(
+                    f"{self.path} is locked by another process; find out which with `lsof`, or use "
+                    "PostgreSQL for several machines"
+                ) from error
             raise StoreError(message=explain(action, self.path, error)) from error
         except (OSError, UnicodeDecodeError) as error:
             # SQLite's own messages quote the file, which may be damaged: they are no text then.

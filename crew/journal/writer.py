@@ -176,8 +176,8 @@ class Writer:
         batch += [item.operation() for item in pending]
         try:
             results = self._store.commit(batch)
-        except Busy:
-            self._again()
+        except Busy as error:
+            self._again(error)
             return
         except StoreError as error:
             results = [error] * len(batch)
@@ -190,14 +190,14 @@ class Writer:
         self._operations = []
         self._count = 0
 
-    def _again(self) -> None:
-        """Another process holds the lock: keep everything, and try again very soon."""
+    def _again(self, busy: Busy) -> None:
+        """The store cannot be written just now: keep everything, and try again very soon."""
         now = time.monotonic()
         self._busy_since = self._busy_since or now
         if now - self._busy_since > BUSY_LIMIT:
             error = StoreError(
-                message=f"{self._store.url} was locked by another process for {BUSY_LIMIT:.0f} s; "
-                "find out which (`lsof`), or use PostgreSQL for several machines"
+                message=f"nothing could be written for {BUSY_LIMIT:.0f} s: {busy}; the runs under "
+                "way go on from what is stored once it can be again"
             )
             pending, operations = list(self._pending.values()), self._operations
             self._forget_batch()

@@ -1,6 +1,7 @@
 """A worker: the runs that one process owns and drives, from taking them to letting them go."""
 
 import asyncio
+import contextlib
 import json
 import time
 from collections.abc import Coroutine
@@ -9,7 +10,7 @@ from typing import Any, Protocol, cast
 from crew.errors import AskError, Fenced, RunNotFound, StoreError
 from crew.event import Event, RunEndedByCancel, RunForked, from_data
 from crew.graph import Workflow
-from crew.journal import OPEN, PARKED, Clear, Letter, Release, RunRow, Store, Take
+from crew.journal import OPEN, PARKED, Busy, Clear, Letter, Release, RunRow, Store, Take
 from crew.journal.reading import JournalReader
 from crew.journal.writer import OpenRun, Writer
 from crew.message import Json
@@ -304,7 +305,9 @@ class Worker:
             except (Fenced, StoreError):
                 continue  # then somebody else has it, or finds it without an owner
         self._drivers.clear()
-        self._employer.store.release_owner(self.owner)
+        # A store that cannot be reached finds the owner gone when its process is.
+        with contextlib.suppress(StoreError, Busy):
+            self._employer.store.release_owner(self.owner)
 
 
 async def _tail(store: Store, row: RunRow) -> list[Event]:
