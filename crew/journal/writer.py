@@ -140,7 +140,7 @@ class Writer:
         """Carry out one operation with the next commit, and return its result once durable.
 
         Raises:
-            StoreError: nothing was written.
+            StoreError: whether anything was written is not known.
             CrewError: the store refused this operation; see `Store.commit`.
         """
         waiting = _Waiting(operation, asyncio.get_running_loop().create_future())
