@@ -117,7 +117,7 @@ class JournalReader:
         return self._last[1]
 
     def _verified(self, stored: StoredEvent, offset: int, before: int) -> int:
-        crc = checksum(before, stored.kind, stored.path, stored.body)
+        crc = checksum(before, stored.kind, stored.path, stored.body, stored.at)
         if stored.offset != offset or stored.crc != crc:
             raise self._damaged(offset)
         return crc
@@ -145,9 +145,9 @@ class JournalReader:
         )
 
 
-def checksum(before: int, kind: str, path: str, body: str) -> int:
+def checksum(before: int, kind: str, path: str, body: str, at: float) -> int:
     """Return the CRC-32 of an event, chained over the one before."""
-    return zlib.crc32(f"{kind}\0{path}\0{body}".encode(), before)
+    return zlib.crc32(f"{kind}\0{path}\0{at!r}\0{body}".encode(), before)
 
 
 def snapshot_of(offset: int, crc: int, version: str, body: dict[str, Any]) -> Snapshot:

@@ -140,7 +140,7 @@ class Writer:
         """Carry out one operation with the next commit, and return its result once durable.
 
         Raises:
-            StoreError: nothing was written.
+            StoreError: whether anything was written is not known.
             CrewError: the store refused this operation; see `Store.commit`.
         """
         waiting = _Waiting(operation, asyncio.get_running_loop().create_future())
@@ -242,5 +242,6 @@ def seal(run: OpenRun, offset: int, event: RunEvent) -> StoredEvent:
     """Pack and encode an event, and chain its checksum to the run's."""
     packed, blobs = run.text.pack(offset, to_data(event))
     body = json_text(packed)
-    run.crc = checksum(run.crc, event.kind, event.path, body)
-    return StoredEvent(offset, event.kind, event.path, body, run.crc, time.time(), blobs)
+    at = time.time()
+    run.crc = checksum(run.crc, event.kind, event.path, body, at)
+    return StoredEvent(offset, event.kind, event.path, body, run.crc, at, blobs)
