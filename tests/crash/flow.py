@@ -101,7 +101,7 @@ def order_flow(folder: Path, reached: Callable[[str], None]) -> Graph:
         ctx.progress(f"round {parcel.round}")
         label = await ctx.run(work, f"#road{parcel.round}")
         labels = [*parcel.labels, f"#carry{parcel.round}", label]
-        if parcel.round < 15:
+        if parcel.round < 16:
             return Parcel(round=parcel.round + 1, labels=labels)
         await ctx.effect(act_with_key, "#retry", key="#retry", unknown="retry")
         await ctx.effect(act, "#ask", key="#ask", unknown="ask")
