@@ -43,6 +43,7 @@ from crew.run.fork import new_fork
 from crew.run.handle import Run
 from crew.run.heart import Heart
 from crew.run.replay import replay
+from crew.run.retention import Removed, erase, prune
 from crew.run.worker import TAKE_SECONDS, Worker
 from crew.thread import Thread, read_thread, thread_before
 from crew.value import canonical
@@ -370,6 +371,35 @@ class Runtime:
         elif row.owner in (None, PARKED) or self.store.sign(cast("str", row.owner)).dead:
             await self._worker.take(row, explicit=True)
         return run
+
+    async def prune(self, *, older_than: float | None = None, keep: int | None = None) -> Removed:
+        """Remove this tenant's runs that have ended and are old.
+
+        A run goes with its children, and a conversation whole or not at all; what a fork that stays
+        stands on stays too. What is removed cannot be replayed any more, and its idempotency keys
+        may be used anew.
+
+        Args:
+            older_than: seconds since it was last used, at least.
+            keep: how many of the newest runs and conversations stay in any case.
+
+        Raises:
+            InputInvalid: neither was given.
+        """
+        return await prune(self.store, self.writer, self.tenant, older_than=older_than, keep=keep)
+
+    async def erase(self, *, thread: str | None = None) -> Removed:
+        """Remove a conversation for good, or without `thread` everything of this tenant.
+
+        With it go its forks and children, its blobs, and what is left of it in free pages, logs and
+        dictionaries: no byte of it stays in the store's files. It takes as long as copying the
+        store.
+
+        Raises:
+            InputInvalid: a run of it has not ended.
+            StoreError: other processes hold on to what is to be overwritten.
+        """
+        return await erase(self.store, self.writer, self.tenant, thread)
 
     def _known(self, row: RunRow) -> Workflow:
         workflow = self.workflow_of(row)
