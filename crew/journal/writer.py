@@ -25,6 +25,10 @@ BUSY_DELAY = 0.0005
 BUSY_LIMIT = 30.0
 
 
+def _nobody(error: Exception) -> None:
+    """Nobody drives it."""
+
+
 @dataclass(slots=True)
 class OpenRun:
     """A run that this process may append to: its place in the store, and its chain so far."""
@@ -37,6 +41,8 @@ class OpenRun:
     text: TextWriter = field(default_factory=TextWriter)
     durable_offset: int = 0
     error: Exception | None = None
+    lost: Callable[[Exception], None] = _nobody
+    """Told at once when a commit of this run was refused."""
 
 
 @dataclass(slots=True)
@@ -221,6 +227,7 @@ class Writer:
             run = item.run
             if isinstance(result, Exception):
                 run.error = result
+                run.lost(result)
             elif item.events:
                 run.durable_offset = item.events[-1].offset
             grown.add(run.number)
