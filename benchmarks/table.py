@@ -13,10 +13,14 @@ import subprocess
 import sys
 from importlib.metadata import version
 
+import disk
 import race
+import resume
+import start
 import steps
+import waiting
 
-TOPICS = (steps,)
+TOPICS = (steps, disk, resume, start, waiting)
 _PEERS = ("langgraph", "langgraph-checkpoint-sqlite", "dbos", "pydantic-graph")
 
 
