@@ -21,10 +21,9 @@ def rows(options: race.Options) -> list[race.Row]:
     return [
         *found,
         race.bound(f"an answer, {most:,} waiting / {sizes[0]} waiting", "x", grows, 1.2),
-        race.bound(
-            f"blocks kept a run, {most:,} waiting", "blocks", _of(rounds, most, "blocks"), 0.1
-        ),
+        race.bound(f"blocks kept a run, {most:,} waiting", "blocks", blocks, 0.1),
         race.bound(f"resident bytes a run, {most:,} waiting", "B", _of(rounds, most, "bytes"), 100),
+        race.Row(f"until {most:,} have left", _of(rounds, most, "leave_s"), "s"),
         race.Row(f"starting one of {most:,}", _of(rounds, most, "start_us"), "us"),
     ]
 
