@@ -14,6 +14,7 @@ from typing import Any
 
 FOLDER = Path(__file__).resolve().parent
 ROUNDS = 3
+SECONDS_EACH = 900
 
 Figures = dict[str, list[dict[str, float]]]
 
@@ -97,6 +98,7 @@ def run(program: Program, options: Options, folder: str) -> dict[str, Any]:
     done = subprocess.run(
         program.command(options, folder),
         check=False,
+        timeout=SECONDS_EACH,
         capture_output=True,
         text=True,
         env=environment(),

@@ -33,7 +33,12 @@ def main() -> None:
 
 def _rows(topic, options: race.Options) -> list[race.Row]:
     print(f"… {topic.__name__}", file=sys.stderr, flush=True)
-    return topic.rows(options)
+    try:
+        return topic.rows(options)
+    except (RuntimeError, subprocess.TimeoutExpired) as error:
+        # The other topics' figures are worth their minutes whatever happened to this one.
+        print(error, file=sys.stderr)
+        return [race.Row(f"{topic.__name__}: a program failed", (), "", reached=False)]
 
 
 def _machine(options: race.Options) -> str:

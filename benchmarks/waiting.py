@@ -7,7 +7,7 @@ import race
 
 SIZES = (100, 1_000, 10_000)
 SIZES_FULL = (*SIZES, 100_000)
-ROUNDS = 2  # each waits for every size to leave memory
+ROUNDS = 1  # it waits for every size to leave memory, for minutes
 
 
 def rows(options: race.Options) -> list[race.Row]:

@@ -22,7 +22,7 @@ folder, sizes = sys.argv[1], [int(size) for size in sys.argv[2:]]
 ANSWERS = 50
 LINGER_SECONDS = 1.0
 TOGETHER = 500
-LEAVE_LIMIT = 120.0
+LEAVE_LIMIT = 60.0
 STILL = 500  # blocks; fewer in a second is not a run that leaves
 
 
