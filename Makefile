@@ -53,7 +53,7 @@ format: .venv/dev.stamp  ## format the code
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix-only .
 
-bench: .venv/run.stamp .venv-bench/stamp  ## speed, as ratios against peers (BENCH=--full for all of it)
+bench: .venv/run.stamp .venv-bench/stamp  ## speed, as ratios against peers (BENCH="steps --rounds 5", BENCH=--full)
 	$(BIN)/python benchmarks/table.py --peer-python .venv-bench/bin/python $(BENCH)
 
 golden: .venv/run.stamp .venv/weights.stamp  ## 20 questions over docs/, beside one direct call
