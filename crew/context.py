@@ -9,6 +9,7 @@ import asyncio
 import functools
 import random
 from collections.abc import Callable, Iterable
+from inspect import isfunction
 from typing import Any, Protocol, cast
 
 from pydantic import BaseModel
@@ -174,6 +175,8 @@ class Context:
         emit: bool,
     ) -> Any:
         suffix = f"~{attempt}" if attempt > 1 else ""
+        if isfunction(callee):
+            return await self._run_function(callee, arguments, key, suffix)
         if isinstance(callee, Workflow):
             return await self._run_child(callee, arguments, key, suffix, budget)
         if isinstance(callee, Performer):

@@ -117,13 +117,12 @@ class JournalReader:
         return self._last[1]
 
     def _verified(self, stored: StoredEvent, offset: int, before: int) -> int:
-        known = stored.crc in (
-            checksum(before, stored.kind, stored.path, stored.body, stored.at),
-            _checksum_without_time(before, stored),
-        )
-        if stored.offset != offset or not known:
+        crc = checksum(before, stored.kind, stored.path, stored.body, stored.at)
+        if crc != stored.crc:
+            crc = _checksum_without_time(before, stored)
+        if stored.offset != offset or stored.crc != crc:
             raise self._damaged(offset)
-        return stored.crc
+        return crc
 
     def _event(self, stored: StoredEvent) -> Event:
         data: Json = self.text.unpack(stored.offset, json.loads(stored.body))

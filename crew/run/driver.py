@@ -206,7 +206,7 @@ class Driver:
             return
         body = {"state": state_to_data(self._state), "calls": self.calls.to_data()}
         packed = self.open.text.refer(body)
-        version = snapshot_version(self._wiring)
+        version = snapshot_version(self._workflow)
         snapshot = snapshot_of(self.open.offset, self.open.crc, version, packed)
         self._around.writer.keep_snapshot(self.open, snapshot)
         self._snapshot_offset = self.open.offset

@@ -46,7 +46,7 @@ from crew.run.heart import Heart
 from crew.run.replay import replay
 from crew.run.retention import Removed, erase, prune
 from crew.run.worker import TAKE_SECONDS, Worker
-from crew.thread import Thread, read_thread, thread_before
+from crew.thread import Conversations, Thread
 from crew.value import canonical
 
 LOG = logging.getLogger(__name__)
@@ -111,6 +111,7 @@ class Runtime:
         asyncio.get_running_loop().set_task_factory(cast("Any", task_factory))
         self.store: Store = self._given_store or _opened(self.store_url)
         self.writer = Writer(self.store, on_commit=self._committed)
+        self._conversations = Conversations(self.store)
         try:
             if self.agents == "ray":
                 await self._join_fleet()
@@ -291,7 +292,7 @@ class Runtime:
 
     async def thread(self, thread: str) -> Thread:
         """Return a conversation of this tenant, empty if nothing was said on it."""
-        return read_thread(self.store, self.tenant, thread)
+        return self._conversations.whole(self.tenant, thread)
 
     async def replay(self, run_id: str) -> Run:
         """Run a recorded run's code again on its records: no model, no tool, no effect.
@@ -462,7 +463,7 @@ class Runtime:
         return await self._worker.cancel_unowned(row)
 
     def read_thread(self, row: RunRow) -> Thread:
-        return thread_before(self.store, row)
+        return self._conversations.before(row)
 
     async def run_child(
         self, parent: RunRow, path: str, workflow: Workflow, value: object, budget: Budget | None
