@@ -153,6 +153,8 @@ class Context:
         Returns:
             An `AgentResult`, the workflow's output, or what the function returned.
         """
+        if retry is None and timeout is None:
+            return await self._call(callee, arguments, key, 1, budget, emit=emit)
         attempts = retry or ONCE
         for attempt in range(1, attempts.attempts + 1):
             try:

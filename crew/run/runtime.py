@@ -10,7 +10,6 @@ from types import NoneType
 from typing import Any, Self, cast
 
 from crew.budget import Budget
-from crew.call import Performer
 from crew.config import AgentsPlace, Settings, load_settings
 from crew.errors import (
     CrewError,
@@ -319,7 +318,7 @@ class Runtime:
         *,
         at: int | None = None,
         live: bool = True,
-        override: Mapping[str, Performer] | None = None,
+        override: Mapping[str, Any] | None = None,
         effects: bool = True,
     ) -> Run:
         """Start a new run from a prefix of another one's journal.
@@ -337,7 +336,8 @@ class Runtime:
             run_id: the run that it stands on; its journal is left as it is.
             at: the offset of the last event that they share.
             live: whether calls without a record are made; else the fork stops at the first.
-            override: agents that stand in for those of these names.
+            override: agents that stand in for those of these names; under `"*"`, a function from
+                any agent to the one that stands in for it, such as `crew.agent.WithModel`.
             effects: whether new effects may happen; else the fork stops at the first.
 
         Raises:

@@ -100,7 +100,8 @@ class Worker:
 
     def _fold(self, driver: Driver, workflow: Workflow, row: RunRow) -> int:
         """Bring a driver to where the journal ends; return the checksum there."""
-        reader, after = JournalReader(self._employer.store, row), 0
+        reader = JournalReader(self._employer.store, row, learner=driver.open.text)
+        after = 0
         snapshot = None
         if row.offset > SNAPSHOT_EVENTS and not workflow.plain:
             snapshot = reader.snapshot(snapshot_version(workflow))
