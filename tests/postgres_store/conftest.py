@@ -25,5 +25,3 @@ def other(postgres_url):
     store = PostgresStore(postgres_url)
     yield store
     store.close()
-
-

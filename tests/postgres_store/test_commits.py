@@ -8,26 +8,7 @@ import pytest
 from crew import Fenced
 from crew.journal import Append, Busy, Post, Started, Take
 from crew.testing.store_suite import event, new_run
-
-
-def commit(store, operations):
-    """Commit as the writer does: what is busy is tried again."""
-    deadline = time.monotonic() + 15
-    while True:
-        try:
-            return store.commit(operations)
-        except Busy:
-            assert time.monotonic() < deadline
-            time.sleep(0.001)
-
-
-def start(store, name, **changes):
-    (started,) = commit(store, [new_run(name, **changes)])
-    return started.row.number
-
-
-def offsets(store, number):
-    return [item.offset for item in store.events(number)]
+from tests.postgres_store.committing import commit, offsets, start
 
 
 @pytest.mark.parametrize("moment", ["before", "after"])

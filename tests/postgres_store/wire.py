@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
-Moment = Literal["before", "after", "late"]
+Moment = Literal["before", "after", "late", "pause"]
 
 
 def _nothing() -> None: ...
@@ -37,14 +37,12 @@ class Wire:
         name = database_url.partition("?")[0].rpartition("/")[2]
         return f"postgresql://crew@127.0.0.1:{self._door.getsockname()[1]}/{name}"
 
-    def cut(
-        self, word: str, moment: Moment, meanwhile: Callable[[], object] = _nothing
-    ) -> None:
+    def cut(self, word: str, moment: Moment, meanwhile: Callable[[], object] = _nothing) -> None:
         """Cut the connection that next sends `word`.
 
         Args:
             moment: `before` the server gets it, `after` it did and answered, or `late`: the server
-                gets it when `arrive` is set, long after the client was cut off.
+                gets it when `arrive` is set, long after the client was cut off; or only `pause`.
             meanwhile: called before the client notices.
         """
         self._word, self._moment, self._meanwhile = word.encode(), moment, meanwhile
@@ -69,15 +67,18 @@ class Wire:
 
     def _connect(self, client: socket.socket) -> None:
         with client, socket.socket(socket.AF_UNIX) as server, contextlib.suppress(OSError):
+            server.settimeout(10)
             server.connect(str(self._server))
             while True:
                 for end in select.select([client, server], [], [])[0]:
                     data = end.recv(65536)
                     if not data:
-                        return
+                        return None
                     if end is client and self._word and self._word in data:
                         self._word = b""
-                        return self._break(client, server, data)
+                        if self._moment != "pause":
+                            return self._break(client, server, data)
+                        self._meanwhile()
                     (server if end is client else client).sendall(data)
 
     def _break(self, client: socket.socket, server: socket.socket, data: bytes) -> None:
