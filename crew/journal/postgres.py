@@ -1,7 +1,6 @@
 """The journal in PostgreSQL: for several machines.
 
-A commit of appends alone, which is nearly every one, is one statement: one round trip. What
-processes wrote is heard of by LISTEN and NOTIFY.
+A commit of appends alone, which is nearly every one, is one statement: one round trip.
 """
 
 from collections.abc import Sequence
@@ -21,8 +20,8 @@ from crew.journal import (
 )
 from crew.journal.owner_place import Place
 from crew.journal.postgres_commits import Commits
-from crew.journal.postgres_link import Connect, Db, Link, connect, refuse_malformed
-from crew.journal.postgres_operations import CHANNEL, COLUMNS
+from crew.journal.postgres_link import Connect, Link, connect, refuse_malformed
+from crew.journal.postgres_operations import COLUMNS
 from crew.journal.postgres_schema import prepare
 
 _IS_OPEN = "status IN ('running', 'waiting')"
@@ -45,9 +44,6 @@ class PostgresStore:
         self.url = url
         self._link = Link(url, opener)
         self._heart_link = Link(url, opener)
-        self._listener = Link(url, opener)
-        self._listening: Db | None = None
-        self._changes = 0
         self._place = Place()
         self._commits = Commits(self._link, url, self._place.name)
         refuse_malformed(url)
@@ -151,22 +147,29 @@ class PostgresStore:
         return [Letter(*row) for row in self._read(query, (list(numbers),))]
 
     def changed(self) -> int:
-        with self._listener.errors("listen to"):
-            db = self._listener.get()
-            if db is not self._listening:
-                db.execute(f"LISTEN {CHANNEL}")  # pyrefly: ignore
-                self._listening = db
-                self._changes += 1  # something may have been missed while it was not heard
-            heard = [note.payload for note in db.notifies(timeout=0)]
-        self._changes += any(sender != self._place.name for sender in heard)
-        return self._changes
+        # No NOTIFY in commits: they would wait for each other in all of the server's databases,
+        # so that none shared a flush of the log.
+        query = "SELECT sum(commits) FROM writers WHERE name != %s"
+        with self._link.errors("read"):
+            row = self._link.get().execute(query, (self._place.name,)).fetchone()
+        return int(row[0] or 0) if row else 0
 
     def claim_owner(self, owner: str) -> None:
         place = self._place
+        self._forget_gone_owners()
         self._tell(
             "INSERT INTO owners VALUES (%s, 0, %s, %s, %s) ON CONFLICT DO NOTHING",
             (owner, place.machine, place.pid, place.began),
         )
+
+    def _forget_gone_owners(self) -> None:
+        """Remove those that are proven dead: so is one of whom nothing is known."""
+        here = self._place.machine
+        query = "SELECT owner, pid, began FROM owners WHERE place = %s"
+        found = self._read(query, (here,))
+        gone = [owner for owner, pid, began in found if self._place.is_gone(here, pid, began)]
+        if gone:
+            self._tell("DELETE FROM owners WHERE owner = ANY(%s)", (gone,))
 
     def release_owner(self, owner: str) -> None:
         self._tell("DELETE FROM owners WHERE owner = %s", (owner,))
@@ -186,13 +189,18 @@ class PostgresStore:
 
     def scrub(self) -> None:
         with self._link.errors("scrub"):
-            for table in ("runs", "events", "snapshots", "letters", "blobs", "blob_uses"):
-                self._link.get().execute(f"VACUUM FULL {table}")  # pyrefly: ignore
+            db = self._link.get()
+            db.execute("SET statement_timeout = 0")  # it takes as long as the tables are big
+            try:
+                for table in ("runs", "events", "snapshots", "letters", "blobs", "blob_uses"):
+                    db.execute(f"VACUUM FULL {table}")  # pyrefly: ignore
+            finally:
+                self._link.drop()
 
     def close(self) -> None:
-        for link in (self._link, self._heart_link, self._listener):
-            link.drop()
-        self._listening = None
+        self._commits.close()
+        self._link.drop()
+        self._heart_link.drop()
 
     def _read(self, query: str, values: Sequence[object]) -> list[tuple[Any, ...]]:
         with self._link.errors("read"):

@@ -16,7 +16,6 @@ from crew.journal import Append, Busy, Operation, shown
 from crew.journal.again import Again
 from crew.journal.postgres_link import REFUSED, Db, DbError, Link, is_lost
 from crew.journal.postgres_operations import (
-    CHANNEL,
     COUNT,
     append_alone,
     apply,
@@ -122,7 +121,6 @@ class Commits:
             with db.pipeline():
                 db.execute("BEGIN")
                 counting = db.execute(COUNT, (self._name, commits))
-                db.execute("SELECT pg_notify(%s, %s)", (CHANNEL, self._name))
                 lock(db, operations)
             counted = counting.fetchone()
             if counted is None:

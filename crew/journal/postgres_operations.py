@@ -26,8 +26,6 @@ from crew.journal import (
 from crew.journal.memory import answered_before, answered_too_late, busy, reused, row_of
 from crew.journal.postgres_link import Db
 
-CHANNEL = "crew_journal"
-
 COLUMNS = (
     "number, id, tenant, workflow, version, key, input_hash, thread, turn, parent, status, owner, "
     "epoch, last_offset, crc, created_at, updated_at, base, base_offset, due"
@@ -67,7 +65,7 @@ given AS (
 _APPEND = f"WITH {_MOVE.format(only='')} SELECT array(SELECT number FROM moved)"  # noqa: S608  constants
 _APPEND_ALONE = (
     f"WITH counted AS ({COUNT}), {_MOVE.format(only='AND EXISTS (SELECT 1 FROM counted)')} "  # noqa: S608
-    f"SELECT (SELECT commits FROM counted), array(SELECT number FROM moved), pg_notify(%s, %s)"
+    f"SELECT (SELECT commits FROM counted), array(SELECT number FROM moved)"
 )
 
 _INSERT_RUN = (
@@ -129,8 +127,8 @@ def append_alone(
     Returns the number of commits of this writer, None if it was another one than `commits`, so that
     nothing was written; and the runs that were not fenced.
     """
-    values = [writer, commits, *_values(appends), CHANNEL, writer]
-    counted, moved, _ = _row(db.execute(_APPEND_ALONE, values))
+    values = [writer, commits, *_values(appends)]
+    counted, moved = _row(db.execute(_APPEND_ALONE, values))
     return counted, set(moved)
 
 

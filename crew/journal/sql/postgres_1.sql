@@ -83,7 +83,8 @@ CREATE TABLE owners (
     began text NOT NULL
 );
 
--- Each writer counts its commits, in the transaction of each: what it asks when an answer was lost.
+-- Each writer counts its commits, in the transaction of each: what it asks when an answer was lost,
+-- and what others look at to see that something changed.
 CREATE TABLE writers (
     name text PRIMARY KEY,
     commits bigint NOT NULL,
