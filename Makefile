@@ -53,8 +53,8 @@ format: .venv/dev.stamp  ## format the code
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix-only .
 
-bench: .venv/run.stamp .venv-bench/stamp  ## speed, as ratios against peers
-	$(BIN)/python benchmarks/steps.py --peer-python .venv-bench/bin/python
+bench: .venv/run.stamp .venv-bench/stamp  ## speed, as ratios against peers (BENCH=--full for all of it)
+	$(BIN)/python benchmarks/table.py --peer-python .venv-bench/bin/python $(BENCH)
 
 golden: .venv/run.stamp .venv/weights.stamp  ## 20 questions over docs/, beside one direct call
 	$(BIN)/python benchmarks/golden.py

@@ -8,7 +8,6 @@ tasks is faster, so that a resumed run finds each recorded call again.
 import asyncio
 import functools
 import random
-import time
 from collections.abc import Callable, Iterable
 from typing import Any, Protocol, cast
 
@@ -28,6 +27,7 @@ from crew.call import (
     returned_codec,
     time_limit,
 )
+from crew.clock import wall_clock
 from crew.effect import Effect, Unknown
 from crew.errors import CrewError, GraphError, InputInvalid, OutputInvalid
 from crew.graph import Workflow
@@ -325,7 +325,7 @@ class Context:
     async def sleep(self, seconds: float) -> None:
         """Wait; the time goes on while the process is down."""
         path = self._path("sleep", None)
-        data = {"until": time.time() + seconds}
+        data = {"until": wall_clock() + seconds}
         record = await self._driver.begin(path, "timer", fingerprint_of("sleep", seconds), data)
         if record is not None and record.state == "completed":
             return
@@ -334,7 +334,7 @@ class Context:
 
     async def now(self) -> float:
         """Return the wall clock in unix seconds, the same on every resume."""
-        return cast("float", await self._value("now", time.time))
+        return cast("float", await self._value("now", wall_clock))
 
     async def random(self) -> float:
         """Return a random number in [0, 1), the same on every resume."""

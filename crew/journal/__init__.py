@@ -237,7 +237,7 @@ class Store(Protocol):
 
         Raises:
             Busy: nothing was written; try again.
-            StoreError: nothing was written; the connection may be gone.
+            StoreError: whether anything was written is not known; the connection may be gone.
         """
         ...
 

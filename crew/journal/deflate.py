@@ -59,6 +59,8 @@ class Deflater:
         """
         if isinstance(stored, str):
             return stored
+        if not isinstance(stored, bytes):
+            raise sqlite3.DatabaseError("a body is corrupt: it is neither text nor bytes")
         try:
             return self._decompress(db, stored[0], stored[1:]).decode()
         except (zlib.error, UnicodeDecodeError, IndexError) as error:

@@ -117,10 +117,13 @@ class JournalReader:
         return self._last[1]
 
     def _verified(self, stored: StoredEvent, offset: int, before: int) -> int:
-        crc = checksum(before, stored.kind, stored.path, stored.body)
-        if stored.offset != offset or stored.crc != crc:
+        known = stored.crc in (
+            checksum(before, stored.kind, stored.path, stored.body, stored.at),
+            _checksum_without_time(before, stored),
+        )
+        if stored.offset != offset or not known:
             raise self._damaged(offset)
-        return crc
+        return stored.crc
 
     def _event(self, stored: StoredEvent) -> Event:
         data: Json = self.text.unpack(stored.offset, json.loads(stored.body))
@@ -145,9 +148,14 @@ class JournalReader:
         )
 
 
-def checksum(before: int, kind: str, path: str, body: str) -> int:
+def checksum(before: int, kind: str, path: str, body: str, at: float) -> int:
     """Return the CRC-32 of an event, chained over the one before."""
-    return zlib.crc32(f"{kind}\0{path}\0{body}".encode(), before)
+    return zlib.crc32(f"{kind}\0{path}\0{at!r}\0{body}".encode(), before)
+
+
+def _checksum_without_time(before: int, stored: StoredEvent) -> int:
+    """Return the checksum that an event was given before schema 3."""
+    return zlib.crc32(f"{stored.kind}\0{stored.path}\0{stored.body}".encode(), before)
 
 
 def snapshot_of(offset: int, crc: int, version: str, body: dict[str, Any]) -> Snapshot:

@@ -25,6 +25,10 @@ BUSY_DELAY = 0.0005
 BUSY_LIMIT = 30.0
 
 
+def _nobody(error: Exception) -> None:
+    """Nobody drives it."""
+
+
 @dataclass(slots=True)
 class OpenRun:
     """A run that this process may append to: its place in the store, and its chain so far."""
@@ -37,6 +41,8 @@ class OpenRun:
     text: TextWriter = field(default_factory=TextWriter)
     durable_offset: int = 0
     error: Exception | None = None
+    lost: Callable[[Exception], None] = _nobody
+    """Told at once when a commit of this run was refused."""
 
 
 @dataclass(slots=True)
@@ -140,7 +146,7 @@ class Writer:
         """Carry out one operation with the next commit, and return its result once durable.
 
         Raises:
-            StoreError: nothing was written.
+            StoreError: whether anything was written is not known.
             CrewError: the store refused this operation; see `Store.commit`.
         """
         waiting = _Waiting(operation, asyncio.get_running_loop().create_future())
@@ -221,6 +227,7 @@ class Writer:
             run = item.run
             if isinstance(result, Exception):
                 run.error = result
+                run.lost(result)
             elif item.events:
                 run.durable_offset = item.events[-1].offset
             grown.add(run.number)
@@ -242,5 +249,6 @@ def seal(run: OpenRun, offset: int, event: RunEvent) -> StoredEvent:
     """Pack and encode an event, and chain its checksum to the run's."""
     packed, blobs = run.text.pack(offset, to_data(event))
     body = json_text(packed)
-    run.crc = checksum(run.crc, event.kind, event.path, body)
-    return StoredEvent(offset, event.kind, event.path, body, run.crc, time.time(), blobs)
+    at = time.time()
+    run.crc = checksum(run.crc, event.kind, event.path, body, at)
+    return StoredEvent(offset, event.kind, event.path, body, run.crc, at, blobs)

@@ -11,6 +11,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from crew.call import failure_of, invoke, time_limit
+from crew.clock import wall_clock
 from crew.context import Context
 from crew.engine import apply, unfinished
 from crew.errors import Diverged, Fenced, StoreError
@@ -76,7 +77,7 @@ class Driver:
     ) -> None:
         self.row = row
         self.run_id = row.id
-        self.open = OpenRun(row.id, row.number, row.epoch, 0, 0)
+        self.open = OpenRun(row.id, row.number, row.epoch, 0, 0, lost=self._lose)
         self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.calls = RunCalls(
             around,
@@ -316,7 +317,7 @@ class Driver:
             self._branches.pop(step.path, None)
 
     async def _wait_until(self, step: RunStep) -> None:
-        delay = step.until - time.time()
+        delay = step.until - wall_clock()
         if delay < SHORT_SECONDS:
             await asyncio.sleep(max(0.0, delay))
             return
@@ -343,7 +344,7 @@ class Driver:
 
     def _step_failed(self, step: RunStep, path: str, node: Node, error: Exception) -> None:
         final = not node.retry.allows(error, step.attempt)
-        until = 0.0 if final else time.time() + node.retry.delay(step.attempt)
+        until = 0.0 if final else wall_clock() + node.retry.delay(step.attempt)
         failure = failure_of(error, path)
         try:
             self._append(StepFailed(path, failure, step.attempt, final, until))

@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import logging
 import secrets
 import time
 from collections.abc import Mapping, Sequence
@@ -43,9 +44,12 @@ from crew.run.fork import new_fork
 from crew.run.handle import Run
 from crew.run.heart import Heart
 from crew.run.replay import replay
+from crew.run.retention import Removed, erase, prune
 from crew.run.worker import TAKE_SECONDS, Worker
 from crew.thread import Thread, read_thread, thread_before
 from crew.value import canonical
+
+LOG = logging.getLogger(__name__)
 
 LOOK_SECONDS = 0.05
 """How often a runtime looks for what other processes wrote."""
@@ -63,6 +67,7 @@ class Runtime:
         worker: whether it drives runs; without, it only reads, starts and answers.
         settings: what is in force; by default read from `crew.toml` and `CREW_*`.
         hosts: where agents' work executes, for a process that is itself a host.
+        look_seconds: how often it looks for what other processes wrote.
 
     Use it as `async with Runtime(…) as runtime:`. On leaving, runs that have not ended stay in the
     store, and the next worker goes on with them.
@@ -78,6 +83,7 @@ class Runtime:
         worker: bool = True,
         settings: Settings | None = None,
         hosts: Hosts | None = None,
+        look_seconds: float = LOOK_SECONDS,
     ) -> None:
         url = store if store is None or isinstance(store, str) else store.url
         self.settings = settings or load_settings(store=url, agents=agents)
@@ -96,6 +102,7 @@ class Runtime:
             self, secrets.token_hex(8), takes_over=self._drives, lease=self.settings.lease
         )
         self._heart: Heart | None = None
+        self._look_seconds = look_seconds
         self._open = False
 
     async def __aenter__(self) -> Self:
@@ -198,7 +205,7 @@ class Runtime:
         if self._fleet is not None and self.worker:
             await self._fleet.serve(workflow)
         new = self._new_run(workflow, stored, thread, key, budget, when_busy, parent)
-        started = cast("Started", await self.writer.execute(new))
+        started = await self._accepted(new)
         if started.is_new and new.owner is not None:
             self._worker.drive(started.row, workflow)
         elif started.row.status in OPEN:
@@ -206,6 +213,13 @@ class Runtime:
         if when_busy == "cancel":
             await self._cancel_turns(started.row)
         return Run(self, started.row)
+
+    async def _accepted(self, new: NewRun) -> Started:
+        try:
+            return cast("Started", await self.writer.execute(new))
+        except StoreError:
+            self._worker.doubt()
+            raise
 
     def _new_run(
         self,
@@ -344,7 +358,7 @@ class Runtime:
         self._workflows[workflow.name, workflow.version] = workflow
         if self._fleet is not None and self.worker:
             await self._fleet.serve(workflow)
-        started = cast("Started", await self.writer.execute(new))
+        started = await self._accepted(new)
         if new.owner is not None:
             self._worker.drive(started.row, workflow)
         else:
@@ -370,6 +384,35 @@ class Runtime:
         elif row.owner in (None, PARKED) or self.store.sign(cast("str", row.owner)).dead:
             await self._worker.take(row, explicit=True)
         return run
+
+    async def prune(self, *, older_than: float | None = None, keep: int | None = None) -> Removed:
+        """Remove this tenant's runs that have ended and are old.
+
+        A run goes with its children, and a conversation whole or not at all; what a fork that stays
+        stands on stays too. What is removed cannot be replayed any more, and its idempotency keys
+        may be used anew.
+
+        Args:
+            older_than: seconds since it was last used, at least.
+            keep: how many of the newest runs and conversations stay in any case.
+
+        Raises:
+            InputInvalid: neither was given.
+        """
+        return await prune(self.store, self.writer, self.tenant, older_than=older_than, keep=keep)
+
+    async def erase(self, *, thread: str | None = None) -> Removed:
+        """Remove a conversation for good, or without `thread` everything of this tenant.
+
+        With it go its forks and children, its blobs, and what is left of it in free pages, logs and
+        dictionaries: no byte of it stays in the store's files. It takes as long as copying the
+        store.
+
+        Raises:
+            InputInvalid: a run of it has not ended.
+            StoreError: other processes hold on to what is to be overwritten.
+        """
+        return await erase(self.store, self.writer, self.tenant, thread)
 
     def _known(self, row: RunRow) -> Workflow:
         workflow = self.workflow_of(row)
@@ -401,7 +444,7 @@ class Runtime:
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._tails.setdefault(number, set()).add(future)
         try:
-            done, _ = await asyncio.wait({future}, timeout=TAKE_SECONDS)
+            done, _ = await asyncio.wait({future}, timeout=max(TAKE_SECONDS, self._look_seconds))
             if not done and self._fleet is not None:
                 await self._fleet.raise_lost(number)
         finally:
@@ -470,7 +513,7 @@ class Runtime:
                 if changed != seen:
                     self.wake(*self._tails)
                 await self._worker.read_letters()
-                now = time.monotonic()
+                now = asyncio.get_running_loop().time()
                 if changed != seen or now - last_take > TAKE_SECONDS:
                     last_take = now
                     await self._worker.take_over()
@@ -478,8 +521,12 @@ class Runtime:
             except (StoreError, Busy):
                 self._worker.blink()
                 await asyncio.sleep(TAKE_SECONDS)  # it shows where somebody waits for the store
+            except Exception:
+                # Whatever one run brings up, the others must not be left alone.
+                LOG.exception("looking for work failed; it is tried again")
+                await asyncio.sleep(TAKE_SECONDS)
             try:
-                async with asyncio.timeout(LOOK_SECONDS):
+                async with asyncio.timeout(self._look_seconds):
                     await self._look_now.wait()
                 seen = -1
             except TimeoutError:

@@ -3,14 +3,14 @@
 import asyncio
 import contextlib
 import json
-import time
 from collections.abc import Coroutine
 from typing import Any, Protocol, cast
 
+from crew.clock import wall_clock
 from crew.errors import AskError, Fenced, RunNotFound, StoreError
 from crew.event import Event, RunEndedByCancel, RunForked, from_data
 from crew.graph import Workflow
-from crew.journal import OPEN, PARKED, Busy, Clear, Letter, Release, RunRow, Store, Take
+from crew.journal import PARKED, Busy, Clear, Letter, Release, RunRow, Store, Take
 from crew.journal.reading import JournalReader
 from crew.journal.writer import OpenRun, Writer
 from crew.message import Json
@@ -64,7 +64,8 @@ class Worker:
         self.takes_over = takes_over
         self.lost: dict[int, Exception] = {}
         """Why runs that were driven here are not any more."""
-        self._to_fold_again: set[int] = set()
+        self._in_doubt = False
+        """Whether a write failed, so that runs may be owned here that nobody drives."""
         self._employer = employer
         self._drivers: dict[int, Driver] = {}
         self._lease = lease
@@ -92,7 +93,6 @@ class Worker:
             self.lost[row.number] = error
             return None
         self.lost.pop(row.number, None)
-        self._to_fold_again.discard(row.number)
         self._drivers[row.number] = driver
         driver.go(crc=crc, code=workflow.code_hash() if taken else "", taken=taken)
         self._employer.spawn(self._follow(driver))
@@ -126,7 +126,7 @@ class Worker:
     def _may_leave(self, driver: Driver) -> bool:
         if not self._open or self._drivers.get(driver.row.number) is not driver:
             return False
-        is_due = driver.due is not None and driver.due - time.time() < SHORT_SECONDS
+        is_due = driver.due is not None and driver.due - wall_clock() < SHORT_SECONDS
         return driver.is_waiting and not is_due
 
     async def _leave(self, driver: Driver) -> None:
@@ -144,10 +144,8 @@ class Worker:
             del self._drivers[number]
             await driver.abandon()
             await self._employer.writer.execute(Release(number, driver.row.epoch))
-        except (Fenced, StoreError) as error:
-            self.lost[number] = error  # it is somebody else's, or is folded again
-            if isinstance(error, StoreError):
-                self._to_fold_again.add(number)
+        except (Fenced, StoreError):
+            self.doubt()  # it is somebody else's, or is taken anew, or was let go after all
         self._employer.wake(number)
         self._employer.look()  # a letter may have come meanwhile
 
@@ -159,7 +157,7 @@ class Worker:
             self.lost[number] = error
         except StoreError as error:
             self.lost[number] = error
-            self._to_fold_again.add(number)
+            self.doubt()
         if driver.is_parked and self._open:
             await self._employer.writer.execute(Release(number, driver.row.epoch, to=PARKED))
         if self._drivers.get(number) is driver and self._open:
@@ -181,6 +179,9 @@ class Worker:
             taken = await self._employer.writer.execute(Take(row.number, self.owner, row.owner))
         except (Fenced, RunNotFound):
             return  # another worker was faster
+        except StoreError:
+            self.doubt()
+            raise
         mine = cast("RunRow", taken)
         if any(letter.kind == "cancel" for letter in self._employer.store.letters([row.number])):
             await self._end_by_cancel(mine)
@@ -226,19 +227,33 @@ class Worker:
         if not self.takes_over:
             return
         store = self._employer.store
-        for number in list(self._to_fold_again):
-            # Its store failed meanwhile: what was in memory is not to be trusted any more.
-            row = store.numbered(number)
-            self._to_fold_again.discard(number)
-            if row is not None and row.owner == self.owner and row.status in OPEN:
-                await self.take(row)
         gone = self._liveness.gone([name for name in store.owners() if name != self.owner])
+        mine = [self.owner] if self._in_doubt else []
+        if self._in_doubt:
+            self._forget_errors()
+        self._in_doubt = False
+        rows = store.takeable(self._employer.known(), [*gone, *mine], wall_clock())
         takes = [
             self.take(row, proven=gone.get(row.owner or "", True))
-            for row in store.takeable(self._employer.known(), list(gone), time.time())
+            for row in rows
             if row.number not in self._drivers
         ]
         await asyncio.gather(*takes)
+
+    def _forget_errors(self) -> None:
+        """Forget why the store failed for runs that are in others' hands by now."""
+        for number, error in list(self.lost.items()):
+            row = self._employer.store.numbered(number)
+            if isinstance(error, StoreError) and (row is None or row.owner != self.owner):
+                del self.lost[number]
+
+    def doubt(self) -> None:
+        """Note that a write failed, though it may have been carried out.
+
+        What was in memory is not to be trusted then: runs that are owned here and that nobody
+        drives are taken anew, from what is stored.
+        """
+        self._in_doubt = True
 
     def blink(self) -> None:
         """Note that the store could not be read: nobody's silence counts meanwhile."""
