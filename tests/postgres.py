@@ -81,6 +81,11 @@ class Server:
             else:
                 return
 
+    @property
+    def socket(self) -> Path:
+        """Where it listens."""
+        return self._folder / ".s.PGSQL.5432"
+
     def _url(self, database: str) -> str:
         return f"postgresql://crew@/{database}?host={self._folder}"
 
@@ -107,9 +112,13 @@ class Server:
         assert row is not None
         return row[0]
 
+    def kill(self) -> None:
+        """Stop the server as a crash does, with no clean-up."""
+        self._end(signal.SIGQUIT)
+
     def restart_immediately(self) -> None:
         """Stop the server as a crash does, with no clean-up, and start it again."""
-        self._end(signal.SIGQUIT)
+        self.kill()
         self.start()
 
     def stop(self) -> None:

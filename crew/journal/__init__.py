@@ -214,8 +214,9 @@ class Busy(Exception):
 
 
 def shown(url: str) -> str:
-    """Return a store's address as it may be shown: without its password."""
-    return re.sub(r"(//[^:/@]*):[^@/]*@", r"\1:***@", url)
+    """Return a store's address as it may be shown: without its passwords."""
+    masked = re.sub(r"^(\w+://[^:/?@]*):.*@", r"\1:***@", url)
+    return re.sub(r"(?i)(password=)[^&]*", r"\1***", masked)
 
 
 class Store(Protocol):

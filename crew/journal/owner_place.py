@@ -17,7 +17,7 @@ class Place:
 
     def is_gone(self, machine: str, pid: int, began: str) -> bool:
         """Return whether a process is proven to be gone: one of this machine that is not there."""
-        return machine == self.machine and _began(pid) != began
+        return machine == self.machine and _began(pid) != began and not _is_hidden(pid)
 
 
 def _machine() -> str:
@@ -41,3 +41,14 @@ def _began(pid: int) -> str:
     except OSError:
         return ""
     return "" if values[0] in ("Z", "X") else values[19]
+
+
+def _is_hidden(pid: int) -> bool:
+    """Return whether a process is there that this one may not look at, another user's."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return not Path(f"/proc/{pid}").exists()
+    return False

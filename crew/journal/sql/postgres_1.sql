@@ -21,9 +21,11 @@ CREATE TABLE runs (
     base bigint,
     base_offset bigint NOT NULL,
     due double precision
-);
+) WITH (fillfactor = 80);  -- room for a row's next version on its own page
 CREATE UNIQUE INDEX runs_by_key ON runs (tenant, workflow, key) WHERE key IS NOT NULL;
 CREATE UNIQUE INDEX runs_by_turn ON runs (tenant, thread, turn) WHERE turn IS NOT NULL;
+CREATE INDEX runs_open_turns ON runs (tenant, thread, turn)
+    WHERE turn IS NOT NULL AND status IN ('running', 'waiting');
 CREATE INDEX runs_by_base ON runs (base) WHERE base IS NOT NULL;
 CREATE INDEX runs_unowned ON runs (number) WHERE status = 'running' AND owner IS NULL;
 CREATE INDEX runs_due ON runs (due) WHERE due IS NOT NULL;
@@ -80,3 +82,11 @@ CREATE TABLE owners (
     pid bigint NOT NULL,
     began text NOT NULL
 );
+
+-- Each writer counts its commits, in the transaction of each: what it asks when an answer was lost,
+-- and what others look at to see that something changed.
+CREATE TABLE writers (
+    name text PRIMARY KEY,
+    commits bigint NOT NULL,
+    at timestamptz NOT NULL
+) WITH (fillfactor = 20);
