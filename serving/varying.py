@@ -42,7 +42,7 @@ async def replay_runs(
     workflow, override = load_workflow(spec), _override(changes, settings)
     console = notes(quiet=as_json)
     rows: list[dict[str, Any]] = []
-    async with opened(settings, [workflow], console) as runtime:
+    async with opened(settings, [workflow], console, takes_over=False) as runtime:
         for run in await _last(runtime, workflow, which):
             row: dict[str, Any] = {"run": run.id, "baseline": await _replayed(runtime, run.id)}
             if override:
@@ -75,7 +75,7 @@ async def fork_run(
     """Start a new run from a prefix of another one, and show what it paid."""
     workflow, console = load_workflow(spec), notes(quiet=as_json)
     override = _override(changes, settings)
-    async with opened(settings, [workflow], console) as runtime:
+    async with opened(settings, [workflow], console, takes_over=False) as runtime:
         run = await runtime.get(run_id)
         fork = await runtime.fork(run_id, at=at, live=live, override=override, effects=effects)
         events = await fork.recorded()
