@@ -15,6 +15,7 @@ import sys
 from importlib.metadata import version
 
 import disk
+import kills
 import race
 import resume
 import start
