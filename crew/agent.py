@@ -1,9 +1,10 @@
 """An agent: instructions, a model, tools and an output type."""
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Generic, TypeVar, cast
+from typing import Any, Generic, Self, TypeVar, cast
 
 from crew.call import AgentTask, Calls, Equipment, Unrecorded
 from crew.config import load_settings
@@ -89,6 +90,12 @@ class Agent(Generic[T]):
     def run_sync(self, text: str) -> AgentResult[T]:
         """Do one task from a script; see `run`."""
         return cast("AgentResult[T]", run_sync(self.run(text), f"{self.name}.run(…)"))
+
+    def with_model(self, model: Model) -> Self:
+        """Return this agent with another model, and nothing else changed."""
+        other = copy.copy(self)
+        other.model = model
+        return other
 
     async def perform(self, task: AgentTask, calls: Calls, equipment: Equipment) -> dict[str, Json]:
         """Do a task, each model and tool call through `calls`; the result is JSON."""

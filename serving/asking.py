@@ -18,6 +18,7 @@ from crew.run import Run, Runtime
 from serving.gallery import load_workflow
 from serving.opening import absolute, opened, prepare_weights
 from serving.output import notes, results, show, show_json
+from serving.parked import to_rest
 from serving.screen import follow
 
 DETACHED = 130
@@ -88,14 +89,17 @@ async def resume_runs(run_id: str | None, spec: str, settings: Settings, *, as_j
     worst = 0
     async with opened(settings, [workflow], console) as runtime:
         for one in mine:
-            worst = max(worst, await watched(await runtime.resume(one), as_json=as_json))
+            seen = len(await (await runtime.get(one)).recorded())
+            run = await runtime.resume(one)
+            worst = max(worst, await watched(run, as_json=as_json, since=seen))
     return worst
 
 
-async def watched(run: Run, *, as_json: bool) -> int:
+async def watched(run: Run, *, as_json: bool, since: int = 0) -> int:
     """Show a run until it ends, print its answer, and return the command's exit status.
 
-    An interrupt leaves the run as its journal has it.
+    An interrupt leaves the run as its journal has it; and so does what parks it, by an event after
+    offset `since`.
     """
     console = notes(quiet=as_json)
     me = asyncio.current_task()
@@ -111,7 +115,13 @@ async def watched(run: Run, *, as_json: bool) -> int:
         loop.add_signal_handler(number, interrupt)
     try:
         console.print(f"run {run.id}")
-        progress = await follow(run.events(), f"run {run.id}", console, quiet=as_json)
+        events = to_rest(run, since=since)
+        progress = await follow(events, f"run {run.id}", console, quiet=as_json)
+        if not progress.ended:
+            if as_json:
+                show_json({"run": run.id, "status": await run.status()})
+            console.print(f"parked; it waits for you to choose: crew show {run.id}")
+            return 1
         output = await run.result()
     except asyncio.CancelledError:
         if not stopped.is_set():

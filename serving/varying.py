@@ -1,0 +1,238 @@
+"""Commands that run recorded runs again, unchanged or varied: fork, replay, diff."""
+
+import json
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from rich.console import Console
+
+from crew.agent import Agent
+from crew.config import Settings
+from crew.errors import Diverged, InputInvalid
+from crew.event import Event, RunForked
+from crew.graph import Workflow
+from crew.message import Json
+from crew.run import Run, Runtime
+from crew.run.diff import Cost, Difference, End, compare, cost_of, end_of
+from crew.run.fork import effects_before
+from serving.opening import absolute, opened
+from serving.output import notes, results, show, show_json
+from serving.parked import to_rest
+from serving.screen import follow
+from serving.variants import (
+    agents_of,
+    code_of,
+    has_other_agents,
+    model_of,
+    with_model,
+)
+
+SHORT_CHARACTERS = 300
+"""How much of a value a line shows."""
+
+
+@dataclass(frozen=True, slots=True)
+class Variation:
+    """How a fork differs from its base; see `Runtime.fork`."""
+
+    at: int | None = None
+    live: bool = True
+    effects: bool = True
+    model: str | None = None
+
+
+async def fork_run(
+    run_id: str,
+    spec: str | None,
+    settings: Settings,
+    variation: Variation,
+    *,
+    as_json: bool,
+) -> int:
+    """Fork a run, follow the fork to its end, and say what it stands on and what it cost."""
+    results()
+    console = notes(quiet=as_json)
+    base, events, workflow = await recorded_run(run_id, spec, settings)
+    if has_other_agents(base) and variation.model is None:
+        origin = next(e.data["run"] for e in reversed(events) if e.kind == RunForked.kind)
+        raise InputInvalid(
+            message=f"run {run_id} is a fork with other agents, which its file does not hold; give "
+            f"--with model=NAME, or fork the run that it stands on: crew fork {origin}"
+        )
+    async with driving(settings, workflow, console, variation) as runtime:
+        fork = await forked(runtime, base, events, workflow, variation)
+        before = await fork.recorded()
+        cut = cut_of(before)
+        effects = effects_before(before[: cut - 1])
+        console.print(f"run {fork.id}, a fork of {run_id} after event {cut - 1}", markup=False)
+        console.print(f"stands on effects: {', '.join(effects) or 'none'}", markup=False)
+        await follow(to_rest(fork, since=cut), f"run {fork.id}", console, quiet=as_json)
+        events = await fork.recorded()
+    end, cost = end_of(events), cost_of(events)
+    if as_json:
+        told = {"run": fork.id, "base": run_id, "at": cut - 1, "effects": effects}
+        show_json(told | {"end": asdict(end), "cost": asdict(cost)})
+    else:
+        show(text_of(end))
+        console.print(f"run {fork.id} · {paid(cost)}")
+        console.print(f"compare them with: crew diff {run_id} {fork.id}")
+        if end.kind == "parked":
+            console.print(f"parked; it waits for you to choose: crew show {fork.id}")
+    return 0 if end.kind == "completed" else 1
+
+
+async def replay_run(run_id: str, spec: str | None, settings: Settings, *, as_json: bool) -> int:
+    """Run a run's code again on its records, and say whether it does the same."""
+    results()
+    _, events, workflow = await recorded_run(run_id, spec, settings)
+    async with reading(settings, workflow) as runtime:
+        diverged = await divergence(runtime, run_id)
+    if as_json:
+        show_json({"run": run_id, "equal": diverged is None, "difference": sides_of(diverged)})
+    elif diverged is None:
+        show(f"equal: {len(events)} events, no model, tool or effect was called")
+    else:
+        show(f"different at {diverged.path}")
+        show(f"  recorded: {diverged.recorded}")
+        show(f"  asked:    {diverged.asked}")
+        notes().print(f"go on with this code in a new run: crew fork {run_id}")
+    return 0 if diverged is None else 1
+
+
+async def diff_runs(one: str, two: str, settings: Settings, *, as_json: bool) -> int:
+    """Compare two runs by their events."""
+    async with reading(settings) as runtime:
+        a = await (await runtime.get(one)).recorded()
+        b = await (await runtime.get(two)).recorded()
+    found = compare(a, b)
+    if as_json:
+        flags = {"equal": found.equal, "same_answer": found.same_answer}
+        show_json({"runs": [one, two]} | flags | asdict(found))
+    else:
+        show("\n".join(_lines(one, two, found)))
+    return 0
+
+
+async def recorded_run(
+    run_id: str, spec: str | None, settings: Settings
+) -> tuple[Run, list[Event], Workflow]:
+    """Return a run, its events and its code."""
+    async with reading(settings) as runtime:
+        run = await runtime.get(run_id)
+        return run, await run.recorded(), code_of(run, spec)
+
+
+def reading(settings: Settings, *workflows: Workflow) -> Runtime:
+    """Return a runtime that drives nothing."""
+    here = replace(absolute(settings), agents="local")
+    return Runtime(workflows=workflows, settings=here, worker=False)
+
+
+@asynccontextmanager
+async def driving(
+    settings: Settings, workflow: Workflow, console: Console, variation: Variation
+) -> AsyncIterator[Runtime]:
+    """Open a runtime that drives forks: with a model made ready only if one may be called."""
+    if not variation.live:
+        here = replace(absolute(settings), agents="local")
+        async with Runtime(workflows=[workflow], settings=here) as runtime:
+            yield runtime
+        return
+    settings = replace(settings, model=variation.model or settings.model)
+    async with opened(settings, [workflow], console, alone=True) as runtime:
+        yield runtime
+
+
+async def forked(
+    runtime: Runtime, base: Run, events: list[Event], workflow: Workflow, variation: Variation
+) -> Run:
+    """Start a fork of `base`, whose events and code these are."""
+    override: Mapping[str, Agent[Any]] = {}
+    if variation.model is not None:
+        model = model_of(replace(runtime.settings, model=variation.model))
+        override = with_model(workflow, agents_of(events), model)
+    return await runtime.fork(
+        base.id,
+        at=variation.at,
+        live=variation.live,
+        override=override,
+        effects=variation.effects,
+    )
+
+
+async def divergence(runtime: Runtime, run_id: str) -> Diverged | None:
+    """Replay a run, and return the first difference."""
+    try:
+        await runtime.replay(run_id)
+    except Diverged as error:
+        return error
+    return None
+
+
+def sides_of(diverged: Diverged | None) -> dict[str, str] | None:
+    """Return a divergence as JSON."""
+    if diverged is None:
+        return None
+    return {"path": diverged.path, "recorded": diverged.recorded, "asked": diverged.asked}
+
+
+def cut_of(events: list[Event]) -> int:
+    """Return the offset of the event that made a run a fork."""
+    return max(event.offset for event in events if event.kind == RunForked.kind)
+
+
+def text_of(end: End) -> str:
+    """Return what a person reads of how a run ended."""
+    match end.kind:
+        case "completed":
+            value = end.value
+            text = value.get("text") if isinstance(value, dict) else value
+            return text if isinstance(text, str) else _json(value)
+        case "failed":
+            return f"failed: {end.value['error']}"
+        case "parked":
+            return f"parked ({end.value['reason']}): {end.value['detail']}"
+        case _:
+            return end.kind
+
+
+def paid(cost: Cost) -> str:
+    """Return what a run cost, as text."""
+    return (
+        f"{cost.calls} model calls and {cost.tokens} tokens paid · "
+        f"{cost.reused_calls} calls and {cost.reused_tokens} tokens reused"
+    )
+
+
+def _lines(one: str, two: str, found: Difference) -> list[str]:
+    a, b = found.ends
+    lines = [f"answer: {'equal' if found.same_answer else 'different'}"]
+    if found.same_answer:
+        lines.append(f"  {_short(text_of(a))}")
+    else:
+        lines += [f"  {one}: {_short(text_of(a))}", f"  {two}: {_short(text_of(b))}"]
+    for run, paths in ((one, found.only_a), (two, found.only_b)):
+        if paths:
+            lines += [f"only in {run}:", *(f"  {path}" for path in paths)]
+    if found.changed:
+        lines.append("other results, the first one first:")
+    for change in found.changed:
+        lines += [f"  {change.path}", f"    {one}: {_value(change.a)}"]
+        lines.append(f"    {two}: {_value(change.b)}")
+    for run, cost in zip((one, two), found.costs, strict=True):
+        lines.append(f"{run}: {paid(cost)}")
+    return lines
+
+
+def _value(value: Json) -> str:
+    return "no result" if value is None else _short(_json(value))
+
+
+def _json(value: Json) -> str:
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= SHORT_CHARACTERS else f"{text[:SHORT_CHARACTERS]}…"
