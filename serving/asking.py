@@ -79,10 +79,11 @@ async def resume_runs(run_id: str | None, spec: str, settings: Settings, *, as_j
         open_runs = await looking.runs(status=("running", "waiting"))
         if run_id is not None:
             open_runs = [await looking.get(run_id)]
+    code = (workflow.name, workflow.version)
     names = sorted({(run.workflow, run.version) for run in open_runs})
-    if other := [name for name in names if name != (workflow.name, workflow.version)]:
+    if other := [name for name in names if name != code]:
         console.print(f"not of this workflow, left alone: {other}; give --workflow")
-    mine = [run.id for run in open_runs if run.workflow == workflow.name]
+    mine = [run.id for run in open_runs if (run.workflow, run.version) == code]
     if not mine:
         console.print("nothing to resume")
         return 0

@@ -1,7 +1,6 @@
 """The command that runs many recorded runs again: unchanged first, then with another model."""
 
 import asyncio
-import time
 from collections import Counter
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
@@ -11,19 +10,19 @@ from crew.config import Settings
 from crew.errors import InputInvalid
 from crew.event import Event, RunForked
 from crew.graph import Workflow
-from crew.journal import OPEN
 from crew.run import Run, Runtime
 from crew.run.diff import Cost, compare, cost_of, end_of
 from serving.gallery import load_workflow
 from serving.output import notes, results, show, show_json
 from serving.parked import to_rest
-from serving.variants import code_of
+from serving.variants import code_of, has_other_agents
 from serving.varying import (
     Variation,
     cut_of,
     divergence,
     driving,
     forked,
+    give_up,
     reading,
     sides_of,
     text_of,
@@ -31,8 +30,6 @@ from serving.varying import (
 
 MOST_LOOKED_AT = 10_000
 """Of so many runs, the newest, those of a cohort are chosen."""
-STOP_SECONDS = 2.0
-"""How long a fork that is given up is waited for."""
 
 Verdict = Literal["same", "different", "stopped", "asks", "failed"]
 
@@ -102,7 +99,8 @@ async def _cohort(
     ended = await runtime.runs(status=("completed", "failed"), limit=MOST_LOOKED_AT)
     if not ended:
         raise InputInvalid(message="no run has ended yet; see: crew runs")
-    workflow = load_workflow(spec) if spec else code_of(ended[0], None)
+    newest = next((run for run in ended if not has_other_agents(run)), ended[0])
+    workflow = load_workflow(spec) if spec else code_of(newest, None)
     found: list[tuple[Run, list[Event]]] = []
     for run in ended:
         if (run.workflow, run.version) != (workflow.name, workflow.version):
@@ -141,14 +139,18 @@ async def _varied(
     fork = await forked(runtime, run, events, workflow, variation)
     since = cut_of(await fork.recorded())
     question = ""
-    async for event in to_rest(fork, since=since, after=since):
-        if event.kind == "ask.opened":
-            question = event.data["question"]
-            break
+    try:
+        async for event in to_rest(fork, since=since, after=since):
+            if event.kind == "ask.opened":
+                question = event.data["question"]
+                break
+    except asyncio.CancelledError:
+        await give_up(fork)
+        raise
     again = await fork.recorded()
     end = end_of(again)
     if end.kind in ("parked", "open"):
-        await _give_up(fork)
+        await give_up(fork)
     verdict: Verdict = "same" if compare(events, again).same_answer else "different"
     detail = ""
     match end.kind:
@@ -161,15 +163,6 @@ async def _varied(
         case _:
             pass
     return replace(trial, fork=fork.id, answer=verdict, detail=detail, cost=cost_of(again))
-
-
-async def _give_up(fork: Run) -> None:
-    """Cancel a fork that waits, so that no later `crew resume` goes on with a trial."""
-    await fork.cancel()
-    deadline = time.monotonic() + STOP_SECONDS
-    while await fork.status() in OPEN and time.monotonic() < deadline:
-        await asyncio.sleep(0.02)  # a parked one is let go of a moment after its event
-        await fork.cancel()
 
 
 def _told(trial: Trial) -> dict[str, Any]:

@@ -12,8 +12,8 @@ from crew.run import Run
 from crew.source import held_by
 from serving.gallery import bundled_names, load_workflows
 
-# Mixed with nothing else: what `--with` understands.
 WITH = "model="
+"""What `--with` understands."""
 
 
 def code_of(run: Run, spec: str | None) -> Workflow:

@@ -1,6 +1,8 @@
 """Commands that run recorded runs again, unchanged or varied: fork, replay, diff."""
 
+import asyncio
 import json
+import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass, replace
@@ -13,6 +15,7 @@ from crew.config import Settings
 from crew.errors import Diverged, InputInvalid
 from crew.event import Event, RunForked
 from crew.graph import Workflow
+from crew.journal import OPEN
 from crew.message import Json
 from crew.run import Run, Runtime
 from crew.run.diff import Cost, Difference, End, compare, cost_of, end_of
@@ -31,6 +34,8 @@ from serving.variants import (
 
 SHORT_CHARACTERS = 300
 """How much of a value a line shows."""
+STOP_SECONDS = 2.0
+"""How long a fork that is given up is waited for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +73,11 @@ async def fork_run(
         effects = effects_before(before[: cut - 1])
         console.print(f"run {fork.id}, a fork of {run_id} after event {cut - 1}", markup=False)
         console.print(f"stands on effects: {', '.join(effects) or 'none'}", markup=False)
-        await follow(to_rest(fork, since=cut), f"run {fork.id}", console, quiet=as_json)
+        try:
+            await follow(to_rest(fork, since=cut), f"run {fork.id}", console, quiet=as_json)
+        except asyncio.CancelledError:
+            await _interrupted(fork, console)
+            raise
         events = await fork.recorded()
     end, cost = end_of(events), cost_of(events)
     if as_json:
@@ -137,11 +146,11 @@ async def driving(
     """Open a runtime that drives forks: with a model made ready only if one may be called."""
     if not variation.live:
         here = replace(absolute(settings), agents="local")
-        async with Runtime(workflows=[workflow], settings=here) as runtime:
+        async with Runtime(workflows=[workflow], settings=here, takes_over=False) as runtime:
             yield runtime
         return
     settings = replace(settings, model=variation.model or settings.model)
-    async with opened(settings, [workflow], console, alone=True) as runtime:
+    async with opened(settings, [workflow], console, alone=True, takes_over=False) as runtime:
         yield runtime
 
 
@@ -176,6 +185,24 @@ def sides_of(diverged: Diverged | None) -> dict[str, str] | None:
     if diverged is None:
         return None
     return {"path": diverged.path, "recorded": diverged.recorded, "asked": diverged.asked}
+
+
+async def give_up(fork: Run) -> None:
+    """Cancel a fork that nobody can go on with, so that it is not open for ever."""
+    await fork.cancel()
+    deadline = time.monotonic() + STOP_SECONDS
+    while await fork.status() in OPEN and time.monotonic() < deadline:
+        await asyncio.sleep(0.02)  # a parked one is let go of a moment after its event
+        await fork.cancel()
+
+
+async def _interrupted(fork: Run, console: Console) -> None:
+    """Say what becomes of a fork whose command is stopped; its other agents end with it."""
+    if has_other_agents(fork):
+        await give_up(fork)
+        console.print(f"stopped; run {fork.id} is cancelled")
+    else:
+        console.print(f"stopped; nothing is lost. Go on with: crew resume {fork.id}")
 
 
 def cut_of(events: list[Event]) -> int:

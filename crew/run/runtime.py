@@ -61,6 +61,8 @@ class Runtime:
         agents: `local`: agents run in this process; `ray`: runs and agents live in Ray hosts.
         tenant: who the runs and threads belong to.
         worker: whether it drives runs; without, it only reads, starts and answers.
+        takes_over: whether it goes on with runs that others left; without, it drives those alone
+            that it starts, forks or resumes itself.
         settings: what is in force; by default read from `crew.toml` and `CREW_*`.
         hosts: where agents' work executes, for a process that is itself a host.
 
@@ -76,6 +78,7 @@ class Runtime:
         agents: AgentsPlace | None = None,
         tenant: str = "default",
         worker: bool = True,
+        takes_over: bool = True,
         settings: Settings | None = None,
         hosts: Hosts | None = None,
     ) -> None:
@@ -93,7 +96,10 @@ class Runtime:
         self._look_now = asyncio.Event()
         self._fleet: Any = None
         self._worker = Worker(
-            self, secrets.token_hex(8), takes_over=self._drives, lease=self.settings.lease
+            self,
+            secrets.token_hex(8),
+            takes_over=self._drives and takes_over,
+            lease=self.settings.lease,
         )
         self._heart: Heart | None = None
         self._open = False

@@ -125,6 +125,8 @@ class Worker:
     def _may_leave(self, driver: Driver) -> bool:
         if not self._open or self._drivers.get(driver.row.number) is not driver:
             return False
+        if not self.takes_over:
+            return False  # it would not come back
         is_due = driver.due is not None and driver.due - time.time() < SHORT_SECONDS
         return driver.is_waiting and not is_due
 

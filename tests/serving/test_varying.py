@@ -174,3 +174,228 @@ async def test_a_fork_of_what_did_not_change_costs_nothing(desk):
     assert told["cost"]["reused_calls"] == 2
     assert told["base"] == run.id
     assert desk.crew("replay", told["run"]).status == 0
+
+
+async def test_a_fork_with_another_model_pays_for_it_and_repeats_no_effect_unasked(desk, talker):
+    (run,) = await desk.record("x")
+    done = desk.crew("fork", run.id, "--with", "model=other", "--no-effects")
+    assert (done.status, desk.sent) == (1, "plain X")
+    assert "new effects are not allowed" in done.out
+    assert "stands on effects: none" in done.errors
+    assert "1 model calls and 15 tokens paid" in done.errors
+    assert len(talker.requests) == 1
+
+
+async def test_a_fork_may_act_anew(desk, talker):
+    (run,) = await desk.record("x")
+    done = desk.crew("fork", run.id, "--with", "model=other", "--json")
+    assert (done.status, desk.sent) == (0, "plain Xsomething else")
+    assert done.told["end"]["value"] == "something else"
+    compared = desk.crew("diff", run.id, done.told["run"], code=False).out
+    assert "answer: different" in compared
+    assert f"only in {run.id}:" in compared
+    assert "flow[0]/writer/model.1" in compared
+    assert "1 model calls and 15 tokens paid" in compared
+    assert desk.crew("replay", done.told["run"]).status == 0
+    again = desk.crew("fork", done.told["run"])
+    assert (again.status, again.out) == (2, "")
+    assert f"crew fork {run.id}" in again.errors
+
+
+async def test_a_fork_at_an_event_names_the_effects_it_stands_on(desk):
+    (run,) = await desk.record("x")
+    events = desk.crew("show", run.id, "--json", code=False).told["events"]
+    (done,) = [event["offset"] for event in events if event["kind"] == "effect.completed"]
+    fork = desk.crew("fork", run.id, "--at", str(done), "--no-live", "--json").told
+    assert fork["effects"] == ["flow[0]/send"]
+    assert fork["at"] == done
+    assert fork["end"]["value"] == "plain X"
+
+
+async def test_a_cohort_is_replayed_unchanged(desk):
+    runs = await desk.record("x", "y", "z")
+    done = desk.crew("replay", "--runs", "last:2")
+    assert done.status == 0
+    lines = done.out.splitlines()
+    assert [line.split()[:2] for line in lines] == [
+        ["run", "unchanged"],
+        [runs[2].id, "equal"],
+        [runs[1].id, "equal"],
+        ["2", "runs"],
+    ]
+
+
+async def test_a_cohort_tells_what_another_model_does(desk, talker):
+    await desk.record("x", "y")
+    talker.text = "plain Y"
+    done = desk.crew("replay", "--runs", "last:9", "--with", "model=other", "--json").told
+    first, second = done["runs"]
+    assert [row["equal"] for row in done["runs"]] == [True, True]
+    assert (first["answer"], second["answer"]) == ("same", "stopped")
+    assert (first["calls_paid"], first["tokens_after"]) == (1, 15)
+    assert first["tokens_before"] > 15
+    assert "new effects are not allowed" in second["detail"]
+    assert done["sums"]["answers"] == {"same": 1, "stopped": 1}
+    assert done["sums"]["calls_paid"] == 2
+    assert desk.sent in ("plain Xplain Y", "plain Yplain X")
+    assert desk.crew("runs", "--status", "waiting", "--json", code=False).told == []
+
+
+async def test_a_cohort_may_act_and_leaves_its_own_forks_out(desk, talker):
+    await desk.record("x")
+    words = ("replay", "--runs", "last:9", "--with", "model=other", "--allow-effects")
+    done = desk.crew(*words)
+    assert done.status == 0
+    row, sums = done.out.splitlines()[1:3]
+    assert row.split()[4] == "different"
+    assert sums.split()[:2] == ["1", "runs"]
+    assert desk.sent == "plain Xsomething else"
+    assert desk.crew("replay", "--runs", "last:9", "--json").told["sums"]["runs"] == 1
+
+
+async def test_a_cohort_of_changed_code_says_where_it_differs(desk, talker):
+    (run,) = await desk.record("x")
+    desk.write('key="send")', 'key="post")')
+    done = desk.crew("replay", "--runs", "last:1", "--with", "model=other")
+    assert done.status == 1
+    assert f"{run.id} is different without any change, at flow[0]/post:" in done.out
+    assert talker.requests == []
+
+
+async def test_tail_prints_events_to_the_end(desk):
+    (run,) = await desk.record("x")
+    lines = desk.crew("tail", run.id, "--json", code=False).out.splitlines()
+    events = [json.loads(line) for line in lines]
+    assert [event["offset"] for event in events] == list(range(1, len(events) + 1))
+    assert events[-1]["kind"] == "run.completed"
+    rest = desk.crew("tail", run.id, "--after", str(len(events) - 1), code=False)
+    assert rest.out.split()[:2] == [str(len(events)), "run.completed"]
+
+
+async def diverged(desk: Desk) -> str:
+    """Record a run that waits for an answer, change its code, and let it be resumed."""
+    ask = 'await ctx.ask(bool, "Send?", key="may")\n    return await ctx'
+    desk.write("return await ctx", ask)
+    flow = load_workflow(str(desk.file))
+    async with Runtime(workflows=[flow], settings=Settings(store=desk.store)) as runtime:
+        run = await runtime.start(flow, "x")
+        async for event in run.events():
+            if event.kind == "ask.opened":
+                break
+    desk.file.write_text(desk.file.read_text().replace("written(ctx, text)", "written(ctx, 'y')"))
+    done = desk.crew("resume", run.id)
+    assert done.status == 1
+    assert f"crew show {run.id}" in done.errors
+    return run.id
+
+
+async def test_a_run_that_diverged_shows_both_sides_and_the_ways_on(desk):
+    run = await diverged(desk)
+    shown = desk.crew("show", run, code=False).errors
+    assert "parked (diverged) at flow[0]/writer" in shown
+    assert "recorded: agent writer:" in shown
+    assert "asked:    agent writer:" in shown
+    for line in (
+        f"    crew resume {run} --workflow FILE.py",
+        f"    crew fork {run} --workflow FILE.py",
+        f"    crew cancel {run}",
+    ):
+        assert line in shown.splitlines()
+    told = desk.crew("show", run, "--json", code=False).told["parked"]
+    assert told["reason"] == "diverged"
+    assert told["recorded"] != told["asked"]
+
+
+async def test_each_way_on_of_a_run_that_diverged_works(desk):
+    run = await diverged(desk)
+    fork = desk.crew("fork", run, "--no-live", "--json").told
+    assert fork["end"]["kind"] == "parked"
+    assert fork["end"]["value"]["reason"] == "unrecorded"
+    shown = desk.crew("show", fork["run"], code=False).errors
+    assert "make the call, in a new run from this point" in shown
+    desk.file.write_text(desk.file.read_text().replace("written(ctx, 'y')", "written(ctx, text)"))
+    assert desk.crew("answer", run, "may", "true", code=False).status == 0
+    done = desk.crew("resume", run)
+    assert (done.status, done.out.strip(), desk.sent) == (0, "plain X", "plain X")
+    assert desk.crew("cancel", fork["run"], code=False).status == 0
+    assert desk.crew("runs", "--status", "waiting", "--json", code=False).told == []
+
+
+async def test_an_effect_that_may_have_happened_is_shown_with_its_policy(desk):
+    hang = "    import asyncio\n    await asyncio.sleep(60)\n    return text"
+    desk.write("    return text\n\n\nasync def written", f"{hang}\n\n\nasync def written")
+    flow = load_workflow(str(desk.file))
+    async with Runtime(workflows=[flow], settings=Settings(store=desk.store)) as runtime:
+        run = await runtime.start(flow, "x")
+        async for event in run.events():
+            if event.kind == "effect.started":
+                break
+    desk.write()
+    assert desk.crew("resume", run.id).status == 1
+    shown = desk.crew("show", run.id, code=False).errors
+    assert "unknown whether it happened: flow[0]/send (send), policy 'fail'" in shown
+    (told,) = desk.crew("show", run.id, "--json", code=False).told["unknown_effects"]
+    assert (told["path"], told["policy"]) == ("flow[0]/send", "fail")
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["fork", "RUN"], "does not come with crew; give the file that defines it: --workflow"),
+        (["fork", "RUN", "--workflow", "research"], "defines research; give the file"),
+        (["fork", "RUN", "--workflow", "flow.py", "--at", "99"], "none at 99"),
+        (["fork", "RUN", "--workflow", "flow.py", "--with", "x"], "write --with model=NAME"),
+        (["replay"], "give a run's id, or --runs last:50"),
+        (["replay", "RUN", "--with", "model=x"], "crew fork RUN --with"),
+        (["replay", "--runs", "first:3"], "write --runs last:50"),
+        (["replay", "--runs", "last:3", "--workflow", "research"], "no run of workflow 'research'"),
+        (["diff", "RUN", "r0"], "no run 'r0'"),
+        (["tail", "r0"], "no run 'r0'"),
+    ],
+)
+async def test_a_mistake_is_answered_with_what_to_write(desk, talker, words, message):
+    (run,) = await desk.record("x")
+    done = desk.crew(*(run.id if word == "RUN" else word for word in words), code=False)
+    assert done.status in (1, 2)
+    assert done.out == ""
+    assert message.replace("RUN", run.id) in done.errors
+
+
+async def test_a_version_that_is_not_there_is_named(desk):
+    (run,) = await desk.record("x")
+    desk.write("@workflow", '@workflow(version="2")')
+    done = desk.crew("replay", run.id)
+    assert done.status == 2
+    assert "is of version 1 of workflow 'flow', and this code is version 2" in done.errors
+
+
+async def test_a_question_of_a_trial_is_not_waited_for(desk, talker):
+    ask = 'if said == "something else":\n        await ctx.ask(bool, "Sure?")\n    return await ctx'
+    desk.write("return await ctx.effect", f"{ask}.effect")
+    await desk.record("x")
+    done = desk.crew("replay", "--runs", "last:1", "--with", "model=other", "--json").told
+    (row,) = done["runs"]
+    assert (row["answer"], row["detail"]) == ("asks", "Sure?")
+    assert desk.crew("runs", "--status", "waiting", "--json", code=False).told == []
+
+
+async def test_an_agent_that_is_made_in_a_step_is_named(desk, talker):
+    desk.write(
+        "    return (await ctx.run(members.writer", "    return (await ctx.run(Team().writer"
+    )
+    (run,) = await desk.record("x")
+    done = desk.crew("fork", run.id, "--with", "model=other")
+    assert done.status == 2
+    assert "agent 'writer' is made while workflow 'flow' runs" in done.errors
+    assert len(desk.crew("runs", "--json", code=False).told) == 1
+
+
+async def test_runs_that_a_dead_process_left_are_not_gone_on_with(desk, talker):
+    await desk.record("x")
+    flow = load_workflow(str(desk.file))
+    async with Runtime(settings=Settings(store=desk.store), worker=False) as runtime:
+        left = await runtime.start(flow, "left")
+    assert desk.crew("replay", "--runs", "last:1", "--with", "model=other").status == 0
+    events = desk.crew("show", left.id, "--json", code=False).told["events"]
+    assert "run.taken" not in [event["kind"] for event in events]
+    assert desk.sent == "plain X"
