@@ -14,17 +14,17 @@ from crew.run import Run, Runtime
 from crew.run.diff import Cost, compare, cost_of, end_of
 from serving.gallery import load_workflow
 from serving.output import notes, results, show, show_json
-from serving.parked import to_rest
+from serving.parked import sides_of, to_rest
 from serving.variants import code_of, has_other_agents
 from serving.varying import (
     Variation,
     cut_of,
     divergence,
+    divergence_data,
     driving,
     forked,
     give_up,
     reading,
-    sides_of,
     text_of,
 )
 
@@ -123,7 +123,7 @@ async def _baseline(runtime: Runtime, run: Run, events: list[Event]) -> Trial:
         run=run.id,
         text=text_of(end_of(events)),
         tokens=cost_of(events).all_tokens,
-        difference=sides_of(await divergence(runtime, run.id)),
+        difference=divergence_data(await divergence(runtime, run.id)),
     )
 
 
@@ -155,7 +155,7 @@ async def _varied(
     detail = ""
     match end.kind:
         case "parked":
-            verdict, detail = "stopped", end.value["detail"]
+            verdict, detail = "stopped", _why(end.value)
         case "open":
             verdict, detail = "asks", question
         case "failed" if verdict == "different":
@@ -163,6 +163,14 @@ async def _varied(
         case _:
             pass
     return replace(trial, fork=fork.id, answer=verdict, detail=detail, cost=cost_of(again))
+
+
+def _why(parked: dict[str, str]) -> str:
+    _, asked = sides_of(parked["detail"])
+    if not asked:
+        return parked["detail"]
+    hint = "; see --allow-effects" if "new effects are not allowed" in asked else ""
+    return f"at {parked['path']} it asks for {asked}{hint}"
 
 
 def _told(trial: Trial) -> dict[str, Any]:

@@ -53,7 +53,7 @@ async def show_run(run_id: str, settings: Settings, *, as_json: bool) -> int:
         events = await run.recorded()
         status = await run.status()
         questions = await run.questions()
-    held = parked(run, events, settings) if status == "waiting" else None
+    held = parked(run.id, events, settings) if status == "waiting" else None
     unknown = unknown_effects(events)
     if as_json:
         told: dict[str, Any] = {"run": run.id, "status": status}

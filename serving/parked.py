@@ -12,7 +12,7 @@ from serving.gallery import bundled_names
 _SIDES = re.compile(
     r"the journal holds (?P<recorded>.*), the code asks for (?P<asked>.*?)(; give|$)"
 )
-_NO_RECORD = "no result of a call"
+NO_RECORD = "no result of a call"
 _POLICIES = {
     "fail": "on resume its step fails",
     "retry": "on resume it is repeated",
@@ -63,23 +63,35 @@ async def to_rest(run: Run, *, since: int, after: int = 0) -> AsyncIterator[Even
             return
 
 
-def parked(run: Run, events: Sequence[Event], settings: Settings) -> Parked | None:
+def parked(run: str, events: Sequence[Event], settings: Settings) -> Parked | None:
     """Return why a run is parked, and the ways on; None if it is not."""
     last = from_data(events[-1].kind, events[-1].path, events[-1].data)
     if not isinstance(last, RunParked):
         return None
-    found = _SIDES.search(last.detail)
-    recorded, asked = (found["recorded"], found["asked"]) if found else ("", "")
+    recorded, asked = sides_of(last.detail)
     forked = _fork_of(events)
     held_back = forked is not None and not (forked.live and forked.effects)
+    workflow = events[0].data["workflow"]
+    resume = command("resume", run, settings=settings, workflow=workflow)
+    fork = command("fork", run, settings=settings, workflow=workflow)
     if last.reason == "poisoned":
-        ways = _when_poisoned(run, settings)
-    elif held_back and recorded == _NO_RECORD:
-        ways = _when_held_back(run, forked, settings)
+        ways = _when_poisoned(resume, fork)
+    elif forked is not None and held_back and recorded == NO_RECORD:
+        if forked.overrides:
+            words = ("fork", forked.run, "--with", "model=NAME")
+            fork = command(*words, settings=settings, workflow=workflow)
+        ways = _when_held_back(resume, fork)
     else:
-        ways = _when_diverged(run, events, settings)
-    cancel = Way("give it up", command("cancel", run.id, settings=settings))
+        ways = _when_diverged(resume, fork, events[0].data.get("code", ""))
+    cancel = Way("give it up", command("cancel", run, settings=settings))
+    recorded += _given(events, last.path)
     return Parked(last.reason, last.path, last.detail, recorded, asked, (*ways, cancel))
+
+
+def sides_of(detail: str) -> tuple[str, str]:
+    """Return what was recorded and what is asked for, of why a run is parked."""
+    found = _SIDES.search(detail)
+    return (found["recorded"], found["asked"]) if found else ("", "")
 
 
 def lines_of(held: Parked) -> list[str]:
@@ -134,45 +146,28 @@ def _fork_of(events: Sequence[Event]) -> RunForked | None:
     return None
 
 
-def _when_diverged(run: Run, events: Sequence[Event], settings: Settings) -> tuple[Way, ...]:
-    code = events[0].data.get("code", "")
-    return (
-        Way(
-            f"go on with the old code: put back what it began with (code {code}), then",
-            command("resume", run.id, settings=settings, workflow=run.workflow),
-        ),
-        Way(
-            "go on with this code, in a new run from the point where they part",
-            command("fork", run.id, settings=settings, workflow=run.workflow),
-        ),
-    )
+def _given(events: Sequence[Event], path: str) -> str:
+    """Return what the recorded call at a path was given, where its record says so."""
+    for event in events:
+        if event.path == path and event.kind.endswith((".started", ".opened")):
+            for name in ("input", "arguments", "question"):
+                if name in event.data:
+                    return f" with {event.data[name]!r:.200}"
+    return ""
 
 
-def _when_poisoned(run: Run, settings: Settings) -> tuple[Way, ...]:
-    return (
-        Way(
-            "drive it once more, here",
-            command("resume", run.id, settings=settings, workflow=run.workflow),
-        ),
-        Way(
-            "do it again in a new run, from its records",
-            command("fork", run.id, settings=settings, workflow=run.workflow),
-        ),
-    )
+def _when_diverged(resume: str, fork: str, code: str) -> tuple[Way, ...]:
+    old = f"go on with the old code: put back what it began with (code {code}), then"
+    new = "go on with this code, in a new run from the point where they part"
+    return Way(old, resume), Way(new, fork)
 
 
-def _when_held_back(run: Run, forked: RunForked | None, settings: Settings) -> tuple[Way, ...]:
-    assert forked is not None
-    words = ("fork", run.id)
-    if forked.overrides:
-        words = ("fork", forked.run, "--with", "model=NAME")
-    return (
-        Way(
-            "make the call, in a new run from this point",
-            command(*words, settings=settings, workflow=run.workflow),
-        ),
-        Way(
-            "go on with code that asks for recorded calls alone",
-            command("resume", run.id, settings=settings, workflow=run.workflow),
-        ),
-    )
+def _when_poisoned(resume: str, fork: str) -> tuple[Way, ...]:
+    again = "do it again in a new run, from its records"
+    return Way("drive it once more, here", resume), Way(again, fork)
+
+
+def _when_held_back(resume: str, fork: str) -> tuple[Way, ...]:
+    new = "make the call, in a new run from this point"
+    recorded = "go on with code that asks for recorded calls alone"
+    return Way(new, fork), Way(recorded, resume)

@@ -18,7 +18,7 @@ from crew.graph import Workflow
 from crew.journal import OPEN
 from crew.message import Json
 from crew.run import Run, Runtime
-from crew.run.diff import Cost, Difference, End, compare, cost_of, end_of
+from crew.run.diff import Cost, Difference, End, compare, cost_of, end_of, reused_of
 from crew.run.fork import effects_before
 from serving.opening import absolute, opened
 from serving.output import notes, results, show, show_json
@@ -60,31 +60,28 @@ async def fork_run(
     results()
     console = notes(quiet=as_json)
     base, events, workflow = await recorded_run(run_id, spec, settings)
-    if has_other_agents(base) and variation.model is None:
-        origin = next(e.data["run"] for e in reversed(events) if e.kind == RunForked.kind)
-        raise InputInvalid(
-            message=f"run {run_id} is a fork with other agents, which its file does not hold; give "
-            f"--with model=NAME, or fork the run that it stands on: crew fork {origin}"
-        )
+    if variation.model is None:
+        _refuse_without_agents(base, events)
     async with driving(settings, workflow, console, variation) as runtime:
         fork = await forked(runtime, base, events, workflow, variation)
         before = await fork.recorded()
         cut = cut_of(before)
         effects = effects_before(before[: cut - 1])
         console.print(f"run {fork.id}, a fork of {run_id} after event {cut - 1}", markup=False)
-        console.print(f"stands on effects: {', '.join(effects) or 'none'}", markup=False)
-        try:
-            await follow(to_rest(fork, since=cut), f"run {fork.id}", console, quiet=as_json)
-        except asyncio.CancelledError:
-            await _interrupted(fork, console)
-            raise
-        events = await fork.recorded()
-    end, cost = end_of(events), cost_of(events)
+        if effects:
+            console.print(f"it stands on these effects: {', '.join(effects)}", markup=False)
+        await _followed(fork, cut, console, as_json=as_json)
+        after = await fork.recorded()
+    acting = effects_before(events)
+    answered = [path for path in reused_of(after) if path in acting]
+    end, cost = end_of(after), cost_of(after)
     if as_json:
-        told = {"run": fork.id, "base": run_id, "at": cut - 1, "effects": effects}
+        told = {"run": fork.id, "base": run_id, "at": cut - 1, "effects": effects + answered}
         show_json(told | {"end": asdict(end), "cost": asdict(cost)})
     else:
         show(text_of(end))
+        if answered:
+            console.print(f"effects from the record: {', '.join(answered)}", markup=False)
         console.print(f"run {fork.id} · {paid(cost)}")
         console.print(f"compare them with: crew diff {run_id} {fork.id}")
         if end.kind == "parked":
@@ -99,7 +96,9 @@ async def replay_run(run_id: str, spec: str | None, settings: Settings, *, as_js
     async with reading(settings, workflow) as runtime:
         diverged = await divergence(runtime, run_id)
     if as_json:
-        show_json({"run": run_id, "equal": diverged is None, "difference": sides_of(diverged)})
+        show_json(
+            {"run": run_id, "equal": diverged is None, "difference": divergence_data(diverged)}
+        )
     elif diverged is None:
         show(f"equal: {len(events)} events, no model, tool or effect was called")
     else:
@@ -180,7 +179,7 @@ async def divergence(runtime: Runtime, run_id: str) -> Diverged | None:
     return None
 
 
-def sides_of(diverged: Diverged | None) -> dict[str, str] | None:
+def divergence_data(diverged: Diverged | None) -> dict[str, str] | None:
     """Return a divergence as JSON."""
     if diverged is None:
         return None
@@ -194,15 +193,6 @@ async def give_up(fork: Run) -> None:
     while await fork.status() in OPEN and time.monotonic() < deadline:
         await asyncio.sleep(0.02)  # a parked one is let go of a moment after its event
         await fork.cancel()
-
-
-async def _interrupted(fork: Run, console: Console) -> None:
-    """Say what becomes of a fork whose command is stopped; its other agents end with it."""
-    if has_other_agents(fork):
-        await give_up(fork)
-        console.print(f"stopped; run {fork.id} is cancelled")
-    else:
-        console.print(f"stopped; nothing is lost. Go on with: crew resume {fork.id}")
 
 
 def cut_of(events: list[Event]) -> int:
@@ -231,6 +221,29 @@ def paid(cost: Cost) -> str:
         f"{cost.calls} model calls and {cost.tokens} tokens paid · "
         f"{cost.reused_calls} calls and {cost.reused_tokens} tokens reused"
     )
+
+
+def _refuse_without_agents(base: Run, events: list[Event]) -> None:
+    if not has_other_agents(base):
+        return
+    origin = next(e.data["run"] for e in reversed(events) if e.kind == RunForked.kind)
+    raise InputInvalid(
+        message=f"run {base.id} is a fork with other agents, which its file does not hold; give "
+        f"--with model=NAME, or fork the run that it stands on: crew fork {origin}"
+    )
+
+
+async def _followed(fork: Run, cut: int, console: Console, *, as_json: bool) -> None:
+    """Show a fork until it rests; one that is interrupted ends with its other agents."""
+    try:
+        await follow(to_rest(fork, since=cut), f"run {fork.id}", console, quiet=as_json)
+    except asyncio.CancelledError:
+        if has_other_agents(fork):
+            await give_up(fork)
+            console.print(f"stopped; run {fork.id} is cancelled")
+        else:
+            console.print(f"stopped; nothing is lost. Go on with: crew resume {fork.id}")
+        raise
 
 
 def _lines(one: str, two: str, found: Difference) -> list[str]:

@@ -125,6 +125,11 @@ def cost_of(events: Sequence[Event]) -> Cost:
     return _read(events).cost
 
 
+def reused_of(events: Sequence[Event]) -> list[str]:
+    """Return the paths of the calls that were answered from another run's records."""
+    return _read(events).reused
+
+
 @dataclass(slots=True)
 class _Reading:
     """One run, folded."""

@@ -2,16 +2,23 @@
 
 import json
 import os
+import re
+import signal
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 import serving
-from crew.config import Settings
+from crew.config import Settings, load_settings
+from crew.errors import Diverged
+from crew.event import Event
 from crew.run import Run, Runtime
 from serving.gallery import load_workflow
+from serving.parked import NO_RECORD, parked
 from tests.endpoint import Endpoint
 
 pytestmark = pytest.mark.timeout(60)
@@ -79,8 +86,8 @@ class Talker(Endpoint):
 class Done:
     """A command that has ended."""
 
-    def __init__(self, done: "subprocess.CompletedProcess[str]") -> None:
-        self.status, self.out, self.errors = done.returncode, done.stdout, done.stderr
+    def __init__(self, status: int, out: str, errors: str) -> None:
+        self.status, self.out, self.errors = status, out, errors
 
     @property
     def told(self):
@@ -118,20 +125,28 @@ class Desk:
 
     def crew(self, *words: str, code: bool = True) -> Done:
         """Type a command; `code` gives it the workflow's file."""
-        settings = {"CREW_STORE": self.store, "CREW_BASE_URL": self.url, "CREW_API_KEY": "k"}
-        place = str(Path(serving.__file__).parents[1])
         words = (*words, "--workflow", "flow.py") if code else words
-        done = subprocess.run(
+        with self.started(*words) as command:
+            out, errors = command.communicate(timeout=50)
+        assert "Traceback" not in errors, errors
+        return Done(command.returncode, out, errors)
+
+    @contextmanager
+    def started(self, *words: str) -> Iterator["subprocess.Popen[str]"]:
+        settings = {"CREW_STORE": self.store, "CREW_BASE_URL": self.url, "CREW_API_KEY": "k"}
+        command = subprocess.Popen(
             [sys.executable, "-P", "-m", "serving.cli", *words],
-            check=False,
             cwd=self.folder,
-            env={**os.environ, **settings, "PYTHONPATH": place},
-            capture_output=True,
+            env={**os.environ, **settings, "PYTHONPATH": str(Path(serving.__file__).parents[1])},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
             text=True,
-            timeout=50,
         )
-        assert "Traceback" not in done.stderr, done.stderr
-        return Done(done)
+        with command:
+            try:
+                yield command
+            finally:
+                command.kill()
 
 
 @pytest.fixture
@@ -173,6 +188,7 @@ async def test_a_fork_of_what_did_not_change_costs_nothing(desk):
     assert told["cost"]["calls"] == 0
     assert told["cost"]["reused_calls"] == 2
     assert told["base"] == run.id
+    assert told["effects"] == ["flow[0]/send"]
     assert desk.crew("replay", told["run"]).status == 0
 
 
@@ -181,7 +197,6 @@ async def test_a_fork_with_another_model_pays_for_it_and_repeats_no_effect_unask
     done = desk.crew("fork", run.id, "--with", "model=other", "--no-effects")
     assert (done.status, desk.sent) == (1, "plain X")
     assert "new effects are not allowed" in done.out
-    assert "stands on effects: none" in done.errors
     assert "1 model calls and 15 tokens paid" in done.errors
     assert len(talker.requests) == 1
 
@@ -234,7 +249,8 @@ async def test_a_cohort_tells_what_another_model_does(desk, talker):
     assert (first["answer"], second["answer"]) == ("same", "stopped")
     assert (first["calls_paid"], first["tokens_after"]) == (1, 15)
     assert first["tokens_before"] > 15
-    assert "new effects are not allowed" in second["detail"]
+    assert second["detail"].startswith("at flow[0]/send it asks for effect send:")
+    assert second["detail"].endswith("new effects are not allowed; see --allow-effects")
     assert done["sums"]["answers"] == {"same": 1, "stopped": 1}
     assert done["sums"]["calls_paid"] == 2
     assert desk.sent in ("plain Xplain Y", "plain Yplain X")
@@ -293,7 +309,7 @@ async def test_a_run_that_diverged_shows_both_sides_and_the_ways_on(desk):
     run = await diverged(desk)
     shown = desk.crew("show", run, code=False).errors
     assert "parked (diverged) at flow[0]/writer" in shown
-    assert "recorded: agent writer:" in shown
+    assert re.search("recorded: agent writer:.* with 'x'", shown)
     assert "asked:    agent writer:" in shown
     for line in (
         f"    crew resume {run} --workflow FILE.py",
@@ -399,3 +415,63 @@ async def test_runs_that_a_dead_process_left_are_not_gone_on_with(desk, talker):
     events = desk.crew("show", left.id, "--json", code=False).told["events"]
     assert "run.taken" not in [event["kind"] for event in events]
     assert desk.sent == "plain X"
+
+
+async def test_a_stopped_fork_with_another_model_is_given_up(desk, talker):
+    (run,) = await desk.record("x")
+    talker.delay = 5.0
+    words = ("fork", run.id, "--with", "model=other", "--workflow", "flow.py")
+    with desk.started(*words) as command:
+        talker.wait_for(1)
+        command.send_signal(signal.SIGINT)
+        _, errors = command.communicate(timeout=20)
+    assert command.returncode == 130
+    assert "is cancelled" in errors
+    rows = desk.crew("runs", "--json", code=False).told
+    assert [row["status"] for row in rows] == ["cancelled", "completed"]
+
+
+def parked_by(reason: str, detail: str, path: str = "", **fork) -> list[Event]:
+    first = {"workflow": "research", "version": "1", "input": "x", "code": "c0de"}
+    forked = {"run": "r0", "at": 1, **fork}
+    last = {"reason": reason, "detail": detail}
+    return [
+        Event(1, "run.started", "", first),
+        *([Event(2, "run.forked", "", forked)] if fork else []),
+        Event(3, "run.parked", path, last),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("events", "commands"),
+    [
+        (
+            parked_by("poisoned", "its last workers died"),
+            ["crew resume r1", "crew fork r1", "crew cancel r1"],
+        ),
+        (
+            parked_by("unrecorded", str(Diverged(recorded=NO_RECORD, asked="model m")), live=False),
+            ["crew fork r1", "crew resume r1", "crew cancel r1"],
+        ),
+        (
+            parked_by(
+                "diverged",
+                str(Diverged(recorded=NO_RECORD, asked="effect e")),
+                effects=False,
+                overrides=["writer"],
+            ),
+            ["crew fork r0 --with model=NAME", "crew resume r1", "crew cancel r1"],
+        ),
+    ],
+)
+def test_the_ways_on_fit_why_a_run_is_parked(events, commands):
+    held = parked("r1", events, load_settings())
+    assert held is not None
+    assert [way.command for way in held.ways] == commands
+    assert parked("r1", events[:1], load_settings()) is None
+
+
+def test_another_store_is_part_of_a_command_to_copy():
+    held = parked("r1", parked_by("poisoned", "d"), Settings(store="sqlite:///elsewhere.db"))
+    assert held is not None
+    assert held.ways[0].command == "crew resume r1 --store sqlite:///elsewhere.db"
