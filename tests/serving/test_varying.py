@@ -14,11 +14,13 @@ import pytest
 
 import serving
 from crew.config import Settings, load_settings
-from crew.errors import Diverged
+from crew.errors import Diverged, InputInvalid
 from crew.event import Event
 from crew.run import Run, Runtime
+from crew.testing import ScriptedModel
 from serving.gallery import load_workflow
 from serving.parked import NO_RECORD, parked
+from serving.variants import with_model
 from tests.endpoint import Endpoint
 
 pytestmark = pytest.mark.timeout(60)
@@ -475,3 +477,17 @@ def test_another_store_is_part_of_a_command_to_copy():
     held = parked("r1", parked_by("poisoned", "d"), Settings(store="sqlite:///elsewhere.db"))
     assert held is not None
     assert held.ways[0].command == "crew resume r1 --store sqlite:///elsewhere.db"
+
+
+def test_the_team_of_the_bundled_workflow_gets_another_model():
+    names = ["planner", "searcher", "coder", "summariser"]
+    model = ScriptedModel(name="other")
+    replaced = with_model(load_workflow("research"), names, model)
+    assert sorted(replaced) == sorted(names)
+    assert all(agent.model is model for agent in replaced.values())
+
+
+def test_two_agents_of_one_name_are_not_replaced_by_guess(desk):
+    desk.write("members = Team()", "members = Team()\nmembers.second = Agent('writer')")
+    with pytest.raises(InputInvalid, match="2 agents of workflow 'flow' are called 'writer'"):
+        with_model(load_workflow(str(desk.file)), ["writer"], ScriptedModel())
