@@ -53,8 +53,8 @@ format: .venv/dev.stamp  ## format the code
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix-only .
 
-bench: .venv/run.stamp .venv-bench/stamp  ## speed, as ratios against peers
-	$(BIN)/python benchmarks/steps.py --peer-python .venv-bench/bin/python
+bench: .venv/run.stamp .venv-bench/stamp  ## speed, as ratios against peers (BENCH="steps --rounds 5", BENCH=--full)
+	$(BIN)/python benchmarks/table.py --peer-python .venv-bench/bin/python $(BENCH)
 
 golden: .venv/run.stamp .venv/weights.stamp  ## 20 questions over docs/, beside one direct call
 	$(BIN)/python benchmarks/golden.py
@@ -67,7 +67,7 @@ build: .venv/dev.stamp  ## the wheel and the source archive, in dist/
 
 requirements: $(UV)  ## compile the pinned requirement files anew
 	@for set in "run:--extra embedded --extra ray --extra serve" \
-	            "dev:--extra embedded --extra ray --extra serve --group dev -c requirements/run.txt" \
+	            "dev:--extra embedded --extra ray --extra serve --extra postgres --group dev -c requirements/run.txt" \
 	            "bench:--group bench -c requirements/run.txt"; do \
 	  name=$${set%%:*}; $(UV) pip compile --quiet --universal --generate-hashes --python-version 3.11 \
 	    --no-header --no-annotate --no-emit-index-url --no-emit-find-links \

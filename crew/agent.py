@@ -4,7 +4,7 @@ import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Generic, Self, TypeVar, cast
+from typing import Any, Generic, TypeVar, cast
 
 from crew.call import AgentTask, Calls, Equipment, Unrecorded
 from crew.config import load_settings
@@ -17,6 +17,24 @@ from crew.source import definition_of
 from crew.value import Codec
 
 T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class WithModel:
+    """Any agent, with another model: what stands in for `"*"` in the overrides of a fork."""
+
+    model: Model
+
+    def __call__(self, agent: "Agent[Any]") -> "Agent[Any]":
+        """Return the agent with this model."""
+        other = copy.copy(agent)
+        other.model = self.model
+        return other
+
+    def definition(self) -> str:
+        """Return a text that differs for another model."""
+        return f"model={self.model.name}"
+
 
 _DERIVED = frozenset({"codec", "_code"})
 
@@ -90,12 +108,6 @@ class Agent(Generic[T]):
     def run_sync(self, text: str) -> AgentResult[T]:
         """Do one task from a script; see `run`."""
         return cast("AgentResult[T]", run_sync(self.run(text), f"{self.name}.run(…)"))
-
-    def with_model(self, model: Model) -> Self:
-        """Return this agent with another model, and nothing else changed."""
-        other = copy.copy(self)
-        other.model = model
-        return other
 
     async def perform(self, task: AgentTask, calls: Calls, equipment: Equipment) -> dict[str, Json]:
         """Do a task, each model and tool call through `calls`; the result is JSON."""

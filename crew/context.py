@@ -8,8 +8,8 @@ tasks is faster, so that a resumed run finds each recorded call again.
 import asyncio
 import functools
 import random
-import time
 from collections.abc import Callable, Iterable
+from inspect import isfunction
 from typing import Any, Protocol, cast
 
 from pydantic import BaseModel
@@ -28,6 +28,7 @@ from crew.call import (
     returned_codec,
     time_limit,
 )
+from crew.clock import wall_clock
 from crew.effect import Effect, Unknown
 from crew.errors import CrewError, GraphError, InputInvalid, OutputInvalid
 from crew.graph import Workflow
@@ -152,6 +153,8 @@ class Context:
         Returns:
             An `AgentResult`, the workflow's output, or what the function returned.
         """
+        if retry is None and timeout is None:
+            return await self._call(callee, arguments, key, 1, budget, emit=emit)
         attempts = retry or ONCE
         for attempt in range(1, attempts.attempts + 1):
             try:
@@ -174,6 +177,8 @@ class Context:
         emit: bool,
     ) -> Any:
         suffix = f"~{attempt}" if attempt > 1 else ""
+        if isfunction(callee):
+            return await self._run_function(callee, arguments, key, suffix)
         if isinstance(callee, Workflow):
             return await self._run_child(callee, arguments, key, suffix, budget)
         if isinstance(callee, Performer):
@@ -325,7 +330,7 @@ class Context:
     async def sleep(self, seconds: float) -> None:
         """Wait; the time goes on while the process is down."""
         path = self._path("sleep", None)
-        data = {"until": time.time() + seconds}
+        data = {"until": wall_clock() + seconds}
         record = await self._driver.begin(path, "timer", fingerprint_of("sleep", seconds), data)
         if record is not None and record.state == "completed":
             return
@@ -334,7 +339,7 @@ class Context:
 
     async def now(self) -> float:
         """Return the wall clock in unix seconds, the same on every resume."""
-        return cast("float", await self._value("now", time.time))
+        return cast("float", await self._value("now", wall_clock))
 
     async def random(self) -> float:
         """Return a random number in [0, 1), the same on every resume."""

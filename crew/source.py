@@ -7,10 +7,11 @@ depend on both, so that nobody talks to a host of other code.
 
 import functools
 import inspect
+import sys
 import sysconfig
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from types import CodeType, FunctionType, MethodType, ModuleType
+from types import CodeType, ModuleType
 from typing import Any
 
 _OURS = ("crew", "serving")
@@ -19,13 +20,18 @@ _PLAIN = (str, bytes, int, float, bool, type(None))
 
 def source_of(function: Callable[..., Any]) -> str:
     """Return the source a function was defined by: its whole module, or its own lines."""
-    module = inspect.getmodule(function)
+    return _source_of_code(function.__code__, function.__module__)
+
+
+@functools.lru_cache(maxsize=4096)
+def _source_of_code(code: CodeType, module_name: str) -> str:
+    # Reading a file again would not show what runs here, and costs more than all the rest.
+    module = sys.modules.get(module_name)
     try:
-        if module is not None and module.__name__ != "__main__":
+        if module is not None and module_name != "__main__":
             return inspect.getsource(module)
-        return inspect.getsource(function)
+        return inspect.getsource(code)
     except (OSError, TypeError):
-        code = function.__code__
         return f"{code.co_code.hex()}{code.co_consts!r}"
 
 
@@ -36,72 +42,17 @@ def definition_of(function: Callable[..., Any]) -> str:
     return "\0".join(parts)
 
 
-def held_by(function: Callable[..., Any]) -> Iterator[Any]:
-    """Yield what a function can reach by the names in its code, each thing once.
-
-    Followed are functions, methods, containers and objects of the user's own; of anything else,
-    such as an agent, what it holds in turn is left alone.
-    """
-    home = inspect.getmodule(function)
-    waiting, seen = [function], set[int]()
-    while waiting:
-        value = waiting.pop()
-        if isinstance(value, _PLAIN) or id(value) in seen:
-            continue
-        seen.add(id(value))
-        yield value
-        waiting += _inside(value, home)
-
-
-def _inside(value: Any, home: ModuleType | None) -> list[Any]:
-    if isinstance(value, functools.partial):
-        return [value.func, *value.args, *value.keywords.values()]
-    if isinstance(value, MethodType):
-        return [value.__self__, value.__func__]
-    if isinstance(value, (list, tuple, set, frozenset)):
-        return list(value)
-    if isinstance(value, dict):
-        return list(value.values())
-    if not _is_followed(value, home):
-        return []
-    return _named_in(value) if inspect.isfunction(value) else list(vars(value).values())
-
-
-def _is_followed(value: Any, home: ModuleType | None) -> bool:
-    if inspect.ismodule(value) or inspect.isclass(value):
-        return False  # their names are followed where code says them
-    defined = value if inspect.isfunction(value) else type(value)
-    module = inspect.getmodule(defined)
-    is_own = module is home or module is None or is_users_own(module)
-    is_script = getattr(defined, "__module__", "") == "__main__"
-    return (is_own or is_script) and (inspect.isfunction(value) or hasattr(value, "__dict__"))
-
-
-def _named_in(function: FunctionType) -> list[Any]:
-    """Return what a function closes over, and the globals, and things of modules, that it names."""
-    names = _names(function.__code__)
-    found = [function.__globals__[name] for name in names if name in function.__globals__]
-    for module in [item for item in found if inspect.ismodule(item)]:
-        found += [vars(module)[name] for name in names if name in vars(module)]
-    for cell in function.__closure__ or ():
-        try:
-            found.append(cell.cell_contents)
-        except ValueError:  # it is not filled yet
-            continue
-    return [*found, *(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values()]
-
-
-def _names(code: CodeType) -> set[str]:
-    inner = (item for item in code.co_consts if isinstance(item, CodeType))
-    return set(code.co_names).union(*map(_names, inner))
-
-
 def is_users_own(module: ModuleType | None) -> bool:
     """Return whether a module is neither of this package, nor installed, nor Python's own."""
     name = getattr(module, "__name__", "__main__")
     file = getattr(module, "__file__", None)
     if file is None or name == "__main__" or name.partition(".")[0] in _OURS:
         return False
+    return _is_outside(file)
+
+
+@functools.lru_cache(maxsize=4096)
+def _is_outside(file: str) -> bool:
     path = Path(file).resolve()
     return not any(path.is_relative_to(place) for place in _installed_places())
 

@@ -26,7 +26,6 @@ Agents = Annotated[str | None, typer.Option(help="Where agents run: local or ray
 Docs = Annotated[str | None, typer.Option(help="Folder of documents that answer.")]
 Thread = Annotated[str | None, typer.Option(help="The conversation this is a turn of.")]
 Workflow = Annotated[str, typer.Option(help="Bundled name, file.py, or module:name.")]
-
 Code = Annotated[
     str | None,
     typer.Option("--workflow", help="Whose runs: bundled name, file.py, or module:name."),
@@ -158,6 +157,45 @@ def show(run: str, store: Store = None, as_json: AsJson = False) -> None:
 
 
 @app.command()
+def resume(
+    run: Annotated[str | None, typer.Argument(help="A run's id; all open ones without.")] = None,
+    workflow: Workflow = "research",
+    agents: Agents = None,
+    store: Store = None,
+    as_json: AsJson = False,
+) -> None:
+    """Go on with runs whose process died, from where their journals end.
+
+    Example: crew resume
+    """
+    from serving.asking import resume_runs
+
+    _run(resume_runs(run, workflow, _settings(store=store, agents=agents), as_json=as_json))
+
+
+@app.command()
+def answer(run: str, key: str, value: str, store: Store = None, as_json: AsJson = False) -> None:
+    """Answer a question that a run asks; the value is JSON, or else text.
+
+    Example: crew answer r0123456789abcdef refund true
+    """
+    from serving.looking import answer_run
+
+    _run(answer_run(run, key, value, _settings(store=store), as_json=as_json))
+
+
+@app.command()
+def cancel(run: str, store: Store = None, as_json: AsJson = False) -> None:
+    """Stop a run.
+
+    Example: crew cancel r0123456789abcdef
+    """
+    from serving.looking import cancel_run
+
+    _run(cancel_run(run, _settings(store=store), as_json=as_json))
+
+
+@app.command()
 def tail(
     run: str,
     after: Annotated[int, typer.Option(help="The offset of the last event seen.")] = 0,
@@ -251,42 +289,35 @@ def replay(
 
 
 @app.command()
-def resume(
-    run: Annotated[str | None, typer.Argument(help="A run's id; all open ones without.")] = None,
-    workflow: Workflow = "research",
-    agents: Agents = None,
+def prune(
+    older_than: Annotated[str | None, typer.Option(help="Such as 12h, 7d or 4w.")] = None,
+    keep: Annotated[int | None, typer.Option(help="How many of the newest stay.")] = None,
     store: Store = None,
     as_json: AsJson = False,
 ) -> None:
-    """Go on with runs whose process died, from where their journals end.
+    """Remove runs and conversations that have ended and are old.
 
-    Example: crew resume
+    Example: crew prune --older-than 30d
     """
-    from serving.asking import resume_runs
+    from serving.keeping import prune_runs
 
-    _run(resume_runs(run, workflow, _settings(store=store, agents=agents), as_json=as_json))
+    _run(prune_runs(_settings(store=store), older_than, keep, as_json=as_json))
 
 
 @app.command()
-def answer(run: str, key: str, value: str, store: Store = None, as_json: AsJson = False) -> None:
-    """Answer a question that a run asks; the value is JSON, or else text.
+def erase(
+    thread: Thread = None,
+    tenant: Annotated[str | None, typer.Option(help="Everything of this tenant.")] = None,
+    store: Store = None,
+    as_json: AsJson = False,
+) -> None:
+    """Remove a conversation, or all of a tenant, to the last byte of the store's files.
 
-    Example: crew answer r0123456789abcdef refund true
+    Example: crew erase --thread holidays
     """
-    from serving.looking import answer_run
+    from serving.keeping import erase_runs
 
-    _run(answer_run(run, key, value, _settings(store=store), as_json=as_json))
-
-
-@app.command()
-def cancel(run: str, store: Store = None, as_json: AsJson = False) -> None:
-    """Stop a run.
-
-    Example: crew cancel r0123456789abcdef
-    """
-    from serving.looking import cancel_run
-
-    _run(cancel_run(run, _settings(store=store), as_json=as_json))
+    _run(erase_runs(_settings(store=store), thread, tenant, as_json=as_json))
 
 
 @app.command()

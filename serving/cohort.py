@@ -75,7 +75,7 @@ async def replay_cohort(
         for run, events in cohort:
             trial = await _baseline(looking, run, events)
             if runtime is not None and trial.equal:
-                trial = await _varied(runtime, trial, run, events, workflow, variation)
+                trial = await _varied(runtime, trial, run, events, variation)
             trials.append(trial)
             console.print(f"{len(trials)} of {len(cohort)}: run {run.id}")
     if as_json:
@@ -132,11 +132,10 @@ async def _varied(
     trial: Trial,
     run: Run,
     events: list[Event],
-    workflow: Workflow,
     variation: Variation,
 ) -> Trial:
     """Fork a run with another model, and compare the fork with it."""
-    fork = await forked(runtime, run, events, workflow, variation)
+    fork = await forked(runtime, run, variation)
     since = cut_of(await fork.recorded())
     question = ""
     try:

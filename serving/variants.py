@@ -1,15 +1,10 @@
 """The code of recorded runs, and variants of it with another model."""
 
-from collections.abc import Iterable, Sequence
-
-from crew.agent import Agent
+from crew.agent import WithModel
 from crew.config import Settings
 from crew.errors import InputInvalid
-from crew.event import Event
 from crew.graph import Workflow
-from crew.llm import Model
 from crew.run import Run
-from crew.source import held_by
 from serving.gallery import bundled_names, load_workflows
 
 WITH = "model="
@@ -71,48 +66,8 @@ def model_named(varied: str | None) -> str | None:
     return varied.removeprefix(WITH)
 
 
-def model_of(settings: Settings) -> Model:
-    """Return the model that the settings name, where its endpoint or engine is theirs."""
+def with_model(settings: Settings) -> WithModel:
+    """Return what gives every agent the model that the settings name."""
     from crew.llm.choice import default_model  # engines load when first needed
 
-    return default_model(settings)
-
-
-def agents_of(events: Sequence[Event]) -> list[str]:
-    """Return the names of the agents that worked in a run, in the order of their first task."""
-    return list(dict.fromkeys(e.data["agent"] for e in events if e.kind == "agent.started"))
-
-
-def with_model(workflow: Workflow, used: Iterable[str], model: Model) -> dict[str, Agent[object]]:
-    """Return each agent that a workflow's nodes hold, by name, with another model.
-
-    Args:
-        workflow: its code.
-        used: the names that must be among them.
-        model: the one that each gets.
-
-    Raises:
-        InputInvalid: one of `used` is not held by a node, or two agents share its name.
-    """
-    held: dict[str, dict[str, Agent[object]]] = {}
-    for node in workflow.nodes.values():
-        for thing in held_by(node.function):
-            if isinstance(thing, Agent):
-                held.setdefault(thing.name, {})[thing.definition()] = thing
-    for name in used:
-        if name not in held:
-            raise InputInvalid(
-                message=f"agent {name!r} is made while workflow {workflow.name!r} runs, so its "
-                "model cannot be replaced from outside; make it at the top of the file"
-            )
-        if len(held[name]) > 1:
-            raise InputInvalid(
-                message=f"{len(held[name])} agents of workflow {workflow.name!r} are called "
-                f"{name!r}, and a replacement is by name; give them names of their own"
-            )
-    return {
-        name: agent.with_model(model)
-        for name, agents in held.items()
-        if len(agents) == 1
-        for agent in agents.values()
-    }
+    return WithModel(default_model(settings))

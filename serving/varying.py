@@ -3,14 +3,13 @@
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass, replace
-from typing import Any
 
 from rich.console import Console
 
-from crew.agent import Agent
+from crew.agent import WithModel
 from crew.config import Settings
 from crew.errors import Diverged, InputInvalid
 from crew.event import Event, RunForked
@@ -19,18 +18,12 @@ from crew.journal import OPEN
 from crew.message import Json
 from crew.run import Run, Runtime
 from crew.run.diff import Cost, Difference, End, compare, cost_of, end_of, reused_of
-from crew.run.fork import effects_before
+from crew.run.fork import EVERY, effects_before
 from serving.opening import absolute, opened
 from serving.output import notes, results, show, show_json
 from serving.parked import to_rest
 from serving.screen import follow
-from serving.variants import (
-    agents_of,
-    code_of,
-    has_other_agents,
-    model_of,
-    with_model,
-)
+from serving.variants import code_of, has_other_agents, with_model
 
 SHORT_CHARACTERS = 300
 """How much of a value a line shows."""
@@ -63,7 +56,7 @@ async def fork_run(
     if variation.model is None:
         _refuse_without_agents(base, events)
     async with driving(settings, workflow, console, variation) as runtime:
-        fork = await forked(runtime, base, events, workflow, variation)
+        fork = await forked(runtime, base, variation)
         before = await fork.recorded()
         cut = cut_of(before)
         effects = effects_before(before[: cut - 1])
@@ -153,14 +146,11 @@ async def driving(
         yield runtime
 
 
-async def forked(
-    runtime: Runtime, base: Run, events: list[Event], workflow: Workflow, variation: Variation
-) -> Run:
-    """Start a fork of `base`, whose events and code these are."""
-    override: Mapping[str, Agent[Any]] = {}
+async def forked(runtime: Runtime, base: Run, variation: Variation) -> Run:
+    """Start a fork of `base`."""
+    override: dict[str, WithModel] = {}
     if variation.model is not None:
-        model = model_of(replace(runtime.settings, model=variation.model))
-        override = with_model(workflow, agents_of(events), model)
+        override[EVERY] = with_model(replace(runtime.settings, model=variation.model))
     return await runtime.fork(
         base.id,
         at=variation.at,

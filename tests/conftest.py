@@ -2,6 +2,24 @@ import pytest
 
 from tests.endpoint import PAGE, Endpoint
 from tests.place import Place
+from tests.postgres import Server
+
+
+@pytest.fixture(scope="session")
+def postgres_server():
+    """A real PostgreSQL server, one for each process of tests that asks for it."""
+    server = Server()
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def postgres_url(postgres_server):
+    """An empty database of its own."""
+    url = postgres_server.new_database()
+    yield url
+    postgres_server.drop(url)
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 """The journal: the one source of truth of every run, and the protocol of what stores it."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Literal, Protocol
@@ -212,6 +213,12 @@ class Busy(Exception):
     """Another process holds the store's write lock; nothing was written, try again soon."""
 
 
+def shown(url: str) -> str:
+    """Return a store's address as it may be shown: without its passwords."""
+    masked = re.sub(r"^(\w+://[^:/?@]*):.*@", r"\1:***@", url)
+    return re.sub(r"(?i)(password=)[^&]*", r"\1***", masked)
+
+
 class Store(Protocol):
     """Where journals lie. Methods are quick and synchronous; the writer calls them on the loop.
 
@@ -230,7 +237,7 @@ class Store(Protocol):
 
         Raises:
             Busy: nothing was written; try again.
-            StoreError: nothing was written; the connection may be gone.
+            StoreError: whether anything was written is not known; the connection may be gone.
         """
         ...
 
@@ -279,8 +286,8 @@ class Store(Protocol):
         """
         ...
 
-    def turns(self, tenant: str, thread: str) -> list[RunRow]:
-        """Return a thread's runs in the order of their turns; forks are no turns."""
+    def turns(self, tenant: str, thread: str, *, after: int = 0) -> list[RunRow]:
+        """Return a thread's runs after turn `after`, in their order; forks are no turns."""
         ...
 
     def letters(self, numbers: Sequence[int]) -> list[Letter]: ...

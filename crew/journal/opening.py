@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from crew.errors import ExtraMissing, StoreError
-from crew.journal import Store
+from crew.journal import Store, shown
 from crew.journal.memory import MemoryStore
 
 
@@ -21,7 +21,12 @@ def open_store(url: str) -> Store:
 
         return SqliteStore(Path(url.removeprefix("sqlite:///")))
     if url.startswith(("postgresql://", "postgres://")):
-        raise ExtraMissing(message="a journal in PostgreSQL", extra="postgres")
+        try:
+            from crew.journal.postgres import PostgresStore  # only where it is used: an extra
+        except ImportError as error:
+            raise ExtraMissing(message="a journal in PostgreSQL", extra="postgres") from error
+        return PostgresStore(url)
     raise StoreError(
-        message=f"{url!r} is not a store; use sqlite:///path/to/file.db, postgresql://… or :memory:"
+        message=f"{shown(url)!r} is not a store; use sqlite:///path/to/file.db, postgresql://… "
+        "or :memory:"
     )

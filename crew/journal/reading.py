@@ -8,9 +8,11 @@ from typing import Any
 
 from crew.errors import StoreError
 from crew.event import Event
-from crew.journal import RunRow, Snapshot, Store, StoredEvent
-from crew.journal.text import TextReader
+from crew.journal import RunRow, Snapshot, Store, StoredEvent, shown
+from crew.journal.text import LONG, TextReader, TextWriter
 from crew.message import Json
+
+POINTER_MARK = '"$'
 
 
 class JournalReader:
@@ -18,11 +20,17 @@ class JournalReader:
 
     Each event's checksum is chained over the one before it, so that an event that is missing, or
     whose bytes are not those that were written, is found when it is read.
+
+    Args:
+        store: where they lie.
+        row: the run.
+        learner: what is to remember the texts that were read.
     """
 
-    def __init__(self, store: Store, row: RunRow) -> None:
+    def __init__(self, store: Store, row: RunRow, *, learner: TextWriter | None = None) -> None:
         self._store = store
         self._row = row
+        self._learner = learner
         self.text = TextReader(self._fetch, self._blob)
         self._last = (0, 0)
 
@@ -117,13 +125,21 @@ class JournalReader:
         return self._last[1]
 
     def _verified(self, stored: StoredEvent, offset: int, before: int) -> int:
-        crc = checksum(before, stored.kind, stored.path, stored.body)
+        crc = checksum(before, stored.kind, stored.path, stored.body, stored.at)
+        if crc != stored.crc:
+            crc = _checksum_without_time(before, stored)
         if stored.offset != offset or stored.crc != crc:
             raise self._damaged(offset)
         return crc
 
     def _event(self, stored: StoredEvent) -> Event:
-        data: Json = self.text.unpack(stored.offset, json.loads(stored.body))
+        data: Json = json.loads(stored.body)
+        if len(stored.body) > LONG:
+            data = self.text.unpack(stored.offset, data)
+            if self._learner is not None:
+                self._learner.learn(stored.offset, data)
+        elif POINTER_MARK in stored.body:
+            data = self.text.resolve(data)
         return Event(stored.offset, stored.kind, stored.path, data, stored.at)
 
     def _fetch(self, offset: int) -> Json:
@@ -133,21 +149,26 @@ class JournalReader:
         body = self._store.blob(digest)
         if body is None or hashlib.sha256(body).hexdigest() != digest:
             raise StoreError(
-                message=f"blob {digest} of run {self._row.id} in {self._store.url} is missing or "
-                "damaged; restore a backup; runs that do not use it are not affected"
+                message=f"blob {digest} of run {self._row.id} in {shown(self._store.url)} is "
+                "missing or damaged; restore a backup; runs that do not use it are not affected"
             )
         return body.decode("utf-8", "surrogatepass")
 
     def _damaged(self, offset: int) -> StoreError:
         return StoreError(
-            message=f"the journal of run {self._row.id} in {self._store.url} is damaged at event "
-            f"{offset}; restore a backup; other runs are not affected"
+            message=f"the journal of run {self._row.id} in {shown(self._store.url)} is damaged at "
+            f"event {offset}; restore a backup; other runs are not affected"
         )
 
 
-def checksum(before: int, kind: str, path: str, body: str) -> int:
+def checksum(before: int, kind: str, path: str, body: str, at: float) -> int:
     """Return the CRC-32 of an event, chained over the one before."""
-    return zlib.crc32(f"{kind}\0{path}\0{body}".encode(), before)
+    return zlib.crc32(f"{kind}\0{path}\0{at!r}\0{body}".encode(), before)
+
+
+def _checksum_without_time(before: int, stored: StoredEvent) -> int:
+    """Return the checksum that an event was given before schema 3."""
+    return zlib.crc32(f"{stored.kind}\0{stored.path}\0{stored.body}".encode(), before)
 
 
 def snapshot_of(offset: int, crc: int, version: str, body: dict[str, Any]) -> Snapshot:

@@ -8,7 +8,7 @@ SQLite holds the event loop.
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import fields
+from dataclasses import replace
 from pathlib import Path
 
 from crew.errors import AskError, Fenced, KeyReused, RunNotFound, StoreError, ThreadBusy
@@ -37,13 +37,10 @@ from crew.journal.memory import answered_before, answered_too_late, busy, reused
 from crew.journal.owner_files import OwnerFiles
 from crew.journal.sqlite_blobs import Blobs
 from crew.journal.sqlite_file import connect, explain, is_busy, prepare, refuse_network_filesystem
+from crew.journal.sqlite_rows import insert_row, read_row, read_rows, sound_rows, update_row
 
 Connect = Callable[[str], sqlite3.Connection]
 
-_COLUMNS = (
-    "number, id, tenant, workflow, version, key, input_hash, thread, turn, parent, status, owner, "
-    "epoch, last_offset, crc, created_at, updated_at, base, base_offset, due"
-)
 _SHIFT = 1 << 32
 _OPEN = "status IN ('running', 'waiting')"
 _FIRST_IN_THREAD = (
@@ -92,7 +89,7 @@ class SqliteStore:
             try:
                 db.execute("BEGIN IMMEDIATE")
                 self._deflater.begin(db)
-                results = [self._apply(db, operation) for operation in operations]
+                results = [self._carry_out(db, operation) for operation in operations]
                 self._deflater.end(db)
                 db.execute("COMMIT")
             except BaseException as error:
@@ -110,6 +107,12 @@ class SqliteStore:
             # What a failed commit left in this connection is not to be trusted.
             self.close_connection()
 
+    def _carry_out(self, db: sqlite3.Connection, operation: Operation) -> object:
+        try:
+            return self._apply(db, operation)
+        except StoreError as error:
+            return error  # a damaged row, which each operation reads before it writes
+
     def _apply(self, db: sqlite3.Connection, operation: Operation) -> object:
         match operation:
             case NewRun():
@@ -119,9 +122,9 @@ class SqliteStore:
             case Take():
                 return self._take(db, operation)
             case Release(number=number, epoch=epoch, to=to):
-                db.execute(
-                    "UPDATE runs SET owner = ? WHERE number = ? AND epoch = ?", (to, number, epoch)
-                )
+                row = _numbered(db, number)
+                if row is not None and row.epoch == epoch:
+                    update_row(db, replace(row, owner=to))
                 return None
             case Post():
                 return self._post(db, operation)
@@ -146,19 +149,12 @@ class SqliteStore:
                 (new.tenant, new.thread),
             ).fetchone()
             turn = (last or 0) + 1
-        # The number is None for SQLite to give; the row is made first to share its order.
-        values = _row_values(row_of(0, new, turn))
-        marks = ", ".join("?" * len(values))
-        number = db.execute(
-            f"INSERT INTO runs ({_COLUMNS}) VALUES ({marks})",  # noqa: S608  constants
-            (None, *values[1:]),
-        ).lastrowid
-        assert number is not None
-        self._insert_events(db, number, (new.first,))
-        return Started(row_of(number, new, turn), True)
+        row = insert_row(db, row_of(0, new, turn))
+        self._insert_events(db, row.number, (new.first,))
+        return Started(row, True)
 
     def _by_key(self, db: sqlite3.Connection, new: NewRun) -> RunRow | None:
-        return _one(
+        return read_row(
             db,
             "WHERE tenant = ? AND workflow = ? AND key = ?",
             (new.tenant, new.workflow, new.key),
@@ -174,26 +170,19 @@ class SqliteStore:
     def _append(self, db: sqlite3.Connection, append: Append) -> Fenced | None:
         last = append.events[-1] if append.events else None
         ended = append.status is not None and append.status not in OPEN
-        changed = db.execute(
-            "UPDATE runs SET status = coalesce(?1, status), "
-            "due = CASE WHEN ?1 IS NULL THEN due ELSE ?2 END, "
-            "last_offset = coalesce(?3, last_offset), "
-            "crc = coalesce(?4, crc), updated_at = coalesce(?5, updated_at), "
-            "owner = CASE WHEN ?6 THEN NULL ELSE owner END WHERE number = ?7 AND epoch = ?8",
-            (
-                append.status,
-                append.due,
-                last.offset if last else None,
-                last.crc if last else None,
-                last.at if last else None,
-                ended,
-                append.number,
-                append.epoch,
-            ),
-        ).rowcount
-        if changed == 0:
-            row = _one(db, "WHERE number = ?", (append.number,))
+        row = _numbered(db, append.number)
+        if row is None or row.epoch != append.epoch:
             return Fenced(run=row.id if row else str(append.number))
+        changed = replace(
+            row,
+            status=append.status or row.status,
+            due=append.due if append.status else row.due,
+            owner=None if ended else row.owner,
+            offset=last.offset if last else row.offset,
+            crc=last.crc if last else row.crc,
+            updated_at=last.at if last else row.updated_at,
+        )
+        update_row(db, changed)
         self._insert_events(db, append.number, append.events)
         if ended:
             db.execute("DELETE FROM letters WHERE number = ?", (append.number,))
@@ -216,18 +205,17 @@ class SqliteStore:
         )
 
     def _take(self, db: sqlite3.Connection, take: Take) -> RunRow | Fenced | RunNotFound:
-        changed = db.execute(
-            f"UPDATE runs SET owner = ?, epoch = epoch + 1 "  # noqa: S608  constants
-            f"WHERE number = ? AND owner IS ? AND {_OPEN}",
-            (take.owner, take.number, take.from_owner),
-        ).rowcount
-        row = _one(db, "WHERE number = ?", (take.number,))
+        row = _numbered(db, take.number)
         if row is None:
             return RunNotFound(run=str(take.number))
-        return row if changed else Fenced(run=row.id)
+        if row.owner != take.from_owner or row.status not in OPEN:
+            return Fenced(run=row.id)
+        taken = replace(row, owner=take.owner, epoch=row.epoch + 1)
+        update_row(db, taken)
+        return taken
 
     def _post(self, db: sqlite3.Connection, post: Post) -> AskError | RunNotFound | None:
-        row = _one(db, "WHERE number = ?", (post.number,))
+        row = _numbered(db, post.number)
         if row is None:
             return RunNotFound(run=str(post.number))
         if row.status not in OPEN:
@@ -277,14 +265,16 @@ class SqliteStore:
 
     def run(self, run_id: str, *, tenant: str | None = None) -> RunRow | None:
         with self._errors("read"):
-            where, values = "WHERE id = ?", [run_id]
-            if tenant is not None:
-                where, values = where + " AND tenant = ?", [run_id, tenant]
-            return _one(self._connected(), where, values)
+            db = self._connected()
+            row = read_row(db, "WHERE id = ?", (run_id,))
+            if row is None or row.id != run_id:
+                # The index does not have it, which may be the index's fault: look at every row.
+                row = read_row(db, "NOT INDEXED WHERE id = ?", (run_id,))
+            return row if row is not None and tenant in (None, row.tenant) else None
 
     def numbered(self, number: int) -> RunRow | None:
         with self._errors("read"):
-            return _one(self._connected(), "WHERE number = ?", (number,))
+            return _numbered(self._connected(), number)
 
     def runs(
         self,
@@ -325,7 +315,7 @@ class SqliteStore:
         marks = ", ".join("?" * len(dead))
         workflows = ", ".join(["(?, ?)"] * len(known))
         # Each branch has an index of its own: waiting runs cost nothing until they are woken.
-        return self._rows(
+        query = (
             f"AS r WHERE number IN ("  # noqa: S608  constants
             f"SELECT number FROM runs WHERE status = 'running' AND owner IS NULL "
             f"UNION SELECT number FROM runs WHERE due <= ? AND owner IS NULL "
@@ -333,13 +323,16 @@ class SqliteStore:
             f"UNION SELECT runs.number FROM letters CROSS JOIN runs USING (number) "
             f"WHERE body IS NOT NULL AND (owner IS NULL OR owner = ? AND kind = 'cancel')"
             f") AND {_OPEN} AND (workflow, version) IN (VALUES {workflows}) "
-            f"AND {_FIRST_IN_THREAD} ORDER BY number LIMIT ?",
-            [now, *dead, PARKED, *(part for pair in known for part in pair), limit],
+            f"AND {_FIRST_IN_THREAD} ORDER BY number LIMIT ?"
         )
+        values = [now, *dead, PARKED, *(part for pair in known for part in pair), limit]
+        with self._errors("read"):
+            # A damaged run is left alone, and must not keep anybody from the others.
+            return sound_rows(self._connected(), query, values)[0]
 
-    def turns(self, tenant: str, thread: str) -> list[RunRow]:
+    def turns(self, tenant: str, thread: str, *, after: int = 0) -> list[RunRow]:
         return self._rows(
-            "WHERE tenant = ? AND thread = ? AND turn IS NOT NULL ORDER BY turn", [tenant, thread]
+            "WHERE tenant = ? AND thread = ? AND turn > ? ORDER BY turn", [tenant, thread, after]
         )
 
     def events(self, number: int, *, after: int = 0, limit: int = 1024) -> list[StoredEvent]:
@@ -374,16 +367,14 @@ class SqliteStore:
             return self._blobs.read(self._connected(), digest)
 
     def letters(self, numbers: Sequence[int]) -> list[Letter]:
+        wanted = set(numbers)
+        query = "SELECT id, number, kind, name, body FROM letters WHERE body IS NOT NULL"
+        if len(wanted) == 1:
+            query += f" AND number = {min(wanted)}"
         with self._errors("read"):
-            db, found = self._connected(), list[Letter]()
-            for number in numbers:
-                rows = db.execute(
-                    "SELECT id, number, kind, name, body FROM letters "
-                    "WHERE number = ? AND body IS NOT NULL ORDER BY id",
-                    (number,),
-                )
-                found += [Letter(*row) for row in rows]
-            return found
+            # Letters lie there for a moment only: all of them are fewer than the runs asked for.
+            rows = self._connected().execute(f"{query} ORDER BY id")
+            return [Letter(*row) for row in rows if row[1] in wanted]
 
     def changed(self) -> int:
         with self._errors("read"):
@@ -427,8 +418,7 @@ class SqliteStore:
 
     def _rows(self, where: str, values: Sequence[object]) -> list[RunRow]:
         with self._errors("read"):
-            query = f"SELECT {_COLUMNS} FROM runs {where}"  # noqa: S608  constants
-            return [RunRow(*row) for row in self._connected().execute(query, values)]
+            return read_rows(self._connected(), where, values)
 
     def _connected(self) -> sqlite3.Connection:
         if self._connection is None:
@@ -448,9 +438,13 @@ class SqliteStore:
             yield
         except sqlite3.Error as error:
             if is_busy(error):
-                raise Busy from error
+                raise Busy(
+                    f"{self.path} is locked by another process; find out which with `lsof`, or use "
+                    "PostgreSQL for several machines"
+                ) from error
             raise StoreError(message=explain(action, self.path, error)) from error
-        except OSError as error:
+        except (OSError, UnicodeDecodeError) as error:
+            # SQLite's own messages quote the file, which may be damaged: they are no text then.
             raise StoreError(message=explain(action, self.path, error)) from error
 
 
@@ -461,11 +455,5 @@ def _insert_letter(db: sqlite3.Connection, post: Post) -> None:
     )
 
 
-def _one(db: sqlite3.Connection, where: str, values: Sequence[object]) -> RunRow | None:
-    query = f"SELECT {_COLUMNS} FROM runs {where}"  # noqa: S608  constants
-    row = db.execute(query, values).fetchone()
-    return RunRow(*row) if row else None
-
-
-def _row_values(row: RunRow) -> tuple[object, ...]:
-    return tuple(getattr(row, item.name) for item in fields(row))
+def _numbered(db: sqlite3.Connection, number: int) -> RunRow | None:
+    return read_row(db, "WHERE number = ?", (number,))

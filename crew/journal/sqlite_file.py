@@ -6,8 +6,12 @@ from importlib import resources
 from pathlib import Path
 
 from crew.errors import CrewError, StoreError
+from crew.journal.sqlite_log import read_log, verify_log
+from crew.journal.sqlite_rows import check_rows
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
+ROWS_CHECKED = 3
+"""The version from which rows have checksums."""
 OPEN_SECONDS = 2.0
 """How long opening a file waits for others who open it."""
 OPEN_PAUSE_SECONDS = 0.01
@@ -43,8 +47,9 @@ def prepare(db: sqlite3.Connection, path: Path) -> None:
     """Set a new connection up, and bring an older or empty file to this release's schema.
 
     Raises:
-        StoreError: a newer release wrote the file.
+        StoreError: a newer release wrote the file, or its log is damaged.
     """
+    log = read_log(path)
     db.execute(f"PRAGMA busy_timeout = {round(1000 * OPEN_SECONDS)}")
     (version,) = db.execute("PRAGMA user_version").fetchone()
     if version > SCHEMA_VERSION:
@@ -54,6 +59,7 @@ def prepare(db: sqlite3.Connection, path: Path) -> None:
         )
     _turn_log_on(db)
     db.execute("PRAGMA synchronous = FULL")
+    verify_log(db, path, log)
     if version < SCHEMA_VERSION:
         _migrate(db)
     db.execute("PRAGMA busy_timeout = 0")
@@ -82,6 +88,8 @@ def _migrate(db: sqlite3.Connection) -> None:
         for statement in script.split(";\n"):
             if statement.strip():
                 db.execute(statement)
+        if number == ROWS_CHECKED:
+            check_rows(db)
         db.execute(f"PRAGMA user_version = {number}")
     db.execute("COMMIT")
 

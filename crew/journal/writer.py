@@ -25,6 +25,10 @@ BUSY_DELAY = 0.0005
 BUSY_LIMIT = 30.0
 
 
+def _nobody(error: Exception) -> None:
+    """Nobody drives it."""
+
+
 @dataclass(slots=True)
 class OpenRun:
     """A run that this process may append to: its place in the store, and its chain so far."""
@@ -37,6 +41,8 @@ class OpenRun:
     text: TextWriter = field(default_factory=TextWriter)
     durable_offset: int = 0
     error: Exception | None = None
+    lost: Callable[[Exception], None] = _nobody
+    """Told at once when a commit of this run was refused."""
 
 
 @dataclass(slots=True)
@@ -140,7 +146,7 @@ class Writer:
         """Carry out one operation with the next commit, and return its result once durable.
 
         Raises:
-            StoreError: nothing was written.
+            StoreError: whether anything was written is not known.
             CrewError: the store refused this operation; see `Store.commit`.
         """
         waiting = _Waiting(operation, asyncio.get_running_loop().create_future())
@@ -176,8 +182,8 @@ class Writer:
         batch += [item.operation() for item in pending]
         try:
             results = self._store.commit(batch)
-        except Busy:
-            self._again()
+        except Busy as error:
+            self._again(error)
             return
         except StoreError as error:
             results = [error] * len(batch)
@@ -190,14 +196,14 @@ class Writer:
         self._operations = []
         self._count = 0
 
-    def _again(self) -> None:
-        """Another process holds the lock: keep everything, and try again very soon."""
+    def _again(self, busy: Busy) -> None:
+        """The store cannot be written just now: keep everything, and try again very soon."""
         now = time.monotonic()
         self._busy_since = self._busy_since or now
         if now - self._busy_since > BUSY_LIMIT:
             error = StoreError(
-                message=f"{self._store.url} was locked by another process for {BUSY_LIMIT:.0f} s; "
-                "find out which (`lsof`), or use PostgreSQL for several machines"
+                message=f"nothing could be written for {BUSY_LIMIT:.0f} s: {busy}; the runs under "
+                "way go on from what is stored once it can be again"
             )
             pending, operations = list(self._pending.values()), self._operations
             self._forget_batch()
@@ -221,6 +227,7 @@ class Writer:
             run = item.run
             if isinstance(result, Exception):
                 run.error = result
+                run.lost(result)
             elif item.events:
                 run.durable_offset = item.events[-1].offset
             grown.add(run.number)
@@ -242,5 +249,6 @@ def seal(run: OpenRun, offset: int, event: RunEvent) -> StoredEvent:
     """Pack and encode an event, and chain its checksum to the run's."""
     packed, blobs = run.text.pack(offset, to_data(event))
     body = json_text(packed)
-    run.crc = checksum(run.crc, event.kind, event.path, body)
-    return StoredEvent(offset, event.kind, event.path, body, run.crc, time.time(), blobs)
+    at = time.time()
+    run.crc = checksum(run.crc, event.kind, event.path, body, at)
+    return StoredEvent(offset, event.kind, event.path, body, run.crc, at, blobs)

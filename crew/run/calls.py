@@ -2,7 +2,6 @@
 
 import asyncio
 import hashlib
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
@@ -10,6 +9,7 @@ from typing import Protocol
 
 from crew.budget import Budget, Ledger
 from crew.call import AgentTask, Performer, Record, failure_of, outcome
+from crew.clock import wall_clock
 from crew.errors import BudgetExceeded, CrewError, Diverged, Fenced, StoreError
 from crew.event import (
     AgentDrifted,
@@ -312,7 +312,7 @@ class RunCalls:
 
     async def sleep_until(self, path: str, until: float) -> None:
         with self.waiting(path, until):
-            await asyncio.sleep(max(0.0, until - time.time()))
+            await asyncio.sleep(max(0.0, until - wall_clock()))
         self._append(CallCompleted(path, "timer", {}))
 
     async def perform(self, agent: Performer, task: AgentTask, fingerprint: str) -> dict[str, Json]:

@@ -6,11 +6,12 @@ from collections import deque
 from collections.abc import Callable, Coroutine
 from contextvars import Context as Variables
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from pydantic import BaseModel
 
-from crew.call import failure_of, invoke, time_limit
+from crew.call import Performer, failure_of, invoke, time_limit
+from crew.clock import wall_clock
 from crew.context import Context
 from crew.engine import apply, unfinished
 from crew.errors import Diverged, Fenced, StoreError
@@ -76,7 +77,7 @@ class Driver:
     ) -> None:
         self.row = row
         self.run_id = row.id
-        self.open = OpenRun(row.id, row.number, row.epoch, 0, 0)
+        self.open = OpenRun(row.id, row.number, row.epoch, 0, 0, lost=self._lose)
         self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.calls = RunCalls(
             around,
@@ -84,7 +85,7 @@ class Driver:
             self.open,
             append=self._append,
             changed=self._update_status,
-            substitute=lambda agent: workflow.overrides.get(agent.name, agent),
+            substitute=lambda agent: _standing_in(workflow, agent),
         )
         self._rests = rests
         self._around = around
@@ -124,7 +125,6 @@ class Driver:
         """Bring the state on by what the journal holds; nothing is carried out yet."""
         for event in events:
             typed = from_data(event.kind, event.path, event.data)
-            self.open.text.learn(event.offset, event.data)
             self.calls.learn(typed)
             apply(self._wiring, self._state, typed)
             self.open.offset = self.open.durable_offset = event.offset
@@ -205,7 +205,7 @@ class Driver:
             return
         body = {"state": state_to_data(self._state), "calls": self.calls.to_data()}
         packed = self.open.text.refer(body)
-        version = snapshot_version(self._wiring)
+        version = snapshot_version(self._workflow)
         snapshot = snapshot_of(self.open.offset, self.open.crc, version, packed)
         self._around.writer.keep_snapshot(self.open, snapshot)
         self._snapshot_offset = self.open.offset
@@ -316,7 +316,7 @@ class Driver:
             self._branches.pop(step.path, None)
 
     async def _wait_until(self, step: RunStep) -> None:
-        delay = step.until - time.time()
+        delay = step.until - wall_clock()
         if delay < SHORT_SECONDS:
             await asyncio.sleep(max(0.0, delay))
             return
@@ -343,7 +343,7 @@ class Driver:
 
     def _step_failed(self, step: RunStep, path: str, node: Node, error: Exception) -> None:
         final = not node.retry.allows(error, step.attempt)
-        until = 0.0 if final else time.time() + node.retry.delay(step.attempt)
+        until = 0.0 if final else wall_clock() + node.retry.delay(step.attempt)
         failure = failure_of(error, path)
         try:
             self._append(StepFailed(path, failure, step.attempt, final, until))
@@ -449,6 +449,15 @@ class Driver:
             else f"{path}/retry" in self.calls.waits
             for path, task in self._step_tasks.items()
         )
+
+
+def _standing_in(workflow: Workflow, agent: Performer) -> Performer:
+    """Return what a fork was given in place of an agent, or the agent."""
+    overrides = workflow.overrides
+    if (named := overrides.get(agent.name)) is not None:
+        return cast("Performer", named)
+    every = overrides.get("*")
+    return agent if every is None else cast("Performer", every(agent))
 
 
 def is_poisoned(events: list[Event]) -> bool:

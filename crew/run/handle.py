@@ -150,7 +150,9 @@ class Run:
 
     async def recorded(self) -> list[Event]:
         """Return the events there are now, without waiting for more."""
-        return self._reader().every()
+        reader = self._reader()
+        known = reader.every(upto=self._fresh().offset)
+        return known + reader.every(after=len(known))
 
     def _reader(self) -> JournalReader:
         return JournalReader(self._home.store, self._row)

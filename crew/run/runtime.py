@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import logging
 import secrets
 import time
 from collections.abc import Mapping, Sequence
@@ -9,7 +10,6 @@ from types import NoneType
 from typing import Any, Self, cast
 
 from crew.budget import Budget
-from crew.call import Performer
 from crew.config import AgentsPlace, Settings, load_settings
 from crew.errors import (
     CrewError,
@@ -43,9 +43,12 @@ from crew.run.fork import new_fork
 from crew.run.handle import Run
 from crew.run.heart import Heart
 from crew.run.replay import replay
+from crew.run.retention import Removed, erase, prune
 from crew.run.worker import TAKE_SECONDS, Worker
-from crew.thread import Thread, read_thread, thread_before
+from crew.thread import Conversations, Thread
 from crew.value import canonical
+
+LOG = logging.getLogger(__name__)
 
 LOOK_SECONDS = 0.05
 """How often a runtime looks for what other processes wrote."""
@@ -65,6 +68,7 @@ class Runtime:
             that it starts, forks or resumes itself.
         settings: what is in force; by default read from `crew.toml` and `CREW_*`.
         hosts: where agents' work executes, for a process that is itself a host.
+        look_seconds: how often it looks for what other processes wrote.
 
     Use it as `async with Runtime(…) as runtime:`. On leaving, runs that have not ended stay in the
     store, and the next worker goes on with them.
@@ -81,6 +85,7 @@ class Runtime:
         takes_over: bool = True,
         settings: Settings | None = None,
         hosts: Hosts | None = None,
+        look_seconds: float = LOOK_SECONDS,
     ) -> None:
         url = store if store is None or isinstance(store, str) else store.url
         self.settings = settings or load_settings(store=url, agents=agents)
@@ -102,6 +107,7 @@ class Runtime:
             lease=self.settings.lease,
         )
         self._heart: Heart | None = None
+        self._look_seconds = look_seconds
         self._open = False
 
     async def __aenter__(self) -> Self:
@@ -110,6 +116,7 @@ class Runtime:
         asyncio.get_running_loop().set_task_factory(cast("Any", task_factory))
         self.store: Store = self._given_store or _opened(self.store_url)
         self.writer = Writer(self.store, on_commit=self._committed)
+        self._conversations = Conversations(self.store)
         try:
             if self.agents == "ray":
                 await self._join_fleet()
@@ -204,7 +211,7 @@ class Runtime:
         if self._fleet is not None and self.worker:
             await self._fleet.serve(workflow)
         new = self._new_run(workflow, stored, thread, key, budget, when_busy, parent)
-        started = cast("Started", await self.writer.execute(new))
+        started = await self._accepted(new)
         if started.is_new and new.owner is not None:
             self._worker.drive(started.row, workflow)
         elif started.row.status in OPEN:
@@ -212,6 +219,13 @@ class Runtime:
         if when_busy == "cancel":
             await self._cancel_turns(started.row)
         return Run(self, started.row)
+
+    async def _accepted(self, new: NewRun) -> Started:
+        try:
+            return cast("Started", await self.writer.execute(new))
+        except StoreError:
+            self._worker.doubt()
+            raise
 
     def _new_run(
         self,
@@ -283,7 +297,7 @@ class Runtime:
 
     async def thread(self, thread: str) -> Thread:
         """Return a conversation of this tenant, empty if nothing was said on it."""
-        return read_thread(self.store, self.tenant, thread)
+        return self._conversations.whole(self.tenant, thread)
 
     async def replay(self, run_id: str) -> Run:
         """Run a recorded run's code again on its records: no model, no tool, no effect.
@@ -310,7 +324,7 @@ class Runtime:
         *,
         at: int | None = None,
         live: bool = True,
-        override: Mapping[str, Performer] | None = None,
+        override: Mapping[str, Any] | None = None,
         effects: bool = True,
     ) -> Run:
         """Start a new run from a prefix of another one's journal.
@@ -328,7 +342,8 @@ class Runtime:
             run_id: the run that it stands on; its journal is left as it is.
             at: the offset of the last event that they share.
             live: whether calls without a record are made; else the fork stops at the first.
-            override: agents that stand in for those of these names.
+            override: agents that stand in for those of these names; under `"*"`, a function from
+                any agent to the one that stands in for it, such as `crew.agent.WithModel`.
             effects: whether new effects may happen; else the fork stops at the first.
 
         Raises:
@@ -350,7 +365,7 @@ class Runtime:
         self._workflows[workflow.name, workflow.version] = workflow
         if self._fleet is not None and self.worker:
             await self._fleet.serve(workflow)
-        started = cast("Started", await self.writer.execute(new))
+        started = await self._accepted(new)
         if new.owner is not None:
             self._worker.drive(started.row, workflow)
         else:
@@ -376,6 +391,35 @@ class Runtime:
         elif row.owner in (None, PARKED) or self.store.sign(cast("str", row.owner)).dead:
             await self._worker.take(row, explicit=True)
         return run
+
+    async def prune(self, *, older_than: float | None = None, keep: int | None = None) -> Removed:
+        """Remove this tenant's runs that have ended and are old.
+
+        A run goes with its children, and a conversation whole or not at all; what a fork that stays
+        stands on stays too. What is removed cannot be replayed any more, and its idempotency keys
+        may be used anew.
+
+        Args:
+            older_than: seconds since it was last used, at least.
+            keep: how many of the newest runs and conversations stay in any case.
+
+        Raises:
+            InputInvalid: neither was given.
+        """
+        return await prune(self.store, self.writer, self.tenant, older_than=older_than, keep=keep)
+
+    async def erase(self, *, thread: str | None = None) -> Removed:
+        """Remove a conversation for good, or without `thread` everything of this tenant.
+
+        With it go its forks and children, its blobs, and what is left of it in free pages, logs and
+        dictionaries: no byte of it stays in the store's files. It takes as long as copying the
+        store.
+
+        Raises:
+            InputInvalid: a run of it has not ended.
+            StoreError: other processes hold on to what is to be overwritten.
+        """
+        return await erase(self.store, self.writer, self.tenant, thread)
 
     def _known(self, row: RunRow) -> Workflow:
         workflow = self.workflow_of(row)
@@ -407,7 +451,7 @@ class Runtime:
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._tails.setdefault(number, set()).add(future)
         try:
-            done, _ = await asyncio.wait({future}, timeout=TAKE_SECONDS)
+            done, _ = await asyncio.wait({future}, timeout=max(TAKE_SECONDS, self._look_seconds))
             if not done and self._fleet is not None:
                 await self._fleet.raise_lost(number)
         finally:
@@ -425,7 +469,7 @@ class Runtime:
         return await self._worker.cancel_unowned(row)
 
     def read_thread(self, row: RunRow) -> Thread:
-        return thread_before(self.store, row)
+        return self._conversations.before(row)
 
     async def run_child(
         self, parent: RunRow, path: str, workflow: Workflow, value: object, budget: Budget | None
@@ -476,7 +520,7 @@ class Runtime:
                 if changed != seen:
                     self.wake(*self._tails)
                 await self._worker.read_letters()
-                now = time.monotonic()
+                now = asyncio.get_running_loop().time()
                 if changed != seen or now - last_take > TAKE_SECONDS:
                     last_take = now
                     await self._worker.take_over()
@@ -484,8 +528,12 @@ class Runtime:
             except (StoreError, Busy):
                 self._worker.blink()
                 await asyncio.sleep(TAKE_SECONDS)  # it shows where somebody waits for the store
+            except Exception:
+                # Whatever one run brings up, the others must not be left alone.
+                LOG.exception("looking for work failed; it is tried again")
+                await asyncio.sleep(TAKE_SECONDS)
             try:
-                async with asyncio.timeout(LOOK_SECONDS):
+                async with asyncio.timeout(self._look_seconds):
                     await self._look_now.wait()
                 seen = -1
             except TimeoutError:

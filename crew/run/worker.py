@@ -1,20 +1,21 @@
 """A worker: the runs that one process owns and drives, from taking them to letting them go."""
 
 import asyncio
+import contextlib
 import json
-import time
 from collections.abc import Coroutine
 from typing import Any, Protocol, cast
 
+from crew.clock import wall_clock
 from crew.errors import AskError, Fenced, RunNotFound, StoreError
 from crew.event import Event, RunEndedByCancel, RunForked, from_data
 from crew.graph import Workflow
-from crew.journal import OPEN, PARKED, Clear, Letter, Release, RunRow, Store, Take
+from crew.journal import PARKED, Busy, Clear, Letter, Release, RunRow, Store, Take
 from crew.journal.reading import JournalReader
 from crew.journal.writer import OpenRun, Writer
 from crew.message import Json
 from crew.run.calls import RunCalls, Surroundings
-from crew.run.driver import SHORT_SECONDS, Driver, Taken, is_poisoned
+from crew.run.driver import SHORT_SECONDS, SNAPSHOT_EVENTS, Driver, Taken, is_poisoned
 from crew.run.fork import prepare_fork
 from crew.run.liveness import Liveness
 from crew.run.snapshot import snapshot_version
@@ -63,7 +64,8 @@ class Worker:
         self.takes_over = takes_over
         self.lost: dict[int, Exception] = {}
         """Why runs that were driven here are not any more."""
-        self._to_fold_again: set[int] = set()
+        self._in_doubt = False
+        """Whether a write failed, so that runs may be owned here that nobody drives."""
         self._employer = employer
         self._drivers: dict[int, Driver] = {}
         self._lease = lease
@@ -91,7 +93,6 @@ class Worker:
             self.lost[row.number] = error
             return None
         self.lost.pop(row.number, None)
-        self._to_fold_again.discard(row.number)
         self._drivers[row.number] = driver
         driver.go(crc=crc, code=workflow.code_hash() if taken else "", taken=taken)
         self._employer.spawn(self._follow(driver))
@@ -99,8 +100,11 @@ class Worker:
 
     def _fold(self, driver: Driver, workflow: Workflow, row: RunRow) -> int:
         """Bring a driver to where the journal ends; return the checksum there."""
-        reader, after = JournalReader(self._employer.store, row), 0
-        snapshot = reader.snapshot(snapshot_version(workflow.build()))
+        reader = JournalReader(self._employer.store, row, learner=driver.open.text)
+        after = 0
+        snapshot = None
+        if row.offset > SNAPSHOT_EVENTS and not workflow.plain:
+            snapshot = reader.snapshot(snapshot_version(workflow))
         if snapshot is not None:
             body, after = json.loads(snapshot.body), snapshot.offset
             driver.open.text.learn_pointers(body, reader.text)
@@ -127,7 +131,7 @@ class Worker:
             return False
         if not self.takes_over:
             return False  # it would not come back
-        is_due = driver.due is not None and driver.due - time.time() < SHORT_SECONDS
+        is_due = driver.due is not None and driver.due - wall_clock() < SHORT_SECONDS
         return driver.is_waiting and not is_due
 
     async def _leave(self, driver: Driver) -> None:
@@ -135,7 +139,7 @@ class Worker:
         number = driver.row.number
         try:
             await self._employer.writer.durable(driver.open)
-            await self.read_letters()
+            await self.read_letters(number)
             if not self._may_leave(driver):
                 return
             if self._employer.store.letters([number]):
@@ -145,10 +149,8 @@ class Worker:
             del self._drivers[number]
             await driver.abandon()
             await self._employer.writer.execute(Release(number, driver.row.epoch))
-        except (Fenced, StoreError) as error:
-            self.lost[number] = error  # it is somebody else's, or is folded again
-            if isinstance(error, StoreError):
-                self._to_fold_again.add(number)
+        except (Fenced, StoreError):
+            self.doubt()  # it is somebody else's, or is taken anew, or was let go after all
         self._employer.wake(number)
         self._employer.look()  # a letter may have come meanwhile
 
@@ -160,7 +162,7 @@ class Worker:
             self.lost[number] = error
         except StoreError as error:
             self.lost[number] = error
-            self._to_fold_again.add(number)
+            self.doubt()
         if driver.is_parked and self._open:
             await self._employer.writer.execute(Release(number, driver.row.epoch, to=PARKED))
         if self._drivers.get(number) is driver and self._open:
@@ -182,6 +184,9 @@ class Worker:
             taken = await self._employer.writer.execute(Take(row.number, self.owner, row.owner))
         except (Fenced, RunNotFound):
             return  # another worker was faster
+        except StoreError:
+            self.doubt()
+            raise
         mine = cast("RunRow", taken)
         if any(letter.kind == "cancel" for letter in self._employer.store.letters([row.number])):
             await self._end_by_cancel(mine)
@@ -195,12 +200,12 @@ class Worker:
                 "poisoned", "its last workers died without one new event; look, then `crew resume`"
             )
 
-    async def read_letters(self) -> None:
-        """Turn the letters for runs that are driven here into events."""
+    async def read_letters(self, *only: int) -> None:
+        """Turn the letters for runs that are driven here, or `only` some of them, into events."""
         if not self._drivers:
             return
         clears: list[Clear] = []
-        for number, letters in self._letters_of_mine().items():
+        for number, letters in self._letters_of(only or tuple(self._drivers)).items():
             driver = self._drivers[number]
             done, kept = list[int](), list[int]()
             for letter in letters:
@@ -214,9 +219,9 @@ class Worker:
         # In one transaction with the events that were made of the letters.
         await asyncio.gather(*(self._employer.writer.execute(clear) for clear in clears))
 
-    def _letters_of_mine(self) -> dict[int, list[Letter]]:
+    def _letters_of(self, numbers: tuple[int, ...]) -> dict[int, list[Letter]]:
         found: dict[int, list[Letter]] = {}
-        for letter in self._employer.store.letters(list(self._drivers)):
+        for letter in self._employer.store.letters(numbers):
             found.setdefault(letter.number, []).append(letter)
         return found
 
@@ -227,19 +232,33 @@ class Worker:
         if not self.takes_over:
             return
         store = self._employer.store
-        for number in list(self._to_fold_again):
-            # Its store failed meanwhile: what was in memory is not to be trusted any more.
-            row = store.numbered(number)
-            self._to_fold_again.discard(number)
-            if row is not None and row.owner == self.owner and row.status in OPEN:
-                await self.take(row)
         gone = self._liveness.gone([name for name in store.owners() if name != self.owner])
+        mine = [self.owner] if self._in_doubt else []
+        if self._in_doubt:
+            self._forget_errors()
+        self._in_doubt = False
+        rows = store.takeable(self._employer.known(), [*gone, *mine], wall_clock())
         takes = [
             self.take(row, proven=gone.get(row.owner or "", True))
-            for row in store.takeable(self._employer.known(), list(gone), time.time())
+            for row in rows
             if row.number not in self._drivers
         ]
         await asyncio.gather(*takes)
+
+    def _forget_errors(self) -> None:
+        """Forget why the store failed for runs that are in others' hands by now."""
+        for number, error in list(self.lost.items()):
+            row = self._employer.store.numbered(number)
+            if isinstance(error, StoreError) and (row is None or row.owner != self.owner):
+                del self.lost[number]
+
+    def doubt(self) -> None:
+        """Note that a write failed, though it may have been carried out.
+
+        What was in memory is not to be trusted then: runs that are owned here and that nobody
+        drives are taken anew, from what is stored.
+        """
+        self._in_doubt = True
 
     def blink(self) -> None:
         """Note that the store could not be read: nobody's silence counts meanwhile."""
@@ -306,7 +325,9 @@ class Worker:
             except (Fenced, StoreError):
                 continue  # then somebody else has it, or finds it without an owner
         self._drivers.clear()
-        self._employer.store.release_owner(self.owner)
+        # A store that cannot be reached finds the owner gone when its process is.
+        with contextlib.suppress(StoreError, Busy):
+            self._employer.store.release_owner(self.owner)
 
 
 async def _tail(store: Store, row: RunRow) -> list[Event]:

@@ -5,12 +5,16 @@ from crew.testing import ScriptedModel, StoreSuite, ToolCall, simulate
 
 from crew.llm.scripted import ScriptedModel
 from crew.message import ToolCall
-from crew.testing.simulation import CrashingStore, Simulated, SimulationFailed, simulate
+from crew.testing.faulty_store import CrashingStore, FaultyStore
+from crew.testing.scheduler import SeededLoop
+from crew.testing.simulation import Simulated, SimulationFailed, simulate
 from crew.testing.store_suite import StoreSuite
 
 __all__ = [
     "CrashingStore",
+    "FaultyStore",
     "ScriptedModel",
+    "SeededLoop",
     "Simulated",
     "SimulationFailed",
     "StoreSuite",

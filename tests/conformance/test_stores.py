@@ -3,6 +3,7 @@ from pathlib import Path
 import pytest
 
 from crew.journal.memory import MemoryStore
+from crew.journal.postgres import PostgresStore
 from crew.journal.sqlite import SqliteStore
 from crew.testing import StoreSuite
 
@@ -28,3 +29,12 @@ class TestSqlite(StoreSuite):
 class TestSqliteUncompressed(TestSqlite):
     def open(self):
         return SqliteStore(self.path, compress=False)
+
+
+class TestPostgres(StoreSuite):
+    @pytest.fixture(autouse=True)
+    def place(self, postgres_url: str) -> None:
+        self.url = postgres_url
+
+    def open(self):
+        return PostgresStore(self.url)

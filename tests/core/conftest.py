@@ -3,16 +3,20 @@ import pytest
 from crew import Runtime
 
 
-@pytest.fixture(params=["memory", "sqlite"])
+@pytest.fixture(params=["memory", "sqlite", "postgres"])
 async def runtime(request, tmp_path):
     """A runtime on each store."""
-    url = ":memory:" if request.param == "memory" else f"sqlite:///{tmp_path}/runs.db"
-    async with Runtime(url) as runtime:
+    async with Runtime(address(request.param, request, tmp_path)) as runtime:
         yield runtime
+
+
+def address(store, request, tmp_path):
+    if store == "postgres":
+        return request.getfixturevalue("postgres_url")
+    return ":memory:" if store == "memory" else f"sqlite:///{tmp_path}/runs.db"
 
 
 @pytest.fixture
 def url(request, tmp_path):
-    """A store's address; a test may ask for `:memory:` by an indirect parameter."""
-    memory = getattr(request, "param", "") == ":memory:"
-    return ":memory:" if memory else f"sqlite:///{tmp_path}/runs.db"
+    """A store's address; a test may ask for another one than SQLite by an indirect parameter."""
+    return address(getattr(request, "param", "sqlite"), request, tmp_path)

@@ -6,7 +6,7 @@ from pydantic import BaseModel
 from crew import Agent, Context, Graph, InputInvalid, Runtime, workflow
 from crew.testing import ScriptedModel
 
-pytestmark = pytest.mark.parametrize("url", [":memory:", "sqlite"], indirect=True)
+pytestmark = pytest.mark.parametrize("url", ["memory", "sqlite", "postgres"], indirect=True)
 
 
 class Question(BaseModel):

@@ -11,7 +11,7 @@ from crew import AskError, Context, Graph, Retry, Runtime, workflow
 from crew.run import worker
 from crew.run.driver import Driver
 
-pytestmark = pytest.mark.parametrize("url", [":memory:", "sqlite"], indirect=True)
+pytestmark = pytest.mark.parametrize("url", ["memory", "sqlite", "postgres"], indirect=True)
 
 
 @pytest.fixture(autouse=True)

@@ -1,0 +1,5 @@
+"""Ours: import crew, and nothing else."""
+
+import crew
+
+assert crew

@@ -1,0 +1,211 @@
+"""The journal in PostgreSQL: for several machines.
+
+A commit of appends alone, which is nearly every one, is one statement: one round trip.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+from crew.errors import StoreError
+from crew.journal import (
+    PARKED,
+    Busy,
+    Letter,
+    Operation,
+    RunRow,
+    RunStatus,
+    Sign,
+    Snapshot,
+    StoredEvent,
+)
+from crew.journal.owner_place import Place
+from crew.journal.postgres_commits import Commits
+from crew.journal.postgres_link import Connect, Link, connect, refuse_malformed
+from crew.journal.postgres_operations import COLUMNS
+from crew.journal.postgres_schema import prepare
+
+_IS_OPEN = "status IN ('running', 'waiting')"
+_OPEN_SECONDS = 6.0
+"""How long the first connection is waited for."""
+
+
+class PostgresStore:
+    """One database, shared by any number of machines.
+
+    Args:
+        url: `postgresql://user:password@host/database`.
+        opener: opens a connection; tests put faults in here.
+
+    Raises:
+        StoreError: the server cannot be reached, or a newer release wrote the database.
+    """
+
+    def __init__(self, url: str, *, opener: Connect = connect) -> None:
+        self.url = url
+        self._link = Link(url, opener)
+        self._heart_link = Link(url, opener)
+        self._place = Place()
+        self._commits = Commits(self._link, url, self._place.name)
+        refuse_malformed(url)
+        try:
+            with self._link.errors("open"):
+                prepare(self._link.get(patience=_OPEN_SECONDS), url)
+        except StoreError:
+            self._link.drop()
+            raise
+        except Busy as error:
+            self._link.drop()
+            raise StoreError(
+                message=f"{error}; is the server running, and is this the address?"
+            ) from error
+
+    def commit(self, operations: Sequence[Operation]) -> list[object]:
+        return self._commits.commit(operations)
+
+    def run(self, run_id: str, *, tenant: str | None = None) -> RunRow | None:
+        found = self._rows("WHERE id = %s", [run_id])
+        return next((row for row in found if tenant in (None, row.tenant)), None)
+
+    def numbered(self, number: int) -> RunRow | None:
+        return next(iter(self._rows("WHERE number = %s", [number])), None)
+
+    def runs(
+        self,
+        *,
+        tenant: str | None = None,
+        status: Sequence[RunStatus] = (),
+        thread: str | None = None,
+        limit: int = 1000,
+    ) -> list[RunRow]:
+        conditions, values = ["true"], list[object]()
+        for column, value in (("tenant", tenant), ("thread", thread)):
+            if value is not None:
+                conditions.append(f"{column} = %s")
+                values.append(value)
+        if status:
+            conditions.append("status = ANY(%s)")
+            values.append(list(status))
+        where = f"WHERE {' AND '.join(conditions)} ORDER BY number DESC LIMIT %s"
+        return self._rows(where, [*values, limit])
+
+    def events(self, number: int, *, after: int = 0, limit: int = 1024) -> list[StoredEvent]:
+        query = (
+            'SELECT "offset", kind, path, body, crc, at FROM events WHERE number = %s '
+            'AND "offset" > %s ORDER BY "offset" LIMIT %s'
+        )
+        return [StoredEvent(*row) for row in self._read(query, (number, after, limit))]
+
+    def snapshot(self, number: int) -> Snapshot | None:
+        query = "SELECT last_offset, crc, version, body, body_crc FROM snapshots WHERE number = %s"
+        return next((Snapshot(*row) for row in self._read(query, (number,))), None)
+
+    def blob(self, digest: str) -> bytes | None:
+        rows = self._read("SELECT body FROM blobs WHERE digest = %s", (digest,))
+        return next((bytes(body) for (body,) in rows), None)
+
+    def owners(self) -> list[str]:
+        query = "SELECT DISTINCT owner FROM runs WHERE owner IS NOT NULL AND owner != %s"
+        return [owner for (owner,) in self._read(query, (PARKED,))]
+
+    def takeable(
+        self,
+        known: Sequence[tuple[str, str]],
+        dead: Sequence[str],
+        now: float,
+        *,
+        limit: int = 256,
+    ) -> list[RunRow]:
+        names, versions = [name for name, _ in known], [version for _, version in known]
+        # Each branch has an index of its own: waiting runs cost nothing until they are woken.
+        return self._rows(
+            f"AS r WHERE number IN ("  # noqa: S608  constants
+            f"SELECT number FROM runs WHERE status = 'running' AND owner IS NULL "
+            f"UNION SELECT number FROM runs WHERE due <= %s AND owner IS NULL "
+            f"UNION SELECT number FROM runs WHERE owner = ANY(%s) "
+            f"UNION SELECT number FROM letters JOIN runs USING (number) "
+            f"WHERE body IS NOT NULL AND (owner IS NULL OR owner = %s AND kind = 'cancel')"
+            f") AND {_IS_OPEN} "
+            f"AND (workflow, version) IN (SELECT * FROM unnest(%s::text[], %s::text[])) "
+            f"AND (turn IS NULL OR NOT EXISTS (SELECT 1 FROM runs AS earlier "
+            f"WHERE earlier.tenant = r.tenant AND earlier.thread = r.thread "
+            f"AND earlier.turn < r.turn AND earlier.status IN ('running', 'waiting'))) "
+            f"ORDER BY number LIMIT %s",
+            [now, list(dead), PARKED, names, versions, limit],
+        )
+
+    def turns(self, tenant: str, thread: str, *, after: int = 0) -> list[RunRow]:
+        return self._rows(
+            "WHERE tenant = %s AND thread = %s AND turn > %s ORDER BY turn",
+            [tenant, thread, after],
+        )
+
+    def letters(self, numbers: Sequence[int]) -> list[Letter]:
+        query = (
+            "SELECT id, number, kind, name, body FROM letters "
+            "WHERE number = ANY(%s) AND body IS NOT NULL ORDER BY id"
+        )
+        return [Letter(*row) for row in self._read(query, (list(numbers),))]
+
+    def changed(self) -> int:
+        # No NOTIFY in commits: they would wait for each other in all of the server's databases,
+        # so that none shared a flush of the log.
+        query = "SELECT sum(commits) FROM writers WHERE name != %s"
+        with self._link.errors("read"):
+            row = self._link.get().execute(query, (self._place.name,)).fetchone()
+        return int(row[0] or 0) if row else 0
+
+    def claim_owner(self, owner: str) -> None:
+        place = self._place
+        self._forget_gone_owners()
+        self._tell(
+            "INSERT INTO owners VALUES (%s, 0, %s, %s, %s) ON CONFLICT DO NOTHING",
+            (owner, place.machine, place.pid, place.began),
+        )
+
+    def _forget_gone_owners(self) -> None:
+        """Remove those that are proven dead: so is one of whom nothing is known."""
+        here = self._place.machine
+        query = "SELECT owner, pid, began FROM owners WHERE place = %s"
+        found = self._read(query, (here,))
+        gone = [owner for owner, pid, began in found if self._place.is_gone(here, pid, began)]
+        if gone:
+            self._tell("DELETE FROM owners WHERE owner = ANY(%s)", (gone,))
+
+    def release_owner(self, owner: str) -> None:
+        self._tell("DELETE FROM owners WHERE owner = %s", (owner,))
+
+    def beat(self, owner: str) -> None:
+        self._tell("UPDATE owners SET beat = beat + 1 WHERE owner = %s", (owner,))
+
+    def _tell(self, query: str, values: Sequence[object]) -> None:
+        with self._heart_link.errors("write"):
+            self._heart_link.execute(query, values)
+
+    def sign(self, owner: str) -> Sign:
+        query = "SELECT beat, place, pid, began FROM owners WHERE owner = %s"
+        for beat, machine, pid, began in self._read(query, (owner,)):
+            return Sign(dead=self._place.is_gone(machine, pid, began), beat=beat)
+        return Sign(dead=True, beat=0)
+
+    def scrub(self) -> None:
+        with self._link.errors("scrub"):
+            db = self._link.get()
+            db.execute("SET statement_timeout = 0")  # it takes as long as the tables are big
+            try:
+                for table in ("runs", "events", "snapshots", "letters", "blobs", "blob_uses"):
+                    db.execute(f"VACUUM FULL {table}")  # pyrefly: ignore
+            finally:
+                self._link.drop()
+
+    def close(self) -> None:
+        self._commits.close()
+        self._link.drop()
+        self._heart_link.drop()
+
+    def _read(self, query: str, values: Sequence[object]) -> list[tuple[Any, ...]]:
+        with self._link.errors("read"):
+            return self._link.execute(query, values)
+
+    def _rows(self, where: str, values: Sequence[object]) -> list[RunRow]:
+        query = f"SELECT {COLUMNS} FROM runs {where}"  # noqa: S608  constants
+        return [RunRow(*row) for row in self._read(query, values)]

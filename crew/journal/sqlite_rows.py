@@ -1,0 +1,114 @@
+"""The rows of runs in SQLite: each has a checksum of its own, so that none is read that is damaged.
+
+A row is never changed in place: it is read and verified, then written whole. A change of one column
+would give a new checksum to whatever the others hold by then.
+"""
+
+import sqlite3
+import zlib
+from collections.abc import Sequence
+from dataclasses import fields, replace
+
+from crew.errors import StoreError
+from crew.journal import RunRow
+
+_COLUMNS = (
+    "number, id, tenant, workflow, version, key, input_hash, thread, turn, parent, status, owner, "
+    "epoch, last_offset, crc, created_at, updated_at, base, base_offset, due"
+)
+_TIMES = frozenset({"created_at", "updated_at", "due"})
+_NAMES = tuple(item.name for item in fields(RunRow))
+
+
+def read_rows(db: sqlite3.Connection, where: str, values: Sequence[object]) -> list[RunRow]:
+    """Return the rows that `where`, the rest of a SELECT, finds.
+
+    Raises:
+        StoreError: one of them is damaged.
+    """
+    rows, problem = sound_rows(db, where, values)
+    if problem is not None:
+        raise problem
+    return rows
+
+
+def sound_rows(
+    db: sqlite3.Connection, where: str, values: Sequence[object]
+) -> tuple[list[RunRow], StoreError | None]:
+    """Return the rows found that are not damaged, and what is to be said of the others."""
+    query = f"SELECT {_COLUMNS}, row_crc FROM runs {where}"  # noqa: S608  constants
+    rows, problem = list[RunRow](), None
+    for *stored, check in db.execute(query, values):
+        row = RunRow(*stored)
+        if check == _check(stored):
+            rows.append(row)
+        else:
+            problem = StoreError(
+                message=f"what the store knows of run {row.id} (number {row.number}) is damaged; "
+                "restore a backup; other runs are not affected"
+            )
+    return rows, problem
+
+
+def read_row(db: sqlite3.Connection, where: str, values: Sequence[object]) -> RunRow | None:
+    """Return the row found, if there is one.
+
+    Raises:
+        StoreError: it is damaged.
+    """
+    rows = read_rows(db, where, values)
+    return rows[0] if rows else None
+
+
+def insert_row(db: sqlite3.Connection, row: RunRow) -> RunRow:
+    """Add a row; it is returned with the number that it got."""
+    values = _values(row)
+    marks = ", ".join("?" * len(values))
+    number = db.execute(
+        f"INSERT INTO runs ({_COLUMNS}) VALUES ({marks})",  # noqa: S608  constants
+        (None, *values[1:]),
+    ).lastrowid
+    assert number is not None
+    row = replace(row, number=number)
+    db.execute("UPDATE runs SET row_crc = ? WHERE number = ?", (_check(_values(row)), number))
+    return row
+
+
+def update_row(db: sqlite3.Connection, row: RunRow) -> None:
+    """Write what may change of a row that was read in this transaction."""
+    db.execute(
+        "UPDATE runs SET status = ?, owner = ?, epoch = ?, last_offset = ?, crc = ?, "
+        "updated_at = ?, due = ?, row_crc = ? WHERE number = ?",
+        (
+            row.status,
+            row.owner,
+            row.epoch,
+            row.offset,
+            row.crc,
+            row.updated_at,
+            row.due,
+            _check(_values(row)),
+            row.number,
+        ),
+    )
+
+
+def check_rows(db: sqlite3.Connection) -> None:
+    """Give every row of a store of an older release its checksum."""
+    query = f"SELECT {_COLUMNS} FROM runs"  # noqa: S608  constants
+    for values in db.execute(query).fetchall():
+        change = "UPDATE runs SET row_crc = ? WHERE number = ?"
+        db.execute(change, (_check(values), values[0]))
+
+
+def _values(row: RunRow) -> list[object]:
+    return [getattr(row, name) for name in _NAMES]
+
+
+def _check(values: Sequence[object]) -> int:
+    # Times come back as floats, whatever they were.
+    plain = [
+        float(value) if name in _TIMES and isinstance(value, int) else value
+        for name, value in zip(_NAMES, values, strict=True)
+    ]
+    return zlib.crc32(repr(plain).encode("utf-8", "surrogatepass"))
