@@ -237,14 +237,14 @@ class time_limit:  # noqa: N801  reads as `async with time_limit(5, "fetch")`
 
     def __init__(self, seconds: float | None, what: str) -> None:
         self._seconds, self._what = seconds, what
-        self._timeout = asyncio.timeout(seconds)
+        self._timeout = None if seconds is None else asyncio.timeout(seconds)
 
     async def __aenter__(self) -> None:
-        if self._seconds is not None:
+        if self._timeout is not None:
             await self._timeout.__aenter__()
 
     async def __aexit__(self, *exc: Any) -> bool | None:
-        if self._seconds is None:
+        if self._timeout is None:
             return None
         try:
             return await self._timeout.__aexit__(*exc)
