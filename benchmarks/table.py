@@ -22,7 +22,7 @@ import start
 import steps
 import waiting
 
-TOPICS = {"steps": steps, "disk": disk, "resume": resume, "start": start, "waiting": waiting}
+TOPICS = {topic.__name__: topic for topic in (steps, disk, resume, start, waiting, kills)}
 _PEERS = ("langgraph", "langgraph-checkpoint-sqlite", "dbos", "pydantic-graph")
 
 

@@ -4,7 +4,6 @@ import asyncio
 import secrets
 import signal
 import sys
-from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,12 +13,12 @@ from pydantic import BaseModel
 from crew.budget import Budget
 from crew.config import Settings
 from crew.errors import InputInvalid, RunCancelled, RunFailed
-from crew.event import Event
 from crew.graph import Workflow
 from crew.run import Run, Runtime
 from serving.gallery import load_workflow
 from serving.opening import absolute, opened, prepare_weights
 from serving.output import notes, results, show, show_json
+from serving.parked import to_rest
 from serving.screen import follow
 
 DETACHED = 130
@@ -80,10 +79,11 @@ async def resume_runs(run_id: str | None, spec: str, settings: Settings, *, as_j
         open_runs = await looking.runs(status=("running", "waiting"))
         if run_id is not None:
             open_runs = [await looking.get(run_id)]
+    code = (workflow.name, workflow.version)
     names = sorted({(run.workflow, run.version) for run in open_runs})
-    if other := [name for name in names if name != (workflow.name, workflow.version)]:
+    if other := [name for name in names if name != code]:
         console.print(f"not of this workflow, left alone: {other}; give --workflow")
-    mine = [run.id for run in open_runs if run.workflow == workflow.name]
+    mine = [run.id for run in open_runs if (run.workflow, run.version) == code]
     if not mine:
         console.print("nothing to resume")
         return 0
@@ -94,14 +94,6 @@ async def resume_runs(run_id: str | None, spec: str, settings: Settings, *, as_j
             run = await runtime.resume(one)
             worst = max(worst, await watched(run, as_json=as_json, since=seen))
     return worst
-
-
-async def _to_rest(run: Run, since: int) -> AsyncIterator[Event]:
-    """Yield a run's events until it ends, or is parked by an event after offset `since`."""
-    async for event in run.events():
-        yield event
-        if event.kind == "run.parked" and event.offset > since:
-            return
 
 
 async def watched(run: Run, *, as_json: bool, since: int = 0) -> int:
@@ -124,11 +116,11 @@ async def watched(run: Run, *, as_json: bool, since: int = 0) -> int:
         loop.add_signal_handler(number, interrupt)
     try:
         console.print(f"run {run.id}")
-        events = _to_rest(run, since)
+        events = to_rest(run, since=since)
         progress = await follow(events, f"run {run.id}", console, quiet=as_json)
-        if await run.status() == "waiting":
+        if not progress.ended:
             if as_json:
-                show_json({"run": run.id, "status": "waiting"})
+                show_json({"run": run.id, "status": await run.status()})
             console.print(f"parked; it waits for you to choose: crew show {run.id}")
             return 1
         output = await run.result()

@@ -25,8 +25,12 @@ Store = Annotated[str | None, typer.Option(help="Where runs are kept: sqlite:///
 Agents = Annotated[str | None, typer.Option(help="Where agents run: local or ray.")]
 Docs = Annotated[str | None, typer.Option(help="Folder of documents that answer.")]
 Thread = Annotated[str | None, typer.Option(help="The conversation this is a turn of.")]
-Change = Annotated[list[str] | None, typer.Option("--with", help="A change: model=NAME.")]
 Workflow = Annotated[str, typer.Option(help="Bundled name, file.py, or module:name.")]
+Code = Annotated[
+    str | None,
+    typer.Option("--workflow", help="Whose runs: bundled name, file.py, or module:name."),
+]
+With = Annotated[str | None, typer.Option("--with", help="What is different: model=NAME.")]
 
 
 def main() -> None:
@@ -198,82 +202,90 @@ def tail(
     store: Store = None,
     as_json: AsJson = False,
 ) -> None:
-    """Print a run's events as they are recorded, to its end.
+    """Follow a run's events, one a line, until it ends.
 
     Example: crew tail r0123456789abcdef --after 12
     """
-    from serving.varying import tail_run
+    from serving.looking import tail_run
 
-    _run(tail_run(run, _settings(store=store), after, as_json=as_json))
-
-
-@app.command()
-def fork(
-    run: str,
-    at: Annotated[int | None, typer.Option(help="The last event they share.")] = None,
-    change: Change = None,
-    live: Annotated[bool, typer.Option(help="Make calls that have no record.")] = True,
-    effects: Annotated[bool, typer.Option(help="Let new effects happen.")] = True,
-    workflow: Workflow = "research",
-    store: Store = None,
-    as_json: AsJson = False,
-) -> None:
-    """Start a new run from a prefix of another; only what differs is paid.
-
-    Example: crew fork r0123456789abcdef --with model=qwen3
-    """
-    from serving.varying import fork_run
-
-    settings = _settings(store=store)
-    work = fork_run(
-        run, workflow, settings, at, change or [], live=live, effects=effects, as_json=as_json
-    )
-    _run(work)
+    _run(tail_run(run, after, _settings(store=store), as_json=as_json))
 
 
 @app.command()
-def replay(
-    run: Annotated[str | None, typer.Argument(help="A run's id, or --runs.")] = None,
-    cohort: Annotated[str | None, typer.Option("--runs", help="Such as last:50.")] = None,
-    change: Change = None,
-    allow_effects: Annotated[bool, typer.Option(help="Let new effects happen.")] = False,
-    workflow: Workflow = "research",
-    store: Store = None,
-    as_json: AsJson = False,
-) -> None:
-    """Run recorded runs again on their records; with a change, compare what it does to them.
-
-    Example: crew replay --runs last:50 --with model=qwen3
-    """
-    from serving.varying import replay_run, replay_runs
-
-    settings = _settings(store=store)
-    if (run is None) == (cohort is None):
-        raise InputInvalid(message="say what to replay: a run's id, or --runs last:50")
-    if cohort is not None:
-        _run(
-            replay_runs(
-                cohort,
-                workflow,
-                settings,
-                change or [],
-                allow_effects=allow_effects,
-                as_json=as_json,
-            )
-        )
-    elif run is not None:
-        _run(replay_run(run, workflow, settings, as_json=as_json))
-
-
-@app.command()
-def diff(first: str, second: str, store: Store = None, as_json: AsJson = False) -> None:
-    """Say what differs between two runs: answers, calls, tokens.
+def diff(run1: str, run2: str, store: Store = None, as_json: AsJson = False) -> None:
+    """Compare two runs: their answers, their steps and calls, what each paid.
 
     Example: crew diff r0123456789abcdef rfedcba9876543210
     """
     from serving.varying import diff_runs
 
-    _run(diff_runs(first, second, _settings(store=store), as_json=as_json))
+    _run(diff_runs(run1, run2, _settings(store=store), as_json=as_json))
+
+
+@app.command()
+def fork(
+    run: str,
+    at: Annotated[int | None, typer.Option(help="The last event that both share.")] = None,
+    live: Annotated[bool, typer.Option("--live/--no-live", help="Make new calls.")] = True,
+    effects: Annotated[
+        bool, typer.Option("--effects/--no-effects", help="Let new effects happen.")
+    ] = True,
+    varied: With = None,
+    workflow: Code = None,
+    agents: Agents = None,
+    store: Store = None,
+    as_json: AsJson = False,
+) -> None:
+    """Start a new run from a recorded one, that pays only for what is different.
+
+    Example: crew fork r0123456789abcdef --with model=qwen3 --no-effects
+    """
+    from serving.variants import model_named
+    from serving.varying import Variation, fork_run
+
+    variation = Variation(at=at, live=live, effects=effects, model=model_named(varied))
+    settings = _settings(store=store, agents=agents)
+    _run(fork_run(run, workflow, settings, variation, as_json=as_json))
+
+
+@app.command()
+def replay(
+    run: Annotated[str | None, typer.Argument(help="A run's id; or give --runs.")] = None,
+    runs: Annotated[str | None, typer.Option(help="Many at once: last:50.")] = None,
+    varied: With = None,
+    allow_effects: Annotated[
+        bool, typer.Option("--allow-effects", help="Let new effects of forks happen.")
+    ] = False,
+    workflow: Code = None,
+    agents: Agents = None,
+    store: Store = None,
+    as_json: AsJson = False,
+) -> None:
+    """Run recorded runs again on their records, without model, tool or effect.
+
+    With --runs and --with, each is then forked with another model, and compared.
+
+    Example: crew replay --runs last:50 --with model=qwen3
+    """
+    from serving.cohort import replay_cohort
+    from serving.variants import model_named
+    from serving.varying import replay_run
+
+    settings = _settings(store=store, agents=agents)
+    if (run is None) == (runs is None):
+        raise InputInvalid(message="give a run's id, or --runs last:50")
+    if runs is not None:
+        model = model_named(varied)
+        work = replay_cohort(
+            runs, workflow, settings, model, effects=allow_effects, as_json=as_json
+        )
+        _run(work)
+        return
+    if varied is not None or allow_effects:
+        raise InputInvalid(
+            message=f"a replay changes nothing; write crew fork {run} --with …, or --runs last:50"
+        )
+    _run(replay_run(str(run), workflow, settings, as_json=as_json))
 
 
 @app.command()

@@ -1,19 +1,25 @@
-"""Commands that read what is stored, or leave a letter for a run: runs, show, answer, cancel."""
+"""Commands that read what is stored, or leave a letter for a run.
+
+They are runs, show, tail, answer and cancel.
+"""
 
 import json
 import time
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from crew.config import Settings
 from crew.errors import CrewError
-from crew.event import Event
+from crew.event import Event, RunParked
 from crew.journal import RunStatus
 from crew.run import Run, Runtime
 from serving.opening import absolute
 from serving.output import notes, show, show_json
+from serving.parked import lines_of, parked, to_rest, unknown_effects
 from serving.screen import Progress
 
+LINE_CHARACTERS = 160
+"""How much of an event's data a line of `crew tail` shows."""
 STATUSES: tuple[RunStatus, ...] = ("running", "waiting", "completed", "failed", "cancelled")
 
 
@@ -47,12 +53,13 @@ async def show_run(run_id: str, settings: Settings, *, as_json: bool) -> int:
         events = await run.recorded()
         status = await run.status()
         questions = await run.questions()
+    held = parked(run.id, events, settings) if status == "waiting" else None
+    unknown = unknown_effects(events)
     if as_json:
-        listed = [
-            {"offset": e.offset, "kind": e.kind, "path": e.path, "at": e.at, "data": e.data}
-            for e in events
-        ]
-        show_json({"run": run.id, "status": status, "events": listed})
+        told: dict[str, Any] = {"run": run.id, "status": status}
+        told["parked"] = asdict(held) if held else None
+        told["unknown_effects"] = [asdict(effect) | {"means": effect.means} for effect in unknown]
+        show_json(told | {"events": [listed(event) for event in events]})
         return 0
     progress = Progress()
     for event in events:
@@ -62,13 +69,7 @@ async def show_run(run_id: str, settings: Settings, *, as_json: bool) -> int:
     console.print(f"{len(events)} events · {count(events)}")
     for question in questions:
         console.print(f"asks: {question.question}  crew answer {run.id} {question.key} VALUE")
-    for line in _undecided(run.id, events):
-        console.print(line)
     last = events[-1]
-    if last.kind == "run.parked":
-        for line in _ways_on(run.id, last):
-            console.print(line)
-        return 0
     if "error" in last.data:
         error = last.data["error"]
         console.print(f"failed at {error.get('path', '?')}: {error['type']}: {error['message']}")
@@ -76,37 +77,45 @@ async def show_run(run_id: str, settings: Settings, *, as_json: bool) -> int:
         show(progress.text)
     elif status == "completed":
         show(json.dumps(last.data.get("output"), ensure_ascii=False, indent=2))
-    if status in ("running", "waiting") and not questions:
+    for effect in unknown:
+        console.print(
+            f"unknown whether it happened: {effect.path} ({effect.function}), "
+            f"policy {effect.policy!r}: {effect.means}",
+            markup=False,
+        )
+    if held is not None:
+        for line in lines_of(held):
+            console.print(line, markup=False)
+    elif status in ("running", "waiting") and not questions:
         console.print(f"if its process died, go on with: crew resume {run.id}")
     return 0
 
 
-def _undecided(run: str, events: list[Event]) -> list[str]:
-    """Name the effects of which nobody knows whether they happened."""
-    policies = {e.path: e.data.get("unknown") for e in events if e.kind == "effect.started"}
-    states: dict[str, str] = {}
-    for event in events:
-        call, _, phase = event.kind.partition(".")
-        if call in ("effect", "tool"):
-            states[event.path] = phase
-    return [
-        f"unknown whether it happened: {path} (policy: {policies.get(path, 'fail')})"
-        for path, phase in states.items()
-        if phase == "unknown"
-    ]
+async def tail_run(run_id: str, after: int, settings: Settings, *, as_json: bool) -> int:
+    """Print a run's events, one a line, until it ends or is parked."""
+    async with _looking(settings) as runtime:
+        run = await runtime.get(run_id)
+        last = (await run.recorded())[-1]
+        since = last.offset - (last.kind == RunParked.kind)
+        async for event in to_rest(run, since=since, after=after):
+            last = event
+            show(json.dumps(listed(event), ensure_ascii=False) if as_json else line_of(event))
+    if last.kind == RunParked.kind:
+        notes(quiet=as_json).print(f"parked; it waits for you to choose: crew show {run_id}")
+    return 0
 
 
-def _ways_on(run: str, parked: Event) -> list[str]:
-    """Say why a run waits for a person, and what that person may do."""
-    lines = [f"parked ({parked.data['reason']}): {parked.data['detail']}"]
-    if parked.data["reason"] == "poisoned":
-        return [*lines, f"try again: crew resume {run}", f"give up: crew cancel {run}"]
-    return [
-        *lines,
-        f"go on with the code that fits its journal: crew resume {run}",
-        f"go on from that point with this code: crew fork {run}",
-        f"give up: crew cancel {run}",
-    ]
+def line_of(event: Event) -> str:
+    """Return a line about an event: its place, its kind, its path, and the start of its data."""
+    data = json.dumps(event.data, ensure_ascii=False) if event.data else ""
+    short = data if len(data) <= LINE_CHARACTERS else f"{data[:LINE_CHARACTERS]}…"
+    return f"{event.offset:>5}  {event.kind:<18} {event.path}  {short}".rstrip()
+
+
+def listed(event: Event) -> dict[str, Any]:
+    """Return an event as JSON."""
+    place = {"offset": event.offset, "kind": event.kind, "path": event.path}
+    return {**place, "at": event.at, "data": event.data}
 
 
 async def answer_run(

@@ -1,219 +1,268 @@
-"""Commands that look at recorded runs again, and vary them: replay, fork, diff."""
+"""Commands that run recorded runs again, unchanged or varied: fork, replay, diff."""
 
+import asyncio
 import json
-from dataclasses import asdict, replace
-from typing import Any
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import asdict, dataclass, replace
+
+from rich.console import Console
 
 from crew.agent import WithModel
 from crew.config import Settings
 from crew.errors import Diverged, InputInvalid
+from crew.event import Event, RunForked
 from crew.graph import Workflow
-from crew.llm.choice import default_model
+from crew.journal import OPEN
+from crew.message import Json
 from crew.run import Run, Runtime
-from crew.run.diff import Difference, compare
-from crew.run.fork import effects_before
-from serving.gallery import load_workflow
+from crew.run.diff import Cost, Difference, End, compare, cost_of, end_of, reused_of
+from crew.run.fork import EVERY, effects_before
 from serving.opening import absolute, opened
-from serving.output import notes, show, show_json
+from serving.output import notes, results, show, show_json
+from serving.parked import to_rest
+from serving.screen import follow
+from serving.variants import code_of, has_other_agents, with_model
+
+SHORT_CHARACTERS = 300
+"""How much of a value a line shows."""
+STOP_SECONDS = 2.0
+"""How long a fork that is given up is waited for."""
 
 
-async def replay_run(run_id: str, spec: str, settings: Settings, *, as_json: bool) -> int:
-    """Run a recorded run's code again on its records, and say whether it comes to the same."""
-    workflow = load_workflow(spec)
-    async with _reading(settings, workflow) as runtime:
-        problem = await _replayed(runtime, run_id)
-    if as_json:
-        show_json({"run": run_id, "equal": not problem, "problem": problem})
-    else:
-        show(problem or f"run {run_id}: the same again, from its records alone")
-    return 1 if problem else 0
+@dataclass(frozen=True, slots=True)
+class Variation:
+    """How a fork differs from its base; see `Runtime.fork`."""
 
-
-async def replay_runs(
-    which: str,
-    spec: str,
-    settings: Settings,
-    changes: list[str],
-    *,
-    allow_effects: bool,
-    as_json: bool,
-) -> int:
-    """Replay the last runs of a workflow; with a change, fork each with it, and compare."""
-    workflow, override = load_workflow(spec), _override(changes, settings)
-    console = notes(quiet=as_json)
-    rows: list[dict[str, Any]] = []
-    async with opened(settings, [workflow], console, takes_over=False) as runtime:
-        for run in await _last(runtime, workflow, which):
-            row: dict[str, Any] = {"run": run.id, "baseline": await _replayed(runtime, run.id)}
-            if override:
-                fork = await runtime.fork(run.id, override=override, effects=allow_effects)
-                await _settled(fork)
-                row |= {"fork": fork.id, **_told(await _compared(run, fork))}
-            rows.append(row)
-            if not as_json:
-                show(_line(row))
-    if as_json:
-        show_json(rows)
-    elif rows:
-        show(_sums(rows))
-    else:
-        console.print(f"no run of {workflow.name!r} has ended yet")
-    return 1 if any(row["baseline"] for row in rows) else 0
+    at: int | None = None
+    live: bool = True
+    effects: bool = True
+    model: str | None = None
 
 
 async def fork_run(
     run_id: str,
-    spec: str,
+    spec: str | None,
     settings: Settings,
-    at: int | None,
-    changes: list[str],
+    variation: Variation,
     *,
-    live: bool,
-    effects: bool,
     as_json: bool,
 ) -> int:
-    """Start a new run from a prefix of another one, and show what it paid."""
-    workflow, console = load_workflow(spec), notes(quiet=as_json)
-    override = _override(changes, settings)
-    async with opened(settings, [workflow], console, takes_over=False) as runtime:
-        run = await runtime.get(run_id)
-        fork = await runtime.fork(run_id, at=at, live=live, override=override, effects=effects)
-        events = await fork.recorded()
-        forked = next(event for event in events if event.kind == "run.forked")
-        console.print(f"fork {fork.id} of {run_id}, after its event {forked.data['at']}")
-        for path in effects_before(events[: forked.data["at"]]):
-            console.print(f"stands on the effect {path}")
-        await _settled(fork)
-        difference = await _compared(run, fork)
-        status, last = await fork.status(), (await fork.recorded())[-1]
+    """Fork a run, follow the fork to its end, and say what it stands on and what it cost."""
+    results()
+    console = notes(quiet=as_json)
+    base, events, workflow = await recorded_run(run_id, spec, settings)
+    if variation.model is None:
+        _refuse_without_agents(base, events)
+    async with driving(settings, workflow, console, variation) as runtime:
+        fork = await forked(runtime, base, variation)
+        before = await fork.recorded()
+        cut = cut_of(before)
+        effects = effects_before(before[: cut - 1])
+        console.print(f"run {fork.id}, a fork of {run_id} after event {cut - 1}", markup=False)
+        if effects:
+            console.print(f"it stands on these effects: {', '.join(effects)}", markup=False)
+        await _followed(fork, cut, console, as_json=as_json)
+        after = await fork.recorded()
+    acting = effects_before(events)
+    answered = [path for path in reused_of(after) if path in acting]
+    end, cost = end_of(after), cost_of(after)
     if as_json:
-        show_json({"fork": fork.id, "of": run_id, "status": status, **_told(difference)})
-    elif last.kind == "run.parked":
-        console.print(f"stopped ({last.data['reason']}): {last.data['detail']}")
-        console.print(f"go on: crew resume {fork.id}; give up: crew cancel {fork.id}")
+        told = {"run": fork.id, "base": run_id, "at": cut - 1, "effects": effects + answered}
+        show_json(told | {"end": asdict(end), "cost": asdict(cost)})
     else:
-        side = difference.second
-        calls = side.reused.get("calls", 0)
-        console.print(f"{calls} model calls reused, {side.paid.get('calls', 0)} paid")
-        show(_text(side.answer))
-    return 0 if status in ("completed", "waiting") else 1
+        show(text_of(end))
+        if answered:
+            console.print(f"effects from the record: {', '.join(answered)}", markup=False)
+        console.print(f"run {fork.id} · {paid(cost)}")
+        console.print(f"compare them with: crew diff {run_id} {fork.id}")
+        if end.kind == "parked":
+            console.print(f"parked; it waits for you to choose: crew show {fork.id}")
+    return 0 if end.kind == "completed" else 1
 
 
-async def diff_runs(first: str, second: str, settings: Settings, *, as_json: bool) -> int:
-    """Say what differs between two runs."""
-    async with _reading(settings, None) as runtime:
-        runs = [await runtime.get(run_id) for run_id in (first, second)]
-        difference = await _compared(*runs)
+async def replay_run(run_id: str, spec: str | None, settings: Settings, *, as_json: bool) -> int:
+    """Run a run's code again on its records, and say whether it does the same."""
+    results()
+    _, events, workflow = await recorded_run(run_id, spec, settings)
+    async with reading(settings, workflow) as runtime:
+        diverged = await divergence(runtime, run_id)
     if as_json:
-        show_json(asdict(difference) | {"same": difference.is_same})
-        return 0
-    show("the answers are the same" if difference.is_same else "the answers differ")
-    for run_id, side in ((first, difference.first), (second, difference.second)):
-        show(f"  {run_id}  {side.end}  {side.tokens} tokens  {_text(side.answer):.200}")
-    for name, paths in (
-        (f"only in {first}", difference.only_first),
-        (f"only in {second}", difference.only_second),
-        ("another result", difference.changed),
-    ):
-        for path in paths:
-            show(f"  {name}: {path}")
+        show_json(
+            {"run": run_id, "equal": diverged is None, "difference": divergence_data(diverged)}
+        )
+    elif diverged is None:
+        show(f"equal: {len(events)} events, no model, tool or effect was called")
+    else:
+        show(f"different at {diverged.path}")
+        show(f"  recorded: {diverged.recorded}")
+        show(f"  asked:    {diverged.asked}")
+        notes().print(f"go on with this code in a new run: crew fork {run_id}")
+    return 0 if diverged is None else 1
+
+
+async def diff_runs(one: str, two: str, settings: Settings, *, as_json: bool) -> int:
+    """Compare two runs by their events."""
+    async with reading(settings) as runtime:
+        a = await (await runtime.get(one)).recorded()
+        b = await (await runtime.get(two)).recorded()
+    found = compare(a, b)
+    if as_json:
+        flags = {"equal": found.equal, "same_answer": found.same_answer}
+        show_json({"runs": [one, two]} | flags | asdict(found))
+    else:
+        show("\n".join(_lines(one, two, found)))
     return 0
 
 
-async def tail_run(run_id: str, settings: Settings, after: int, *, as_json: bool) -> int:
-    """Print a run's events, as they are recorded, to its end."""
-    async with _reading(settings, None) as runtime:
+async def recorded_run(
+    run_id: str, spec: str | None, settings: Settings
+) -> tuple[Run, list[Event], Workflow]:
+    """Return a run, its events and its code."""
+    async with reading(settings) as runtime:
         run = await runtime.get(run_id)
-        async for event in run.events(after=after):
-            if as_json:
-                show(json.dumps(asdict(event), ensure_ascii=False))
-            else:
-                data = json.dumps(event.data, ensure_ascii=False)
-                show(f"{event.offset:>6}  {event.kind:<18} {event.path:<32} {data:.200}")
-    return 0
+        return run, await run.recorded(), code_of(run, spec)
 
 
-async def _last(runtime: Runtime, workflow: Workflow, which: str) -> list[Run]:
-    word, _, number = which.partition(":")
-    if word != "last" or not number.isdigit():
-        raise InputInvalid(message=f"--runs {which!r} is not understood; write last:50")
-    ended = await runtime.runs(status=("completed", "failed"))
-    mine = [
-        run for run in ended if (run.workflow, run.version) == (workflow.name, workflow.version)
-    ]
-    return mine[: int(number)]
+def reading(settings: Settings, *workflows: Workflow) -> Runtime:
+    """Return a runtime that drives nothing."""
+    here = replace(absolute(settings), agents="local")
+    return Runtime(workflows=workflows, settings=here, worker=False)
 
 
-def _override(changes: list[str], settings: Settings) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for change in changes:
-        name, _, value = change.partition("=")
-        if name != "model" or not value:
-            raise InputInvalid(message=f"--with {change!r} is not understood; write model=NAME")
-        found["*"] = WithModel(default_model(replace(settings, model=value)))
-    return found
+@asynccontextmanager
+async def driving(
+    settings: Settings, workflow: Workflow, console: Console, variation: Variation
+) -> AsyncIterator[Runtime]:
+    """Open a runtime that drives forks: with a model made ready only if one may be called."""
+    if not variation.live:
+        here = replace(absolute(settings), agents="local")
+        async with Runtime(workflows=[workflow], settings=here, takes_over=False) as runtime:
+            yield runtime
+        return
+    settings = replace(settings, model=variation.model or settings.model)
+    async with opened(settings, [workflow], console, alone=True, takes_over=False) as runtime:
+        yield runtime
 
 
-async def _replayed(runtime: Runtime, run_id: str) -> str:
-    """Return the first difference between a run and its replay, or nothing."""
+async def forked(runtime: Runtime, base: Run, variation: Variation) -> Run:
+    """Start a fork of `base`."""
+    override: dict[str, WithModel] = {}
+    if variation.model is not None:
+        override[EVERY] = with_model(replace(runtime.settings, model=variation.model))
+    return await runtime.fork(
+        base.id,
+        at=variation.at,
+        live=variation.live,
+        override=override,
+        effects=variation.effects,
+    )
+
+
+async def divergence(runtime: Runtime, run_id: str) -> Diverged | None:
+    """Replay a run, and return the first difference."""
     try:
         await runtime.replay(run_id)
     except Diverged as error:
-        return str(error)
-    return ""
+        return error
+    return None
 
 
-async def _settled(run: Run) -> None:
-    """Wait until a run has ended, or waits for somebody."""
-    async for event in run.events():
-        if event.kind in ("run.parked", "ask.opened"):
-            return
+def divergence_data(diverged: Diverged | None) -> dict[str, str] | None:
+    """Return a divergence as JSON."""
+    if diverged is None:
+        return None
+    return {"path": diverged.path, "recorded": diverged.recorded, "asked": diverged.asked}
 
 
-async def _compared(first: Run, second: Run) -> Difference:
-    return compare(await first.recorded(), await second.recorded())
+async def give_up(fork: Run) -> None:
+    """Cancel a fork that nobody can go on with, so that it is not open for ever."""
+    await fork.cancel()
+    deadline = time.monotonic() + STOP_SECONDS
+    while await fork.status() in OPEN and time.monotonic() < deadline:
+        await asyncio.sleep(0.02)  # a parked one is let go of a moment after its event
+        await fork.cancel()
 
 
-def _told(difference: Difference) -> dict[str, Any]:
-    return {
-        "same_answer": difference.is_same,
-        "answer": difference.second.answer,
-        "tokens_before": difference.first.tokens,
-        "tokens_paid": difference.second.tokens,
-        "calls_paid": difference.second.paid.get("calls", 0),
-        "calls_reused": difference.second.reused.get("calls", 0),
-        "end": difference.second.end,
-    }
+def cut_of(events: list[Event]) -> int:
+    """Return the offset of the event that made a run a fork."""
+    return max(event.offset for event in events if event.kind == RunForked.kind)
 
 
-def _line(row: dict[str, Any]) -> str:
-    if row["baseline"]:
-        return f"{row['run']}  replay differs: {row['baseline']}"
-    if "fork" not in row:
-        return f"{row['run']}  replays the same"
-    same = "same answer" if row["same_answer"] else f"{row['end']}, another answer"
-    tokens = f"{row['tokens_before']} -> {row['tokens_paid']} tokens"
-    calls = f"{row['calls_paid']} calls paid, {row['calls_reused']} reused"
-    return f"{row['run']}  {same:<24} {tokens:<24} {calls}  ({row['fork']})"
+def text_of(end: End) -> str:
+    """Return what a person reads of how a run ended."""
+    match end.kind:
+        case "completed":
+            value = end.value
+            text = value.get("text") if isinstance(value, dict) else value
+            return text if isinstance(text, str) else _json(value)
+        case "failed":
+            return f"failed: {end.value['error']}"
+        case "parked":
+            return f"parked ({end.value['reason']}): {end.value['detail']}"
+        case _:
+            return end.kind
 
 
-def _sums(rows: list[dict[str, Any]]) -> str:
-    forked = [row for row in rows if "fork" in row]
-    text = f"{len(rows)} runs, {sum(not row['baseline'] for row in rows)} replay the same"
-    if not forked:
-        return text
-    same = sum(row["same_answer"] for row in forked)
-    before, paid = (sum(row[name] for row in forked) for name in ("tokens_before", "tokens_paid"))
-    change = f"with the change {same} of {len(forked)} give the same answer"
-    return f"{text}; {change}, {before} -> {paid} tokens"
-
-
-def _text(answer: Any) -> str:
-    return answer if isinstance(answer, str) else json.dumps(answer, ensure_ascii=False)
-
-
-def _reading(settings: Settings, workflow: Workflow | None) -> Runtime:
-    given = [workflow] if workflow is not None else []
-    return Runtime(
-        settings=replace(absolute(settings), agents="local"), workflows=given, worker=False
+def paid(cost: Cost) -> str:
+    """Return what a run cost, as text."""
+    return (
+        f"{cost.calls} model calls and {cost.tokens} tokens paid · "
+        f"{cost.reused_calls} calls and {cost.reused_tokens} tokens reused"
     )
+
+
+def _refuse_without_agents(base: Run, events: list[Event]) -> None:
+    if not has_other_agents(base):
+        return
+    origin = next(e.data["run"] for e in reversed(events) if e.kind == RunForked.kind)
+    raise InputInvalid(
+        message=f"run {base.id} is a fork with other agents, which its file does not hold; give "
+        f"--with model=NAME, or fork the run that it stands on: crew fork {origin}"
+    )
+
+
+async def _followed(fork: Run, cut: int, console: Console, *, as_json: bool) -> None:
+    """Show a fork until it rests; one that is interrupted ends with its other agents."""
+    try:
+        await follow(to_rest(fork, since=cut), f"run {fork.id}", console, quiet=as_json)
+    except asyncio.CancelledError:
+        if has_other_agents(fork):
+            await give_up(fork)
+            console.print(f"stopped; run {fork.id} is cancelled")
+        else:
+            console.print(f"stopped; nothing is lost. Go on with: crew resume {fork.id}")
+        raise
+
+
+def _lines(one: str, two: str, found: Difference) -> list[str]:
+    a, b = found.ends
+    lines = [f"answer: {'equal' if found.same_answer else 'different'}"]
+    if found.same_answer:
+        lines.append(f"  {_short(text_of(a))}")
+    else:
+        lines += [f"  {one}: {_short(text_of(a))}", f"  {two}: {_short(text_of(b))}"]
+    for run, paths in ((one, found.only_a), (two, found.only_b)):
+        if paths:
+            lines += [f"only in {run}:", *(f"  {path}" for path in paths)]
+    if found.changed:
+        lines.append("other results, the first one first:")
+    for change in found.changed:
+        lines += [f"  {change.path}", f"    {one}: {_value(change.a)}"]
+        lines.append(f"    {two}: {_value(change.b)}")
+    for run, cost in zip((one, two), found.costs, strict=True):
+        lines.append(f"{run}: {paid(cost)}")
+    return lines
+
+
+def _value(value: Json) -> str:
+    return "no result" if value is None else _short(_json(value))
+
+
+def _json(value: Json) -> str:
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= SHORT_CHARACTERS else f"{text[:SHORT_CHARACTERS]}…"

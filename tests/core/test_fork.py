@@ -161,6 +161,51 @@ async def test_a_fork_that_may_not_act_stops_before_a_new_effect(url):
         assert asked.acts == ["found q"]
 
 
+async def test_a_fork_that_may_not_act_starts_no_child_that_might(url):
+    @workflow
+    async def child(ctx: Context, text: str) -> str:
+        return text
+
+    said = ["a"]
+
+    @workflow
+    async def parent(ctx: Context, text: str) -> str:
+        return await ctx.run(child, said[0])
+
+    async with Runtime(url) as runtime:
+        run = await runtime.start(parent, "q")
+        await run.result()
+        same = await runtime.fork(run.id, effects=False)
+        assert await same.result() == "a"
+        said[0] = "b"
+        fork = await runtime.fork(run.id, effects=False)
+        async for event in fork.events():
+            if event.kind == "run.parked":
+                break
+        assert "new effects are not allowed" in event.data["detail"]
+        assert len(await runtime.runs()) == 4
+
+
+async def test_a_runtime_that_takes_nothing_over_forks_and_leaves_others_alone(url, tmp_path):
+    @workflow
+    async def slow(ctx: Context, text: str) -> str:
+        await ctx.sleep(0.1 if text == "short" else 1.4)
+        return text
+
+    place = f"sqlite:///{tmp_path}/left.db"
+    async with Runtime(place) as runtime:
+        left = await runtime.start(slow, "left")
+        run = await runtime.start(slow, "short")
+        await run.result()
+    async with Runtime(place, workflows=[slow], takes_over=False) as runtime:
+        fork = await runtime.fork(run.id, at=1)
+        assert await fork.result() == "short"
+        seen = await runtime.get(left.id)
+        assert "run.taken" not in [event.kind for event in await seen.recorded()]
+        resumed = await runtime.resume(left.id)
+        assert await resumed.result() == "left"
+
+
 async def test_a_fork_goes_on_in_another_process_with_the_agents_it_was_given(tmp_path, url):
     asked = Asked()
     place = f"sqlite:///{tmp_path}/forks.db"

@@ -6,6 +6,7 @@ is one of them: it drives runs until it is ended.
 """
 
 import asyncio
+import contextlib
 import os
 import random
 import signal
@@ -17,7 +18,7 @@ from pathlib import Path
 
 from pydantic import BaseModel
 
-from crew import Context, Graph, Runtime
+from crew import AskError, Context, Graph, Runtime
 from crew.config import Settings
 from crew.journal.reading import JournalReader
 from crew.run import Run
@@ -123,7 +124,9 @@ class Owners:
             while await run.status() in ("running", "waiting"):
                 if questions := await run.questions():
                     await asyncio.sleep(0.3)
-                    await run.answer(questions[0].path, f"nameless {number}" in self.done())
+                    # Meanwhile whoever was stopped may have found itself fenced, and the run ended.
+                    with contextlib.suppress(AskError):
+                        await run.answer(questions[0].path, f"nameless {number}" in self.done())
                 await asyncio.sleep(0.01)
         assert (await run.result()).name == str(number)
 
