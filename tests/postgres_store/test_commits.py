@@ -104,3 +104,24 @@ def test_the_store_is_free_while_a_lost_commit_is_unknown(
     postgres_server.start()
     assert commit(store, [Append(number, 1, (event(2), event(3)))]) == [None]
     assert offsets(store, number) == [1, 2, 3]
+
+
+def test_a_server_that_only_reads_is_left_for_the_one_that_writes(
+    store, postgres_url, postgres_server
+):
+    number = start(store, "a")
+    only_reads = "ALTER DATABASE {} SET default_transaction_read_only = {}"
+    with psycopg.connect(postgres_url, autocommit=True) as db:
+        name = db.info.dbname
+        db.execute(only_reads.format(name, "on"))
+        postgres_server.terminate_backends()
+    append = [Append(number, 1, (event(2),))]
+    with pytest.raises(Busy):
+        store.commit(append)  # finds its connection cut
+    with pytest.raises(Busy, match="read-only"):
+        store.commit(append)
+    with psycopg.connect(postgres_url, autocommit=True) as db:
+        db.execute("SET default_transaction_read_only = off")
+        db.execute(only_reads.format(name, "off"))
+    assert commit(store, [Append(number, 1, (event(2),))]) == [None]
+    assert offsets(store, number) == [1, 2]
