@@ -5,7 +5,7 @@ import time
 import psycopg
 import pytest
 
-from crew import Fenced
+from crew import Fenced, StoreError
 from crew.journal import Append, Busy, Post, Started, Take
 from crew.testing.store_suite import event, new_run
 from tests.postgres_store.committing import commit, offsets, start
@@ -125,3 +125,25 @@ def test_a_server_that_only_reads_is_left_for_the_one_that_writes(
         db.execute(only_reads.format(name, "off"))
     assert commit(store, [Append(number, 1, (event(2),))]) == [None]
     assert offsets(store, number) == [1, 2]
+
+
+def forget_writers(url):
+    with psycopg.connect(url, autocommit=True) as db:
+        db.execute("DELETE FROM writers")
+
+
+def test_a_writer_that_was_forgotten_goes_on(store, postgres_url):
+    number = start(store, "a")
+    forget_writers(postgres_url)
+    assert commit(store, [Append(number, 1, (event(2),))]) == [None]
+    forget_writers(postgres_url)
+    assert commit(store, [Take(number, "you", "me")])[0].epoch == 2
+    assert offsets(store, number) == [1, 2]
+
+
+def test_what_nobody_can_know_is_said(store, wire, postgres_url):
+    number = start(store, "a")
+    wire.cut("unnest", "after", lambda: forget_writers(postgres_url))
+    with pytest.raises(StoreError, match="emptied or restored.*may be there"):
+        commit(store, [Append(number, 1, (event(2),))])
+    assert commit(store, [Append(number, 1, (event(3),))]) == [None]
