@@ -7,7 +7,7 @@ BIN := .venv/bin
 UV := $(BIN)/uv
 UV_VERSION := 0.13.9
 WORKERS ?= 2
-SECONDS_EACH := 300
+SECONDS_EACH := 600
 
 export UV_COMPILE_BYTECODE := 1
 export UV_PYTHON_DOWNLOADS := never
@@ -53,14 +53,14 @@ format: .venv/dev.stamp  ## format the code
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix-only .
 
-bench: .venv/run.stamp .venv-bench/stamp  ## speed, as ratios against peers (BENCH=--full for all of it)
+bench: .venv/run.stamp .venv-bench/stamp  ## speed, as ratios against peers (BENCH="steps --rounds 5", BENCH=--full)
 	$(BIN)/python benchmarks/table.py --peer-python .venv-bench/bin/python $(BENCH)
 
 golden: .venv/run.stamp .venv/weights.stamp  ## 20 questions over docs/, beside one direct call
 	$(BIN)/python benchmarks/golden.py
 
-crash: install  ## kill -9 everything, at every moment that is tested
-	$(BIN)/pytest tests/crash -p no:randomly --timeout $(SECONDS_EACH)
+crash: install  ## kill -9 at every position of a journal, on both stores, as a table
+	$(BIN)/python -m tests.crash.matrix
 
 build: .venv/dev.stamp  ## the wheel and the source archive, in dist/
 	$(UV) build --quiet

@@ -26,6 +26,7 @@ class Options:
     peer_python: str
     rounds: int = ROUNDS
     full: bool = False
+    topics: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,13 +152,17 @@ def main(description: str, rows: Callable[[Options], list[Row]]) -> None:
     sys.exit(not show(rows(options_from(description))))
 
 
-def options_from(description: str) -> Options:
+def options_from(description: str, topics: Sequence[str] = ()) -> Options:
     parser = argparse.ArgumentParser(
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--peer-python", required=True, help="a Python that has the peers")
     parser.add_argument("--rounds", type=int, default=ROUNDS)
     parser.add_argument("--full", action="store_true", help="also what takes many minutes")
+    if topics:
+        parser.add_argument("topics", nargs="*", help=f"which of {', '.join(topics)}; else all")
     given = parser.parse_args()
     # Not resolved: a virtual environment's Python is a link whose place says what it imports.
-    return Options(str(Path(given.peer_python).absolute()), given.rounds, given.full)
+    python = str(Path(given.peer_python).absolute())
+    chosen = tuple(getattr(given, "topics", ()))
+    return Options(python, given.rounds, given.full, chosen)

@@ -10,6 +10,7 @@ import shutil
 import statistics
 import subprocess
 import tempfile
+import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -56,7 +57,10 @@ def _killed(name: str, steps: int, options: race.Options) -> Iterator[str]:
             command, stdout=subprocess.PIPE, text=True, env=race.environment()
         ) as child:
             assert child.stdout is not None
+            late = threading.Timer(race.SECONDS_EACH, child.kill)
+            late.start()
             ready = child.stdout.readline()
+            late.cancel()
             child.kill()
         if ready != "ready\n":
             raise RuntimeError(f"{name} ended before its {steps} steps were done")

@@ -4,6 +4,7 @@ Each program is a process of its own; programs that are compared run in interlea
 ratios are to be trusted: the machine is shared. Exits with 1 when a goal is not reached.
 
     make bench
+    make bench BENCH="steps resume --rounds 5"
 """
 
 import os
@@ -20,25 +21,25 @@ import start
 import steps
 import waiting
 
-TOPICS = (steps, disk, resume, start, waiting)
+TOPICS = {"steps": steps, "disk": disk, "resume": resume, "start": start, "waiting": waiting}
 _PEERS = ("langgraph", "langgraph-checkpoint-sqlite", "dbos", "pydantic-graph")
 
 
 def main() -> None:
-    options = race.options_from(__doc__ or "")
-    print(_machine(options))
-    rows = [row for topic in TOPICS for row in _rows(topic, options)]
+    options = race.options_from(__doc__ or "", tuple(TOPICS))
+    print(_machine(options), flush=True)
+    rows = [row for name in options.topics or TOPICS for row in _rows(name, options)]
     sys.exit(not race.show(rows))
 
 
-def _rows(topic, options: race.Options) -> list[race.Row]:
-    print(f"… {topic.__name__}", file=sys.stderr, flush=True)
+def _rows(name: str, options: race.Options) -> list[race.Row]:
+    print(f"… {name}", file=sys.stderr, flush=True)
     try:
-        return topic.rows(options)
+        return TOPICS[name].rows(options)
     except (RuntimeError, subprocess.TimeoutExpired) as error:
         # The other topics' figures are worth their minutes whatever happened to this one.
         print(error, file=sys.stderr)
-        return [race.Row(f"{topic.__name__}: a program failed", (), "", reached=False)]
+        return [race.Row(f"{name}: a program failed", (), "", reached=False)]
 
 
 def _machine(options: race.Options) -> str:

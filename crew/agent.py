@@ -1,5 +1,6 @@
 """An agent: instructions, a model, tools and an output type."""
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,6 +17,24 @@ from crew.source import definition_of
 from crew.value import Codec
 
 T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class WithModel:
+    """Any agent, with another model: what stands in for `"*"` in the overrides of a fork."""
+
+    model: Model
+
+    def __call__(self, agent: "Agent[Any]") -> "Agent[Any]":
+        """Return the agent with this model."""
+        other = copy.copy(agent)
+        other.model = self.model
+        return other
+
+    def definition(self) -> str:
+        """Return a text that differs for another model."""
+        return f"model={self.model.name}"
+
 
 _DERIVED = frozenset({"codec", "_code"})
 

@@ -140,6 +140,9 @@ def describe_callee(callee: Any) -> str:
 
 async def invoke(function: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
     """Call a function of the user's; a synchronous one in a thread, off the event loop."""
+    code = getattr(function, "__code__", None)
+    if code is not None and code.co_flags & inspect.CO_COROUTINE:
+        return await function(*arguments, **options)
     target = function.func if isinstance(function, functools.partial) else function
     if inspect.iscoroutinefunction(target) or inspect.iscoroutinefunction(
         getattr(target, "__call__", None)  # noqa: B004  asks what it is, not whether it is
@@ -204,11 +207,21 @@ def fingerprint_of(name: str, arguments: object) -> str:
 def returned_codec(function: Callable[..., Any], name: str) -> Codec:
     """Return what stores a function's result: by its return annotation, if it has one."""
     target = function.func if isinstance(function, functools.partial) else function
+    returned = getattr(target, "__annotations__", {}).get("return", Any)
+    if isinstance(returned, str):
+        try:
+            returned = inspect.get_annotations(target, eval_str=True)["return"]
+        except (NameError, TypeError):
+            returned = Any
     try:
-        hints = inspect.get_annotations(target, eval_str=True)
-    except (NameError, TypeError):
-        hints: dict[str, Any] = {}
-    return Codec(hints.get("return", Any), where=f"what {name!r} returns")
+        return _codec(returned, name)
+    except TypeError:  # an annotation that has no hash
+        return Codec(returned, where=f"what {name!r} returns")
+
+
+@functools.lru_cache(maxsize=1024)
+def _codec(annotation: Any, name: str) -> Codec:
+    return Codec(annotation, where=f"what {name!r} returns")
 
 
 def data_arguments(function: Callable[..., Any], arguments: Sequence[Any]) -> list[Any]:
@@ -224,12 +237,15 @@ class time_limit:  # noqa: N801  reads as `async with time_limit(5, "fetch")`
 
     def __init__(self, seconds: float | None, what: str) -> None:
         self._seconds, self._what = seconds, what
-        self._timeout = asyncio.timeout(seconds)
+        self._timeout = None if seconds is None else asyncio.timeout(seconds)
 
     async def __aenter__(self) -> None:
-        await self._timeout.__aenter__()
+        if self._timeout is not None:
+            await self._timeout.__aenter__()
 
     async def __aexit__(self, *exc: Any) -> bool | None:
+        if self._timeout is None:
+            return None
         try:
             return await self._timeout.__aexit__(*exc)
         except TimeoutError as error:

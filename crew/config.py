@@ -80,10 +80,10 @@ def _from_environment(known: set[str]) -> dict[str, str]:
 
 def _from_file(known: set[str]) -> dict[str, str]:
     """Read `crew.toml`; unlike variables, which other programs may share, it is checked whole."""
-    import tomllib
-
     if not SETTINGS_FILE.is_file():
         return {}
+    import tomllib
+
     try:
         values = tomllib.loads(SETTINGS_FILE.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:

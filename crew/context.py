@@ -9,6 +9,7 @@ import asyncio
 import functools
 import random
 from collections.abc import Callable, Iterable
+from inspect import isfunction
 from typing import Any, Protocol, cast
 
 from pydantic import BaseModel
@@ -152,6 +153,8 @@ class Context:
         Returns:
             An `AgentResult`, the workflow's output, or what the function returned.
         """
+        if retry is None and timeout is None:
+            return await self._call(callee, arguments, key, 1, budget, emit=emit)
         attempts = retry or ONCE
         for attempt in range(1, attempts.attempts + 1):
             try:
@@ -174,6 +177,8 @@ class Context:
         emit: bool,
     ) -> Any:
         suffix = f"~{attempt}" if attempt > 1 else ""
+        if isfunction(callee):
+            return await self._run_function(callee, arguments, key, suffix)
         if isinstance(callee, Workflow):
             return await self._run_child(callee, arguments, key, suffix, budget)
         if isinstance(callee, Performer):

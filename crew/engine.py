@@ -10,6 +10,7 @@ The state is changed in place, for the speed of wide fan-outs; it belongs to one
 Source: coloured Petri nets (Jensen, 1981), with scopes in place of colours.
 """
 
+from collections.abc import Sequence
 from math import ceil
 from typing import assert_never
 
@@ -37,7 +38,7 @@ from crew.event import (
     TextEmitted,
 )
 from crew.message import Json
-from crew.node import Node, type_name
+from crew.node import Node
 from crew.state import (
     ROOT,
     CancelStep,
@@ -65,11 +66,14 @@ def apply(wiring: Wiring, state: RunState, event: RunEvent) -> list[Command]:
 
 def _apply(wiring: Wiring, state: RunState, event: RunEvent) -> list[Command]:
     match event:
+        # The two that come with every step are asked for first.
+        case StepStarted():
+            return []
+        case StepCompleted():
+            return _complete(wiring, state, event)
         case RunStarted():
             state.started = event
             return _start(wiring, state, event)
-        case StepCompleted():
-            return _complete(wiring, state, event)
         case StepFailed():
             return _fail(wiring, state, event)
         case QuorumReached(scope=scope):
@@ -90,8 +94,7 @@ def _apply(wiring: Wiring, state: RunState, event: RunEvent) -> list[Command]:
             state.status = "running"
             return []
         case (
-            StepStarted()
-            | CallStarted()
+            CallStarted()
             | CallCompleted()
             | CallFailed()
             | CallUnknown()
@@ -151,12 +154,11 @@ def _complete(wiring: Wiring, state: RunState, event: StepCompleted) -> list[Com
     node = wiring.nodes[step.node]
     if node.fans_out:
         return _fan_out(wiring, state, step, event.output)
-    kinds = [type_name(leaf) for leaf in node.gives]
-    token = _token_of(event.output, kinds, step.token)
+    token = _token_of(event.output, wiring.gives[step.node], step.token)
     return _route(wiring, state, step.node, token)
 
 
-def _token_of(value: Json, kinds: list[str], before: Token) -> Token:
+def _token_of(value: Json, kinds: Sequence[str], before: Token) -> Token:
     """Read an encoded value into a token; of several kinds it carries its own tag."""
     if len(kinds) == 1:
         kind = kinds[0]
@@ -176,7 +178,7 @@ def _fan_out(wiring: Wiring, state: RunState, step: Step, items: list[Json]) -> 
     )
     if not items:
         return _settle(wiring, state, number)
-    kinds = [type_name(leaf) for leaf in wiring.nodes[step.node].gives]
+    kinds = wiring.gives[step.node]
     commands: list[Command] = []
     for index, item in enumerate(items):
         token = _token_of(item, kinds, step.token)

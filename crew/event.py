@@ -313,7 +313,7 @@ _FIELDS = {
 
 def to_data(event: RunEvent) -> dict[str, Json]:
     """Return the JSON object stored for `event`; kind and path are stored beside it."""
-    if isinstance(event, CallStarted | CallCompleted):
+    if isinstance(event, (CallStarted, CallCompleted)):
         return event.data
     if isinstance(event, CallFailed):
         return {"error": _failure_data(event.error)}

@@ -48,6 +48,7 @@ class Workflow:
         self.overrides: Mapping[str, Any] = {}
         """Agents that stand in for those of these names."""
         self._wiring: Wiring | None = None
+        self._shape = ""
         self._input_codec = Codec(input, where=f"the input of workflow {name!r}")
         self._output_codec = Codec(output, where=f"the output of workflow {name!r}")
 
@@ -121,7 +122,13 @@ class Workflow:
         """
         if self._wiring is None:
             self._wiring = wire(self)
+            self._shape = hashlib.sha256(self._wiring.shape().encode()).hexdigest()[:12]
         return self._wiring
+
+    def shape_hash(self) -> str:
+        """Return a hash of how the nodes are wired, 12 hex digits."""
+        self.build()
+        return self._shape
 
     def code_hash(self) -> str:
         """Return a hash of the code the workflow is made of, 12 hex digits.

@@ -124,11 +124,16 @@ def task_factory(
     return task
 
 
-@contextmanager
-def entered(scope: Scope) -> Iterator[None]:
-    """Make `scope` the one in which calls get their paths."""
-    token = SCOPE.set(scope)
-    try:
-        yield
-    finally:
-        SCOPE.reset(token)
+class entered:  # noqa: N801  reads as `with entered(scope)`
+    """A block in which calls get their paths in `scope`."""
+
+    __slots__ = ("_scope", "_token")
+
+    def __init__(self, scope: Scope) -> None:
+        self._scope = scope
+
+    def __enter__(self) -> None:
+        self._token = SCOPE.set(self._scope)
+
+    def __exit__(self, *exc: object) -> None:
+        SCOPE.reset(self._token)

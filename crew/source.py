@@ -7,10 +7,11 @@ depend on both, so that nobody talks to a host of other code.
 
 import functools
 import inspect
+import sys
 import sysconfig
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
+from types import CodeType, ModuleType
 from typing import Any
 
 _OURS = ("crew", "serving")
@@ -19,13 +20,18 @@ _PLAIN = (str, bytes, int, float, bool, type(None))
 
 def source_of(function: Callable[..., Any]) -> str:
     """Return the source a function was defined by: its whole module, or its own lines."""
-    module = inspect.getmodule(function)
+    return _source_of_code(function.__code__, function.__module__)
+
+
+@functools.lru_cache(maxsize=4096)
+def _source_of_code(code: CodeType, module_name: str) -> str:
+    # Reading a file again would not show what runs here, and costs more than all the rest.
+    module = sys.modules.get(module_name)
     try:
-        if module is not None and module.__name__ != "__main__":
+        if module is not None and module_name != "__main__":
             return inspect.getsource(module)
-        return inspect.getsource(function)
+        return inspect.getsource(code)
     except (OSError, TypeError):
-        code = function.__code__
         return f"{code.co_code.hex()}{code.co_consts!r}"
 
 
@@ -42,6 +48,11 @@ def is_users_own(module: ModuleType | None) -> bool:
     file = getattr(module, "__file__", None)
     if file is None or name == "__main__" or name.partition(".")[0] in _OURS:
         return False
+    return _is_outside(file)
+
+
+@functools.lru_cache(maxsize=4096)
+def _is_outside(file: str) -> bool:
     path = Path(file).resolve()
     return not any(path.is_relative_to(place) for place in _installed_places())
 

@@ -1,11 +1,15 @@
 """A conversation: the ordered messages of a thread's turns, read from their runs' journals."""
 
-from dataclasses import dataclass
+from collections import OrderedDict
+from dataclasses import dataclass, field
 
-from crew.journal import RunRow, Store
+from crew.journal import OPEN, RunRow, Store
 from crew.journal.reading import JournalReader
 from crew.message import Message
 from crew.value import text_of
+
+MOST_REMEMBERED = 256
+"""Conversations that a process remembers; the one used longest ago is forgotten."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,29 +24,72 @@ class Thread:
     messages: tuple[Message, ...] = ()
 
 
-def read_thread(store: Store, tenant: str, thread: str, *, before: int | None = None) -> Thread:
-    """Read a thread's turns, those before turn number `before` only if it is given.
+class Conversations:
+    """Reads the conversations of a store, and remembers what cannot change in them any more.
 
-    A message's place is its turn's number, whatever run ended first.
+    A turn that has ended is read once; a conversation that was erased meanwhile is not remembered.
+
+    Args:
+        store: where their runs' journals lie.
     """
-    messages: list[Message] = []
-    for row in store.turns(tenant, thread):
-        if before is not None and (row.turn or 0) >= before:
-            break
-        messages += _turn(store, row)
-    return Thread(thread, tuple(messages))
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._known: OrderedDict[tuple[str, str], _Known] = OrderedDict()
+
+    def whole(self, tenant: str, thread: str) -> Thread:
+        """Return a conversation, empty if nothing was said on it."""
+        return Thread(thread, tuple(self._messages(tenant, thread, None)))
+
+    def before(self, row: RunRow) -> Thread:
+        """Return the conversation before a run's turn; a fork has that of what it stands on.
+
+        A message's place is its turn's number, whatever run ended first.
+        """
+        if row.thread is None:
+            return Thread("")
+        first = row
+        while first.base is not None and (base := self._store.numbered(first.base)) is not None:
+            first = base
+        if first.turn is None:
+            return Thread(row.thread)
+        return Thread(row.thread, tuple(self._messages(row.tenant, row.thread, first.turn)))
+
+    def _messages(self, tenant: str, thread: str, before: int | None) -> list[Message]:
+        known = self._remembered(tenant, thread)
+        if before is not None and before <= known.turn:
+            known = _Known()  # an earlier turn than the last one that was read
+        messages, is_settled = list(known.messages), True
+        for row in self._store.turns(tenant, thread, after=known.turn):
+            turn = row.turn or 0
+            if before is not None and turn >= before:
+                break
+            said = _turn(self._store, row)
+            messages += said
+            is_settled = is_settled and row.status not in OPEN
+            if is_settled:
+                known.turn, known.number = turn, row.number
+                known.messages += said
+        return messages
+
+    def _remembered(self, tenant: str, thread: str) -> "_Known":
+        name = (tenant, thread)
+        known = self._known.pop(name, None) or _Known()
+        if known.number and self._store.numbered(known.number) is None:
+            known = _Known()
+        self._known[name] = known
+        if len(self._known) > MOST_REMEMBERED:
+            self._known.popitem(last=False)
+        return known
 
 
-def thread_before(store: Store, row: RunRow) -> Thread:
-    """Return the conversation before a run's turn; a fork has that of the turn it stands on."""
-    if row.thread is None:
-        return Thread("")
-    first = row
-    while first.base is not None and (base := store.numbered(first.base)) is not None:
-        first = base
-    if first.turn is None:
-        return Thread(row.thread)
-    return read_thread(store, row.tenant, row.thread, before=first.turn)
+@dataclass(slots=True)
+class _Known:
+    """The turns of a conversation up to number `turn`, the last of which is run `number`."""
+
+    turn: int = 0
+    number: int = 0
+    messages: list[Message] = field(default_factory=list)
 
 
 def _turn(store: Store, row: RunRow) -> list[Message]:

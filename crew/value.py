@@ -21,6 +21,12 @@ from crew.errors import GraphError, OutputInvalid
 from crew.message import Json
 
 _PRIMITIVES = (str, int, bool)
+_PARTS = ("schema", "items_schema", "keys_schema", "values_schema")
+"""Where a core schema of one of these types holds those of its parts."""
+_WITHOUT_FLOATS = frozenset(
+    {"str", "int", "bool", "none", "nullable", "default", "list", "dict"}
+    | {"model", "model-fields", "model-field"}
+)
 
 
 class Codec:
@@ -142,22 +148,21 @@ class _Plain:
     def __init__(self, annotation: Any, where: str) -> None:
         self._adapter = _adapter(annotation, where)
         self._exact = annotation if annotation in _PRIMITIVES else None
-        self._class = annotation if isinstance(annotation, type) else None
+        is_model = isinstance(annotation, type) and issubclass(annotation, BaseModel)
+        self._model: type[BaseModel] | None = annotation if is_model else None
         self._has_sets = _mentions(self._adapter.core_schema, {"set", "frozenset"})
+        self._is_finite = _gives_no_float(self._adapter.core_schema)
 
     def encode(self, value: object) -> Json:
         if self._exact is not None and type(value) is self._exact:
             return value
-        if (
-            self._class is not None
-            and issubclass(self._class, BaseModel)
-            and not isinstance(value, self._class)
-        ):
-            raise _Mismatch(f"a {type(value).__name__} is not a {self._class.__name__}")
+        if self._model is not None and not isinstance(value, self._model):
+            raise _Mismatch(f"a {type(value).__name__} is not a {self._model.__name__}")
         if self._has_sets:
             plain = self._adapter.dump_python(value, warnings="error")
             return to_jsonable_python(_sorted_sets(plain), inf_nan_mode="strings")
-        return _finite(self._adapter.dump_python(value, mode="json", warnings="error"))
+        plain = self._adapter.dump_python(value, mode="json", warnings="error")
+        return plain if self._is_finite else _finite(plain)
 
     def decode(self, stored: Json) -> Any:
         if self._exact is not None and type(stored) is self._exact:
@@ -210,6 +215,7 @@ class _Tagged:
             for member in members
             if member is not None and member is not type(None)
         ]
+        self._found: dict[type, tuple[str, Any]] = {}
         names = [name for _, name, _ in self._members]
         if twice := {name for name in names if names.count(name) > 1}:
             raise GraphError(message=f"{where}: two classes are named {twice.pop()}; rename one")
@@ -217,9 +223,15 @@ class _Tagged:
     def encode(self, value: object) -> Json:
         if value is None and self._optional:
             return None
+        name, shape = self._found.get(type(value)) or self._find(value)
+        return {"type": name, "value": shape.encode(value)}
+
+    def _find(self, value: object) -> tuple[str, Any]:
+        """Return the member that a value is of; which one it is follows from its class alone."""
         for member, name, shape in self._members:
             if _is_instance(value, member):
-                return {"type": name, "value": shape.encode(value)}
+                self._found[type(value)] = (name, shape)
+                return name, shape
         raise _Mismatch(f"a {type(value).__name__} is none of them")
 
     def decode(self, stored: Json) -> Any:
@@ -296,6 +308,19 @@ def _mentions(schema: Any, wanted: set[str]) -> bool:
     if isinstance(schema, dict):
         return schema.get("type") in wanted or any(_mentions(v, wanted) for v in schema.values())
     return isinstance(schema, (list, tuple)) and any(_mentions(item, wanted) for item in schema)
+
+
+def _gives_no_float(schema: Any) -> bool:
+    """Return whether what a schema validates is dumped without floats, for certain."""
+    if schema["type"] not in _WITHOUT_FLOATS or "serialization" in schema:
+        return False
+    config = schema.get("config") or {}
+    if config.get("extra_fields_behavior") == "allow" or schema.get("computed_fields"):
+        return False
+    parts = [schema[name] for name in _PARTS if name in schema]
+    if schema["type"] == "model-fields":
+        parts = list(schema["fields"].values())
+    return all(_gives_no_float(part) for part in parts)
 
 
 def _sorted_sets(value: Any) -> Any:

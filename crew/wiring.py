@@ -18,6 +18,7 @@ class Wiring:
     `joins` maps a node that fans out to the joins its scope must fire; `ends` holds the
     (producer, type name) pairs whose value, in the root scope, is the run's output, tagged with its
     type if `tags_output`. A `plain` workflow is one node whose value is the output whatever it is.
+    `gives` are the names of the types of tokens that a node makes.
     """
 
     nodes: dict[str, Node]
@@ -28,6 +29,13 @@ class Wiring:
     reducers: dict[str, str] = field(default_factory=dict)
     tags_output: bool = False
     plain: bool = False
+    gives: dict[str, tuple[str, ...]] = field(init=False)
+
+    def __post_init__(self) -> None:
+        gives = {
+            node.name: tuple(type_name(leaf) for leaf in node.gives) for node in self.nodes.values()
+        }
+        object.__setattr__(self, "gives", gives)
 
     def shape(self) -> str:
         """Return a text that differs where the engine would move another way."""

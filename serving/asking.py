@@ -4,6 +4,7 @@ import asyncio
 import secrets
 import signal
 import sys
+from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from pydantic import BaseModel
 from crew.budget import Budget
 from crew.config import Settings
 from crew.errors import InputInvalid, RunCancelled, RunFailed
+from crew.event import Event
 from crew.graph import Workflow
 from crew.run import Run, Runtime
 from serving.gallery import load_workflow
@@ -88,14 +90,25 @@ async def resume_runs(run_id: str | None, spec: str, settings: Settings, *, as_j
     worst = 0
     async with opened(settings, [workflow], console) as runtime:
         for one in mine:
-            worst = max(worst, await watched(await runtime.resume(one), as_json=as_json))
+            seen = len(await (await runtime.get(one)).recorded())
+            run = await runtime.resume(one)
+            worst = max(worst, await watched(run, as_json=as_json, since=seen))
     return worst
 
 
-async def watched(run: Run, *, as_json: bool) -> int:
+async def _to_rest(run: Run, since: int) -> AsyncIterator[Event]:
+    """Yield a run's events until it ends, or is parked by an event after offset `since`."""
+    async for event in run.events():
+        yield event
+        if event.kind == "run.parked" and event.offset > since:
+            return
+
+
+async def watched(run: Run, *, as_json: bool, since: int = 0) -> int:
     """Show a run until it ends, print its answer, and return the command's exit status.
 
-    An interrupt leaves the run as its journal has it.
+    An interrupt leaves the run as its journal has it; and so does what parks it, by an event after
+    offset `since`.
     """
     console = notes(quiet=as_json)
     me = asyncio.current_task()
@@ -111,7 +124,13 @@ async def watched(run: Run, *, as_json: bool) -> int:
         loop.add_signal_handler(number, interrupt)
     try:
         console.print(f"run {run.id}")
-        progress = await follow(run.events(), f"run {run.id}", console, quiet=as_json)
+        events = _to_rest(run, since)
+        progress = await follow(events, f"run {run.id}", console, quiet=as_json)
+        if await run.status() == "waiting":
+            if as_json:
+                show_json({"run": run.id, "status": "waiting"})
+            console.print(f"parked; it waits for you to choose: crew show {run.id}")
+            return 1
         output = await run.result()
     except asyncio.CancelledError:
         if not stopped.is_set():

@@ -25,6 +25,7 @@ Store = Annotated[str | None, typer.Option(help="Where runs are kept: sqlite:///
 Agents = Annotated[str | None, typer.Option(help="Where agents run: local or ray.")]
 Docs = Annotated[str | None, typer.Option(help="Folder of documents that answer.")]
 Thread = Annotated[str | None, typer.Option(help="The conversation this is a turn of.")]
+Change = Annotated[list[str] | None, typer.Option("--with", help="A change: model=NAME.")]
 Workflow = Annotated[str, typer.Option(help="Bundled name, file.py, or module:name.")]
 
 
@@ -188,6 +189,123 @@ def cancel(run: str, store: Store = None, as_json: AsJson = False) -> None:
     from serving.looking import cancel_run
 
     _run(cancel_run(run, _settings(store=store), as_json=as_json))
+
+
+@app.command()
+def tail(
+    run: str,
+    after: Annotated[int, typer.Option(help="The offset of the last event seen.")] = 0,
+    store: Store = None,
+    as_json: AsJson = False,
+) -> None:
+    """Print a run's events as they are recorded, to its end.
+
+    Example: crew tail r0123456789abcdef --after 12
+    """
+    from serving.varying import tail_run
+
+    _run(tail_run(run, _settings(store=store), after, as_json=as_json))
+
+
+@app.command()
+def fork(
+    run: str,
+    at: Annotated[int | None, typer.Option(help="The last event they share.")] = None,
+    change: Change = None,
+    live: Annotated[bool, typer.Option(help="Make calls that have no record.")] = True,
+    effects: Annotated[bool, typer.Option(help="Let new effects happen.")] = True,
+    workflow: Workflow = "research",
+    store: Store = None,
+    as_json: AsJson = False,
+) -> None:
+    """Start a new run from a prefix of another; only what differs is paid.
+
+    Example: crew fork r0123456789abcdef --with model=qwen3
+    """
+    from serving.varying import fork_run
+
+    settings = _settings(store=store)
+    work = fork_run(
+        run, workflow, settings, at, change or [], live=live, effects=effects, as_json=as_json
+    )
+    _run(work)
+
+
+@app.command()
+def replay(
+    run: Annotated[str | None, typer.Argument(help="A run's id, or --runs.")] = None,
+    cohort: Annotated[str | None, typer.Option("--runs", help="Such as last:50.")] = None,
+    change: Change = None,
+    allow_effects: Annotated[bool, typer.Option(help="Let new effects happen.")] = False,
+    workflow: Workflow = "research",
+    store: Store = None,
+    as_json: AsJson = False,
+) -> None:
+    """Run recorded runs again on their records; with a change, compare what it does to them.
+
+    Example: crew replay --runs last:50 --with model=qwen3
+    """
+    from serving.varying import replay_run, replay_runs
+
+    settings = _settings(store=store)
+    if (run is None) == (cohort is None):
+        raise InputInvalid(message="say what to replay: a run's id, or --runs last:50")
+    if cohort is not None:
+        _run(
+            replay_runs(
+                cohort,
+                workflow,
+                settings,
+                change or [],
+                allow_effects=allow_effects,
+                as_json=as_json,
+            )
+        )
+    elif run is not None:
+        _run(replay_run(run, workflow, settings, as_json=as_json))
+
+
+@app.command()
+def diff(first: str, second: str, store: Store = None, as_json: AsJson = False) -> None:
+    """Say what differs between two runs: answers, calls, tokens.
+
+    Example: crew diff r0123456789abcdef rfedcba9876543210
+    """
+    from serving.varying import diff_runs
+
+    _run(diff_runs(first, second, _settings(store=store), as_json=as_json))
+
+
+@app.command()
+def prune(
+    older_than: Annotated[str | None, typer.Option(help="Such as 12h, 7d or 4w.")] = None,
+    keep: Annotated[int | None, typer.Option(help="How many of the newest stay.")] = None,
+    store: Store = None,
+    as_json: AsJson = False,
+) -> None:
+    """Remove runs and conversations that have ended and are old.
+
+    Example: crew prune --older-than 30d
+    """
+    from serving.keeping import prune_runs
+
+    _run(prune_runs(_settings(store=store), older_than, keep, as_json=as_json))
+
+
+@app.command()
+def erase(
+    thread: Thread = None,
+    tenant: Annotated[str | None, typer.Option(help="Everything of this tenant.")] = None,
+    store: Store = None,
+    as_json: AsJson = False,
+) -> None:
+    """Remove a conversation, or all of a tenant, to the last byte of the store's files.
+
+    Example: crew erase --thread holidays
+    """
+    from serving.keeping import erase_runs
+
+    _run(erase_runs(_settings(store=store), thread, tenant, as_json=as_json))
 
 
 @app.command()

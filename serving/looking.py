@@ -62,7 +62,13 @@ async def show_run(run_id: str, settings: Settings, *, as_json: bool) -> int:
     console.print(f"{len(events)} events · {count(events)}")
     for question in questions:
         console.print(f"asks: {question.question}  crew answer {run.id} {question.key} VALUE")
+    for line in _undecided(run.id, events):
+        console.print(line)
     last = events[-1]
+    if last.kind == "run.parked":
+        for line in _ways_on(run.id, last):
+            console.print(line)
+        return 0
     if "error" in last.data:
         error = last.data["error"]
         console.print(f"failed at {error.get('path', '?')}: {error['type']}: {error['message']}")
@@ -73,6 +79,34 @@ async def show_run(run_id: str, settings: Settings, *, as_json: bool) -> int:
     if status in ("running", "waiting") and not questions:
         console.print(f"if its process died, go on with: crew resume {run.id}")
     return 0
+
+
+def _undecided(run: str, events: list[Event]) -> list[str]:
+    """Name the effects of which nobody knows whether they happened."""
+    policies = {e.path: e.data.get("unknown") for e in events if e.kind == "effect.started"}
+    states: dict[str, str] = {}
+    for event in events:
+        call, _, phase = event.kind.partition(".")
+        if call in ("effect", "tool"):
+            states[event.path] = phase
+    return [
+        f"unknown whether it happened: {path} (policy: {policies.get(path, 'fail')})"
+        for path, phase in states.items()
+        if phase == "unknown"
+    ]
+
+
+def _ways_on(run: str, parked: Event) -> list[str]:
+    """Say why a run waits for a person, and what that person may do."""
+    lines = [f"parked ({parked.data['reason']}): {parked.data['detail']}"]
+    if parked.data["reason"] == "poisoned":
+        return [*lines, f"try again: crew resume {run}", f"give up: crew cancel {run}"]
+    return [
+        *lines,
+        f"go on with the code that fits its journal: crew resume {run}",
+        f"go on from that point with this code: crew fork {run}",
+        f"give up: crew cancel {run}",
+    ]
 
 
 async def answer_run(

@@ -28,6 +28,7 @@ async def opened(
     console: Console,
     *,
     alone: bool = False,
+    takes_over: bool = True,
     port: int = 0,
 ) -> AsyncIterator[Runtime]:
     """Open a runtime for a command.
@@ -40,6 +41,7 @@ async def opened(
         workflows: what the command starts.
         console: where it is said what is being made ready.
         alone: whether not to look for a server.
+        takes_over: whether runs that others left are gone on with here; Ray's hosts always do.
         port: of the LLM deployment on Serve; 0 for a free one.
     """
     settings = absolute(settings)
@@ -62,7 +64,7 @@ async def opened(
         async with _on_ray(settings, workflows, console, port) as runtime:
             yield runtime
         return
-    async with Runtime(workflows=workflows, settings=settings) as runtime:
+    async with Runtime(workflows=workflows, settings=settings, takes_over=takes_over) as runtime:
         yield runtime
 
 

@@ -286,8 +286,8 @@ class Store(Protocol):
         """
         ...
 
-    def turns(self, tenant: str, thread: str) -> list[RunRow]:
-        """Return a thread's runs in the order of their turns; forks are no turns."""
+    def turns(self, tenant: str, thread: str, *, after: int = 0) -> list[RunRow]:
+        """Return a thread's runs after turn `after`, in their order; forks are no turns."""
         ...
 
     def letters(self, numbers: Sequence[int]) -> list[Letter]: ...

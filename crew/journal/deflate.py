@@ -12,7 +12,8 @@ import zlib
 from typing import Any
 
 LEAST = 160
-"""Characters from which a body is tried: below, deflating costs more than it saves."""
+"""Characters from which a body is tried without a dictionary: below, nothing is saved."""
+LEAST_WITH_DICTIONARY = 48
 LEARNED = 32 * 1024
 """Bytes of a dictionary; deflate looks no further back."""
 _LEVEL = 6
@@ -37,12 +38,14 @@ class Deflater:
 
     def pack(self, body: str) -> str | bytes:
         """Return what is stored for `body`: itself, or fewer bytes."""
-        if not self._compress or len(body) < LEAST:
+        if not self._compress or len(body) < LEAST_WITH_DICTIONARY:
             return body
         raw = body.encode()
         if self._number == _NONE and self._learned < LEARNED:
             self._learning.append(raw)
             self._learned += len(raw)
+        if self._compressor is None and len(body) < LEAST:
+            return body
         if self._compressor is None:
             packed = zlib.compress(raw, _LEVEL, wbits=-15)
         else:

@@ -258,8 +258,9 @@ class MemoryStore:
         turns = self._turns[row.tenant, row.thread]
         return next(number for number in turns if number in self._open) == row.number
 
-    def turns(self, tenant: str, thread: str) -> list[RunRow]:
-        return [self._rows[number] for number in self._turns.get((tenant, thread), ())]
+    def turns(self, tenant: str, thread: str, *, after: int = 0) -> list[RunRow]:
+        rows = [self._rows[number] for number in self._turns.get((tenant, thread), ())]
+        return [row for row in rows if (row.turn or 0) > after]
 
     def letters(self, numbers: Sequence[int]) -> list[Letter]:
         found = [letter for n in numbers for letter in self._letters.get(n, {}).values()]

@@ -133,10 +133,10 @@ class PostgresStore:
             [now, list(dead), PARKED, names, versions, limit],
         )
 
-    def turns(self, tenant: str, thread: str) -> list[RunRow]:
+    def turns(self, tenant: str, thread: str, *, after: int = 0) -> list[RunRow]:
         return self._rows(
-            "WHERE tenant = %s AND thread = %s AND turn IS NOT NULL ORDER BY turn",
-            [tenant, thread],
+            "WHERE tenant = %s AND thread = %s AND turn > %s ORDER BY turn",
+            [tenant, thread, after],
         )
 
     def letters(self, numbers: Sequence[int]) -> list[Letter]:

@@ -9,8 +9,10 @@ from typing import Any
 from crew.errors import StoreError
 from crew.event import Event
 from crew.journal import RunRow, Snapshot, Store, StoredEvent, shown
-from crew.journal.text import TextReader
+from crew.journal.text import LONG, TextReader, TextWriter
 from crew.message import Json
+
+POINTER_MARK = '"$'
 
 
 class JournalReader:
@@ -18,11 +20,17 @@ class JournalReader:
 
     Each event's checksum is chained over the one before it, so that an event that is missing, or
     whose bytes are not those that were written, is found when it is read.
+
+    Args:
+        store: where they lie.
+        row: the run.
+        learner: what is to remember the texts that were read.
     """
 
-    def __init__(self, store: Store, row: RunRow) -> None:
+    def __init__(self, store: Store, row: RunRow, *, learner: TextWriter | None = None) -> None:
         self._store = store
         self._row = row
+        self._learner = learner
         self.text = TextReader(self._fetch, self._blob)
         self._last = (0, 0)
 
@@ -117,16 +125,21 @@ class JournalReader:
         return self._last[1]
 
     def _verified(self, stored: StoredEvent, offset: int, before: int) -> int:
-        known = stored.crc in (
-            checksum(before, stored.kind, stored.path, stored.body, stored.at),
-            _checksum_without_time(before, stored),
-        )
-        if stored.offset != offset or not known:
+        crc = checksum(before, stored.kind, stored.path, stored.body, stored.at)
+        if crc != stored.crc:
+            crc = _checksum_without_time(before, stored)
+        if stored.offset != offset or stored.crc != crc:
             raise self._damaged(offset)
-        return stored.crc
+        return crc
 
     def _event(self, stored: StoredEvent) -> Event:
-        data: Json = self.text.unpack(stored.offset, json.loads(stored.body))
+        data: Json = json.loads(stored.body)
+        if len(stored.body) > LONG:
+            data = self.text.unpack(stored.offset, data)
+            if self._learner is not None:
+                self._learner.learn(stored.offset, data)
+        elif POINTER_MARK in stored.body:
+            data = self.text.resolve(data)
         return Event(stored.offset, stored.kind, stored.path, data, stored.at)
 
     def _fetch(self, offset: int) -> Json:

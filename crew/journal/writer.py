@@ -14,9 +14,9 @@ from dataclasses import dataclass, field
 
 from crew.errors import StoreError
 from crew.event import RunEvent, to_data
-from crew.journal import Append, Busy, Operation, RunStatus, Snapshot, Store, StoredEvent
-from crew.journal.reading import checksum
-from crew.journal.text import TextWriter
+from crew.journal import Append, Blob, Busy, Operation, RunStatus, Snapshot, Store, StoredEvent
+from crew.journal.reading import POINTER_MARK, checksum
+from crew.journal.text import LONG, TextWriter
 from crew.value import json_text
 
 MAX_PENDING = 1024
@@ -247,8 +247,11 @@ class Writer:
 
 def seal(run: OpenRun, offset: int, event: RunEvent) -> StoredEvent:
     """Pack and encode an event, and chain its checksum to the run's."""
-    packed, blobs = run.text.pack(offset, to_data(event))
-    body = json_text(packed)
+    data = to_data(event)
+    body, blobs = json_text(data), tuple[Blob, ...]()
+    if len(body) > LONG or POINTER_MARK in body:  # most events hold no text worth the walk
+        packed, blobs = run.text.pack(offset, data)
+        body = json_text(packed)
     at = time.time()
     run.crc = checksum(run.crc, event.kind, event.path, body, at)
     return StoredEvent(offset, event.kind, event.path, body, run.crc, at, blobs)

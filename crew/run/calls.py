@@ -265,7 +265,8 @@ class RunCalls:
     ) -> None:
         if call == "model":
             self._check_budget(path, data.get("reserve", 0))
-        acts = call == "effect" or (call == "tool" and data.get("effect") == "once")
+        # A child is a run of its own, which may do whatever it likes.
+        acts = call in ("effect", "child") or (call == "tool" and data.get("effect") == "once")
         if acts and not self.rules.effects:
             raise self._not_recorded(path, f"{call} {fingerprint}, and new effects are not allowed")
         self._append(CallStarted(path, call, {**data, "fingerprint": fingerprint}))

@@ -6,11 +6,11 @@ from collections import deque
 from collections.abc import Callable, Coroutine
 from contextvars import Context as Variables
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from pydantic import BaseModel
 
-from crew.call import failure_of, invoke, time_limit
+from crew.call import Performer, failure_of, invoke, time_limit
 from crew.clock import wall_clock
 from crew.context import Context
 from crew.engine import apply, unfinished
@@ -85,7 +85,7 @@ class Driver:
             self.open,
             append=self._append,
             changed=self._update_status,
-            substitute=lambda agent: workflow.overrides.get(agent.name, agent),
+            substitute=lambda agent: _standing_in(workflow, agent),
         )
         self._rests = rests
         self._around = around
@@ -125,7 +125,6 @@ class Driver:
         """Bring the state on by what the journal holds; nothing is carried out yet."""
         for event in events:
             typed = from_data(event.kind, event.path, event.data)
-            self.open.text.learn(event.offset, event.data)
             self.calls.learn(typed)
             apply(self._wiring, self._state, typed)
             self.open.offset = self.open.durable_offset = event.offset
@@ -206,7 +205,7 @@ class Driver:
             return
         body = {"state": state_to_data(self._state), "calls": self.calls.to_data()}
         packed = self.open.text.refer(body)
-        version = snapshot_version(self._wiring)
+        version = snapshot_version(self._workflow)
         snapshot = snapshot_of(self.open.offset, self.open.crc, version, packed)
         self._around.writer.keep_snapshot(self.open, snapshot)
         self._snapshot_offset = self.open.offset
@@ -450,6 +449,15 @@ class Driver:
             else f"{path}/retry" in self.calls.waits
             for path, task in self._step_tasks.items()
         )
+
+
+def _standing_in(workflow: Workflow, agent: Performer) -> Performer:
+    """Return what a fork was given in place of an agent, or the agent."""
+    overrides = workflow.overrides
+    if (named := overrides.get(agent.name)) is not None:
+        return cast("Performer", named)
+    every = overrides.get("*")
+    return agent if every is None else cast("Performer", every(agent))
 
 
 def is_poisoned(events: list[Event]) -> bool:

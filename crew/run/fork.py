@@ -26,6 +26,9 @@ from crew.run.calls import Rules
 from crew.run.driver import Driver
 from crew.run.records import step_of
 
+EVERY = "*"
+"""The name under which an override stands in for every agent: a function of the agent."""
+
 
 def prepare_fork(driver: Driver, forked: RunForked, base: JournalReader) -> None:
     """Give a fork's driver the rules it was made with, and the records that it may reuse."""
@@ -48,7 +51,7 @@ def new_fork(
     *,
     at: int | None,
     live: bool,
-    override: Mapping[str, Performer],
+    override: Mapping[str, Any],
     effects: bool,
     owner: str | None,
 ) -> tuple[NewRun, Workflow]:
@@ -59,7 +62,7 @@ def new_fork(
     """
     events = JournalReader(store, row).every(upto=row.offset)
     for name, agent in override.items():
-        if not isinstance(agent, Performer):
+        if name != EVERY and not isinstance(agent, Performer):
             raise InputInvalid(message=f"override[{name!r}] is {agent!r}, which is no agent")
     last = row.offset - 1 if events[-1].kind in ENDS else row.offset
     if at is not None and not 1 <= at <= row.offset:
@@ -100,7 +103,7 @@ def new_fork(
     return new, workflow
 
 
-def _first_difference(events: list[Event], override: Mapping[str, Performer]) -> int:
+def _first_difference(events: list[Event], override: Mapping[str, Any]) -> int:
     """Return after which event a fork goes its own way, if nobody says so.
 
     It is where an agent that is replaced begins its first step, or a parked run its divergence;
@@ -110,7 +113,8 @@ def _first_difference(events: list[Event], override: Mapping[str, Performer]) ->
         used = {
             step_of(event.path)
             for event in events
-            if event.kind == "agent.started" and event.data.get("agent") in override
+            if event.kind == "agent.started"
+            and (EVERY in override or event.data.get("agent") in override)
         }
         begins = [
             e.offset for e in events if e.kind == StepStarted.kind and step_of(e.path) in used

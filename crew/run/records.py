@@ -134,4 +134,5 @@ class Records:
 
 def step_of(path: str) -> str:
     """Return the step of a call's path, without its attempt: `look_up[2]` of `look_up[2]~2/a`."""
-    return base_path(path.partition("/")[0])
+    step = path.partition("/")[0]
+    return base_path(step) if "~" in step else step

@@ -17,7 +17,7 @@ from crew.message import Json
 from crew.run.calls import Rules
 from crew.run.driver import Driver
 from crew.run.handle import Run
-from crew.thread import Thread, thread_before
+from crew.thread import Conversations, Thread
 
 
 async def replay(store: Store, row: RunRow, workflow: Workflow) -> Run:
@@ -89,7 +89,7 @@ class _Copy:
         return replace(started.row, turn=row.turn, base=row.base)
 
     def read_thread(self, row: RunRow) -> Thread:
-        return thread_before(self._original, row)
+        return Conversations(self._original).before(row)
 
     async def run_child(
         self, parent: RunRow, path: str, workflow: Workflow, value: object, budget: Budget | None

@@ -10,7 +10,6 @@ from types import NoneType
 from typing import Any, Self, cast
 
 from crew.budget import Budget
-from crew.call import Performer
 from crew.config import AgentsPlace, Settings, load_settings
 from crew.errors import (
     CrewError,
@@ -46,7 +45,7 @@ from crew.run.heart import Heart
 from crew.run.replay import replay
 from crew.run.retention import Removed, erase, prune
 from crew.run.worker import TAKE_SECONDS, Worker
-from crew.thread import Thread, read_thread, thread_before
+from crew.thread import Conversations, Thread
 from crew.value import canonical
 
 LOG = logging.getLogger(__name__)
@@ -65,6 +64,8 @@ class Runtime:
         agents: `local`: agents run in this process; `ray`: runs and agents live in Ray hosts.
         tenant: who the runs and threads belong to.
         worker: whether it drives runs; without, it only reads, starts and answers.
+        takes_over: whether it goes on with runs that others left; without, it drives those alone
+            that it starts, forks or resumes itself.
         settings: what is in force; by default read from `crew.toml` and `CREW_*`.
         hosts: where agents' work executes, for a process that is itself a host.
         look_seconds: how often it looks for what other processes wrote.
@@ -81,6 +82,7 @@ class Runtime:
         agents: AgentsPlace | None = None,
         tenant: str = "default",
         worker: bool = True,
+        takes_over: bool = True,
         settings: Settings | None = None,
         hosts: Hosts | None = None,
         look_seconds: float = LOOK_SECONDS,
@@ -99,7 +101,10 @@ class Runtime:
         self._look_now = asyncio.Event()
         self._fleet: Any = None
         self._worker = Worker(
-            self, secrets.token_hex(8), takes_over=self._drives, lease=self.settings.lease
+            self,
+            secrets.token_hex(8),
+            takes_over=self._drives and takes_over,
+            lease=self.settings.lease,
         )
         self._heart: Heart | None = None
         self._look_seconds = look_seconds
@@ -111,6 +116,7 @@ class Runtime:
         asyncio.get_running_loop().set_task_factory(cast("Any", task_factory))
         self.store: Store = self._given_store or _opened(self.store_url)
         self.writer = Writer(self.store, on_commit=self._committed)
+        self._conversations = Conversations(self.store)
         try:
             if self.agents == "ray":
                 await self._join_fleet()
@@ -291,7 +297,7 @@ class Runtime:
 
     async def thread(self, thread: str) -> Thread:
         """Return a conversation of this tenant, empty if nothing was said on it."""
-        return read_thread(self.store, self.tenant, thread)
+        return self._conversations.whole(self.tenant, thread)
 
     async def replay(self, run_id: str) -> Run:
         """Run a recorded run's code again on its records: no model, no tool, no effect.
@@ -318,7 +324,7 @@ class Runtime:
         *,
         at: int | None = None,
         live: bool = True,
-        override: Mapping[str, Performer] | None = None,
+        override: Mapping[str, Any] | None = None,
         effects: bool = True,
     ) -> Run:
         """Start a new run from a prefix of another one's journal.
@@ -336,7 +342,8 @@ class Runtime:
             run_id: the run that it stands on; its journal is left as it is.
             at: the offset of the last event that they share.
             live: whether calls without a record are made; else the fork stops at the first.
-            override: agents that stand in for those of these names.
+            override: agents that stand in for those of these names; under `"*"`, a function from
+                any agent to the one that stands in for it, such as `crew.agent.WithModel`.
             effects: whether new effects may happen; else the fork stops at the first.
 
         Raises:
@@ -462,7 +469,7 @@ class Runtime:
         return await self._worker.cancel_unowned(row)
 
     def read_thread(self, row: RunRow) -> Thread:
-        return thread_before(self.store, row)
+        return self._conversations.before(row)
 
     async def run_child(
         self, parent: RunRow, path: str, workflow: Workflow, value: object, budget: Budget | None

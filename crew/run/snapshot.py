@@ -1,21 +1,19 @@
 """A run's folded state as JSON: what spares a worker that takes the run over the whole fold."""
 
-import hashlib
 from dataclasses import asdict
 
 from crew.event import Failure, from_data, to_data
+from crew.graph import Workflow
 from crew.message import Json
 from crew.state import RunState, Scope, Step, Token
-from crew.wiring import Wiring
 
 FORMAT = 1
 """Raised when the engine or this module changes what a state means."""
 
 
-def snapshot_version(wiring: Wiring) -> str:
+def snapshot_version(workflow: Workflow) -> str:
     """Return the name of what can read a snapshot: this format, and a graph of this shape."""
-    shape = hashlib.sha256(wiring.shape().encode()).hexdigest()[:12]
-    return f"{FORMAT}:{shape}"
+    return f"{FORMAT}:{workflow.shape_hash()}"
 
 
 def size_of(state: RunState) -> int:

@@ -15,7 +15,7 @@ from crew.journal.reading import JournalReader
 from crew.journal.writer import OpenRun, Writer
 from crew.message import Json
 from crew.run.calls import RunCalls, Surroundings
-from crew.run.driver import SHORT_SECONDS, Driver, Taken, is_poisoned
+from crew.run.driver import SHORT_SECONDS, SNAPSHOT_EVENTS, Driver, Taken, is_poisoned
 from crew.run.fork import prepare_fork
 from crew.run.liveness import Liveness
 from crew.run.snapshot import snapshot_version
@@ -100,8 +100,11 @@ class Worker:
 
     def _fold(self, driver: Driver, workflow: Workflow, row: RunRow) -> int:
         """Bring a driver to where the journal ends; return the checksum there."""
-        reader, after = JournalReader(self._employer.store, row), 0
-        snapshot = reader.snapshot(snapshot_version(workflow.build()))
+        reader = JournalReader(self._employer.store, row, learner=driver.open.text)
+        after = 0
+        snapshot = None
+        if row.offset > SNAPSHOT_EVENTS and not workflow.plain:
+            snapshot = reader.snapshot(snapshot_version(workflow))
         if snapshot is not None:
             body, after = json.loads(snapshot.body), snapshot.offset
             driver.open.text.learn_pointers(body, reader.text)
@@ -126,6 +129,8 @@ class Worker:
     def _may_leave(self, driver: Driver) -> bool:
         if not self._open or self._drivers.get(driver.row.number) is not driver:
             return False
+        if not self.takes_over:
+            return False  # it would not come back
         is_due = driver.due is not None and driver.due - wall_clock() < SHORT_SECONDS
         return driver.is_waiting and not is_due
 
@@ -134,7 +139,7 @@ class Worker:
         number = driver.row.number
         try:
             await self._employer.writer.durable(driver.open)
-            await self.read_letters()
+            await self.read_letters(number)
             if not self._may_leave(driver):
                 return
             if self._employer.store.letters([number]):
@@ -195,12 +200,12 @@ class Worker:
                 "poisoned", "its last workers died without one new event; look, then `crew resume`"
             )
 
-    async def read_letters(self) -> None:
-        """Turn the letters for runs that are driven here into events."""
+    async def read_letters(self, *only: int) -> None:
+        """Turn the letters for runs that are driven here, or `only` some of them, into events."""
         if not self._drivers:
             return
         clears: list[Clear] = []
-        for number, letters in self._letters_of_mine().items():
+        for number, letters in self._letters_of(only or tuple(self._drivers)).items():
             driver = self._drivers[number]
             done, kept = list[int](), list[int]()
             for letter in letters:
@@ -214,9 +219,9 @@ class Worker:
         # In one transaction with the events that were made of the letters.
         await asyncio.gather(*(self._employer.writer.execute(clear) for clear in clears))
 
-    def _letters_of_mine(self) -> dict[int, list[Letter]]:
+    def _letters_of(self, numbers: tuple[int, ...]) -> dict[int, list[Letter]]:
         found: dict[int, list[Letter]] = {}
-        for letter in self._employer.store.letters(list(self._drivers)):
+        for letter in self._employer.store.letters(numbers):
             found.setdefault(letter.number, []).append(letter)
         return found
 

@@ -174,6 +174,7 @@ class StoreSuite:
         rows = [self.start(store, name, thread="t", owner=None) for name in "abc"]
         assert [row.turn for row in rows] == [1, 2, 3]
         assert [row.id for row in store.turns("default", "t")] == ["a", "b", "c"]
+        assert [row.id for row in store.turns("default", "t", after=1)] == ["b", "c"]
         assert store.turns("another", "t") == []
         assert [row.id for row in store.takeable(_FLOW, [], 0.0)] == ["a"]
         store.close()

@@ -138,3 +138,18 @@ def _with_words(value):
     if isinstance(value, dict):
         return {key: _with_words(item) for key, item in value.items()}
     return value
+
+
+class Loose(BaseModel):
+    model_config = ConfigDict(extra="allow")
+    n: int
+
+
+class Deep(BaseModel):
+    n: int
+    inner: list[dict[str, float | int]]
+
+
+@pytest.mark.parametrize("value", [Deep(n=1, inner=[{"a": math.inf}]), Loose(n=1, more=[2, "b"])])
+def test_floats_are_found_wherever_a_model_may_hold_them(value):
+    assert round_trip(type(value), value) == value
