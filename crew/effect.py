@@ -31,6 +31,14 @@ class Acting(Calls, Protocol):
 
     run_id: str
 
+    def confirm(self) -> None:
+        """Make sure that the run is still driven here.
+
+        Raises:
+            Fenced: another worker has it.
+        """
+        ...
+
 
 class Effect:
     """One effect of a step: a function with its arguments, at a path in the run.
@@ -122,6 +130,7 @@ class Effect:
         return not happened
 
     async def _act(self) -> Any:
+        self._driver.confirm()
         extra = {"idempotency_key": self._key} if takes_idempotency_key(self._function) else {}
         acting = asyncio.ensure_future(invoke(self._function, *self._arguments, **extra))
         try:

@@ -14,6 +14,15 @@ import psycopg
 
 NOBODY = 65534
 START_SECONDS = 30.0
+# Waits until whoever started the server ends it, or is gone without that; then nothing is left.
+_GUARD = """
+read -r _
+if pid=$(head -n 1 "$1/data/postmaster.pid" 2>/dev/null) && kill -QUIT "$pid" 2>/dev/null; then
+    n=0
+    while [ $n -lt 100 ] && kill -0 "$pid" 2>/dev/null; do sleep 0.1; n=$((n + 1)); done
+fi
+rm -rf "$1"
+"""
 
 
 class Server:
@@ -23,6 +32,13 @@ class Server:
         self._folder = Path(tempfile.mkdtemp(prefix="crew-pg-"))
         self._data = self._folder / "data"
         self._process: subprocess.Popen[bytes] | None = None
+        self._guard = subprocess.Popen(
+            ["/bin/sh", "-c", _GUARD, "guard", self._folder],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
         self._user = {"user": NOBODY, "group": NOBODY} if os.getuid() == 0 else {}
         self._programs = self._copied_programs()
         if self._user:
@@ -123,7 +139,7 @@ class Server:
 
     def stop(self) -> None:
         self._end(signal.SIGINT)
-        shutil.rmtree(self._folder, ignore_errors=True)
+        self._guard.communicate(timeout=30)
 
     def _end(self, how: signal.Signals) -> None:
         if self._process is not None:

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from crew.errors import StoreError
+from crew.errors import Fenced, StoreError
 from crew.event import RunEvent, to_data
 from crew.journal import Append, Blob, Busy, Operation, RunStatus, Snapshot, Store, StoredEvent
 from crew.journal.reading import POINTER_MARK, checksum
@@ -23,6 +23,8 @@ MAX_PENDING = 1024
 MAX_DELAY = 0.005
 BUSY_DELAY = 0.0005
 BUSY_LIMIT = 30.0
+CONFIRMED_SECONDS = 0.05
+"""How long a commit shows that a run is ours: less than any lease."""
 
 
 def _nobody(error: Exception) -> None:
@@ -40,6 +42,8 @@ class OpenRun:
     crc: int
     text: TextWriter = field(default_factory=TextWriter)
     durable_offset: int = 0
+    confirmed: float = 0.0
+    """When, on the monotonic clock, a commit that showed that the run is ours began."""
     error: Exception | None = None
     lost: Callable[[Exception], None] = _nobody
     """Told at once when a commit of this run was refused."""
@@ -126,6 +130,22 @@ class Writer:
             pending = self._pending[run.number] = _Pending(run)
         return pending
 
+    def confirm(self, run: OpenRun) -> None:
+        """Make sure that the run is still ours, if that was shown too long ago.
+
+        A process may have been stopped since, and another one have taken its runs.
+
+        Raises:
+            Fenced: it is another worker's.
+        """
+        if time.monotonic() - run.confirmed < CONFIRMED_SECONDS:
+            return
+        row = self._store.numbered(run.number)
+        if row is None or row.epoch != run.epoch:
+            run.error = Fenced(run=run.id)
+            run.lost(run.error)
+            raise run.error
+
     async def durable(self, run: OpenRun) -> None:
         """Return when everything appended to `run` so far is on disk.
 
@@ -180,6 +200,7 @@ class Writer:
             return
         batch: list[Operation] = [waiting.operation for waiting in operations]
         batch += [item.operation() for item in pending]
+        began = time.monotonic()
         try:
             results = self._store.commit(batch)
         except Busy as error:
@@ -189,7 +210,7 @@ class Writer:
             results = [error] * len(batch)
         self._busy_since = None
         self._forget_batch()
-        self._settle(operations, pending, results)
+        self._settle(operations, pending, results, began)
 
     def _forget_batch(self) -> None:
         self._pending = {}
@@ -208,7 +229,7 @@ class Writer:
             pending, operations = list(self._pending.values()), self._operations
             self._forget_batch()
             self._busy_since = None
-            self._settle(operations, pending, [error] * (len(operations) + len(pending)))
+            self._settle(operations, pending, [error] * (len(operations) + len(pending)), now)
             return
         self._timer_is_now = True
         self._timer = asyncio.get_running_loop().call_later(BUSY_DELAY, self._commit)
@@ -218,6 +239,7 @@ class Writer:
         operations: Sequence[_Waiting],
         pending: Sequence[_Pending],
         results: Sequence[object],
+        began: float,
     ) -> None:
         for waiting, result in zip(operations, results, strict=False):
             if not waiting.done.done():
@@ -229,7 +251,7 @@ class Writer:
                 run.error = result
                 run.lost(result)
             elif item.events:
-                run.durable_offset = item.events[-1].offset
+                run.durable_offset, run.confirmed = item.events[-1].offset, began
             grown.add(run.number)
         waiters = self._waiters
         self._waiters = []

@@ -290,6 +290,9 @@ class RunCalls:
     async def mark_unknown(self, path: str, call: CallKind) -> None:
         self._append(CallUnknown(path, call))
 
+    def confirm(self) -> None:
+        self._around.writer.confirm(self._open)
+
     def thread(self) -> Thread:
         return self._around.read_thread(self._row)
 

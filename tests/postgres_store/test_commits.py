@@ -5,7 +5,7 @@ import time
 import psycopg
 import pytest
 
-from crew import Fenced
+from crew import Fenced, StoreError
 from crew.journal import Append, Busy, Post, Started, Take
 from crew.testing.store_suite import event, new_run
 from tests.postgres_store.committing import commit, offsets, start
@@ -104,3 +104,46 @@ def test_the_store_is_free_while_a_lost_commit_is_unknown(
     postgres_server.start()
     assert commit(store, [Append(number, 1, (event(2), event(3)))]) == [None]
     assert offsets(store, number) == [1, 2, 3]
+
+
+def test_a_server_that_only_reads_is_left_for_the_one_that_writes(
+    store, postgres_url, postgres_server
+):
+    number = start(store, "a")
+    only_reads = "ALTER DATABASE {} SET default_transaction_read_only = {}"
+    with psycopg.connect(postgres_url, autocommit=True) as db:
+        name = db.info.dbname
+        db.execute(only_reads.format(name, "on"))
+        postgres_server.terminate_backends()
+    append = [Append(number, 1, (event(2),))]
+    with pytest.raises(Busy):
+        store.commit(append)  # finds its connection cut
+    with pytest.raises(Busy, match="read-only"):
+        store.commit(append)
+    with psycopg.connect(postgres_url, autocommit=True) as db:
+        db.execute("SET default_transaction_read_only = off")
+        db.execute(only_reads.format(name, "off"))
+    assert commit(store, [Append(number, 1, (event(2),))]) == [None]
+    assert offsets(store, number) == [1, 2]
+
+
+def forget_writers(url):
+    with psycopg.connect(url, autocommit=True) as db:
+        db.execute("DELETE FROM writers")
+
+
+def test_a_writer_that_was_forgotten_goes_on(store, postgres_url):
+    number = start(store, "a")
+    forget_writers(postgres_url)
+    assert commit(store, [Append(number, 1, (event(2),))]) == [None]
+    forget_writers(postgres_url)
+    assert commit(store, [Take(number, "you", "me")])[0].epoch == 2
+    assert offsets(store, number) == [1, 2]
+
+
+def test_what_nobody_can_know_is_said(store, wire, postgres_url):
+    number = start(store, "a")
+    wire.cut("unnest", "after", lambda: forget_writers(postgres_url))
+    with pytest.raises(StoreError, match="emptied or restored.*may be there"):
+        commit(store, [Append(number, 1, (event(2),))])
+    assert commit(store, [Append(number, 1, (event(3),))]) == [None]
