@@ -112,7 +112,8 @@ class Effect:
         key that both are the same; a person is asked instead.
         """
         told_apart = takes_idempotency_key(self._function)
-        if unknown == "retry" and (told_apart or not record.in_doubt):
+        is_proven = record.state == "started" and not record.in_doubt
+        if unknown == "retry" and (told_apart or is_proven):
             return True
         if record.state != "unknown":
             await self._driver.mark_unknown(self._path, "effect")

@@ -123,7 +123,7 @@ class Owners:
         async with asyncio.timeout(60):
             while await run.status() in ("running", "waiting"):
                 if questions := await run.questions():
-                    await asyncio.sleep(1.0)
+                    await asyncio.sleep(self.chance.choice((0.3, 1.3)))  # it may leave memory
                     # Meanwhile whoever was stopped may have found itself fenced, and the run ended.
                     with contextlib.suppress(AskError):
                         await run.answer(questions[0].path, f"nameless {number}" in self.done())
