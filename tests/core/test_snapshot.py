@@ -1,0 +1,142 @@
+"""A snapshot spares the fold, and changes nothing."""
+
+import json
+
+import pytest
+from pydantic import BaseModel
+
+from crew import Context, Graph, Runtime, StoreError
+from crew.journal import writer
+from crew.journal.reading import JournalReader
+from crew.journal.sqlite import SqliteStore
+from crew.run import driver
+from crew.run.driver import Driver
+from crew.run.snapshot import snapshot_version, state_to_data
+from crew.testing import CrashingStore
+from tests.core.flows import Count, loop
+
+
+class Batch(BaseModel):
+    items: int
+
+
+class Item(BaseModel):
+    number: int
+    round: int = 0
+    text: str = ""
+
+
+class Piece(BaseModel):
+    number: int
+    text: str
+
+
+class Whole(BaseModel):
+    texts: list[str]
+
+
+def wide() -> Graph:
+    """A fan-out whose branches loop, with a long text in each that never changes."""
+    graph = Graph("wide", input=Batch, output=Whole)
+
+    @graph.node
+    async def split(batch: Batch) -> list[Item]:
+        return [Item(number=n, text=f"{n} " + "words " * 30) for n in range(batch.items)]
+
+    @graph.node(concurrency=4)
+    async def work(ctx: Context, item: Item) -> Item | Piece:
+        await ctx.run(one_more, item.round)
+        if item.round < 9:
+            return Item(number=item.number, round=item.round + 1, text=item.text)
+        return Piece(number=item.number, text=item.text)
+
+    @graph.node
+    async def join(pieces: list[Piece]) -> Whole:
+        return Whole(texts=[piece.text for piece in pieces])
+
+    return graph
+
+
+async def one_more(number: int) -> int:
+    return number + 1
+
+
+@pytest.fixture(autouse=True)
+def small_commits(monkeypatch):
+    """So that a store that goes down has some of the run, not all or nothing."""
+    monkeypatch.setattr(driver, "SLICE_SECONDS", 0.0)
+    monkeypatch.setattr(writer, "MAX_PENDING", 8)
+
+
+@pytest.fixture
+def store(tmp_path):
+    store = SqliteStore(tmp_path / "runs.db")
+    yield store
+    store.close()
+
+
+async def stopped(store, graph, value, after: int):
+    """Run until the store goes down after so many events; return the run's row."""
+    async with Runtime(CrashingStore(store, after=after), workflows=[graph]) as runtime:
+        run = await runtime.start(graph, value)
+        with pytest.raises(StoreError):
+            await run.result()
+    store._owners.close()
+    return store.run(run.id)
+
+
+async def folded(store, graph, row, *, from_snapshot: bool):
+    folding = Driver(None, graph, row)
+    reader, after = JournalReader(store, row, learner=folding.open.text), 0
+    if from_snapshot:
+        snapshot = reader.snapshot(snapshot_version(graph))
+        body, after = json.loads(snapshot.body), snapshot.offset
+        folding.open.text.learn_pointers(body, reader.text)
+        folding.load(reader.text.resolve(body), after)
+    folding.fold(reader.every(after=after, upto=row.offset))
+    return state_to_data(folding._state), folding.calls.to_data()
+
+
+@pytest.mark.parametrize("after", [550, 620, 700])
+async def test_a_fold_from_a_snapshot_is_the_fold_of_everything(store, after):
+    graph = wide()
+    row = await stopped(store, graph, Batch(items=24), after)
+    assert store.snapshot(row.number) is not None
+    whole = await folded(store, graph, row, from_snapshot=False)
+    assert await folded(store, graph, row, from_snapshot=True) == whole
+
+
+async def test_a_run_goes_on_from_its_snapshot(store):
+    graph = wide()
+    row = await stopped(store, graph, Batch(items=24), 700)
+    async with Runtime(store, workflows=[graph]) as runtime:
+        result = await (await runtime.get(row.id)).result()
+        events = await (await runtime.get(row.id)).recorded()
+    assert [text.split()[0] for text in result.texts] == [str(n) for n in range(24)]
+    done = [event.path for event in events if event.kind == "step.completed"]
+    assert len(done) == len(set(done)) == 24 * 10 + 2
+
+
+async def test_a_graph_that_was_rewired_folds_everything(store):
+    row = await stopped(store, loop(400, max_steps=1000), Count(n=0), 700)
+    assert store.snapshot(row.number) is not None
+    other = loop(400, max_steps=1000)
+
+    @other.node
+    async def never(value: Item) -> Count:
+        return Count(n=0)
+
+    other.nodes.pop("never")
+    other.max_steps = 2000
+    other._wiring = None
+    assert snapshot_version(other) == snapshot_version(loop(400, max_steps=1000))
+    assert snapshot_version(wide()) != snapshot_version(other)
+
+
+async def test_a_snapshot_that_is_damaged_is_not_used(store):
+    graph = wide()
+    row = await stopped(store, graph, Batch(items=24), 700)
+    store._connected().execute("UPDATE snapshots SET body_crc = body_crc + 1")
+    assert JournalReader(store, row).snapshot(snapshot_version(graph)) is None
+    async with Runtime(store, workflows=[graph]) as runtime:
+        assert len((await (await runtime.get(row.id)).result()).texts) == 24
