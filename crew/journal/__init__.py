@@ -24,8 +24,9 @@ class Blob:
 
 @dataclass(frozen=True, slots=True)
 class StoredEvent:
-    """One event as it lies in the store; `body` is JSON text, `crc` is chained over the run.
+    """One event as it lies in the store; `body` is JSON text.
 
+    `crc` is chained over the run by `crew.journal.reading.checksum`.
     `blobs` are the big texts that `body` names, to be stored with it; not read back.
     """
 
@@ -211,6 +212,10 @@ class Sign:
 
 class Busy(Exception):
     """Another process holds the store's write lock; nothing was written, try again soon."""
+
+
+class Damaged(Exception):
+    """What lies in the store of a run's events was not written by any release."""
 
 
 def shown(url: str) -> str:

@@ -14,9 +14,12 @@ from typing import Any
 LEAST = 160
 """Characters from which a body is tried without a dictionary: below, nothing is saved."""
 LEAST_WITH_DICTIONARY = 48
-LEARNED = 32 * 1024
-"""Bytes of a dictionary; deflate looks no further back."""
+LEARNED = 8 * 1024
+"""Bytes of a dictionary: the words and keys that bodies share; a longer one saved no more."""
 _LEVEL = 6
+_WINDOW = -14
+_MEMORY = 7
+"""A compressor of 128 KiB, half of zlib's own: one that is copied for each body has to stay small."""
 _NONE = 0
 _NUMBERS = 256
 
@@ -110,13 +113,13 @@ class Deflater:
 
     def _use(self, number: int, body: bytes) -> None:
         self._number = number
-        self._compressor = zlib.compressobj(_LEVEL, zlib.DEFLATED, -15, 9, zdict=body)
+        self._compressor = zlib.compressobj(_LEVEL, zlib.DEFLATED, _WINDOW, _MEMORY, zdict=body)
 
     def renew(self, db: sqlite3.Connection) -> None:
         """Pack every body anew, without the texts that a dictionary kept of removed runs."""
         db.execute("BEGIN IMMEDIATE")
         try:
-            for table, name in (("events", "id"), ("snapshots", "number")):
+            for table, name in (("segments", "id"), ("snapshots", "number")):
                 rows = db.execute(f"SELECT {name}, body FROM {table}").fetchall()  # noqa: S608
                 self._plain(db, table, name, rows)
             db.execute("DELETE FROM dictionaries")

@@ -8,7 +8,7 @@ from typing import Any
 
 from crew.errors import StoreError
 from crew.event import Event
-from crew.journal import RunRow, Snapshot, Store, StoredEvent, shown
+from crew.journal import Damaged, RunRow, Snapshot, Store, StoredEvent, shown
 from crew.journal.text import LONG, TextReader, TextWriter
 from crew.message import Json
 
@@ -44,9 +44,16 @@ class JournalReader:
         return JournalReader(self._store, base)
 
     def stored(self, *, after: int = 0, limit: int = 1024) -> list[StoredEvent]:
-        """Return events as they lie in the store, unverified."""
+        """Return events as they lie in the store, unverified.
+
+        Raises:
+            StoreError: what lies there is damaged.
+        """
         if self._base is None or after >= self._row.base_offset:
-            return self._store.events(self._row.number, after=after, limit=limit)
+            try:
+                return self._store.events(self._row.number, after=after, limit=limit)
+            except Damaged as error:
+                raise self._damaged(after + 1) from error
         return self._base.stored(after=after, limit=min(limit, self._row.base_offset - after))
 
     def events(self, *, after: int = 0, limit: int = 1024) -> list[Event]:

@@ -38,10 +38,10 @@ from crew.journal.owner_files import OwnerFiles
 from crew.journal.sqlite_blobs import Blobs
 from crew.journal.sqlite_file import connect, explain, is_busy, prepare, refuse_network_filesystem
 from crew.journal.sqlite_rows import insert_row, read_row, read_rows, sound_rows, update_row
+from crew.journal.sqlite_segments import insert_events, read_events, remove_events
 
 Connect = Callable[[str], sqlite3.Connection]
 
-_SHIFT = 1 << 32
 _OPEN = "status IN ('running', 'waiting')"
 _FIRST_IN_THREAD = (
     "(turn IS NULL OR NOT EXISTS (SELECT 1 FROM runs AS earlier WHERE earlier.tenant = r.tenant "
@@ -150,7 +150,7 @@ class SqliteStore:
             ).fetchone()
             turn = (last or 0) + 1
         row = insert_row(db, row_of(0, new, turn))
-        self._insert_events(db, row.number, (new.first,))
+        self._insert_events(db, row.number, 0, (new.first,))
         return Started(row, True)
 
     def _by_key(self, db: sqlite3.Connection, new: NewRun) -> RunRow | None:
@@ -183,7 +183,7 @@ class SqliteStore:
             updated_at=last.at if last else row.updated_at,
         )
         update_row(db, changed)
-        self._insert_events(db, append.number, append.events)
+        self._insert_events(db, append.number, row.crc, append.events)
         if ended:
             db.execute("DELETE FROM letters WHERE number = ?", (append.number,))
             db.execute("DELETE FROM snapshots WHERE number = ?", (append.number,))
@@ -244,21 +244,16 @@ class SqliteStore:
         for number in sorted(going):
             if db.execute("DELETE FROM runs WHERE number = ?", (number,)).rowcount:
                 removed.append(number)
-            first = number * _SHIFT
-            db.execute("DELETE FROM events WHERE id > ? AND id < ?", (first, first + _SHIFT))
+            remove_events(db, number)
             db.execute("DELETE FROM letters WHERE number = ?", (number,))
             db.execute("DELETE FROM snapshots WHERE number = ?", (number,))
         self._blobs.forget(db, removed)
         return tuple(removed)
 
     def _insert_events(
-        self, db: sqlite3.Connection, number: int, events: Sequence[StoredEvent]
+        self, db: sqlite3.Connection, number: int, before: int, events: Sequence[StoredEvent]
     ) -> None:
-        first, pack = number * _SHIFT, self._deflater.pack
-        db.executemany(
-            "INSERT INTO events (id, kind, path, body, crc, at) VALUES (?, ?, ?, ?, ?, ?)",
-            [(first + e.offset, e.kind, e.path, pack(e.body), e.crc, e.at) for e in events],
-        )
+        insert_events(db, self._deflater, number, before, events)
         for event in events:
             for blob in event.blobs:
                 self._blobs.keep(db, number, blob)
@@ -336,19 +331,9 @@ class SqliteStore:
         )
 
     def events(self, number: int, *, after: int = 0, limit: int = 1024) -> list[StoredEvent]:
-        first = number * _SHIFT
         with self._errors("read"):
             db = self._connected()
-            rows = db.execute(
-                "SELECT id - ?, kind, path, body, crc, at FROM events "
-                "WHERE id > ? AND id < ? ORDER BY id LIMIT ?",
-                (first, first + after, first + _SHIFT, limit),
-            ).fetchall()
-            unpack = self._deflater.unpack
-            return [
-                StoredEvent(offset, kind, path, unpack(db, body), crc, at)
-                for offset, kind, path, body, crc, at in rows
-            ]
+            return read_events(db, self._deflater, number, after=after, limit=limit)
 
     def snapshot(self, number: int) -> Snapshot | None:
         with self._errors("read"):
@@ -425,7 +410,7 @@ class SqliteStore:
             with self._errors("open"):
                 db = self._opener(str(self.path))
                 try:
-                    prepare(db, self.path)
+                    prepare(db, self.path, self._deflater)
                 except BaseException:
                     db.close()
                     raise

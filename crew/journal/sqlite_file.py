@@ -6,11 +6,15 @@ from importlib import resources
 from pathlib import Path
 
 from crew.errors import CrewError, StoreError
+from crew.journal.deflate import Deflater
 from crew.journal.sqlite_rows import check_rows
+from crew.journal.sqlite_segments import gather_events
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 ROWS_CHECKED = 3
 """The version from which rows have checksums."""
+EVENTS_GATHERED = 4
+"""The version from which events lie in segments."""
 OPEN_SECONDS = 2.0
 """How long opening a file waits for others who open it."""
 OPEN_PAUSE_SECONDS = 0.01
@@ -42,7 +46,7 @@ def refuse_network_filesystem(path: Path, mounts: Path) -> None:
         )
 
 
-def prepare(db: sqlite3.Connection, path: Path) -> None:
+def prepare(db: sqlite3.Connection, path: Path, deflater: Deflater) -> None:
     """Set a new connection up, and bring an older or empty file to this release's schema.
 
     Raises:
@@ -61,7 +65,7 @@ def prepare(db: sqlite3.Connection, path: Path) -> None:
     # what is read from a store has to be on disk, so it is copied out of the log anew.
     db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
     if version < SCHEMA_VERSION:
-        _migrate(db)
+        _migrate(db, deflater)
     db.execute("PRAGMA busy_timeout = 0")
 
 
@@ -79,7 +83,7 @@ def _turn_log_on(db: sqlite3.Connection) -> None:
             time.sleep(OPEN_PAUSE_SECONDS)
 
 
-def _migrate(db: sqlite3.Connection) -> None:
+def _migrate(db: sqlite3.Connection, deflater: Deflater) -> None:
     db.execute("BEGIN IMMEDIATE")
     (version,) = db.execute("PRAGMA user_version").fetchone()
     for number in range(version + 1, SCHEMA_VERSION + 1):
@@ -90,6 +94,11 @@ def _migrate(db: sqlite3.Connection) -> None:
                 db.execute(statement)
         if number == ROWS_CHECKED:
             check_rows(db)
+        if number == EVENTS_GATHERED:
+            deflater.begin(db)
+            gather_events(db, deflater)
+            deflater.end(db)
+            db.execute("DROP TABLE events")
         db.execute(f"PRAGMA user_version = {number}")
     db.execute("COMMIT")
 

@@ -274,6 +274,6 @@ def seal(run: OpenRun, offset: int, event: RunEvent) -> StoredEvent:
     if len(body) > LONG or POINTER_MARK in body:  # most events hold no text worth the walk
         packed, blobs = run.text.pack(offset, data)
         body = json_text(packed)
-    at = time.time()
+    at = time.time_ns() // 1000 / 1e6
     run.crc = checksum(run.crc, event.kind, event.path, body, at)
     return StoredEvent(offset, event.kind, event.path, body, run.crc, at, blobs)

@@ -12,6 +12,7 @@ fresh place for each test, such as pytest's `tmp_path` in an autouse fixture.
 
 import time
 import zlib
+from dataclasses import replace
 from typing import Any
 
 from crew.errors import AskError, Fenced, KeyReused, RunNotFound, ThreadBusy
@@ -32,13 +33,24 @@ from crew.journal import (
     StoredEvent,
     Take,
 )
+from crew.journal.reading import checksum
 
 _FLOW = [("flow", "1")]
 
 
 def event(offset: int, body: str = "{}", *, blobs: tuple[Blob, ...] = ()) -> StoredEvent:
-    """Return an event for a store to keep; its checksum is only a number here."""
+    """Return an event to be kept alone; its checksum is only a number here."""
     return StoredEvent(offset, "progress.made", f"step[{offset}]", body, offset * 7, 1.5, blobs)
+
+
+def following(row: RunRow, *bodies: str) -> tuple[StoredEvent, ...]:
+    """Return events that follow the last one of a run, with the checksums that a writer gives."""
+    events, crc = list[StoredEvent](), row.crc
+    for offset, body in enumerate(bodies, start=row.offset + 1):
+        made = event(offset, body)
+        crc = checksum(crc, made.kind, made.path, body, made.at)
+        events.append(replace(made, crc=crc))
+    return tuple(events)
 
 
 def new_run(name: str, **changes: Any) -> NewRun:
@@ -91,10 +103,11 @@ class StoreSuite:
     def test_what_was_committed_is_there_when_it_is_opened_again(self) -> None:
         store = self.open()
         row = self.start(store)
-        store.commit([Append(row.number, 1, (event(2), event(3)))])
+        events = following(row, "{}", "{}")
+        store.commit([Append(row.number, 1, events)])
         again = self.open()
         assert [e.offset for e in again.events(row.number)] == [1, 2, 3]
-        assert again.events(row.number, after=1, limit=1) == [event(2)]
+        assert again.events(row.number, after=1, limit=1) == [events[0]]
         again.close()
         store.close()
 
@@ -102,7 +115,7 @@ class StoreSuite:
         store = self.open()
         bodies = ['{"a":"' + text * 400 + '"}' for text in ("x", "é", "\\u0000", "漢字 ", "'\"\\")]
         row = self.start(store)
-        store.commit([Append(row.number, 1, tuple(event(n + 2, b) for n, b in enumerate(bodies)))])
+        store.commit([Append(row.number, 1, following(row, *bodies))])
         assert [e.body for e in store.events(row.number, after=1)] == bodies
         store.close()
 

@@ -59,7 +59,7 @@ async def test_a_text_that_goes_through_many_steps_costs_its_size_once(url, tmp_
     async with Runtime(url) as runtime:
         await (await runtime.start(flow, text)).result()
     with sqlite3.connect(tmp_path / "runs.db") as db:
-        (size,) = db.execute("SELECT sum(length(body)) FROM events").fetchone()
+        (size,) = db.execute("SELECT sum(length(body)) FROM segments").fetchone()
     db.close()
     assert size < 1.2 * len(text)
 
@@ -68,23 +68,12 @@ async def same(text: str) -> str:
     return text
 
 
-async def test_events_can_be_read_with_plain_sql(url, tmp_path):
-    async with Runtime(url) as runtime:
-        await (await runtime.start(research(), Question(text="c"))).result()
-    db = sqlite3.connect(tmp_path / "runs.db")
-    rows = db.execute(
-        "SELECT e.id & 0xffffffff, kind, path FROM events AS e WHERE kind LIKE 'run.%'"
-    ).fetchall()
-    db.close()
-    assert rows == [(1, "run.started", ""), (12, "run.completed", "")]
-
-
 async def test_a_damaged_event_is_found_and_others_are_not_affected(url, tmp_path):
     async with Runtime(url, worker=False) as runtime:
         bad = await runtime.start(research(), Question(text="c"))
         good = await runtime.start(research(), Question(text="d"))
     db = connect(str(tmp_path / "runs.db"))
-    db.execute("UPDATE events SET body = replace(body, '\"c\"', '\"x\"')")
+    db.execute("UPDATE segments SET body = replace(body, '\"c\"', '\"x\"')")
     db.close()
     async with Runtime(url, workflows=[research()]) as runtime:
         assert (await (await runtime.get(good.id)).result()).text.endswith("found d")
@@ -129,25 +118,25 @@ async def test_a_full_disk_is_said_and_the_run_goes_on_when_there_is_room(tmp_pa
 
     def small(name: str) -> sqlite3.Connection:
         db = connect(name)
-        db.execute("PRAGMA max_page_count = 60")
+        db.execute("PRAGMA max_page_count = 40")
         return db
 
     full = SqliteStore(path, opener=small)
     async with Runtime(full) as runtime:
-        run = await runtime.start(loop(3000, max_steps=5000), Count(n=0))
+        run = await runtime.start(loop(6000, max_steps=9000), Count(n=0))
         with pytest.raises(
             StoreError, match="the disk is full; free some space, then `crew resume`"
         ):
             await run.result()
     full.close()
     roomy = SqliteStore(path)
-    async with Runtime(roomy, workflows=[loop(3000, max_steps=5000)]) as runtime:
-        assert (await (await runtime.get(run.id)).result()).n == 3000
+    async with Runtime(roomy, workflows=[loop(6000, max_steps=9000)]) as runtime:
+        assert (await (await runtime.get(run.id)).result()).n == 6000
     roomy.close()
 
 
 async def test_a_worker_goes_on_by_itself_when_its_store_works_again(tmp_path):
-    pages = [60]
+    pages = [40]
 
     def limited(name: str) -> sqlite3.Connection:
         db = connect(name)
@@ -156,14 +145,14 @@ async def test_a_worker_goes_on_by_itself_when_its_store_works_again(tmp_path):
 
     store = SqliteStore(tmp_path / "runs.db", opener=limited)
     async with Runtime(store) as runtime:
-        run = await runtime.start(loop(3000, max_steps=5000), Count(n=0))
+        run = await runtime.start(loop(6000, max_steps=9000), Count(n=0))
         with pytest.raises(StoreError, match="the disk is full"):
             await run.result()
         pages[0] = 10_000
         store.close_connection()
         while await run.status() == "running":
             await asyncio.sleep(0.05)
-        assert (await run.result()).n == 3000
+        assert (await run.result()).n == 6000
     store.close()
 
 
