@@ -7,6 +7,7 @@ depend on both, so that nobody talks to a host of other code.
 
 import functools
 import inspect
+import linecache
 import sys
 import sysconfig
 from collections.abc import Callable
@@ -19,20 +20,19 @@ _PLAIN = (str, bytes, int, float, bool, type(None))
 
 
 def source_of(function: Callable[..., Any]) -> str:
-    """Return the source a function was defined by: its whole module, or its own lines."""
+    """Return the source that a function was defined by: its module, script or notebook cell."""
     return _source_of_code(function.__code__, function.__module__)
 
 
 @functools.lru_cache(maxsize=4096)
 def _source_of_code(code: CodeType, module_name: str) -> str:
-    # Reading a file again would not show what runs here, and costs more than all the rest.
     module = sys.modules.get(module_name)
-    try:
-        if module is not None and module_name != "__main__":
-            return inspect.getsource(module)
-        return inspect.getsource(code)
-    except (OSError, TypeError):
-        return f"{code.co_code.hex()}{code.co_consts!r}"
+    text = "" if module is None or module_name == "__main__" else _module_source(module)
+    if not text:
+        # Not inspect.getsource, which looks through every module for one function's lines.
+        linecache.checkcache(code.co_filename)
+        text = "".join(linecache.getlines(code.co_filename))
+    return text or f"{code.co_code.hex()}{code.co_consts!r}"
 
 
 def definition_of(function: Callable[..., Any]) -> str:

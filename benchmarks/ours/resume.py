@@ -15,6 +15,7 @@ import time
 from pydantic import BaseModel
 
 from crew import Context, Graph, Runtime, workflow
+from crew.journal.sqlite import SqliteStore
 
 folder, steps, phase, shape = sys.argv[1], int(sys.argv[2]), sys.argv[3], sys.argv[4]
 began = 0.0
@@ -65,10 +66,9 @@ async def arrived() -> None:
 
 async def main() -> None:
     global began  # noqa: PLW0603  the clock of this process
-    url = f"sqlite:///{folder}/ours.db"
     flow = counting if shape == "graph" else coded
     began = time.perf_counter()
-    async with Runtime(url, workflows=[flow]) as runtime:
+    async with Runtime(SqliteStore(f"{folder}/ours.db"), workflows=[flow]) as runtime:
         if phase == "write":
             await runtime.start(flow, Count(n=0) if shape == "graph" else 0)
         await asyncio.sleep(600)
