@@ -31,6 +31,10 @@ def _nobody(error: Exception) -> None:
     """Nobody drives it."""
 
 
+def _not_due() -> None:
+    """Nobody folds it."""
+
+
 @dataclass(slots=True)
 class OpenRun:
     """A run that this process may append to: its place in the store, and its chain so far."""
@@ -47,6 +51,8 @@ class OpenRun:
     error: Exception | None = None
     lost: Callable[[Exception], None] = _nobody
     """Told at once when a commit of this run was refused."""
+    snapshot: Callable[[], Snapshot | None] = _not_due
+    """Asked at each commit for the fold of everything that was appended so far, if that is due."""
 
 
 @dataclass(slots=True)
@@ -63,7 +69,6 @@ class _Pending:
     events: list[StoredEvent] = field(default_factory=list)
     status: RunStatus | None = None
     due: float | None = None
-    snapshot: Snapshot | None = None
 
     def operation(self) -> Append:
         return Append(
@@ -72,7 +77,7 @@ class _Pending:
             tuple(self.events),
             self.status,
             self.due,
-            self.snapshot,
+            self.run.snapshot() if self.events else None,
         )
 
 
@@ -119,10 +124,6 @@ class Writer:
         pending = self._pending_of(run)
         pending.status, pending.due = status, due
         self._schedule(now=False)
-
-    def keep_snapshot(self, run: OpenRun, snapshot: Snapshot) -> None:
-        """Store a snapshot of the run as it is now, with the next commit."""
-        self._pending_of(run).snapshot = snapshot
 
     def _pending_of(self, run: OpenRun) -> _Pending:
         pending = self._pending.get(run.number)

@@ -34,7 +34,7 @@ from crew.event import (
 )
 from crew.graph import Workflow
 from crew.hosts import here
-from crew.journal import Letter, RunRow, RunStatus
+from crew.journal import Letter, RunRow, RunStatus, Snapshot
 from crew.journal.reading import snapshot_of
 from crew.journal.writer import OpenRun
 from crew.lineage import Branches, entered
@@ -47,7 +47,7 @@ from crew.state import CancelStep, Command, Fail, Finish, RunState, RunStep, Wai
 MAX_WORKERS_A_TICK = 256
 SLICE_SECONDS = 0.005
 MAX_TAKES_WITHOUT_PROGRESS = 3
-SNAPSHOT_EVENTS = 256
+SNAPSHOT_EVENTS = 128
 """A snapshot is due after so many events, or twice as many as what is live, if that is more."""
 SHORT_SECONDS = 1.0
 """A pause that is shorter is waited for in the process."""
@@ -77,7 +77,8 @@ class Driver:
     ) -> None:
         self.row = row
         self.run_id = row.id
-        self.open = OpenRun(row.id, row.number, row.epoch, 0, 0, lost=self._lose)
+        self.open = OpenRun(row.id, row.number, row.epoch, 0, 0)
+        self.open.lost, self.open.snapshot = self._lose, self._snapshot
         self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.calls = RunCalls(
             around,
@@ -192,23 +193,22 @@ class Driver:
             raise
         self.calls.learn(event)
         commands = apply(self._wiring, self._state, event)
-        if self.open.offset - self._snapshot_offset >= SNAPSHOT_EVENTS:
-            self._take_snapshot()
         self._carry_out(commands)
 
-    def _take_snapshot(self) -> None:
+    def _snapshot(self) -> Snapshot | None:
         """Spare the next worker the fold, unless what is live is nearly as long as the journal."""
-        if self._wiring.plain or self._over or self._state.outcome is not None:
-            return
         since = self.open.offset - self._snapshot_offset
+        if since < SNAPSHOT_EVENTS or self._wiring.plain:
+            return None
+        if self._over or self._state.outcome is not None:
+            return None
         if since < 2 * (size_of(self._state) + len(self.calls.records)):
-            return
+            return None
         body = {"state": state_to_data(self._state), "calls": self.calls.to_data()}
         packed = self.open.text.refer(body)
         version = snapshot_version(self._workflow)
-        snapshot = snapshot_of(self.open.offset, self.open.crc, version, packed)
-        self._around.writer.keep_snapshot(self.open, snapshot)
         self._snapshot_offset = self.open.offset
+        return snapshot_of(self.open.offset, self.open.crc, version, packed)
 
     def _carry_out(self, commands: list[Command]) -> None:
         for command in commands:
