@@ -146,11 +146,8 @@ class Loop:
 
     def _bound(self) -> int:
         """Return a bound on the tokens of the next call: a token is a byte of text at least."""
-        said = sum(
-            len(message.text.encode("utf-8", "surrogatepass"))
-            + len(json.dumps([asdict(c) for c in message.tool_calls]))
-            for message in self.messages
-        )
+        said = sum(len(m.text.encode("utf-8", "surrogatepass")) for m in self.messages)
+        said += sum(len(json.dumps(asdict(c))) for m in self.messages for c in m.tool_calls)
         overhead = _MESSAGE_OVERHEAD * len(self.messages)
         return said + overhead + (self.agent.max_tokens or DEFAULT_MAX_TOKENS)
 

@@ -1,7 +1,8 @@
 """Ours: `turns` turns of an agent, 400 bytes asked and 400 answered, in SQLite.
 
 `runs`: each turn is a run on one thread, and the agent sees the thread's history; `loop`: one run
-does them all. Prints the bytes left on disk, and per turn the seconds and the bytes written.
+does them all. Prints the bytes left on disk, and per turn the seconds, but those of
+building and sending the request, and the bytes written.
 """
 
 import asyncio
@@ -10,9 +11,11 @@ import sys
 import time
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 from crew import Agent, Context, Runtime, workflow
 from crew.journal.sqlite import SqliteStore
+from crew.llm import ModelReply, ModelRequest
 from crew.testing import ScriptedModel
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -34,7 +37,18 @@ def answer(request: object) -> str:
     return said("assistant", answered)
 
 
-friend = Agent("friend", history=True, model=ScriptedModel(answer))
+class Timed(ScriptedModel):
+    """A model whose own time, that of building and sending a request, is kept apart."""
+
+    async def complete(self, request: ModelRequest, **more: Any) -> ModelReply:
+        began = time.perf_counter()
+        reply = await super().complete(request, **more)
+        sending.append(time.perf_counter() - began)
+        return reply
+
+
+sending: list[float] = []
+friend = Agent("friend", history=True, model=Timed(answer))
 
 
 @workflow
@@ -74,5 +88,8 @@ async def main() -> None:
 
 asyncio.run(main())
 left = sum(file.stat().st_size for file in Path(folder).rglob("*") if file.is_file())
-steps = [(b[0] - a[0], b[1] - a[1]) for a, b in pairwise(marks)]
+steps = [
+    (b[0] - a[0] - sent, b[1] - a[1])
+    for (a, b), sent in zip(pairwise(marks), sending, strict=True)
+]
 print(json.dumps({"bytes": left, "turns": steps}))

@@ -109,6 +109,9 @@ class Desk:
 
     def write(self, old: str = "", new: str = "") -> None:
         self.file.write_text(FLOW.replace(old, new) if old else FLOW)
+        # Python takes a file of the same size and second for the one that it compiled.
+        for compiled in self.folder.glob("__pycache__/*"):
+            compiled.unlink()
 
     async def record(self, *texts: str) -> list[Run]:
         flow = load_workflow(str(self.file))
