@@ -8,14 +8,16 @@ depend on both, so that nobody talks to a host of other code.
 import functools
 import inspect
 import linecache
+import os
 import sys
-import sysconfig
 from collections.abc import Callable
-from pathlib import Path
+from pathlib import PurePath
 from types import CodeType, ModuleType
 from typing import Any
 
 _OURS = ("crew", "serving")
+_STANDARD_LIBRARY = PurePath(os.__file__).parent
+_INSTALLED = frozenset({"site-packages", "dist-packages"})
 _PLAIN = (str, bytes, int, float, bool, type(None))
 
 
@@ -48,20 +50,8 @@ def is_users_own(module: ModuleType | None) -> bool:
     file = getattr(module, "__file__", None)
     if file is None or name == "__main__" or name.partition(".")[0] in _OURS:
         return False
-    return _is_outside(file)
-
-
-@functools.lru_cache(maxsize=4096)
-def _is_outside(file: str) -> bool:
-    path = Path(file).resolve()
-    return not any(path.is_relative_to(place) for place in _installed_places())
-
-
-@functools.cache
-def _installed_places() -> frozenset[Path]:
-    paths = sysconfig.get_paths()
-    names = ("stdlib", "platstdlib", "purelib", "platlib")
-    return frozenset(Path(paths[name]).resolve() for name in names)
+    path = PurePath(file)
+    return not path.is_relative_to(_STANDARD_LIBRARY) and _INSTALLED.isdisjoint(path.parts)
 
 
 def _collect(value: Any, parts: list[str], seen: set[int]) -> None:

@@ -19,7 +19,7 @@ LEARNED = 8 * 1024
 _LEVEL = 6
 _WINDOW = -14
 _MEMORY = 7
-"""A compressor of 128 KiB, half of zlib's own: one that is copied for each body has to stay small."""
+"""Of 128 KiB, half of zlib's own: a compressor that is copied for each body has to be small."""
 _NONE = 0
 _NUMBERS = 256
 
