@@ -5,9 +5,9 @@ python benchmarks/steps.py --peer-python PYTHON
 
 import race
 
-STEPS = 200
+STEPS = 1000
 RUNS = 64
-STEPS_OF_MANY = 50
+STEPS_OF_MANY = 100
 
 
 def rows(options: race.Options) -> list[race.Row]:

@@ -89,7 +89,6 @@ async def main() -> None:
 asyncio.run(main())
 left = sum(file.stat().st_size for file in Path(folder).rglob("*") if file.is_file())
 steps = [
-    (b[0] - a[0] - sent, b[1] - a[1])
-    for (a, b), sent in zip(pairwise(marks), sending, strict=True)
+    (b[0] - a[0] - sent, b[1] - a[1]) for (a, b), sent in zip(pairwise(marks), sending, strict=True)
 ]
 print(json.dumps({"bytes": left, "turns": steps}))

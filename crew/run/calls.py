@@ -25,6 +25,7 @@ from crew.event import (
     RunForked,
     RunTaken,
     StepCompleted,
+    StepStarted,
     TextEmitted,
 )
 from crew.graph import Workflow
@@ -119,6 +120,11 @@ class RunCalls:
     def learn(self, event: RunEvent) -> None:
         """Keep what later calls of the same path are answered from."""
         match event:
+            # The two that come with every step are asked for first.
+            case StepStarted():
+                return
+            case StepCompleted(path=path):
+                self.records.drop(step_of(path))
             case CallStarted(data=data):
                 self.records.learn(event)
                 self.ledger.reserve(data.get("reserve", 0))
@@ -129,8 +135,6 @@ class RunCalls:
                 self._settle(self.records.learn(event), call, {})
             case CallUnknown():
                 self.records.learn(event)
-            case StepCompleted(path=path):
-                self.records.drop(step_of(path))
             case RunTaken(proven=False):
                 self.records.doubt()
             case RunForked():
