@@ -27,6 +27,7 @@ from crew.journal.opening import open_store
 from crew.journal.reading import JournalReader
 from crew.journal.writer import Writer
 from crew.run import Run
+from crew.run.driver import Driver
 from tests.crash.flow import WAYS, Order, order_flow
 from tests.postgres import Server
 
@@ -64,22 +65,33 @@ def live(
 
     `commits`: each event is committed by itself, so that a commit ends at every position.
     """
-    kill_around_appends(moment, commits=commits)
+    kill_around_appends(moment)
+    if commits:
+        commit_each_event()
     return asyncio.run(finish(url, folder, moment, key))
 
 
-def kill_around_appends(moment: Moment, *, commits: bool) -> None:
+def kill_around_appends(moment: Moment) -> None:
     append = Writer.append
 
     def appending(self: Writer, *arguments: Any, **options: Any) -> int:
         moment.reached("before append")
         offset = append(self, *arguments, **options)
         moment.reached("after append")
-        if commits:
-            self._commit()
         return offset
 
     Writer.append = appending  # type: ignore[method-assign]
+
+
+def commit_each_event() -> None:
+    """Commit as soon as the engine knows of an event: a snapshot holds what was appended."""
+    record = Driver._append
+
+    def recording(self: Driver, *arguments: Any) -> None:
+        record(self, *arguments)
+        self._around.writer._commit()
+
+    Driver._append = recording  # type: ignore[method-assign]
 
 
 async def finish(url: str, folder: Path, moment: Moment, key: str) -> dict[str, Any]:
