@@ -22,6 +22,7 @@ class Record:
     """What the journal holds at a call's path.
 
     `in_doubt`: whoever started it may still be at it, being stopped or cut off, not dead.
+    `said`: of a model call that is under way, the part of its text that was streamed so far.
     """
 
     call: CallKind
@@ -31,6 +32,7 @@ class Record:
     result: dict[str, Json] = field(default_factory=dict)
     error: Failure | None = None
     in_doubt: bool = False
+    said: str = ""
 
 
 class Calls(Protocol):
@@ -65,12 +67,21 @@ class Calls(Protocol):
         """Record that nobody can tell whether the call happened."""
         ...
 
+    async def say(self, path: str, text: str) -> None:
+        """Add what the model of the call at `path` says to the workflow's answer."""
+        ...
+
+    async def unsay(self, path: str) -> None:
+        """Take back what was said at `path`: it will be said anew."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class AgentTask:
     """One piece of work for an agent; `path` is its call's path in the run.
 
-    `epoch` is that of the run's owner who dispatched it; a later owner fences it off.
+    `epoch` is that of the run's owner who dispatched it; a later owner fences it off. `emit`: what
+    its model says is passed on as the workflow's answer, while it is said.
     """
 
     run: str
@@ -79,6 +90,7 @@ class AgentTask:
     history: tuple[Message, ...] = ()
     session: str = ""
     epoch: int = 0
+    emit: bool = False
 
 
 class Closable(Protocol):
@@ -275,3 +287,9 @@ class Unrecorded:
 
     async def mark_unknown(self, path: str, call: CallKind) -> None:
         """Nothing is kept."""
+
+    async def say(self, path: str, text: str) -> None:
+        """Nobody listens."""
+
+    async def unsay(self, path: str) -> None:
+        """Nobody listens."""

@@ -51,6 +51,10 @@ class Driven(Calls, Protocol):
 
     def emit(self, path: str, text: str) -> None: ...
 
+    def has_said(self, path: str) -> bool:
+        """Return whether the agent called at `path` passed text on while it was said."""
+        ...
+
     def progress(self, path: str, text: str) -> None: ...
 
     async def answer(self, path: str, codec: Codec) -> Json:
@@ -150,7 +154,7 @@ class Context:
             retry: attempts of this call alone.
             timeout: seconds for one attempt.
             budget: for a workflow, what it may spend.
-            emit: pass an agent's text on as the workflow's answer.
+            emit: pass an agent's text on as the workflow's answer, while its model says it.
 
         Returns:
             An `AgentResult`, the workflow's output, or what the function returned.
@@ -184,10 +188,7 @@ class Context:
         if isinstance(callee, Workflow):
             return await self._run_child(callee, arguments, key, suffix, budget)
         if isinstance(callee, Performer):
-            result = await self._run_agent(callee, arguments, key, suffix)
-            if emit:
-                self.emit(str(result.output))
-            return result
+            return await self._run_agent(callee, arguments, key, suffix, emit=emit)
         if not callable(callee):
             raise GraphError(
                 message=f"ctx.run takes an agent, a workflow or a function, not {callee!r}"
@@ -195,7 +196,13 @@ class Context:
         return await self._run_function(callee, arguments, key, suffix)
 
     async def _run_agent(
-        self, agent: Performer, arguments: tuple[Any, ...], key: str | None, suffix: str
+        self,
+        agent: Performer,
+        arguments: tuple[Any, ...],
+        key: str | None,
+        suffix: str,
+        *,
+        emit: bool,
     ) -> Any:
         if len(arguments) != 1 or not isinstance(arguments[0], str):
             raise GraphError(message=f"ctx.run(agent, text): {agent.name!r} takes one text")
@@ -203,9 +210,12 @@ class Context:
         path = self._path(agent.name, key) + suffix
         history = self.thread.messages if agent.history else ()
         session = self._driver.thread_id or self.run_id
-        task = AgentTask(self.run_id, path, text, history, f"{session}/{agent.name}")
+        task = AgentTask(self.run_id, path, text, history, f"{session}/{agent.name}", emit=emit)
         result = await self._driver.perform(agent, task, fingerprint_of(agent.name, text))
-        return agent.result_of(result)
+        found = agent.result_of(result)
+        if emit and not self._driver.has_said(path):
+            self.emit(str(found.output))
+        return found
 
     async def _run_child(
         self,

@@ -35,6 +35,7 @@ from crew.event import (
     StepCompleted,
     StepFailed,
     StepStarted,
+    TextDiscarded,
     TextEmitted,
 )
 from crew.message import Json
@@ -101,6 +102,7 @@ def _apply(wiring: Wiring, state: RunState, event: RunEvent) -> list[Command]:
             | AnswerRefused()
             | AgentDrifted()
             | TextEmitted()
+            | TextDiscarded()
             | ProgressMade()
         ):
             return []

@@ -237,11 +237,23 @@ class AgentDrifted:
 
 @dataclass(frozen=True, slots=True)
 class TextEmitted:
-    """A piece of the workflow's answer, in order."""
+    """A piece of the workflow's answer, in order.
+
+    `streamed` says that it is a piece of what a model says in the call at `path`.
+    """
 
     kind: ClassVar[str] = "text.emitted"
     path: str
     text: str
+    streamed: bool | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TextDiscarded:
+    """What was emitted at `path` and beneath it so far is no part of the answer: it comes anew."""
+
+    kind: ClassVar[str] = "text.discarded"
+    path: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -272,6 +284,7 @@ RunEvent = (
     | AnswerRefused
     | AgentDrifted
     | TextEmitted
+    | TextDiscarded
     | ProgressMade
 )
 
@@ -302,6 +315,7 @@ _SIMPLE: dict[str, Any] = {
         AnswerRefused,
         AgentDrifted,
         TextEmitted,
+        TextDiscarded,
         ProgressMade,
     )
 }

@@ -16,9 +16,10 @@ from pydantic import TypeAdapter, ValidationError
 from crew.call import AgentTask, Calls, Record, error_of, failure_of, idempotency_key
 from crew.errors import CrewError, EffectUnknown, OutputInvalid, ToolError
 from crew.event import CallKind, Failure
-from crew.llm import Model, ModelReply, ModelRequest, ToolSpec
+from crew.llm import Model, ModelReply, ModelRequest, ToolSpec, continues
 from crew.llm.wire import INVALID_ARGUMENTS
 from crew.message import Json, Message, ToolCall, Usage, message_data
+from crew.speech import Speech
 from crew.value import Codec, canonical
 
 MAX_RESULT_CHARACTERS = 16_000
@@ -126,11 +127,17 @@ class Loop:
         data["reserve"] = self._bound()
         self.sent = len(self.messages) + 1  # with the reply, which its own event holds
         self.turn += 1
-        result = await self._journalled(path, "model", "model", data, self._complete)
+        result = await self._journalled(
+            path, "model", "model", data, lambda said: self._complete(path, said)
+        )
         self.usage += Usage(**result["usage"])
         return reply_from(result)
 
-    async def _complete(self) -> dict[str, Json]:
+    async def _complete(self, path: str, said: str) -> dict[str, Json]:
+        """Ask the model; `said` is what a reader was told of the answer before a crash."""
+        if said and not await continues(self.model):
+            await self.calls.unsay(path)
+            said = ""
         request = ModelRequest(
             messages=tuple(self.messages),
             tools=tuple(tool.spec for tool in self.agent.tools.values()),
@@ -138,9 +145,14 @@ class Loop:
             max_tokens=self.agent.max_tokens,
             temperature=self.agent.temperature,
             session=self.task.session,
+            partial=said,
         )
         began = time.monotonic()
-        reply = await self.model.complete(request)
+        if self.task.emit and self.schema is None:
+            async with Speech(self.calls, path, said=bool(said)) as speech:
+                reply = await self.model.complete(request, on_text=speech.add)
+        else:
+            reply = await self.model.complete(request)
         seconds = round(time.monotonic() - began, 3)
         return {**reply_data(reply), "seconds": seconds}
 
@@ -180,7 +192,7 @@ class Loop:
         data = {"tool": tool.name, "arguments": call.arguments, "effect": tool.effect}
         fingerprint = f"{tool.name}:{canonical(call.arguments)}"
 
-        async def perform() -> dict[str, Json]:
+        async def perform(said: str) -> dict[str, Json]:
             return {"result": await tool.invoke(call.arguments, idempotency_key=key)}
 
         try:
@@ -197,7 +209,7 @@ class Loop:
         call: CallKind,
         fingerprint: str,
         data: dict[str, Json],
-        perform: Callable[[], Any],
+        perform: Callable[[str], Any],
         *,
         once: bool = False,
     ) -> dict[str, Json]:
@@ -217,7 +229,7 @@ class Loop:
                 )
             await self.calls.restart(path, call, fingerprint, data)
         try:
-            result = await perform()
+            result = await perform(record.said if record is not None else "")
         except CrewError as error:
             await self.calls.fail(path, call, failure_of(error, path))
             raise

@@ -143,11 +143,26 @@ class JournalReader:
         data: Json = json.loads(stored.body)
         if len(stored.body) > LONG:
             data = self.text.unpack(stored.offset, data)
-            if self._learner is not None:
-                self._learner.learn(stored.offset, data)
         elif POINTER_MARK in stored.body:
             data = self.text.resolve(data)
+        if self._learner is not None:
+            self._hear(stored, data)  # first: what was said is not the call's own text
+            if len(stored.body) > LONG:
+                self._learner.learn(stored.offset, data)
         return Event(stored.offset, stored.kind, stored.path, data, stored.at)
+
+    def _hear(self, stored: StoredEvent, data: Json) -> None:
+        """Let whoever goes on with the run know what is being said in it."""
+        assert self._learner is not None
+        match stored.kind:
+            case "text.emitted" if data.get("streamed"):
+                self._learner.hear(stored.path, stored.offset, data["text"])
+            case "text.discarded":
+                self._learner.forget(stored.path)
+            case "model.completed":
+                self._learner.end(stored.path)
+            case _:
+                pass
 
     def _fetch(self, offset: int) -> Json:
         return json.loads(self._one(offset).body)

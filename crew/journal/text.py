@@ -1,13 +1,15 @@
 """Text is stored once: a long string is written by its first event, later ones point at it.
 
 A pointer is `{"$text": [offset, n]}`: the n-th long string (from 0) of the event at `offset`, in
-the order of a walk through its data. A big string is a blob, `{"$blob": digest}`, which runs share.
-Small values are left alone, and a user's own dict with such a key is wrapped, so that data is never
-mistaken for a pointer.
+the order of a walk through its data. What a model said piece by piece is
+`{"$said": [[first, last], …]}`: the texts of the events at these offsets. A big string is a blob,
+`{"$blob": digest}`, which runs share. Small values are left alone, and a user's own dict with such
+a key is wrapped, so that data is never mistaken for a pointer.
 """
 
 import hashlib
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import cast
 
 from crew.journal import Blob
@@ -20,15 +22,45 @@ BIG = 64 * 1024
 
 POINTER = "$text"
 BLOB = "$blob"
+SAID = "$said"
 _QUOTED = "$data"
-_OURS = frozenset({POINTER, BLOB, _QUOTED})
+_OURS = frozenset({POINTER, BLOB, SAID, _QUOTED})
+
+
+@dataclass(slots=True)
+class _Stream:
+    """What was said so far in one call: the offsets of its pieces, first and last, and they."""
+
+    places: list[list[int]] = field(default_factory=list)
+    pieces: list[str] = field(default_factory=list)
 
 
 class TextWriter:
     """Packs the data of one run's events, in order."""
 
     def __init__(self) -> None:
-        self._places: dict[bytes, tuple[int, int]] = {}
+        self._places: dict[bytes, tuple[int, int] | list[list[int]]] = {}
+        self._streams: dict[str, _Stream] = {}
+
+    def hear(self, path: str, offset: int, text: str) -> None:
+        """Note a piece of what is said in the call at `path`, by the event at `offset`."""
+        stream = self._streams.setdefault(path, _Stream())
+        stream.pieces.append(text)
+        if stream.places and stream.places[-1][1] == offset - 1:
+            stream.places[-1][1] = offset
+        else:
+            stream.places.append([offset, offset])
+
+    def forget(self, path: str) -> None:
+        """Note that what was said at `path` or beneath it was taken back."""
+        for place in [p for p in self._streams if p == path or p.startswith(f"{path}/")]:
+            del self._streams[place]
+
+    def end(self, path: str) -> None:
+        """Note that the call at `path` is over: whoever holds what was said there points at it."""
+        stream = self._streams.pop(path, None)
+        if stream is not None and len(text := "".join(stream.pieces)) > LONG:
+            self._places.setdefault(_digest(text), stream.places)
 
     def pack(self, offset: int, data: Json) -> tuple[Json, tuple[Blob, ...]]:
         """Return `data` of the event at `offset` with its repeated and big strings replaced.
@@ -87,7 +119,7 @@ class TextWriter:
             return {BLOB: blob.digest}
         digest = _digest(value)
         if (place := self._places.get(digest)) is not None:
-            return {POINTER: list(place)}
+            return {POINTER: list(place)} if isinstance(place, tuple) else {SAID: place}
         new.append(digest)
         return value
 
@@ -122,6 +154,8 @@ class TextReader:
                     return self.text(*value[POINTER])
                 if BLOB in value:
                     return self._big(value[BLOB])
+                if SAID in value:
+                    return self._said(value[SAID])
                 if _QUOTED in value:
                     return {key: self.resolve(item) for key, item in value[_QUOTED].items()}
             return {key: self.resolve(item) for key, item in value.items()}
@@ -136,6 +170,12 @@ class TextReader:
                 raise KeyError(f"event {offset} was not read")
             self._texts[offset] = list_long(self._fetch(offset))
         return self._texts[offset][index]
+
+    def _said(self, places: list[list[int]]) -> str:
+        if self._fetch is None:
+            raise KeyError(f"the events {places} were not read")
+        offsets = (offset for first, last in places for offset in range(first, last + 1))
+        return "".join(self.resolve(self._fetch(offset))["text"] for offset in offsets)
 
     def _big(self, digest: str) -> str:
         if self._blob is None:

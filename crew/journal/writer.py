@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from crew.errors import Fenced, StoreError
-from crew.event import RunEvent, to_data
+from crew.event import CallCompleted, RunEvent, TextDiscarded, TextEmitted, to_data
 from crew.journal import Append, Blob, Busy, Operation, RunStatus, Snapshot, Store, StoredEvent
 from crew.journal.reading import POINTER_MARK, checksum
 from crew.journal.text import LONG, TextWriter
@@ -268,9 +268,25 @@ class Writer:
         self._on_commit(grown)
 
 
+def _follow_speech(
+    run: OpenRun, offset: int, event: TextEmitted | TextDiscarded | CallCompleted
+) -> None:
+    match event:
+        case TextEmitted(path=path, text=text, streamed=True):
+            run.text.hear(path, offset, text)
+        case TextDiscarded(path=path):
+            run.text.forget(path)
+        case CallCompleted(path=path, call="model"):
+            run.text.end(path)
+        case _:
+            pass
+
+
 def seal(run: OpenRun, offset: int, event: RunEvent) -> StoredEvent:
     """Pack and encode an event, and chain its checksum to the run's."""
     data = to_data(event)
+    if isinstance(event, (TextEmitted, TextDiscarded, CallCompleted)):
+        _follow_speech(run, offset, event)
     body, blobs = json_text(data), tuple[Blob, ...]()
     if len(body) > LONG or POINTER_MARK in body:  # most events hold no text worth the walk
         packed, blobs = run.text.pack(offset, data)

@@ -6,7 +6,7 @@ from typing import Protocol, runtime_checkable
 
 from crew.message import Json, Message, ToolCall, Usage
 
-__all__ = ["Model", "ModelReply", "ModelRequest", "ToolSpec"]
+__all__ = ["Continuing", "Model", "ModelReply", "ModelRequest", "ToolSpec", "continues"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +24,8 @@ class ModelRequest:
 
     `schema` is the JSON schema the reply's text must satisfy (None: free text); it becomes the
     engine's grammar where the engine has one. `session` names a conversation, so that a router
-    can send its calls to the replica that holds its prefix.
+    can send its calls to the replica that holds its prefix. `partial` is the beginning of the
+    reply, which was said before: a model that is `Continuing` goes on from there.
     """
 
     messages: tuple[Message, ...]
@@ -33,11 +34,12 @@ class ModelRequest:
     max_tokens: int | None = None
     temperature: float | None = None
     session: str = ""
+    partial: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class ModelReply:
-    """What a model answered; `model` is the id the endpoint reported."""
+    """What a model answered, with what the request held of it; `model` is what it calls itself."""
 
     text: str
     tool_calls: tuple[ToolCall, ...] = ()
@@ -64,6 +66,8 @@ class Model(Protocol):
     ) -> ModelReply:
         """Answer one request; `on_text` gets the text piece by piece as it is computed.
 
+        It does not get the request's `partial` once more. What it raises ends the call.
+
         Cancelling the awaiting task stops the computation at the engine.
 
         Raises:
@@ -74,3 +78,17 @@ class Model(Protocol):
     async def close(self) -> None:
         """Release connections and engines. Safe to call twice."""
         ...
+
+
+class Continuing(Protocol):
+    """What a model can do besides, if it is able to go on with a reply that was broken off."""
+
+    async def continues(self) -> bool:
+        """Return whether a request may hold the beginning of its reply, to go on from there."""
+        ...
+
+
+async def continues(model: Model) -> bool:
+    """Return whether a model goes on from the `partial` text of a request."""
+    ask = getattr(model, "continues", None)
+    return ask is not None and await ask()

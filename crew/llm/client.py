@@ -7,6 +7,7 @@ import logging
 import sys
 import weakref
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 from crew.errors import ModelError
@@ -27,13 +28,25 @@ OnText: TypeAlias = Callable[[str], None]
 
 CONNECT_SECONDS = 10.0
 
+_CONTINUATIONS: dict[str, dict[str, Json]] = {
+    "vllm": {"continue_final_message": True, "add_generation_prompt": False},
+    "llamacpp": {},
+    "crew": {},  # our own deployment of llama.cpp
+}
+"""What a request says besides, to go on with the assistant's message it ends with."""
+
+
+class _BrokenOff(Exception):
+    """The stream of an answer ended before the answer did."""
+
 
 class OpenAIModel:
     """Speaks the chat completions API; vLLM, Ollama, llama.cpp and most vendors answer it.
 
     Calls that failed for a passing reason (429, 5xx, time out, no connection) are made again
-    after a random, growing pause, or the one the endpoint asks for; never once text was handed
-    to `on_text`, since it would come twice.
+    after a random, growing pause, or the one the endpoint asks for. Once text was handed to
+    `on_text` the next one goes on from there, at an endpoint that can (vLLM, llama.cpp); elsewhere
+    the call fails, since the text would come twice.
 
     An endpoint that refuses `response_format` is asked again with the schema in the system
     prompt, and so from then on. Arguments of a tool call that are no JSON object come back under
@@ -62,6 +75,7 @@ class OpenAIModel:
         self._timeout = timeout
         self._max_attempts = max_attempts
         self._knows_grammar = True
+        self._owner: str | None = None
         # One client per event loop: its connections belong to the loop they were opened in.
         self._clients: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, AsyncOpenAI]
         self._clients = weakref.WeakKeyDictionary()
@@ -111,6 +125,16 @@ class OpenAIModel:
         except openai.OpenAIError as error:
             raise explain(error, self.base_url, self._model) from error
 
+    async def continues(self) -> bool:
+        """Return whether the endpoint goes on with an answer that a request holds a part of.
+
+        It is told by who owns its models, as engines name themselves there.
+        """
+        if self._owner is None:
+            await _import_openai()
+            self._owner = await self._asked_owner()
+        return self._owner in _CONTINUATIONS
+
     async def close(self) -> None:
         """Close the connections of this event loop. Safe to call twice."""
         client = self._clients.pop(asyncio.get_running_loop(), None)
@@ -125,37 +149,48 @@ class OpenAIModel:
         import httpx2
         import openai
 
-        body = request_body(request, await self._id(), stream=on_text is not None)
+        model = await self._id()
         try:
-            completion = await self._persist(body, request.session, on_text)
+            reply = await self._persist(request, model, on_text)
         except openai.NotFoundError as error:
             raise explain(error, self.base_url, self._model, await self._offered()) from error
         except (openai.OpenAIError, httpx2.TransportError) as error:
             raise explain(error, self.base_url, self._model) from error
-        return read_reply(completion, request, endpoint=self.base_url)
+        except _BrokenOff as error:
+            raise self._unusable("broke the stream off", str(error)) from error
+        return reply
 
     async def _persist(
-        self, body: dict[str, Json], session: str, on_text: OnText | None
-    ) -> dict[str, Json]:
+        self, request: ModelRequest, model: str, on_text: OnText | None
+    ) -> ModelReply:
         """Post until there is an answer or no sense in trying again."""
         from tenacity import AsyncRetrying, retry_if_exception, stop_after_attempt
 
-        told = False
+        told: list[str] = []
+        goes_on = on_text is not None and await self.continues()  # not once it is broken off
 
         def tell(piece: str) -> None:
-            nonlocal told
-            told = True
+            told.append(piece)
             if on_text is not None:
                 on_text(piece)
 
+        async def attempt() -> ModelReply:
+            rest = replace(request, partial=request.partial + "".join(told))
+            body = request_body(rest, model, stream=on_text is not None)
+            if rest.partial:
+                body |= _CONTINUATIONS.get(self._owner or "", {})
+            completion = await self._post(body, request.session, tell)
+            reply = read_reply(completion, rest, endpoint=self.base_url)
+            return replace(reply, text=rest.partial + reply.text)
+
         retrying = AsyncRetrying(
-            retry=retry_if_exception(lambda error: not told and _is_passing(error)),
+            retry=retry_if_exception(lambda error: _is_passing(error) and (goes_on or not told)),
             stop=stop_after_attempt(self._max_attempts),
             wait=pause,
             before_sleep=self._note,
             reraise=True,
         )
-        return await retrying(self._post, body, session, tell)
+        return await retrying(attempt)
 
     async def _post(self, body: dict[str, Json], session: str, tell: OnText) -> dict[str, Json]:
         # Raw, since the client's object per token costs ten times the parsing of its JSON.
@@ -177,24 +212,34 @@ class OpenAIModel:
         assembly, done = Assembly(), False
         async for line in lines:
             data = line.removeprefix("data:").strip() if line.startswith("data:") else ""
-            if data and data != "[DONE]" and (piece := assembly.add(self._parse(data))):
+            if data and data != "[DONE]" and (piece := assembly.add(self._streamed(data))):
                 tell(piece)
             done = done or data == "[DONE]"
         if not done and assembly.finish_reason is None:
-            raise self._unusable("broke the stream off before its end", "".join(assembly.text))
+            raise _BrokenOff("before its end, after: " + "".join(assembly.text)[-100:])
         return assembly.completion()
+
+    def _streamed(self, data: str) -> dict[str, Json]:
+        """Read one chunk; an error in mid-stream is the engine's end, unless it is a refusal."""
+        chunk = self._parse(data, allow_error=True)
+        if (error := chunk.get("error")) is not None:
+            code = error.get("code") if isinstance(error, dict) else None
+            if isinstance(code, int) and 400 <= code < 500 and code != 429:
+                raise self._unusable("answered with an error", data)
+            raise _BrokenOff(f"with an error: {data}")
+        return chunk
 
     def _note(self, state: "RetryCallState") -> None:
         error = state.outcome.exception() if state.outcome else None
         facts = {"endpoint": self.base_url, "attempt": state.attempt_number, "error": repr(error)}
         logger.info("model.retried", extra=facts)
 
-    def _parse(self, text: str) -> dict[str, Json]:
+    def _parse(self, text: str, *, allow_error: bool = False) -> dict[str, Json]:
         try:
             value = json.loads(text)
         except ValueError as error:
             raise self._unusable("answered with what is not JSON", text) from error
-        if not isinstance(value, dict) or value.get("error"):
+        if not isinstance(value, dict) or (value.get("error") and not allow_error):
             raise self._unusable("answered with an error", text)
         return value
 
@@ -215,6 +260,20 @@ class OpenAIModel:
                 )
             self._model = offered[0]
         return self._model
+
+    async def _asked_owner(self) -> str | None:
+        """Return who owns the endpoint's models; None if it could not be asked."""
+        import openai
+
+        try:
+            async for model in self._client().models.list():
+                if model.id == self._model or not self._model:
+                    return model.owned_by or ""
+        except openai.APIConnectionError:
+            return None
+        except (openai.OpenAIError, AttributeError, TypeError):
+            return ""  # it does not list its models
+        return ""
 
     async def _offered(self) -> list[str]:
         """List the ids for an error message, where an answer is welcome and not needed."""
@@ -254,6 +313,8 @@ def _is_passing(error: BaseException) -> bool:
     import httpx2
     import openai
 
+    if isinstance(error, _BrokenOff):
+        return True
     if isinstance(error, openai.APIStatusError):
         return error.status_code == 429 or error.status_code >= 500
     return isinstance(error, openai.APIConnectionError | httpx2.TransportError)

@@ -81,7 +81,12 @@ class EmbeddedModel:
                 piece = assembly.add(chunk)
                 if piece and on_text is not None:
                     on_text(piece)
-        return read_reply(assembly.completion(), request, endpoint="embedded")
+        reply = read_reply(assembly.completion(), request, endpoint="embedded")
+        return replace(reply, text=request.partial + reply.text)
+
+    async def continues(self) -> bool:
+        """Return True: a chat that ends with a part of an answer is gone on with."""
+        return True
 
     async def close(self) -> None:
         """Let go of the engine; the last one to do so frees it. Safe to call twice."""

@@ -33,12 +33,14 @@ class ScriptedModel:
 
     A step is a string, a pydantic value (its JSON), a `ToolCall` or a list of them (calls in
     parallel), an exception (raised), or a function of the request that returns one of these.
-    Text streams in pieces of eight characters; usage counts a token per four characters. Each
-    process that a pickled one arrives in goes on from where it was when it was sent.
+    Text streams in pieces of eight characters, behind what the request holds of it already; usage
+    counts a token per four characters. Each process that a pickled one arrives in goes on from
+    where it was when it was sent.
 
     Args:
         steps: the replies; or one function of the request, which answers every call.
         name: shown in journals.
+        continues: whether it goes on with a reply that was broken off.
     """
 
     def __init__(
@@ -46,10 +48,12 @@ class ScriptedModel:
         steps: Sequence[Step] | Callable[[ModelRequest], Reply] = (),
         *,
         name: str = "scripted",
+        continues: bool = False,
     ) -> None:
         self._always = steps if callable(steps) else None
         self._steps = list[Step]() if callable(steps) else list(steps)
         self._name = name
+        self._continues = continues
         self.requests: list[ModelRequest] = []
         """Every request, in order of arrival."""
 
@@ -72,11 +76,14 @@ class ScriptedModel:
             raise reply
         text, calls = _split(reply, len(self.requests))
         if on_text is not None:
-            for start in range(0, len(text), PIECE_CHARS):
+            for start in range(len(request.partial), len(text), PIECE_CHARS):
                 on_text(text[start : start + PIECE_CHARS])
         usage = estimate_usage(request, text, calls)
         reason = "tool_calls" if calls else "stop"
         return ModelReply(text, calls, usage, self._name, reason)
+
+    async def continues(self) -> bool:
+        return self._continues
 
     def assert_done(self) -> None:
         """Fail when steps are left.

@@ -36,6 +36,8 @@ def request_body(request: ModelRequest, model: str, *, stream: bool) -> dict[str
     shorter: nothing here depends on time or chance.
     """
     body: dict[str, Json] = {"model": model, "messages": [_message(m) for m in request.messages]}
+    if request.partial:
+        body["messages"].append({"role": "assistant", "content": request.partial})
     if request.tools:
         body["tools"] = [_tool(spec) for spec in request.tools]
     if request.schema is not None:

@@ -26,6 +26,7 @@ from crew.event import (
     RunTaken,
     StepCompleted,
     StepStarted,
+    TextDiscarded,
     TextEmitted,
 )
 from crew.graph import Workflow
@@ -215,7 +216,8 @@ class RunCalls:
         if not self.rules.live:
             raise self._not_recorded(path, f"{call} {fingerprint}")
         if record is not None:
-            return record
+            said = self.records.said(path) if call == "model" else ""
+            return replace(record, said=said) if said else record
         if call in ("function", "value"):
             # Its body may be entered again, so its result alone is worth an event.
             self.records.put(path, Record(call, fingerprint, "started", data))
@@ -293,6 +295,15 @@ class RunCalls:
 
     async def mark_unknown(self, path: str, call: CallKind) -> None:
         self._append(CallUnknown(path, call))
+
+    async def say(self, path: str, text: str) -> None:
+        self._append(TextEmitted(path, text, streamed=True))
+
+    async def unsay(self, path: str) -> None:
+        self._append(TextDiscarded(path))
+
+    def has_said(self, path: str) -> bool:
+        return bool(self.records.said(path))
 
     def confirm(self) -> None:
         self._around.writer.confirm(self._open)

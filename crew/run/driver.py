@@ -30,6 +30,7 @@ from crew.event import (
     StepCompleted,
     StepFailed,
     StepStarted,
+    TextDiscarded,
     from_data,
 )
 from crew.graph import Workflow
@@ -346,6 +347,8 @@ class Driver:
         until = 0.0 if final else wall_clock() + node.retry.delay(step.attempt)
         failure = failure_of(error, path)
         try:
+            if not final and self.calls.records.has_emitted(path):
+                self._append(TextDiscarded(path))
             self._append(StepFailed(path, failure, step.attempt, final, until))
         except (Fenced, StoreError):
             return

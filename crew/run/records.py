@@ -15,6 +15,7 @@ from crew.event import (
     Failure,
     ProgressMade,
     RunEvent,
+    TextDiscarded,
     TextEmitted,
 )
 from crew.message import Json
@@ -26,6 +27,7 @@ class Records:
     def __init__(self) -> None:
         self._steps: dict[str, dict[str, Record]] = {}
         self._emitted: dict[str, set[str]] = {}
+        self._said: dict[str, dict[str, list[str]]] = {}
         self._count = 0
 
     def __len__(self) -> int:
@@ -46,6 +48,22 @@ class Records:
         """Return whether a text or a line of progress was recorded at `path`."""
         return path in self._emitted.get(step_of(path), ())
 
+    def said(self, path: str) -> str:
+        """Return what was said, and not taken back, at a model call's path or beneath it."""
+        said = self._said.get(step_of(path), {})
+        return "".join(
+            piece
+            for place, pieces in said.items()
+            if place == path or place.startswith(f"{path}/")
+            for piece in pieces
+        )
+
+    def has_emitted(self, attempt: str) -> bool:
+        """Return whether a step's attempt, by its path, added to the workflow's answer."""
+        return bool(self.said(attempt)) or any(
+            path.startswith(f"{attempt}/") for path in self._emitted.get(step_of(attempt), ())
+        )
+
     def learn(self, event: RunEvent) -> Record | None:
         """Keep what later calls of the same path are answered from; return the call's record."""
         match event:
@@ -61,6 +79,12 @@ class Records:
                 return self._close(path, call, "failed", {}, error)
             case CallUnknown(path=path, call=call):
                 return self._close(path, call, "unknown", {}, None)
+            case TextEmitted(path=path, text=text, streamed=True):
+                self._said.setdefault(step_of(path), {}).setdefault(path, []).append(text)
+            case TextDiscarded(path=path):
+                said = self._said.get(step_of(path), {})
+                for place in [p for p in said if p == path or p.startswith(f"{path}/")]:
+                    del said[place]
             case TextEmitted(path=path) | ProgressMade(path=path) | AgentDrifted(path=path):
                 self._emitted.setdefault(step_of(path), set()).add(path)
             case _:
@@ -81,6 +105,7 @@ class Records:
         """Forget the calls of a step that is over: nobody asks for them any more."""
         self._count -= len(self._steps.pop(step, ()))
         self._emitted.pop(step, None)
+        self._said.pop(step, None)
 
     def drop_beneath(self, path: str, call: CallKind) -> None:
         """Forget the calls of one kind that were made within the call at `path`."""
@@ -119,7 +144,8 @@ class Records:
             for path, record in step.items()
         }
         emitted = sorted(path for step in self._emitted.values() for path in step)
-        return {"records": records, "emitted": emitted}
+        said = {path: pieces for step in self._said.values() for path, pieces in step.items()}
+        return {"records": records, "emitted": emitted, "said": said}
 
     def load(self, data: dict[str, Json]) -> None:
         """Read what `to_data` gave."""
@@ -130,6 +156,8 @@ class Records:
             self.put(path, Record(call, fingerprint, state, asked, result, failure, doubt))
         for path in data["emitted"]:
             self._emitted.setdefault(step_of(path), set()).add(path)
+        for path, pieces in data["said"].items():
+            self._said.setdefault(step_of(path), {})[path] = pieces
 
 
 def step_of(path: str) -> str:

@@ -1,0 +1,75 @@
+"""What a model says, passed on while it says it: in small batches, each an event of the journal."""
+
+import asyncio
+import contextlib
+from contextvars import Context
+from typing import Self
+
+from crew.call import Calls
+
+BATCH_SECONDS = 0.025
+"""How long tokens are gathered for one event; the first ones of an answer go out at once."""
+
+
+class Speech:
+    """A block in which a model's text becomes part of the workflow's answer.
+
+    On leaving it, all of the text was handed to the journal. If the call failed, what was said
+    is taken back.
+
+    Args:
+        calls: the journal of the run.
+        path: the model call's.
+        said: whether a part of it was said before, by a process that is gone.
+    """
+
+    def __init__(self, calls: Calls, path: str, *, said: bool) -> None:
+        self._calls, self._path = calls, path
+        self._pieces: list[str] = []
+        self._arrived = asyncio.Event()
+        self._ended = asyncio.Event()
+        self._said = said
+        self._passing: asyncio.Task[None] | None = None
+
+    def add(self, piece: str) -> None:
+        """Take what the model just said.
+
+        Raises:
+            Fenced, StoreError: the journal does not take it; nobody needs the rest.
+        """
+        if self._passing is not None and self._passing.done():
+            self._passing.result()
+        if piece:
+            self._pieces.append(piece)
+            self._arrived.set()
+
+    async def __aenter__(self) -> Self:
+        # In a context of its own: it is no branch of the step, whose branches have numbers.
+        loop = asyncio.get_running_loop()
+        self._passing = loop.create_task(self._pass_on(), context=Context())
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, *exc: object) -> None:
+        assert self._passing is not None
+        self._ended.set()
+        self._arrived.set()
+        if kind is not None and not issubclass(kind, Exception):
+            self._passing.cancel()  # a cancel, or the end of the process: somebody may go on
+            await asyncio.wait({self._passing})
+            return
+        await self._passing
+        if kind is not None and self._said:
+            await self._calls.unsay(self._path)
+
+    async def _pass_on(self) -> None:
+        while not self._ended.is_set() or self._pieces:
+            await self._arrived.wait()
+            self._arrived.clear()
+            if self._pieces:
+                text = "".join(self._pieces)
+                self._pieces.clear()
+                self._said = True
+                await self._calls.say(self._path, text)
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(BATCH_SECONDS):
+                        await self._ended.wait()
