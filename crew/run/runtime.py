@@ -16,7 +16,6 @@ from crew.errors import (
     InputInvalid,
     OutputInvalid,
     RunCancelled,
-    RunNotFound,
     StoreError,
 )
 from crew.event import RunStarted
@@ -29,7 +28,6 @@ from crew.journal import (
     Busy,
     NewRun,
     RunRow,
-    RunStatus,
     Started,
     Store,
     WhenBusy,
@@ -42,8 +40,7 @@ from crew.run.calls import RunCalls
 from crew.run.fork import new_fork
 from crew.run.handle import Run
 from crew.run.heart import Heart
-from crew.run.replay import replay
-from crew.run.retention import Removed, erase, prune
+from crew.run.tenant import Tenant
 from crew.run.worker import TAKE_SECONDS, Worker
 from crew.thread import Conversations, Thread
 from crew.value import canonical
@@ -54,7 +51,7 @@ LOOK_SECONDS = 0.05
 """How often a runtime looks for what other processes wrote."""
 
 
-class Runtime:
+class Runtime(Tenant):
     """Starts, drives and finds runs.
 
     Args:
@@ -87,12 +84,12 @@ class Runtime:
         hosts: Hosts | None = None,
         look_seconds: float = LOOK_SECONDS,
     ) -> None:
+        super().__init__(self, tenant)
         url = store if store is None or isinstance(store, str) else store.url
         self.settings = settings or load_settings(store=url, agents=agents)
         self.store_url = url or self.settings.store
         self._given_store = None if store is None or isinstance(store, str) else store
         self.agents: AgentsPlace = agents or self.settings.agents
-        self.tenant = tenant
         self.worker = worker
         self.hosts: Hosts = hosts or LocalHosts(self.settings)
         self._workflows = {(item.name, item.version): item for item in workflows}
@@ -116,7 +113,7 @@ class Runtime:
         asyncio.get_running_loop().set_task_factory(cast("Any", task_factory))
         self.store: Store = self._given_store or _opened(self.store_url)
         self.writer = Writer(self.store, on_commit=self._committed)
-        self._conversations = Conversations(self.store)
+        self.conversations = Conversations(self.store)
         try:
             if self.agents == "ray":
                 await self._join_fleet()
@@ -164,45 +161,22 @@ class Runtime:
             for workflow in self._workflows.values():
                 await self._fleet.serve(workflow)
 
-    async def start(
+    def of(self, tenant: str) -> Tenant:
+        """Return what one tenant may do here; the runtime itself acts as the one it was given."""
+        return Tenant(self, tenant)
+
+    # What a tenant asks of its runtime.
+
+    async def begin(
         self,
-        workflow: Workflow,
-        input: Any = None,  # noqa: A002  the public surface fixes the name
-        *,
-        thread: str | None = None,
-        key: str | None = None,
-        budget: Budget | None = None,
-        when_busy: WhenBusy = "queue",
-    ) -> Run:
-        """Start a run; on return it is accepted, and will not be lost.
-
-        Args:
-            workflow: what to run.
-            input: a value of the workflow's input type, or its JSON.
-            thread: the conversation it is a turn of.
-            key: an idempotency key: the same key with the same input is the same run.
-            budget: the tokens it may spend, with all its agents and children.
-            when_busy: what to do while an earlier turn runs: `queue`, `reject`, or `cancel` it.
-
-        Raises:
-            InputInvalid: the input does not validate; nothing was stored.
-            GraphError: the workflow cannot work.
-            ThreadBusy: an earlier turn runs, and `when_busy` is `reject`.
-            KeyReused: the key was used with another input.
-        """
-        return await self._start(
-            workflow, input, thread=thread, key=key, budget=budget, when_busy=when_busy
-        )
-
-    async def _start(
-        self,
+        tenant: str,
         workflow: Workflow,
         value: Any,
         *,
-        thread: str | None = None,
-        key: str | None = None,
-        budget: Budget | None = None,
-        when_busy: WhenBusy = "queue",
+        thread: str | None,
+        key: str | None,
+        budget: Budget | None,
+        when_busy: WhenBusy,
         parent: str | None = None,
     ) -> Run:
         workflow.build()
@@ -210,7 +184,7 @@ class Runtime:
         stored = encode_input(workflow, value)
         if self._fleet is not None and self.worker:
             await self._fleet.serve(workflow)
-        new = self._new_run(workflow, stored, thread, key, budget, when_busy, parent)
+        new = self._new_run(tenant, workflow, stored, thread, key, budget, when_busy, parent)
         started = await self._accepted(new)
         if started.is_new and new.owner is not None:
             self._worker.drive(started.row, workflow)
@@ -229,6 +203,7 @@ class Runtime:
 
     def _new_run(
         self,
+        tenant: str,
         workflow: Workflow,
         stored: Json,
         thread: str | None,
@@ -249,7 +224,7 @@ class Runtime:
         )
         return NewRun(
             id=run_id,
-            tenant=self.tenant,
+            tenant=tenant,
             workflow=workflow.name,
             version=workflow.version,
             key=key,
@@ -267,98 +242,21 @@ class Runtime:
 
     async def _cancel_turns(self, newest: RunRow) -> None:
         """Let the earlier turns of a thread see the cancel that came with the newest one."""
-        for row in self.store.turns(self.tenant, newest.thread or ""):
+        for row in self.store.turns(newest.tenant, newest.thread or ""):
             if row.status in OPEN and row.number < newest.number:
                 await self.cancel_unowned(row)
                 await self.poke(row)
 
-    async def get(self, run_id: str) -> Run:
-        """Return a run of this tenant.
-
-        Raises:
-            RunNotFound: there is none of that id.
-        """
-        row = self.store.run(run_id, tenant=self.tenant)
-        if row is None:
-            raise RunNotFound(run=run_id)
-        return Run(self, row)
-
-    async def runs(
-        self,
-        *,
-        status: RunStatus | Sequence[RunStatus] = (),
-        thread: str | None = None,
-        limit: int = 1000,
-    ) -> list[Run]:
-        """Return this tenant's runs, the newest first."""
-        wanted = cast("Sequence[RunStatus]", (status,) if isinstance(status, str) else status)
-        rows = self.store.runs(tenant=self.tenant, status=wanted, thread=thread, limit=limit)
-        return [Run(self, row) for row in rows]
-
-    async def thread(self, thread: str) -> Thread:
-        """Return a conversation of this tenant, empty if nothing was said on it."""
-        return self._conversations.whole(self.tenant, thread)
-
-    async def replay(self, run_id: str) -> Run:
-        """Run a recorded run's code again on its records: no model, no tool, no effect.
-
-        Nothing is written to the store. The workflow is the one this runtime knows by the run's
-        name and version, so that changed code is compared with what the old code did.
-
-        Returns:
-            The run that the code gives now; its result equals the recorded one.
-
-        Raises:
-            RunNotFound: no such run.
-            InputInvalid: it has not ended, or its workflow is not known here.
-            Diverged: names the first difference, and both sides.
-        """
-        run = await self.get(run_id)
-        row = self.store.run(run.id)
-        assert row is not None
-        return await replay(self.store, row, self._known(row))
-
-    async def fork(
-        self,
-        run_id: str,
-        *,
-        at: int | None = None,
-        live: bool = True,
-        override: Mapping[str, Any] | None = None,
-        effects: bool = True,
+    async def begin_fork(
+        self, row: RunRow, *, at: int | None, live: bool, override: Mapping[str, Any], effects: bool
     ) -> Run:
-        """Start a new run from a prefix of another one's journal.
-
-        The fork has the events up to offset `at` as its own, and goes on from there. Without `at`
-        it begins where something differs: at the first step of an agent that is replaced, at the
-        call where a parked run diverged, else at the start; and from there on each call that the
-        other run made in the same place, with the same arguments and an agent of the same
-        definition, is answered from its record, so that only what was changed costs anything.
-
-        Effects that happened, or may have, before the fork stay as they are recorded. New ones get
-        new idempotency keys.
-
-        Args:
-            run_id: the run that it stands on; its journal is left as it is.
-            at: the offset of the last event that they share.
-            live: whether calls without a record are made; else the fork stops at the first.
-            override: agents that stand in for those of these names; under `"*"`, a function from
-                any agent to the one that stands in for it, such as `crew.agent.WithModel`.
-            effects: whether new effects may happen; else the fork stops at the first.
-
-        Raises:
-            RunNotFound: no such run.
-            InputInvalid: no such event, no agent, or a workflow that is not known here.
-        """
-        row = self.store.run((await self.get(run_id)).id)
-        assert row is not None
         new, workflow = new_fork(
             self.store,
             row,
-            self._known(row),
+            self.known_workflow(row),
             at=at,
             live=live,
-            override=override or {},
+            override=override,
             effects=effects,
             owner=self._worker.owner if self._drives else None,
         )
@@ -372,56 +270,19 @@ class Runtime:
             await self.poke(started.row)
         return Run(self, started.row)
 
-    async def resume(self, run_id: str) -> Run:
-        """Take a run that has no living owner, parked ones too, and go on with it here.
-
-        Raises:
-            RunNotFound: no such run.
-            InputInvalid: this runtime does not know the run's workflow and version.
-        """
-        run = await self.get(run_id)
+    async def go_on(self, run_id: str) -> None:
         row = self.store.run(run_id)
         assert row is not None
         if row.status not in OPEN or self._worker.drives(row.number):
-            return run
-        workflow = self._known(row)
+            return
+        workflow = self.known_workflow(row)
         if self._fleet is not None:
             await self._fleet.serve(workflow)
             await self._fleet.wake()
         elif row.owner in (None, PARKED) or self.store.sign(cast("str", row.owner)).dead:
             await self._worker.take(row, explicit=True)
-        return run
 
-    async def prune(self, *, older_than: float | None = None, keep: int | None = None) -> Removed:
-        """Remove this tenant's runs that have ended and are old.
-
-        A run goes with its children, and a conversation whole or not at all; what a fork that stays
-        stands on stays too. What is removed cannot be replayed any more, and its idempotency keys
-        may be used anew.
-
-        Args:
-            older_than: seconds since it was last used, at least.
-            keep: how many of the newest runs and conversations stay in any case.
-
-        Raises:
-            InputInvalid: neither was given.
-        """
-        return await prune(self.store, self.writer, self.tenant, older_than=older_than, keep=keep)
-
-    async def erase(self, *, thread: str | None = None) -> Removed:
-        """Remove a conversation for good, or without `thread` everything of this tenant.
-
-        With it go its forks and children, its blobs, and what is left of it in free pages, logs and
-        dictionaries: no byte of it stays in the store's files. It takes as long as copying the
-        store.
-
-        Raises:
-            InputInvalid: a run of it has not ended.
-            StoreError: other processes hold on to what is to be overwritten.
-        """
-        return await erase(self.store, self.writer, self.tenant, thread)
-
-    def _known(self, row: RunRow) -> Workflow:
+    def known_workflow(self, row: RunRow) -> Workflow:
         workflow = self.workflow_of(row)
         if workflow is None:
             raise InputInvalid(
@@ -469,13 +330,20 @@ class Runtime:
         return await self._worker.cancel_unowned(row)
 
     def read_thread(self, row: RunRow) -> Thread:
-        return self._conversations.before(row)
+        return self.conversations.before(row)
 
     async def run_child(
         self, parent: RunRow, path: str, workflow: Workflow, value: object, budget: Budget | None
     ) -> dict[str, Json]:
-        run = await self._start(
-            workflow, value, key=f"child:{parent.id}:{path}", budget=budget, parent=parent.id
+        run = await self.begin(
+            parent.tenant,
+            workflow,
+            value,
+            thread=None,
+            key=f"child:{parent.id}:{path}",
+            budget=budget,
+            when_busy="queue",
+            parent=parent.id,
         )
         try:
             output = await run.result()

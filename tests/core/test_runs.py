@@ -272,3 +272,25 @@ def taken_event(store, run_id):
     open_run = OpenRun(row.id, row.number, row.epoch, row.offset, row.crc)
     event = seal(open_run, row.offset + 1, RunTaken("h", 1, row.epoch))
     return Append(row.number, row.epoch, (event,))
+
+
+async def test_one_runtime_serves_tenants_who_see_nothing_of_each_other(runtime):
+    a, b = runtime.of("a"), runtime.of("b")
+    run = await a.start(echo, "x", thread="t", key="k")
+    other = await b.start(echo, "x", thread="t", key="k")
+    assert await run.result() == await other.result() == "x after []"
+    assert [item.id for item in await a.runs()] == [run.id]
+    assert [m.text for m in (await b.thread("t")).messages] == ["x", "x after []"]
+    with pytest.raises(RunNotFound):
+        await b.get(run.id)
+
+
+async def test_a_child_belongs_to_its_parents_tenant(runtime):
+    @workflow
+    async def parent(ctx: Context, text: str) -> str:
+        return await ctx.run(echo, text)
+
+    run = await runtime.of("a").start(parent, "x")
+    assert await run.result() == "x after []"
+    assert len(await runtime.of("a").runs()) == 2
+    assert await runtime.runs() == []

@@ -1,0 +1,225 @@
+"""What one tenant may do: start, find, vary and remove its own runs and conversations."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol, cast
+
+from crew.budget import Budget
+from crew.errors import RunNotFound
+from crew.graph import Workflow
+from crew.journal import RunRow, RunStatus, WhenBusy
+from crew.run.handle import Home, Run
+from crew.run.replay import replay
+from crew.run.retention import Removed, erase, prune
+from crew.thread import Conversations, Thread
+
+
+class Landlord(Home, Protocol):
+    """What a tenant needs of its runtime."""
+
+    conversations: Conversations
+
+    async def begin(
+        self,
+        tenant: str,
+        workflow: Workflow,
+        value: Any,
+        *,
+        thread: str | None,
+        key: str | None,
+        budget: Budget | None,
+        when_busy: WhenBusy,
+        parent: str | None = None,
+    ) -> Run:
+        """Accept a run, and have it driven."""
+        ...
+
+    async def begin_fork(
+        self, row: RunRow, *, at: int | None, live: bool, override: Mapping[str, Any], effects: bool
+    ) -> Run: ...
+
+    async def go_on(self, run_id: str) -> None:
+        """Take a run that nobody drives."""
+        ...
+
+    def known_workflow(self, row: RunRow) -> Workflow:
+        """Return the workflow of a run.
+
+        Raises:
+            InputInvalid: it is not known here.
+        """
+        ...
+
+
+class Tenant:
+    """A runtime as one tenant sees it: nothing of anybody else's is there.
+
+    Args:
+        home: the runtime.
+        tenant: who the runs and threads belong to.
+    """
+
+    def __init__(self, home: Landlord, tenant: str) -> None:
+        self._home = home
+        self.tenant = tenant
+
+    async def start(
+        self,
+        workflow: Workflow,
+        input: Any = None,  # noqa: A002  the public surface fixes the name
+        *,
+        thread: str | None = None,
+        key: str | None = None,
+        budget: Budget | None = None,
+        when_busy: WhenBusy = "queue",
+    ) -> Run:
+        """Start a run; on return it is accepted, and will not be lost.
+
+        Args:
+            workflow: what to run.
+            input: a value of the workflow's input type, or its JSON.
+            thread: the conversation it is a turn of.
+            key: an idempotency key: the same key with the same input is the same run.
+            budget: the tokens it may spend, with all its agents and children.
+            when_busy: what to do while an earlier turn runs: `queue`, `reject`, or `cancel` it.
+
+        Raises:
+            InputInvalid: the input does not validate; nothing was stored.
+            GraphError: the workflow cannot work.
+            ThreadBusy: an earlier turn runs, and `when_busy` is `reject`.
+            KeyReused: the key was used with another input.
+        """
+        return await self._home.begin(
+            self.tenant,
+            workflow,
+            input,
+            thread=thread,
+            key=key,
+            budget=budget,
+            when_busy=when_busy,
+        )
+
+    async def get(self, run_id: str) -> Run:
+        """Return a run of this tenant.
+
+        Raises:
+            RunNotFound: there is none of that id.
+        """
+        row = self._home.store.run(run_id, tenant=self.tenant)
+        if row is None:
+            raise RunNotFound(run=run_id)
+        return Run(self._home, row)
+
+    async def runs(
+        self,
+        *,
+        status: RunStatus | Sequence[RunStatus] = (),
+        thread: str | None = None,
+        limit: int = 1000,
+    ) -> list[Run]:
+        """Return this tenant's runs, the newest first."""
+        wanted = cast("Sequence[RunStatus]", (status,) if isinstance(status, str) else status)
+        rows = self._home.store.runs(tenant=self.tenant, status=wanted, thread=thread, limit=limit)
+        return [Run(self._home, row) for row in rows]
+
+    async def thread(self, thread: str) -> Thread:
+        """Return a conversation of this tenant, empty if nothing was said on it."""
+        return self._home.conversations.whole(self.tenant, thread)
+
+    async def replay(self, run_id: str) -> Run:
+        """Run a recorded run's code again on its records: no model, no tool, no effect.
+
+        Nothing is written to the store. The workflow is the one this runtime knows by the run's
+        name and version, so that changed code is compared with what the old code did.
+
+        Returns:
+            The run that the code gives now; its result equals the recorded one.
+
+        Raises:
+            RunNotFound: no such run.
+            InputInvalid: it has not ended, or its workflow is not known here.
+            Diverged: names the first difference, and both sides.
+        """
+        run = await self.get(run_id)
+        row = self._home.store.run(run.id)
+        assert row is not None
+        return await replay(self._home.store, row, self._home.known_workflow(row))
+
+    async def fork(
+        self,
+        run_id: str,
+        *,
+        at: int | None = None,
+        live: bool = True,
+        override: Mapping[str, Any] | None = None,
+        effects: bool = True,
+    ) -> Run:
+        """Start a new run from a prefix of another one's journal.
+
+        The fork has the events up to offset `at` as its own, and goes on from there. Without `at`
+        it begins where something differs: at the first step of an agent that is replaced, at the
+        call where a parked run diverged, else at the start; and from there on each call that the
+        other run made in the same place, with the same arguments and an agent of the same
+        definition, is answered from its record, so that only what was changed costs anything.
+
+        Effects that happened, or may have, before the fork stay as they are recorded. New ones get
+        new idempotency keys.
+
+        Args:
+            run_id: the run that it stands on; its journal is left as it is.
+            at: the offset of the last event that they share.
+            live: whether calls without a record are made; else the fork stops at the first.
+            override: agents that stand in for those of these names; under `"*"`, a function from
+                any agent to the one that stands in for it, such as `crew.agent.WithModel`.
+            effects: whether new effects may happen; else the fork stops at the first.
+
+        Raises:
+            RunNotFound: no such run.
+            InputInvalid: no such event, no agent, or a workflow that is not known here.
+        """
+        row = self._home.store.run((await self.get(run_id)).id)
+        assert row is not None
+        return await self._home.begin_fork(
+            row, at=at, live=live, override=override or {}, effects=effects
+        )
+
+    async def resume(self, run_id: str) -> Run:
+        """Take a run that has no living owner, parked ones too, and go on with it here.
+
+        Raises:
+            RunNotFound: no such run.
+            InputInvalid: this runtime does not know the run's workflow and version.
+        """
+        run = await self.get(run_id)
+        await self._home.go_on(run.id)
+        return run
+
+    async def prune(self, *, older_than: float | None = None, keep: int | None = None) -> Removed:
+        """Remove this tenant's runs that have ended and are old.
+
+        A run goes with its children, and a conversation whole or not at all; what a fork that stays
+        stands on stays too. What is removed cannot be replayed any more, and its idempotency keys
+        may be used anew.
+
+        Args:
+            older_than: seconds since it was last used, at least.
+            keep: how many of the newest runs and conversations stay in any case.
+
+        Raises:
+            InputInvalid: neither was given.
+        """
+        return await prune(
+            self._home.store, self._home.writer, self.tenant, older_than=older_than, keep=keep
+        )
+
+    async def erase(self, *, thread: str | None = None) -> Removed:
+        """Remove a conversation for good, or without `thread` everything of this tenant.
+
+        With it go its forks and children, its blobs, and what is left of it in free pages, logs and
+        dictionaries: no byte of it stays in the store's files. It takes as long as copying the
+        store.
+
+        Raises:
+            InputInvalid: a run of it has not ended.
+            StoreError: other processes hold on to what is to be overwritten.
+        """
+        return await erase(self._home.store, self._home.writer, self.tenant, thread)
