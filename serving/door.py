@@ -6,10 +6,12 @@ import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
+from starlette.requests import Request
+
 from crew.config import Settings
 from crew.errors import InputInvalid
 from crew.graph import Workflow
-from crew.run import Runtime
+from crew.run import Runtime, Tenant
 
 __all__ = ["Door", "by_name"]
 
@@ -31,6 +33,11 @@ class Door:
     heartbeat: float = 10.0
     closing: asyncio.Event = field(default_factory=asyncio.Event)
     opened_at: int = field(default_factory=lambda: int(time.time()))
+
+    def tenant(self, request: Request) -> Tenant:
+        """What the caller may do and see."""
+        name: str | None = request.scope.get("tenant")
+        return self.runtime if name is None else self.runtime.of(name)
 
     def workflow(self, model: str) -> Workflow:
         """The workflow served as `model`: its name, also as `crew/<name>` or `<name>@<version>`.

@@ -5,8 +5,9 @@ from starlette.responses import JSONResponse, Response
 
 from crew.errors import CrewError
 from serving.door import Door
+from serving.operation import Operation
 
-__all__ = ["healthz", "readyz"]
+__all__ = ["OPERATIONS"]
 
 
 async def healthz(request: Request) -> Response:
@@ -22,3 +23,22 @@ async def readyz(request: Request) -> Response:
     except CrewError as error:
         return JSONResponse({"status": "unready", "reason": str(error)}, status_code=503)
     return JSONResponse({"status": "ready", "workflows": list(door.workflows)})
+
+
+OPERATIONS = [
+    Operation(
+        method="GET",
+        path="/healthz",
+        summary="Whether the process lives.",
+        handle=healthz,
+        public=True,
+    ),
+    Operation(
+        method="GET",
+        path="/readyz",
+        summary="Whether a run could be started now.",
+        handle=readyz,
+        errors=[503],
+        public=True,
+    ),
+]

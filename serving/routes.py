@@ -1,38 +1,49 @@
-"""The routes of the chat endpoint, and what stands before all of them."""
+"""The operations of the API put together, and what stands before all of them."""
 
 from collections.abc import Sequence
+from importlib.metadata import version
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
-from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from crew.errors import CrewError
+from serving import chat, health
 from serving.auth import Access
-from serving.chat.completions import create_completion
-from serving.chat.errors import ApiError, from_crew
-from serving.chat.models import list_models, retrieve_model
 from serving.door import Door
-from serving.health import healthz, readyz
+from serving.errors import ApiError, from_crew
+from serving.operation import Operation, describe, routes_of
 
-__all__ = ["make_app"]
+__all__ = ["OPERATIONS", "make_app"]
 
-_PUBLIC = frozenset({"/healthz", "/readyz"})
+
+async def openapi(request: Request) -> Response:
+    """Describe every operation."""
+    return JSONResponse(describe(OPERATIONS, version=version("raycrew")))
+
+
+OPERATIONS: list[Operation] = [
+    *health.OPERATIONS,
+    Operation(
+        method="GET",
+        path="/openapi.json",
+        summary="This description.",
+        handle=openapi,
+        public=True,
+    ),
+    *chat.OPERATIONS,
+]
+
+_PUBLIC = frozenset(item.path for item in OPERATIONS if item.public)
 
 
 def make_app(door: Door, api_keys: Sequence[str]) -> Starlette:
     """Put the routes together."""
     app = Starlette(
-        routes=[
-            Route("/healthz", healthz),
-            Route("/readyz", readyz),
-            Route("/v1/models", list_models),
-            Route("/v1/models/{model:path}", retrieve_model),
-            Route("/v1/chat/completions", create_completion, methods=["POST"]),
-        ],
+        routes=routes_of(OPERATIONS),
         middleware=[Middleware(_Guard, access=Access(api_keys))],
         exception_handlers={
             ApiError: _api_error,

@@ -9,10 +9,10 @@ from crew.event import Event
 from crew.message import Json
 from crew.run import Run
 from crew.value import text_of
-from serving.chat.errors import ApiError, from_crew
 from serving.chat.frames import DONE, PING, Frames, data_frame, usage_body
 from serving.chat.progress import progress_line
 from serving.chat.tail import Outcome, watch
+from serving.errors import ApiError, from_crew
 
 __all__ = ["Answer", "completion_body", "said_frames"]
 

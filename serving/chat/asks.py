@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from crew.errors import AskError
 from crew.message import Json
-from crew.run import Run, Runtime
+from crew.run import Run, Tenant
 
 __all__ = ["Answered", "answer_open_question", "answer_value"]
 
@@ -25,12 +25,12 @@ class Answered:
     path: str
 
 
-async def answer_open_question(runtime: Runtime, thread: str, text: str) -> Answered | None:
+async def answer_open_question(tenant: Tenant, thread: str, text: str) -> Answered | None:
     """Answer the oldest open question of the thread; None if nothing was asked.
 
     Whether it fits is decided by the run: what is no answer leaves the question open.
     """
-    for run in reversed(await runtime.runs(status="waiting", thread=thread)):
+    for run in reversed(await tenant.runs(status="waiting", thread=thread)):
         if questions := await run.questions():
             offset, path = len(await run.recorded()), questions[0].path
             try:

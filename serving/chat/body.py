@@ -1,14 +1,12 @@
 """The request body of a chat completion, checked."""
 
-import json
-from collections.abc import AsyncIterable
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
-from serving.chat.errors import ApiError
+from serving.errors import ApiError
 
-__all__ = ["ChatBody", "ChatMessage", "read_body"]
+__all__ = ["ChatBody", "ChatMessage"]
 
 
 def _as_text(content: object) -> str:
@@ -98,56 +96,3 @@ class ChatBody(BaseModel):
         raise ApiError(
             status=400, message="messages must hold a user message with text", param="messages"
         )
-
-
-async def read_body(chunks: AsyncIterable[bytes], *, max_bytes: int) -> ChatBody:
-    """Read and check a request body.
-
-    Bytes are counted as they arrive: a length that the client states is not believed.
-
-    Raises:
-        ApiError: 413 too large, 400 not JSON or not as it must be; `param` names the place.
-    """
-    received = bytearray()
-    async for chunk in chunks:
-        received += chunk
-        if len(received) > max_bytes:
-            raise ApiError(
-                status=413,
-                message=f"the request body is larger than {max_bytes} bytes",
-                code="request_too_large",
-            )
-    return _parse(bytes(received))
-
-
-def _parse(raw: bytes) -> ChatBody:
-    try:
-        value = json.loads(raw)
-    except (ValueError, RecursionError) as error:
-        raise ApiError(
-            status=400, message=f"the request body is not JSON: {error}", code="invalid_json"
-        ) from error
-    try:
-        return ChatBody.model_validate(value)
-    except ValidationError as error:
-        raise _misshapen(error) from error
-
-
-def _misshapen(error: ValidationError) -> ApiError:
-    first = error.errors(include_url=False)[0]
-    param = _place(first["loc"])
-    message = first["msg"].removeprefix("Value error, ")
-    return ApiError(
-        status=400,
-        message=f"{param or 'the body'}: {message}",
-        param=param or None,
-        code="invalid_type" if first["type"].endswith("_type") else "invalid_value",
-    )
-
-
-def _place(location: tuple[int | str, ...]) -> str:
-    """Write a location as the OpenAI API does: `messages[0].content`."""
-    text = ""
-    for part in location:
-        text += f"[{part}]" if isinstance(part, int) else f".{part}"
-    return text.removeprefix(".")

@@ -14,16 +14,17 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from crew.graph import Workflow
 from crew.message import Json
 from crew.run import Run
+from serving.body import read_body
 from serving.chat.answer import Answer, completion_body, said_frames
 from serving.chat.asks import Answered, answer_open_question
-from serving.chat.body import ChatBody, read_body
-from serving.chat.errors import ApiError
+from serving.chat.body import ChatBody
 from serving.chat.frames import Frames
 from serving.chat.models import find
 from serving.chat.question import takes_history, workflow_input
 from serving.chat.side_requests import side_answer
 from serving.chat.tail import Outcome
 from serving.door import Door
+from serving.errors import ApiError
 
 __all__ = ["create_completion"]
 
@@ -33,7 +34,7 @@ _POLICIES = ("queue", "reject", "cancel")
 async def create_completion(request: Request) -> Response:
     """Start a run for the last user message; answer with its text, or with its tail."""
     door: Door = request.app.state.door
-    body = await read_body(request.stream(), max_bytes=door.max_body_bytes)
+    body = await read_body(request.stream(), ChatBody, max_bytes=door.max_body_bytes)
     workflow = find(door, body.model)
     if (answer := side_answer(body.question)) is not None:
         return _without_run(body, answer)
@@ -57,7 +58,7 @@ async def _reply(
     facts: dict[str, Json] = {"thread_id": thread} | _about_history(workflow, body, thread)
     answered = None
     if thread is not None:
-        answered = await answer_open_question(door.runtime, thread, body.question)
+        answered = await answer_open_question(door.tenant(request), thread, body.question)
     run = answered.run if answered else await _start(request, door, workflow, body, thread)
     return Answer(
         run=run,
@@ -91,7 +92,9 @@ async def _start(
     history = [] if thread else body.history
     value = workflow_input(workflow, body.question, history, door.input_defaults)
     key = request.headers.get("idempotency-key")
-    return await door.runtime.start(workflow, value, thread=thread, key=key, when_busy=when_busy)
+    return await door.tenant(request).start(
+        workflow, value, thread=thread, key=key, when_busy=when_busy
+    )
 
 
 def _thread(request: Request, body: ChatBody) -> str | None:

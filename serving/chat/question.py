@@ -8,7 +8,7 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from crew.graph import Workflow
 from serving.chat.body import ChatMessage
-from serving.chat.errors import ApiError
+from serving.errors import ApiError
 
 __all__ = ["takes_history", "workflow_input"]
 

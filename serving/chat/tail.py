@@ -8,7 +8,7 @@ from crew.errors import RunCancelled, RunFailed
 from crew.event import ENDS, Event
 from crew.message import Json
 from crew.run import Run
-from serving.chat.errors import ApiError, from_crew
+from serving.errors import ApiError, from_crew
 
 __all__ = ["Outcome", "watch"]
 
