@@ -232,7 +232,7 @@ class Context:
         data = {"workflow": workflow.name, "input": stored}
         share = self._driver.share_of(budget)
         if share is not None:
-            data["reserve"] = share.tokens
+            data |= {"reserve": share.tokens or 0, "reserve_calls": share.calls or 0}
         record = await self._driver.begin(path, "child", fingerprint, data)
         if record is None or record.state == "started":
             try:

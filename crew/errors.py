@@ -162,15 +162,18 @@ class Diverged(RunError):
 
 @dataclass(eq=False, kw_only=True)
 class BudgetExceeded(RunError):
-    """The run asked for more tokens than its budget has left. The call was not made."""
+    """The run asked for more than its budget has left. The call was not made."""
 
-    needed: int = 0
-    left: int = 0
+    needed: float = 0
+    left: float = 0
+    unit: str = "tokens"
+    """What is short: tokens, calls or seconds."""
 
     def __str__(self) -> str:
+        hint = " or shorten the thread" if self.unit == "tokens" else ""
         return (
-            f"{self.needed} tokens needed at {self.path or self.run}, {self.left} left; "
-            "raise `budget=` or shorten the thread"
+            f"{self.needed} {self.unit} needed at {self.path or self.run}, {self.left} left; "
+            f"raise `budget=`{hint}"
         )
 
 

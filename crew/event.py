@@ -49,6 +49,8 @@ class RunStarted:
     input: Json
     thread: str | None = None
     budget: int | None = None
+    budget_calls: int | None = None
+    budget_seconds: float | None = None
     code: str = ""
     parent: str | None = None
     format: int = FORMAT

@@ -126,9 +126,10 @@ class RunCalls:
                 return
             case StepCompleted(path=path):
                 self.records.drop(step_of(path))
-            case CallStarted(data=data):
+            case CallStarted(call=call, data=data):
                 self.records.learn(event)
-                self.ledger.reserve(data.get("reserve", 0))
+                calls = 1 if call == "model" else data.get("reserve_calls", 0)
+                self.ledger.reserve(data.get("reserve", 0), calls)
             case CallCompleted(call=call, data=data):
                 record = self.records.learn(event)
                 self._settle(record, call, data)
@@ -154,6 +155,7 @@ class RunCalls:
             "reused": self.reused,
             "spent": self.ledger.spent,
             "reserved": self.ledger.reserved,
+            "calls": self.ledger.calls,
         }
 
     def load(self, data: dict[str, Json]) -> None:
@@ -161,6 +163,7 @@ class RunCalls:
         self.records.load(data)
         self.usage, self.reused = data["usage"], data["reused"]
         self.ledger.spent, self.ledger.reserved = data["spent"], data["reserved"]
+        self.ledger.calls = data["calls"]
 
     def _settle(self, record: Record | None, call: CallKind, result: dict[str, Json]) -> None:
         # An agent's usage is that of its model calls, which were counted one by one.
@@ -170,7 +173,10 @@ class RunCalls:
             usage = dict[str, int]()
         _add(self.usage, usage)
         cost = sum(usage.get(name, 0) for name in ("input_tokens", "output_tokens"))
-        self.ledger.settle(record.data.get("reserve", 0) if record else 0, cost)
+        asked = record.data if record else {}
+        self.ledger.settle(asked.get("reserve", 0), cost)
+        if call == "child":
+            self.ledger.settle_calls(asked.get("reserve_calls", 0), usage.get("calls", 0))
 
     def problem_of(self, path: str, value: Json) -> str:
         """Return why `value` does not answer the question that is open at `path`, or nothing."""
@@ -280,9 +286,11 @@ class RunCalls:
             await self._around.writer.durable(self._open)
 
     def _check_budget(self, path: str, needed: int) -> None:
-        left = self.ledger.left()
-        if left is not None and needed > left:
-            raise BudgetExceeded(run=self.run_id, path=path, needed=needed, left=left)
+        place = {"run": self.run_id, "path": path}
+        if (left := self.ledger.left()) is not None and needed > left:
+            raise BudgetExceeded(**place, needed=needed, left=left)
+        if (calls := self.ledger.left_calls()) is not None and calls < 1:
+            raise BudgetExceeded(**place, needed=1, left=calls, unit="calls")
 
     async def complete(self, path: str, call: CallKind, data: dict[str, Json]) -> None:
         if call in ("function", "value"):
@@ -384,13 +392,23 @@ class RunCalls:
         )
 
     def share_of(self, budget: Budget | None) -> Budget | None:
-        left = self.ledger.left()
-        if left is None:
+        if self.ledger.limit is None:
             return budget
-        wanted = budget.tokens if budget else left
-        if left < 1:
-            raise BudgetExceeded(run=self.run_id, needed=wanted, left=left)
-        return Budget(tokens=min(wanted, left))
+        left = {"tokens": self.ledger.left(), "calls": self.ledger.left_calls()}
+        for unit, count in left.items():
+            if count is not None and count < 1:
+                raise BudgetExceeded(run=self.run_id, needed=1, left=count, unit=unit)
+        seconds = self.seconds_left()
+        # One whose time is up is ended by its driver, not here.
+        shortest = None if seconds is None else max(seconds, 0.001)
+        return Budget(**left, seconds=shortest).within(budget)
+
+    def seconds_left(self) -> float | None:
+        """Return how long the run may still take, or None without a limit."""
+        limit = self.ledger.limit
+        if limit is None or limit.seconds is None:
+            return None
+        return self._row.created_at + limit.seconds - wall_clock()
 
     async def child(
         self, workflow: Workflow, value: object, path: str, budget: Budget | None

@@ -10,11 +10,12 @@ from typing import Any, cast
 
 from pydantic import BaseModel
 
+from crew.budget import Budget
 from crew.call import Performer, failure_of, invoke, time_limit
 from crew.clock import wall_clock
 from crew.context import Context
 from crew.engine import apply, unfinished
-from crew.errors import Diverged, Fenced, StoreError
+from crew.errors import BudgetExceeded, Diverged, Fenced, StoreError
 from crew.event import (
     CallCompleted,
     CallFailed,
@@ -26,6 +27,7 @@ from crew.event import (
     RunEndedInFailure,
     RunEvent,
     RunParked,
+    RunStarted,
     RunTaken,
     StepCompleted,
     StepFailed,
@@ -109,6 +111,7 @@ class Driver:
         self._going_on = 0
         """1 while a worker records a step's end: it takes one of the next steps itself."""
         self._over = False
+        self._clock: asyncio.TimerHandle | None = None
         self.is_parked = False
         self.divergence: Diverged | None = None
 
@@ -131,7 +134,7 @@ class Driver:
             apply(self._wiring, self._state, typed)
             self.open.offset = self.open.durable_offset = event.offset
         if self._state.started is not None:
-            self.calls.ledger.limit = self._state.started.budget
+            self.calls.ledger.limit = _budget_of(self._state.started)
 
     def go(self, *, crc: int, code: str = "", taken: "Taken | None" = None) -> None:
         """Start carrying out what the folded state has unfinished.
@@ -148,6 +151,17 @@ class Driver:
             self.due = None
             self._append(event, "running")
         self._carry_out(unfinished(self._state))
+        if (left := self.calls.seconds_left()) is not None:
+            self._clock = asyncio.get_running_loop().call_later(max(0.0, left), self._time_is_up)
+
+    def _time_is_up(self) -> None:
+        """Fail the run: the seconds of its budget are over."""
+        if self._over:
+            return
+        self._over = True
+        over = BudgetExceeded(run=self.run_id, needed=1, left=0, unit="seconds")
+        failed = RunEndedInFailure(failure_of(over, ""), dict(self.calls.usage))
+        self._spawn(self._finish(failed, "failed"))
 
     def deliver(self, letter: Letter, value: Json) -> bool | None:
         """Turn a letter into an event.
@@ -173,6 +187,8 @@ class Driver:
     async def abandon(self) -> None:
         """Stop without an end: the run stays as its journal has it, for somebody else."""
         self._over = True
+        if self._clock is not None:
+            self._clock.cancel()
         await self._stop_steps()
         if not self.ended.done():
             self.ended.set_result(None)
@@ -371,6 +387,8 @@ class Driver:
         await self._end()
 
     async def _end(self) -> None:
+        if self._clock is not None:
+            self._clock.cancel()
         try:
             await self._around.writer.durable(self.open)
         except (Fenced, StoreError) as error:
@@ -452,6 +470,13 @@ class Driver:
             else f"{path}/retry" in self.calls.waits
             for path, task in self._step_tasks.items()
         )
+
+
+def _budget_of(started: RunStarted) -> Budget | None:
+    limits = (started.budget, started.budget_calls, started.budget_seconds)
+    if all(limit is None for limit in limits):
+        return None
+    return Budget(tokens=limits[0], calls=limits[1], seconds=limits[2])
 
 
 def _standing_in(workflow: Workflow, agent: Performer) -> Performer:

@@ -219,6 +219,8 @@ class Runtime(Tenant):
             input=stored,
             thread=thread,
             budget=budget.tokens if budget else None,
+            budget_calls=budget.calls if budget else None,
+            budget_seconds=budget.seconds if budget else None,
             code=workflow.code_hash(),
             parent=parent,
         )

@@ -79,7 +79,7 @@ class Tenant:
             input: a value of the workflow's input type, or its JSON.
             thread: the conversation it is a turn of.
             key: an idempotency key: the same key with the same input is the same run.
-            budget: the tokens it may spend, with all its agents and children.
+            budget: what it may spend, with all its agents and children.
             when_busy: what to do while an earlier turn runs: `queue`, `reject`, or `cancel` it.
 
         Raises:
