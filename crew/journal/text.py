@@ -100,11 +100,7 @@ class TextReader:
         blob: returns a big text by its digest.
     """
 
-    def __init__(
-        self,
-        fetch: Callable[[int], Json] | None = None,
-        blob: Callable[[str], str] | None = None,
-    ) -> None:
+    def __init__(self, fetch: Callable[[int], Json], blob: Callable[[str], str]) -> None:
         self._texts: dict[int, list[str]] = {}
         self._fetch = fetch
         self._blob = blob
@@ -121,7 +117,7 @@ class TextReader:
                 if POINTER in value:
                     return self.text(*value[POINTER])
                 if BLOB in value:
-                    return self._big(value[BLOB])
+                    return self._blob(value[BLOB])
                 if _QUOTED in value:
                     return {key: self.resolve(item) for key, item in value[_QUOTED].items()}
             return {key: self.resolve(item) for key, item in value.items()}
@@ -132,15 +128,8 @@ class TextReader:
     def text(self, offset: int, index: int) -> str:
         """Return the long string number `index` of the event at `offset`."""
         if offset not in self._texts:
-            if self._fetch is None:
-                raise KeyError(f"event {offset} was not read")
             self._texts[offset] = list_long(self._fetch(offset))
         return self._texts[offset][index]
-
-    def _big(self, digest: str) -> str:
-        if self._blob is None:
-            raise KeyError(f"blob {digest} was not read")
-        return self._blob(digest)
 
 
 def list_long(packed: Json) -> list[str]:
