@@ -8,6 +8,7 @@ UV := $(BIN)/uv
 UV_VERSION := 0.13.9
 WORKERS ?= 2
 SECONDS_EACH := 600
+CORE := tests/core tests/conformance tests/faults tests/golden tests/hosts tests/postgres_store
 
 export UV_COMPILE_BYTECODE := 1
 export UV_PYTHON_DOWNLOADS := never
@@ -18,7 +19,7 @@ unexport PYTHONDONTWRITEBYTECODE
 ticking = (while sleep 1; do printf .; done) & dots=$$!; $(1); status=$$?; kill $$dots; echo; exit $$status
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-slow check lint types imports docs format bench golden crash build requirements clean
+.PHONY: help install demo test test-slow coverage mutants check lint types imports docs format bench golden crash build requirements clean
 
 help:  ## say what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -33,6 +34,16 @@ test: install  ## the default tests, in random order (under 12 minutes on 2 core
 
 test-slow: install  ## the second stage: every crash moment, the real engine on Ray Serve, the wheel
 	$(BIN)/pytest -n $(WORKERS) --dist loadgroup -m slow --timeout $(SECONDS_EACH)
+
+coverage: install  ## every line and branch of the core, or it fails
+	$(BIN)/coverage erase
+	$(BIN)/coverage run -m pytest -n $(WORKERS) --dist loadgroup -m 'not slow' --timeout $(SECONDS_EACH) $(CORE)
+	$(BIN)/coverage combine --quiet
+	$(BIN)/coverage report
+
+mutants: .venv/mutants.stamp  ## change the pure modules a little, thousands of times: does a test notice?
+	$(BIN)/mutmut run --max-children $(WORKERS)
+	$(BIN)/mutmut results
 
 check: lint types imports  ## what CI asks for besides tests
 
@@ -68,6 +79,7 @@ build: .venv/dev.stamp  ## the wheel and the source archive, in dist/
 requirements: $(UV)  ## compile the pinned requirement files anew
 	@for set in "run:--extra embedded --extra ray --extra serve" \
 	            "dev:--extra embedded --extra ray --extra serve --extra postgres --group dev -c requirements/run.txt" \
+	            "mutants:--group mutants -c requirements/dev.txt" \
 	            "bench:--group bench -c requirements/run.txt"; do \
 	  name=$${set%%:*}; $(UV) pip compile --quiet --universal --generate-hashes --python-version 3.11 \
 	    --no-header --no-annotate --no-emit-index-url --no-emit-find-links \
@@ -76,7 +88,7 @@ requirements: $(UV)  ## compile the pinned requirement files anew
 	done
 
 clean:  ## remove what was made here
-	rm -rf .venv .venv-bench dist build .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf .venv .venv-bench dist build .pytest_cache .ruff_cache .hypothesis .import_linter_cache mutants .coverage*
 
 $(UV):
 	@test -n "$(PYTHON)" || { echo "crew needs Python 3.11, 3.12 or 3.13; none was found. Install one, or: make PYTHON=/path/to/python"; exit 1; }
@@ -99,6 +111,11 @@ $(UV):
 
 .venv/weights.stamp: | .venv/run.stamp
 	@$(BIN)/crew models pull >/dev/null
+	@touch $@
+
+.venv/mutants.stamp: requirements/mutants.txt | install
+	@$(call ticking, \
+	  $(UV) pip install --quiet --python $(BIN)/python --require-hashes -r requirements/mutants.txt)
 	@touch $@
 
 .venv-bench/stamp: requirements/bench.txt | $(UV)

@@ -1,4 +1,4 @@
-"""The endpoint beside relays without a journal: CPU a token, time to the first one, and many streams.
+"""The endpoint beside relays without a journal: CPU a token, the first one, and many streams.
 
 An engine that costs next to nothing says words at a given pace (`tests/engine.py`); what stands in
 front of it is a process tree of its own, whose CPU is counted. Each answer is checked word by word.

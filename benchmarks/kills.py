@@ -123,15 +123,16 @@ def pace(options: race.Options, *, kills: bool) -> float:
         while endpoint.count < MANY:
             time.sleep(0.01)
         began, first, killed = time.monotonic(), endpoint.count, time.monotonic()
+        again = 0
         while time.monotonic() - began < LENGTH:
             time.sleep(0.05)
             if kills and time.monotonic() - killed > EVERY:
                 killed = time.monotonic()
+                again += endpoint.in_flight
                 process.kill()
                 process.wait()
                 process = start("ours/research_kills.py", options, *arguments)
-        # What was asked twice is no progress: the calls in flight at each kill.
-        again = MANY * 2 * int(kills) * int(LENGTH / EVERY)
+        # What is asked twice is no progress: the calls in flight at each kill.
         rate = (endpoint.count - first - again) / (time.monotonic() - began)
         process.kill()
         process.wait()

@@ -8,8 +8,6 @@ An agent, a workflow, and the runtime that keeps them:
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from crew.budget import Budget
-from crew.context import Context
 from crew.errors import (
     AskError,
     BudgetExceeded,
@@ -36,20 +34,39 @@ from crew.errors import (
     ThreadBusy,
     ToolError,
 )
-from crew.event import Event
-from crew.hosts import Resources
-from crew.message import Message, ToolCall, Usage
-from crew.node import Append, Quorum
-from crew.retry import Retry
-from crew.run import Graph, Run, Runtime, workflow
 from crew.tool import Tool, tool
 
 if TYPE_CHECKING:
     from crew.agent import Agent, AgentResult
+    from crew.budget import Budget
+    from crew.context import Context
+    from crew.event import Event
+    from crew.hosts import Resources
+    from crew.message import Message, ToolCall, Usage
+    from crew.node import Append, Quorum
+    from crew.retry import Retry
+    from crew.run import Graph, Run, Runtime, workflow
 
-# Agents load when first used: a workflow of plain functions needs none. The decorator `tool` may
-# not wait: importing the package `crew.tool` later would put the package in its place.
-_LATER = {"Agent": "crew.agent", "AgentResult": "crew.agent"}
+# What is not named is not loaded. The errors may not wait, since anything may raise them; nor may
+# the decorator `tool`: importing the package `crew.tool` later would put that in its place.
+_LATER = {
+    "Agent": "crew.agent",
+    "AgentResult": "crew.agent",
+    "Append": "crew.node",
+    "Budget": "crew.budget",
+    "Context": "crew.context",
+    "Event": "crew.event",
+    "Graph": "crew.run",
+    "Message": "crew.message",
+    "Quorum": "crew.node",
+    "Resources": "crew.hosts",
+    "Retry": "crew.retry",
+    "Run": "crew.run",
+    "Runtime": "crew.run",
+    "ToolCall": "crew.message",
+    "Usage": "crew.message",
+    "workflow": "crew.run",
+}
 
 __all__ = [
     "Agent",
@@ -99,7 +116,8 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     if name in _LATER:
-        return getattr(import_module(_LATER[name]), name)
+        value = globals()[name] = getattr(import_module(_LATER[name]), name)
+        return value
     raise AttributeError(f"module 'crew' has no attribute {name!r}")
 
 

@@ -5,13 +5,13 @@ import builtins
 import functools
 import hashlib
 import inspect
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, TypeVar, cast, runtime_checkable
 
 from crew import errors
 from crew.config import Settings
-from crew.errors import CrewError, StepTimeout
+from crew.errors import CrewError, Diverged, Fenced, StepTimeout, StoreError
 from crew.event import CallKind, Failure
 from crew.message import Json, Message
 from crew.value import Codec, canonical
@@ -98,6 +98,7 @@ class Closable(Protocol):
 
 
 C = TypeVar("C", bound=Closable)
+T = TypeVar("T")
 
 
 class Equipment:
@@ -164,6 +165,21 @@ async def invoke(function: Callable[..., Any], *arguments: Any, **options: Any) 
     return await result if isinstance(result, Awaitable) else result
 
 
+async def together(work: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
+    """Run coroutines at once, each in a task of its own; return their results in order.
+
+    Raises:
+        Exception: the first error of one of them, as it is, so that it can be caught by its class;
+            the others are cancelled.
+    """
+    try:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(item) for item in work]
+    except BaseExceptionGroup as errors:
+        raise errors.exceptions[0] from None
+    return [task.result() for task in tasks]
+
+
 def takes_idempotency_key(function: Callable[..., Any]) -> bool:
     """Return whether a function has a parameter for its idempotency key."""
     try:
@@ -201,6 +217,17 @@ def error_of(failure: Failure, run: str) -> Exception:
     return errors.RunFailed(
         run=run, path=failure.path, cause_type=failure.type, cause_message=failure.message
     )
+
+
+def is_of_the_run(error: BaseException) -> bool:
+    """Return whether an error tells of the run, not of the call in which it came up.
+
+    Nothing is recorded of that call then: whoever goes on with the run makes it again.
+    """
+    kinds = (Diverged, Fenced, StoreError)
+    if isinstance(error, BaseExceptionGroup):
+        return error.subgroup(kinds) is not None
+    return isinstance(error, kinds)
 
 
 def outcome(record: Record) -> dict[str, Json]:

@@ -24,9 +24,11 @@ from crew.call import (
     failure_of,
     fingerprint_of,
     invoke,
+    is_of_the_run,
     outcome,
     returned_codec,
     time_limit,
+    together,
 )
 from crew.clock import wall_clock
 from crew.effect import Effect, Unknown
@@ -238,7 +240,8 @@ class Context:
             try:
                 result = await self._driver.child(workflow, value, path, share)
             except CrewError as error:
-                await self._driver.fail(path, "child", failure_of(error, path))
+                if not is_of_the_run(error):
+                    await self._driver.fail(path, "child", failure_of(error, path))
                 raise
             await self._driver.complete(path, "child", result)
         else:
@@ -259,7 +262,8 @@ class Context:
             with entered(self._root.within(path)):
                 stored, value = codec.passed_on(await invoke(function, *arguments))
         except Exception as error:
-            await self._driver.fail(path, "function", failure_of(error, path))
+            if not is_of_the_run(error):
+                await self._driver.fail(path, "function", failure_of(error, path))
             raise
         await self._driver.complete(path, "function", {"result": stored})
         return value
@@ -323,6 +327,9 @@ class Context:
             items: their indexes are part of the calls' paths.
             concurrency: how many are under way at once; all, by default.
             key: a name that keeps the calls' place when the code around them changes.
+
+        Raises:
+            Exception: the first error of a call, as it is; the others are cancelled.
         """
         path = self._path(describe_callee(function), key)
         limit = asyncio.Semaphore(concurrency) if concurrency else None
@@ -335,9 +342,7 @@ class Context:
                 async with limit:
                     return await self.run(function, item)
 
-        async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(one(i, item)) for i, item in enumerate(items)]
-        return [task.result() for task in tasks]
+        return await together(one(index, item) for index, item in enumerate(items))
 
     async def sleep(self, seconds: float) -> None:
         """Wait; the time goes on while the process is down."""

@@ -310,8 +310,6 @@ def _forget_places(state: RunState, scope: Scope) -> None:
 
 
 def _fire_early(wiring: Wiring, state: RunState, number: int) -> list[Command]:
-    if number not in state.scopes:
-        return []
     inside = _scopes_inside(state, number)
     commands: list[Command] = []
     for path, step in list(state.steps.items()):

@@ -300,6 +300,7 @@ _CALL_PHASES: dict[str, type[CallStarted] | type[CallCompleted]] = {
     "completed": CallCompleted,
     "answered": CallCompleted,
 }
+_PHASES = frozenset({*_CALL_PHASES, "failed", "unknown"})
 _SIMPLE: dict[str, Any] = {
     kind.kind: kind
     for kind in (
@@ -361,7 +362,7 @@ def from_data(kind: str, path: str, data: dict[str, Json]) -> RunEvent:
             known.setdefault("input", None)
         return simple(path=path, **known)
     call, _, phase = kind.partition(".")
-    if call not in _CALLS:
+    if call not in _CALLS or phase not in _PHASES:
         raise ValueError(f"unknown kind of event: {kind!r}")
     if phase == "failed":
         return CallFailed(path=path, call=call, error=Failure(**data["error"]))  # type: ignore[arg-type]

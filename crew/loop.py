@@ -3,7 +3,6 @@
 Source: ReAct, Yao et al., 2022, in the form that chat models with tool calls gave it.
 """
 
-import asyncio
 import difflib
 import json
 import time
@@ -13,7 +12,15 @@ from typing import Any, Protocol, cast
 
 from pydantic import TypeAdapter, ValidationError
 
-from crew.call import AgentTask, Calls, Record, error_of, failure_of, idempotency_key
+from crew.call import (
+    AgentTask,
+    Calls,
+    Record,
+    error_of,
+    failure_of,
+    idempotency_key,
+    together,
+)
 from crew.errors import CrewError, EffectUnknown, OutputInvalid, ToolError
 from crew.event import CallKind, Failure
 from crew.llm import Model, ModelReply, ModelRequest, ToolSpec, continues
@@ -165,14 +172,10 @@ class Loop:
 
     async def _call_tools(self, wanted: tuple[ToolCall, ...]) -> list[Message]:
         paths = [self._tool_path(call.name) for call in wanted]
-        async with asyncio.TaskGroup() as group:
-            tasks = [
-                group.create_task(self._call_tool(call, path))
-                for call, path in zip(wanted, paths, strict=True)
-            ]
+        texts = await together(map(self._call_tool, wanted, paths))
         return [
-            Message("tool", task.result(), tool_call_id=call.id)
-            for call, task in zip(wanted, tasks, strict=True)
+            Message("tool", text, tool_call_id=call.id)
+            for call, text in zip(wanted, texts, strict=True)
         ]
 
     def _tool_path(self, name: str) -> str:

@@ -87,6 +87,7 @@ class RunRow:
 class NewRun:
     """Start a run: its row and its first event, in one transaction.
 
+    `input_hash` tells whether the same `key` comes with the same input; without a key it is empty.
     The turn's number on its thread is given by the store, in the order of acceptance; a fork is no
     turn, though it has its base's thread. `when_busy="cancel"` puts a cancel into the inbox of each
     earlier turn that is open.
@@ -215,7 +216,7 @@ class Busy(Exception):
 
 
 class Damaged(Exception):
-    """What lies in the store of a run's events was not written by any release."""
+    """What lies in the store of a run was not written by any release."""
 
 
 def shown(url: str) -> str:
@@ -262,11 +263,19 @@ class Store(Protocol):
         ...
 
     def events(self, number: int, *, after: int = 0, limit: int = 1024) -> list[StoredEvent]:
-        """Return a run's own events; a fork's begin after its `base_offset`."""
+        """Return a run's own events; a fork's begin after its `base_offset`.
+
+        Raises:
+            Damaged: one of them cannot be decoded.
+        """
         ...
 
     def snapshot(self, number: int) -> Snapshot | None:
-        """Return the newest snapshot of a run."""
+        """Return the newest snapshot of a run.
+
+        Raises:
+            Damaged: it cannot be decoded.
+        """
         ...
 
     def blob(self, digest: str) -> bytes | None: ...

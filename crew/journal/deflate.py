@@ -22,6 +22,8 @@ _MEMORY = 7
 """Of 128 KiB, half of zlib's own: a compressor that is copied for each body has to be small."""
 _NONE = 0
 _NUMBERS = 256
+"""A dictionary's number is one byte of each body; a store that used them all up makes no other."""
+_DAMAGE = (zlib.error, ValueError, IndexError)
 
 
 class Deflater:
@@ -69,7 +71,7 @@ class Deflater:
             raise sqlite3.DatabaseError("a body is corrupt: it is neither text nor bytes")
         try:
             return self._decompress(db, stored[0], stored[1:]).decode()
-        except (zlib.error, UnicodeDecodeError, IndexError) as error:
+        except _DAMAGE as error:
             raise sqlite3.DatabaseError(f"a packed body is corrupt: {error}") from error
 
     def _decompress(self, db: sqlite3.Connection, number: int, packed: bytes) -> bytes:
@@ -79,7 +81,7 @@ class Deflater:
             query = "SELECT body FROM dictionaries WHERE id = ?"
             row = db.execute(query, (number,)).fetchone()
             if row is None:
-                raise sqlite3.DatabaseError(f"a body is corrupt: there is no dictionary {number}")
+                raise ValueError(f"there is no dictionary {number}")
             self._decompressors[number] = zlib.decompressobj(wbits=-15, zdict=bytes(row[0]))
         decompressor = self._decompressors[number].copy()
         return decompressor.decompress(packed) + decompressor.flush()
@@ -91,17 +93,18 @@ class Deflater:
         """
         if not self._compress:
             return
-        row = db.execute("SELECT max(id) FROM dictionaries").fetchone()
-        if (row[0] or _NONE) == self._number:
+        query = "SELECT max(id) FROM dictionaries WHERE id < ?"
+        (number,) = db.execute(query, (_NUMBERS,)).fetchone()
+        if (number or _NONE) == self._number:
             return
         self.forget()
-        if row[0] is not None and row[0] < _NUMBERS:
+        if number is not None:
             query = "SELECT body FROM dictionaries WHERE id = ?"
-            self._use(row[0], bytes(db.execute(query, row).fetchone()[0]))
+            self._use(number, bytes(db.execute(query, (number,)).fetchone()[0]))
 
     def end(self, db: sqlite3.Connection) -> None:
         """Within the same transaction: make the store's dictionary, once enough was seen."""
-        if self._number == _NONE and self._learned >= LEARNED:
+        if self._learning and self._learned >= LEARNED:
             self._make(db, b"".join(self._learning)[-LEARNED:])
             self._learning.clear()
 
@@ -110,32 +113,35 @@ class Deflater:
         assert number is not None
         if number < _NUMBERS:
             self._use(number, body)
+        else:
+            db.execute("DELETE FROM dictionaries WHERE id = ?", (number,))
 
     def _use(self, number: int, body: bytes) -> None:
         self._number = number
         self._compressor = zlib.compressobj(_LEVEL, zlib.DEFLATED, _WINDOW, _MEMORY, zdict=body)
 
     def renew(self, db: sqlite3.Connection) -> None:
-        """Pack every body anew, without the texts that a dictionary kept of removed runs."""
+        """Pack every body anew, without the texts that a dictionary kept of removed runs.
+
+        If it fails the connection is in mid-transaction, and has to be closed.
+        """
         db.execute("BEGIN IMMEDIATE")
-        try:
-            for table, name in (("segments", "id"), ("snapshots", "number")):
-                rows = db.execute(f"SELECT {name}, body FROM {table}").fetchall()  # noqa: S608
-                self._plain(db, table, name, rows)
-            db.execute("DELETE FROM dictionaries")
-            db.execute("COMMIT")
-        except BaseException:
-            if db.in_transaction:
-                db.rollback()
-            raise
+        for table, name in (("segments", "id"), ("snapshots", "number")):
+            rows = db.execute(f"SELECT {name}, body FROM {table}").fetchall()  # noqa: S608
+            self._plain(db, table, name, rows)
+        db.execute("DELETE FROM dictionaries")
+        db.execute("COMMIT")
         self.forget()
 
     def _plain(
         self, db: sqlite3.Connection, table: str, name: str, rows: list[tuple[int, Any]]
     ) -> None:
         for number, body in rows:
-            if isinstance(body, bytes) and body[0] != _NONE:
-                raw = self._decompress(db, body[0], body[1:])
+            if isinstance(body, bytes) and not body.startswith(bytes([_NONE])):
+                try:
+                    raw = self._decompress(db, body[0], body[1:])
+                except _DAMAGE:
+                    continue  # whoever reads it is told; no reason to keep what was to be erased
                 packed = bytes([_NONE]) + zlib.compress(raw, _LEVEL, wbits=-15)
                 db.execute(
                     f"UPDATE {table} SET body = ? WHERE {name} = ?",  # noqa: S608  constants

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import assert_never
 
 from crew.errors import AskError, Fenced, KeyReused, RunNotFound, ThreadBusy
 from crew.journal import (
@@ -67,6 +68,8 @@ class MemoryStore:
                 return self._clear(operation)
             case Remove(numbers=numbers):
                 return self._remove(numbers)
+            case _:
+                assert_never(operation)
 
     def _holds(self, number: int, epoch: int) -> bool:
         return number in self._rows and self._rows[number].epoch == epoch

@@ -1,5 +1,6 @@
 """Where an owner of runs lives, so that another process can tell whether it is gone."""
 
+import contextlib
 import os
 import secrets
 import socket
@@ -23,12 +24,11 @@ class Place:
 def _machine() -> str:
     """Return a name of this machine since it was booted, and of its space of process ids."""
     parts = [socket.gethostname()]
-    boot = Path("/proc/sys/kernel/random/boot_id")
-    if boot.exists():
-        parts.append(boot.read_text(encoding="ascii").strip())
-    space = Path("/proc/self/ns/pid")
-    if space.exists():
-        parts.append(str(space.readlink()))
+    # Not every system tells these.
+    with contextlib.suppress(OSError):
+        parts.append(Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip())
+    with contextlib.suppress(OSError):
+        parts.append(str(Path("/proc/self/ns/pid").readlink()))
     return "/".join(parts)
 
 

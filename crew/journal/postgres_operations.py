@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import fields
 from itertools import groupby
-from typing import Any
+from typing import Any, assert_never
 
 from crew.errors import AskError, Fenced, KeyReused, RunNotFound, ThreadBusy
 from crew.journal import (
@@ -187,6 +187,8 @@ def apply(db: Db, operation: Operation) -> object:
             return _clear(db, operation)
         case Remove(numbers=numbers):
             return _remove(db, numbers)
+        case _:
+            assert_never(operation)
 
 
 def _append(db: Db, appends: Sequence[Append]) -> list[object]:

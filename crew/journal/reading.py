@@ -31,7 +31,7 @@ class JournalReader:
         self._store = store
         self._row = row
         self._learner = learner
-        self.text = TextReader(self._fetch, self._blob)
+        self.text = TextReader(self._fetch, self._blob, self._said)
         self._last = (0, 0)
 
     @cached_property
@@ -62,9 +62,12 @@ class JournalReader:
         Raises:
             StoreError: one of them is missing or damaged.
         """
-        crc = self._crc_at(after)
         found: list[Event] = []
-        for stored in self.stored(after=after, limit=limit):
+        rows = self.stored(after=after, limit=limit)
+        if not rows:
+            return found
+        crc = self._crc_at(after)
+        for stored in rows:
             crc = self._verified(stored, after + len(found) + 1, crc)
             found.append(self._event(stored))
         self._last = (after + len(found), crc)
@@ -95,14 +98,12 @@ class JournalReader:
         """
         return self._event(self._one(offset))
 
-    @property
-    def crc(self) -> int:
-        """The checksum of the last event that was read."""
-        return self._last[1]
-
     def snapshot(self, version: str) -> Snapshot | None:
         """Return the run's snapshot, if this code can read it and it is sound."""
-        snapshot = self._store.snapshot(self._row.number)
+        try:
+            snapshot = self._store.snapshot(self._row.number)
+        except Damaged:
+            return None
         if snapshot is None or snapshot.version != version or snapshot.offset > self._row.offset:
             return None
         if zlib.crc32(snapshot.body.encode()) != snapshot.check:
@@ -126,8 +127,8 @@ class JournalReader:
             return 0
         if self._last[0] != offset:
             rows = self.stored(after=offset - 1, limit=1)
-            if not rows:
-                return 0
+            if [row.offset for row in rows] != [offset]:
+                raise self._damaged(offset)
             self._last = (offset, rows[0].crc)
         return self._last[1]
 
@@ -167,6 +168,12 @@ class JournalReader:
     def _fetch(self, offset: int) -> Json:
         return json.loads(self._one(offset).body)
 
+    def _said(self, first: int, last: int) -> list[str]:
+        """Return what the events from `first` to `last` say."""
+        # By a reader of its own: this one is in the middle of others.
+        events = JournalReader(self._store, self._row).every(after=first - 1, upto=last)
+        return [event.data["text"] for event in events]
+
     def _blob(self, digest: str) -> str:
         body = self._store.blob(digest)
         if body is None or hashlib.sha256(body).hexdigest() != digest:
@@ -185,12 +192,16 @@ class JournalReader:
 
 def checksum(before: int, kind: str, path: str, body: str, at: float) -> int:
     """Return the CRC-32 of an event, chained over the one before."""
-    return zlib.crc32(f"{kind}\0{path}\0{at!r}\0{body}".encode(), before)
+    return zlib.crc32(_bytes(f"{kind}\0{path}\0{at!r}\0{body}"), before)
 
 
 def _checksum_without_time(before: int, stored: StoredEvent) -> int:
     """Return the checksum that an event was given before schema 3."""
-    return zlib.crc32(f"{stored.kind}\0{stored.path}\0{stored.body}".encode(), before)
+    return zlib.crc32(_bytes(f"{stored.kind}\0{stored.path}\0{stored.body}"), before)
+
+
+def _bytes(text: str) -> bytes:
+    return text.encode("utf-8", "surrogatepass")  # a key may hold half a pair
 
 
 def snapshot_of(offset: int, crc: int, version: str, body: dict[str, Any]) -> Snapshot:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import assert_never
 
 from crew.errors import AskError, Fenced, KeyReused, RunNotFound, StoreError, ThreadBusy
 from crew.journal import (
@@ -18,6 +19,7 @@ from crew.journal import (
     Append,
     Busy,
     Clear,
+    Damaged,
     Letter,
     NewRun,
     Operation,
@@ -85,18 +87,28 @@ class SqliteStore:
 
     def commit(self, operations: Sequence[Operation]) -> list[object]:
         with self._errors("write"):
-            db = self._connected()
             try:
-                db.execute("BEGIN IMMEDIATE")
-                self._deflater.begin(db)
-                results = [self._carry_out(db, operation) for operation in operations]
-                self._deflater.end(db)
-                db.execute("COMMIT")
-            except BaseException as error:
-                self._after_failed_commit(db, error)
-                raise
-            self._blobs.committed()
-            return results
+                return self._transact(operations, self._carry_out)
+            except UnicodeEncodeError:
+                return self._transact(operations, self._carry_out_alone)
+
+    def _transact(
+        self,
+        operations: Sequence[Operation],
+        carry_out: Callable[[sqlite3.Connection, Operation], object],
+    ) -> list[object]:
+        db = self._connected()
+        try:
+            db.execute("BEGIN IMMEDIATE")
+            self._deflater.begin(db)
+            results = [carry_out(db, operation) for operation in operations]
+            self._deflater.end(db)
+            db.execute("COMMIT")
+        except BaseException as error:
+            self._after_failed_commit(db, error)
+            raise
+        self._blobs.committed()
+        return results
 
     def _after_failed_commit(self, db: sqlite3.Connection, error: BaseException) -> None:
         self._blobs.rolled_back()
@@ -112,6 +124,17 @@ class SqliteStore:
             return self._apply(db, operation)
         except StoreError as error:
             return error  # a damaged row, which each operation reads before it writes
+
+    def _carry_out_alone(self, db: sqlite3.Connection, operation: Operation) -> object:
+        """Text that is no UTF-8 harms the operation that brought it, and no other."""
+        db.execute("SAVEPOINT operation")
+        try:
+            result = self._carry_out(db, operation)
+        except UnicodeEncodeError as error:
+            db.execute("ROLLBACK TO operation")
+            result = StoreError(message=explain("write", self.path, error))
+        db.execute("RELEASE operation")
+        return result
 
     def _apply(self, db: sqlite3.Connection, operation: Operation) -> object:
         match operation:
@@ -132,6 +155,8 @@ class SqliteStore:
                 return self._clear(db, operation)
             case Remove(numbers=numbers):
                 return self._remove(db, numbers)
+            case _:
+                assert_never(operation)
 
     def _start(self, db: sqlite3.Connection, new: NewRun) -> Started | KeyReused | ThreadBusy:
         if new.key is not None and (found := self._by_key(db, new)) is not None:
@@ -345,7 +370,11 @@ class SqliteStore:
             if row is None:
                 return None
             offset, crc, version, body, check = row
-            return Snapshot(offset, crc, version, self._deflater.unpack(db, body), check)
+            try:
+                text = self._deflater.unpack(db, body)
+            except sqlite3.DatabaseError as error:
+                raise Damaged(f"the snapshot of run number {number}: {error}") from error
+            return Snapshot(offset, crc, version, text, check)
 
     def blob(self, digest: str) -> bytes | None:
         with self._errors("read"):
@@ -384,11 +413,15 @@ class SqliteStore:
     def scrub(self) -> None:
         with self._errors("scrub"):
             db = self._connected()
-            self._deflater.renew(db)
-            db.execute("VACUUM")
-            (blocked, _, _) = db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+            try:
+                self._deflater.renew(db)
+                db.execute("VACUUM")
+                (blocked, _, _) = db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+            except BaseException:
+                self.close_connection()
+                raise
             if blocked:
-                raise Busy
+                raise Busy(f"{self.path} is being read by another process")
 
     def close(self) -> None:
         self._owners.close()
@@ -428,7 +461,7 @@ class SqliteStore:
                     "PostgreSQL for several machines"
                 ) from error
             raise StoreError(message=explain(action, self.path, error)) from error
-        except (OSError, UnicodeDecodeError) as error:
+        except (OSError, UnicodeError) as error:
             # SQLite's own messages quote the file, which may be damaged: they are no text then.
             raise StoreError(message=explain(action, self.path, error)) from error
 

@@ -5,7 +5,7 @@ import time
 from importlib import resources
 from pathlib import Path
 
-from crew.errors import CrewError, StoreError
+from crew.errors import StoreError
 from crew.journal.deflate import Deflater
 from crew.journal.sqlite_rows import check_rows
 from crew.journal.sqlite_segments import gather_events
@@ -111,14 +111,14 @@ def is_busy(error: BaseException) -> bool:
 
 def explain(action: str, path: Path, error: Exception) -> str:
     """Return what went wrong with the file, and what to do about it."""
-    if isinstance(error, CrewError):
-        return str(error)
     text = str(error)
     if "not a database" in text or "malformed" in text or "corrupt" in text:
         return (
             f"{path} is not a sound database ({text}); restore a backup, or move it away to start "
             "anew: `crew doctor` checks it"
         )
+    if isinstance(error, UnicodeEncodeError):
+        return f"cannot {action} {path}: {text}; write names and keys in text that UTF-8 can hold"
     if "full" in text or getattr(error, "errno", None) == 28:
         return f"cannot {action} {path}: the disk is full; free some space, then `crew resume`"
     return f"cannot {action} {path}: {text}; check the folder's permissions and the disk"

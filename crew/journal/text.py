@@ -8,7 +8,7 @@ a key is wrapped, so that data is never mistaken for a pointer.
 """
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import cast
 
@@ -130,16 +130,19 @@ class TextReader:
     Args:
         fetch: returns the packed data of an event that was not read here.
         blob: returns a big text by its digest.
+        said: returns the texts of the events at these offsets, first and last.
     """
 
     def __init__(
         self,
-        fetch: Callable[[int], Json] | None = None,
-        blob: Callable[[str], str] | None = None,
+        fetch: Callable[[int], Json],
+        blob: Callable[[str], str],
+        said: Callable[[int, int], Sequence[str]],
     ) -> None:
         self._texts: dict[int, list[str]] = {}
         self._fetch = fetch
         self._blob = blob
+        self._said = said
 
     def unpack(self, offset: int, packed: Json) -> Json:
         """Return the data as it was before it was packed."""
@@ -153,9 +156,11 @@ class TextReader:
                 if POINTER in value:
                     return self.text(*value[POINTER])
                 if BLOB in value:
-                    return self._big(value[BLOB])
+                    return self._blob(value[BLOB])
                 if SAID in value:
-                    return self._said(value[SAID])
+                    return "".join(
+                        text for first, last in value[SAID] for text in self._said(first, last)
+                    )
                 if _QUOTED in value:
                     return {key: self.resolve(item) for key, item in value[_QUOTED].items()}
             return {key: self.resolve(item) for key, item in value.items()}
@@ -166,21 +171,8 @@ class TextReader:
     def text(self, offset: int, index: int) -> str:
         """Return the long string number `index` of the event at `offset`."""
         if offset not in self._texts:
-            if self._fetch is None:
-                raise KeyError(f"event {offset} was not read")
             self._texts[offset] = list_long(self._fetch(offset))
         return self._texts[offset][index]
-
-    def _said(self, places: list[list[int]]) -> str:
-        if self._fetch is None:
-            raise KeyError(f"the events {places} were not read")
-        offsets = (offset for first, last in places for offset in range(first, last + 1))
-        return "".join(self.resolve(self._fetch(offset))["text"] for offset in offsets)
-
-    def _big(self, digest: str) -> str:
-        if self._blob is None:
-            raise KeyError(f"blob {digest} was not read")
-        return self._blob(digest)
 
 
 def list_long(packed: Json) -> list[str]:

@@ -94,7 +94,7 @@ class Writer:
         self._pending: dict[int, _Pending] = {}
         self._count = 0
         self._operations: list[_Waiting] = []
-        self._waiters: list[tuple[OpenRun, int, asyncio.Future[None]]] = []
+        self._waiters: list[tuple[OpenRun, asyncio.Future[None]]] = []
         self._timer: asyncio.TimerHandle | asyncio.Handle | None = None
         self._timer_is_now = False
         self._busy_since: float | None = None
@@ -107,9 +107,10 @@ class Writer:
         """
         if run.error is not None:
             raise run.error
-        run.offset += 1
+        stored = seal(run, run.offset + 1, event)
+        run.offset = stored.offset
         pending = self._pending_of(run)
-        pending.events.append(seal(run, run.offset, event))
+        pending.events.append(stored)
         if status is not None:
             pending.status, pending.due = status, None
         self._count += 1
@@ -126,9 +127,10 @@ class Writer:
         self._schedule(now=False)
 
     def _pending_of(self, run: OpenRun) -> _Pending:
-        pending = self._pending.get(run.number)
+        # By identity: one that was fenced may not write in the name of the one that drives it now.
+        pending = self._pending.get(id(run))
         if pending is None:
-            pending = self._pending[run.number] = _Pending(run)
+            pending = self._pending[id(run)] = _Pending(run)
         return pending
 
     def confirm(self, run: OpenRun) -> None:
@@ -159,7 +161,7 @@ class Writer:
         if run.durable_offset >= run.offset:
             return
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiters.append((run, run.offset, done))
+        self._waiters.append((run, done))
         self._schedule(now=True)
         await done
 
@@ -178,11 +180,6 @@ class Writer:
             raise result
         return result
 
-    async def flush(self) -> None:
-        """Write everything that is pending."""
-        for pending in list(self._pending.values()):
-            await self.durable(pending.run)
-
     def _schedule(self, *, now: bool) -> None:
         if self._timer is not None:
             if self._timer_is_now or not now:
@@ -197,8 +194,6 @@ class Writer:
     def _commit(self) -> None:
         self._timer = None
         pending, operations = list(self._pending.values()), self._operations
-        if not pending and not operations:
-            return
         batch: list[Operation] = [waiting.operation for waiting in operations]
         batch += [item.operation() for item in pending]
         began = time.monotonic()
@@ -254,18 +249,19 @@ class Writer:
             elif item.events:
                 run.durable_offset, run.confirmed = item.events[-1].offset, began
             grown.add(run.number)
-        waiters = self._waiters
-        self._waiters = []
-        for run, offset, done in waiters:
+        self._tell_waiters()
+        self._on_commit(grown)
+
+    def _tell_waiters(self) -> None:
+        """Each waits for events that were pending, and a commit is of everything pending."""
+        for run, done in self._waiters:
             if done.done():
                 continue
             if run.error is not None:
                 done.set_exception(run.error)
-            elif run.durable_offset >= offset:
-                done.set_result(None)
             else:
-                self._waiters.append((run, offset, done))
-        self._on_commit(grown)
+                done.set_result(None)
+        self._waiters.clear()
 
 
 def _follow_speech(

@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 from crew.budget import Budget, Ledger
-from crew.call import AgentTask, Performer, Record, failure_of, outcome
+from crew.call import AgentTask, Performer, Record, failure_of, is_of_the_run, outcome
 from crew.clock import wall_clock
-from crew.errors import BudgetExceeded, CrewError, Diverged, Fenced, StoreError
+from crew.errors import BudgetExceeded, CrewError, Diverged
 from crew.event import (
     AgentDrifted,
     AnswerRefused,
@@ -204,9 +204,9 @@ class RunCalls:
         if problem := self.problem_of(path, value):
             self._append(AnswerRefused(path, problem))
             return None
-        if not future.done():
-            self._answers.pop(path)
-            self._append(CallCompleted(path, "ask", {"value": value}))
+        del self._answers[path]
+        self._append(CallCompleted(path, "ask", {"value": value}))
+        if not future.done():  # else whoever asked was cancelled, as by a timeout of its own
             future.set_result(value)
             self.resuming += 1
             self._changed()
@@ -360,10 +360,9 @@ class RunCalls:
             raise self._not_recorded(task.path, f"agent {fingerprint}")
         try:
             result = await self._dispatch(agent, task, fingerprint, data)
-        except (Fenced, StoreError, Diverged):
-            raise
         except Exception as error:
-            await self.fail(task.path, "agent", failure_of(error, task.path))
+            if not is_of_the_run(error):
+                await self.fail(task.path, "agent", failure_of(error, task.path))
             raise
         await self.complete(task.path, "agent", result)
         return result
@@ -434,9 +433,7 @@ class RunCalls:
         return min(times, default=None)
 
 
-def _reused(path: str, record: Record) -> CallCompleted | CallFailed:
-    if record.error is not None:
-        return CallFailed(path, record.call, record.error)
+def _reused(path: str, record: Record) -> CallCompleted:
     extra = {"fingerprint": record.fingerprint, "reused": True}
     return CallCompleted(path, record.call, {**record.result, **extra})
 

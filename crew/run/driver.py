@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable, Coroutine
 from contextvars import Context as Variables
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, assert_never, cast
 
 from pydantic import BaseModel
 
@@ -133,8 +133,8 @@ class Driver:
             self.calls.learn(typed)
             apply(self._wiring, self._state, typed)
             self.open.offset = self.open.durable_offset = event.offset
-        if self._state.started is not None:
-            self.calls.ledger.limit = _budget_of(self._state.started)
+        assert self._state.started is not None
+        self.calls.ledger.limit = _budget_of(self._state.started)
 
     def go(self, *, crc: int, code: str = "", taken: "Taken | None" = None) -> None:
         """Start carrying out what the folded state has unfinished.
@@ -167,12 +167,12 @@ class Driver:
         """Turn a letter into an event.
 
         Returns:
-            True if it was; None if it was refused; False if the question it answers is not asked
-            yet.
+            True if it was; None if it was refused; False if it stays in the inbox: the question it
+            answers is not asked yet, or it is a cancel, which goes with the run's end.
         """
         if letter.kind == "cancel":
             self._spawn(self.cancel())
-            return True
+            return False
         return self.calls.answered(letter.name, value)
 
     async def cancel(self) -> None:
@@ -248,13 +248,15 @@ class Driver:
                     self._over = True
                     ended = RunEndedInFailure(error, dict(self.calls.usage))
                     self._spawn(self._finish(ended, "failed"))
+                case _:
+                    assert_never(command)
         if self._ready and not self._pumping:
             self._pumping = True
             self._pump()
 
     def _pump(self) -> None:
         """Start workers for what is ready; a worker goes on with the next step by itself."""
-        wanted = len(self._ready) - self._going_on
+        wanted = 0 if self._over else len(self._ready) - self._going_on
         for _ in range(min(wanted, MAX_WORKERS_A_TICK)):
             self._spawn(self._work())
         if wanted > MAX_WORKERS_A_TICK:
@@ -278,6 +280,9 @@ class Driver:
     def _next_step(self) -> RunStep | None:
         while self._ready and not self._over:
             step = self._ready.popleft()
+            if step.path not in self._state.steps:
+                self._let_in(step.node)  # a quorum let go of it before it began
+                continue
             limit = self._wiring.nodes[step.node].concurrency
             running = self._running.get(step.node, 0)
             if limit is not None and running >= limit:
@@ -289,12 +294,17 @@ class Driver:
 
     def _leave(self, step: RunStep) -> None:
         self._running[step.node] -= 1
-        if held := self._held.get(step.node):
+        # The worker that leaves goes on with the next one, unless it is about to end.
+        if self._let_in(step.node) and not self._over and not self._pumping:
+            self._pumping = True
+            asyncio.get_running_loop().call_soon(self._pump)
+
+    def _let_in(self, node: str) -> bool:
+        """Make a step that the node's limit held back ready; return whether there was one."""
+        held = self._held.get(node)
+        if held:
             self._ready.append(held.popleft())
-            # The worker that leaves goes on with it, unless it is about to end.
-            if not self._over and not self._pumping:
-                self._pumping = True
-                asyncio.get_running_loop().call_soon(self._pump)
+        return bool(held)
 
     async def _run_step(self, step: RunStep) -> None:
         path = step.path if step.attempt == 1 else f"{step.path}~{step.attempt}"
@@ -320,17 +330,21 @@ class Driver:
             task.uncancel()  # the engine let go of this step; its worker goes on
         except (Fenced, StoreError) as error:
             self._lose(error)
-        except Diverged as error:
-            self.divergence = error
-            reason = "diverged" if self.calls.rules.live else "unrecorded"
-            await self.park(reason, str(error), error.path)
         except Exception as error:  # noqa: BLE001  a user's step may raise anything
-            self._step_failed(step, path, node, error)
+            if (divergence := _divergence_in(error)) is None:
+                self._step_failed(step, path, node, error)
+            else:
+                await self._diverged(divergence)
         else:
             self._step_completed(path, output, context)
         finally:
             self._step_tasks.pop(step.path, None)
             self._branches.pop(step.path, None)
+
+    async def _diverged(self, divergence: Diverged) -> None:
+        self.divergence = divergence
+        reason = "diverged" if self.calls.rules.live else "unrecorded"
+        await self.park(reason, str(divergence), divergence.path)
 
     async def _wait_until(self, step: RunStep) -> None:
         delay = step.until - wall_clock()
@@ -352,8 +366,6 @@ class Driver:
         self._going_on = 1
         try:
             self._append(StepCompleted(path, output, context._patch or None))  # noqa: SLF001
-        except (Fenced, StoreError):
-            return
         finally:
             self._going_on = 0
         self._update_status()
@@ -362,12 +374,9 @@ class Driver:
         final = not node.retry.allows(error, step.attempt)
         until = 0.0 if final else wall_clock() + node.retry.delay(step.attempt)
         failure = failure_of(error, path)
-        try:
-            if not final and self.calls.records.has_emitted(path):
-                self._append(TextDiscarded(path))
-            self._append(StepFailed(path, failure, step.attempt, final, until))
-        except (Fenced, StoreError):
-            return
+        if not final and self.calls.records.has_emitted(path):
+            self._append(TextDiscarded(path))
+        self._append(StepFailed(path, failure, step.attempt, final, until))
 
     def _shared_state(self) -> BaseModel | None:
         model = self._workflow.state
@@ -486,6 +495,14 @@ def _standing_in(workflow: Workflow, agent: Performer) -> Performer:
         return cast("Performer", named)
     every = overrides.get("*")
     return agent if every is None else cast("Performer", every(agent))
+
+
+def _divergence_in(error: BaseException) -> Diverged | None:
+    """Return the divergence that an error is, or that is in it, as in one of a task group."""
+    if isinstance(error, Diverged):
+        return error
+    inner = error.exceptions if isinstance(error, BaseExceptionGroup) else ()
+    return next((found for item in inner if (found := _divergence_in(item)) is not None), None)
 
 
 def is_poisoned(events: list[Event]) -> bool:

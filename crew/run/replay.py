@@ -3,17 +3,14 @@
 from dataclasses import replace
 from typing import NoReturn
 
-from crew.budget import Budget
-from crew.call import AgentTask, Calls, Performer
 from crew.errors import Diverged, InputInvalid
 from crew.event import Event, from_data
 from crew.graph import Workflow
-from crew.hosts import Hosts, Place
+from crew.hosts import Hosts
 from crew.journal import NewRun, RunRow, Started, Store
 from crew.journal.memory import MemoryStore
 from crew.journal.reading import JournalReader
 from crew.journal.writer import OpenRun, Writer, seal
-from crew.message import Json
 from crew.run.calls import Rules
 from crew.run.driver import Driver
 from crew.run.handle import Run
@@ -91,20 +88,6 @@ class _Copy:
     def read_thread(self, row: RunRow) -> Thread:
         return Conversations(self._original).before(row)
 
-    async def run_child(
-        self, parent: RunRow, path: str, workflow: Workflow, value: object, budget: Budget | None
-    ) -> dict[str, Json]:
-        self._refuse(path, f"child {workflow.name}")
-
-    async def place(self, agent: Performer, task: AgentTask) -> Place:
-        self._refuse(task.path, f"agent {agent.name}")
-
-    async def perform(self, agent: Performer, task: AgentTask, calls: Calls) -> dict[str, Json]:
-        self._refuse(task.path, f"agent {agent.name}")
-
-    def _refuse(self, path: str, asked: str) -> NoReturn:
-        raise Diverged(run=self.row.id, path=path, recorded="no result of a call", asked=asked)
-
     def workflow_of(self, row: RunRow) -> Workflow | None:
         return self._workflow
 
@@ -114,11 +97,11 @@ class _Copy:
     async def poke(self, row: RunRow) -> None:
         """Nobody drives it any more."""
 
-    def check_answer(self, number: int, path: str, value: Json) -> bool:
-        return False
-
-    async def cancel_unowned(self, row: RunRow) -> bool:
-        return True
-
     async def close(self) -> None:
         """There is nothing to close."""
+
+    def _never(self, *_: object, **__: object) -> NoReturn:  # pragma: no cover  as it says
+        """A replay's rules refuse every call first, and nothing is said to a run that has ended."""
+        raise AssertionError
+
+    place = perform = run_child = check_answer = cancel_unowned = _never

@@ -230,9 +230,7 @@ class Runtime(Tenant):
             workflow=workflow.name,
             version=workflow.version,
             key=key,
-            input_hash=hashlib.sha256(
-                canonical(stored).encode("utf-8", "surrogatepass")
-            ).hexdigest(),
+            input_hash=_hash(stored) if key is not None else "",
             thread=thread,
             parent=parent,
             # A turn may have to wait for an earlier one, so it starts without an owner.
@@ -355,6 +353,10 @@ class Runtime(Tenant):
             raise
         except RunCancelled as error:
             raise CrewError(message=f"the child run {run.id} was cancelled") from error
+        except CrewError as error:
+            if self._open:
+                raise
+            raise asyncio.CancelledError from error  # as the step that waits for it is about to be
         usage = await run.usage()
         return {"run": run.id, "output": workflow.output_codec.encode(output), "usage": usage}
 
@@ -447,6 +449,10 @@ def encode_input(workflow: Workflow, value: Any) -> Json:
         return codec.encode(codec.decode(value))
     except OutputInvalid as error:
         raise InputInvalid(message=str(error)) from error
+
+
+def _hash(stored: Json) -> str:
+    return hashlib.sha256(canonical(stored).encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def _opened(url: str) -> Store:

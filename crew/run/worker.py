@@ -210,7 +210,7 @@ class Worker:
             done, kept = list[int](), list[int]()
             for letter in letters:
                 delivered = driver.deliver(letter, json.loads(letter.body))
-                if delivered is None or letter.kind == "cancel":
+                if delivered is None:
                     done.append(letter.id)
                 elif delivered:
                     kept.append(letter.id)

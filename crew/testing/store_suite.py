@@ -12,6 +12,7 @@ fresh place for each test, such as pytest's `tmp_path` in an autouse fixture.
 
 import time
 import zlib
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -43,11 +44,12 @@ def event(offset: int, body: str = "{}", *, blobs: tuple[Blob, ...] = ()) -> Sto
     return StoredEvent(offset, "progress.made", f"step[{offset}]", body, offset * 7, 1.5, blobs)
 
 
-def following(row: RunRow, *bodies: str) -> tuple[StoredEvent, ...]:
+def following(row: RunRow, *bodies: str, paths: Sequence[str] = ()) -> tuple[StoredEvent, ...]:
     """Return events that follow the last one of a run, with the checksums that a writer gives."""
     events, crc = list[StoredEvent](), row.crc
-    for offset, body in enumerate(bodies, start=row.offset + 1):
-        made = event(offset, body)
+    for place, body in enumerate(bodies):
+        made = event(row.offset + 1 + place, body)
+        made = replace(made, path=paths[place]) if paths else made
         crc = checksum(crc, made.kind, made.path, body, made.at)
         events.append(replace(made, crc=crc))
     return tuple(events)
@@ -117,6 +119,15 @@ class StoreSuite:
         row = self.start(store)
         store.commit([Append(row.number, 1, following(row, *bodies))])
         assert [e.body for e in store.events(row.number, after=1)] == bodies
+        store.close()
+
+    def test_any_path_comes_back_as_it_was(self) -> None:
+        store = self.open()
+        paths = ["a[0]/b~2", "tab\tand\nline", '"quoted"', "漢字 \u2028", ""]
+        row = self.start(store)
+        events = following(row, *("{}" for _ in paths), paths=paths)
+        store.commit([Append(row.number, 1, events)])
+        assert [e.path for e in store.events(row.number, after=1)] == paths
         store.close()
 
     def test_an_append_moves_the_row(self) -> None:
@@ -221,6 +232,7 @@ class StoreSuite:
         self.start(store, "c", owner=None, workflow="unknown")
         assert [found.id for found in store.takeable(_FLOW, [], 0.0)] == ["a"]
         assert [found.id for found in store.takeable(_FLOW, ["me"], 0.0)] == ["a", "b"]
+        assert [found.id for found in store.takeable(_FLOW, ["me"], 0.0, limit=1)] == ["a"]
         assert store.owners() == ["me"]
         store.commit([Append(row.number, 1, (event(2),), "completed")])
         assert store.takeable(_FLOW, [], 0.0) == []
@@ -354,9 +366,11 @@ class StoreSuite:
         store.claim_owner("me")
         before = other.sign("me")
         assert not before.dead
+        assert store.sign("me") == before
         store.beat("me")
         assert other.sign("me").beat != before.beat
         store.release_owner("me")
+        store.beat("me")
         assert other.sign("me").dead
         other.close()
         store.close()

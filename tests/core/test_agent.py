@@ -1,5 +1,7 @@
 """The agent's loop: tools, typed outputs, and going on in the middle of it."""
 
+import asyncio
+
 import pytest
 from pydantic import BaseModel
 
@@ -199,3 +201,50 @@ async def test_a_childs_tokens_are_summed_into_its_parents_and_bound_by_its_budg
         poor = await runtime.start(parent, "go", budget=Budget(tokens=50))
         with pytest.raises(RunFailed, match="BudgetExceeded"):
             await poor.result()
+
+
+async def test_a_child_gets_nothing_of_a_budget_that_is_spent():
+    talker = Agent("talker", model=ScriptedModel(["and so on " * 400]), max_tokens=100)
+    child = flow_of(Agent("a", model=ScriptedModel()))
+
+    @workflow
+    async def parent(ctx: Context, text: str) -> str:
+        await ctx.run(talker, text)
+        return await ctx.run(child, text)
+
+    async with Runtime(":memory:") as runtime:
+        run = await runtime.start(parent, "go", budget=Budget(tokens=500))
+        with pytest.raises(RunFailed, match="BudgetExceeded: .* tokens needed at .*, -.* left"):
+            await run.result()
+        assert len(await runtime.runs()) == 1
+
+
+async def test_a_record_of_an_agent_stands_though_it_was_edited_and_the_drift_is_noted():
+    model, store = ScriptedModel(["said"]), MemoryStore()
+
+    def flow_with(instructions: str):
+        agent = Agent("a", instructions=instructions, model=model)
+
+        @workflow(name="flow")
+        async def flow(ctx: Context, text: str) -> str:
+            said = await ctx.run(agent, text)
+            return f"{said.output} {await ctx.ask(str, 'And?', key='and')}"
+
+        return flow
+
+    async with Runtime(store) as runtime:
+        run = await runtime.start(flow_with("one"), "go")
+        while not await run.questions():
+            await asyncio.sleep(0.01)
+    other = flow_with("two")
+    async with Runtime(store, workflows=[other]) as runtime:
+        await runtime.resume(run.id)
+        while (await (await runtime.get(run.id)).recorded())[-1].kind != "agent.drifted":
+            await asyncio.sleep(0.01)
+    async with Runtime(store, workflows=[other]) as runtime:
+        again = await runtime.get(run.id)
+        await again.answer("and", "done")
+        assert await again.result() == "said done"
+        drifted = [event.path async for event in again.events() if event.kind == "agent.drifted"]
+    assert drifted == ["flow[0]/a/drift"]
+    assert len(model.requests) == 1

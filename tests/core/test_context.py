@@ -109,6 +109,21 @@ async def test_a_child_workflow_is_a_run_of_its_own(runtime):
     assert {item.workflow for item in await runtime.runs()} == {"parent", "research"}
 
 
+async def test_the_failure_of_a_child_workflow_can_be_caught(runtime):
+    @workflow
+    async def child(ctx: Context, text: str) -> str:
+        raise KeyError(text)
+
+    @workflow
+    async def parent(ctx: Context, text: str) -> str:
+        try:
+            return await ctx.run(child, text)
+        except RunFailed as error:
+            return f"{error.cause_type} at {error.path}"
+
+    assert await run(runtime, parent, "x") == "KeyError at child[0]"
+
+
 async def test_now_and_random_are_recorded(runtime):
     @workflow
     async def flow(ctx: Context) -> list[float]:
@@ -297,3 +312,63 @@ def test_state_without_a_model_is_refused():
     context = Context(None, "step[0]", 1, None)
     with pytest.raises(GraphError, match="Graph\\(state=Model\\)"):
         _ = context.state
+
+
+async def test_what_a_step_told_is_not_told_again_when_it_is_resumed(url):
+    @workflow
+    async def flow(ctx: Context) -> bool:
+        ctx.progress("asking")
+        ctx.emit("Hello")
+        return await ctx.ask(bool, "Sure?", key="sure")
+
+    async with Runtime(url) as runtime:
+        started = await runtime.start(flow)
+        while not await started.questions():
+            await asyncio.sleep(0.01)
+    async with Runtime(url, workflows=[flow]) as runtime:
+        again = await runtime.get(started.id)
+        await again.answer("sure", True)
+        assert await again.result() is True
+        told = [event.data["text"] async for event in again.events() if "text" in event.data]
+    assert told == ["asking", "Hello"]
+
+
+async def test_an_answer_that_came_after_a_deadline_is_recorded_all_the_same(runtime):
+    @workflow
+    async def hurried(ctx: Context) -> str:
+        asked = asyncio.create_task(ctx.ask(str, "Who?", key="who"))
+        deadline = asyncio.create_task(ctx.sleep(0.1))
+        await asyncio.wait({asked, deadline}, return_when=asyncio.FIRST_COMPLETED)
+        if asked.cancel():
+            return f"nobody, {await ctx.ask(str, 'Why?', key='why')}"
+        return asked.result()
+
+    run = await runtime.start(hurried)
+    while len(await run.questions()) < 2:
+        await asyncio.sleep(0.01)
+    async with asyncio.timeout(2):
+        await run.answer("who", "me")
+    assert [question.key for question in await run.questions()] == ["why"]
+    await run.answer("why", "late")
+    assert await run.result() == "nobody, late"
+
+
+async def test_an_error_of_a_mapped_call_can_be_caught_by_its_class(runtime):
+    stopped = []
+
+    async def one(n: int) -> int:
+        if n == 1:
+            raise KeyError("missing")
+        try:
+            await asyncio.sleep(60)
+        finally:
+            stopped.append(n)
+
+    @workflow
+    async def flow(ctx: Context) -> str:
+        try:
+            return str(await ctx.map(one, range(3)))
+        except KeyError as error:
+            return f"caught {error}, stopped {sorted(stopped)}"
+
+    assert await run(runtime, flow) == "caught 'missing', stopped [0, 2]"

@@ -4,7 +4,7 @@ import pytest
 
 from crew import Agent, Context, tool, workflow
 from crew.event import Event
-from crew.run.diff import Change, Cost, End, compare, cost_of, end_of
+from crew.run.diff import Change, Cost, End, compare, cost_of, end_of, reused_of
 from crew.testing import ScriptedModel, ToolCall
 
 
@@ -63,6 +63,7 @@ async def test_the_first_change_is_where_the_difference_begins(runtime):
     ]
     assert found.changed[-1] == Change("flow[0]", {"output": "found X"}, {"output": "saw X"})
     assert found.reused == ((), ("flow[0]/finder/look.0",))
+    assert reused_of(await fork.recorded()) == ["flow[0]/finder/look.0"]
 
 
 @pytest.mark.parametrize("at", [None, 1, 5, 99])

@@ -82,31 +82,86 @@ async def test_none_ends_a_branch(runtime):
     assert (await run(runtime, graph, Question(text=""))).text == "ac"
 
 
-async def test_scopes_nest(runtime):
-    graph = Graph("g", input=int, output=str)
+def nested(work, *, size=2, at_once=None, row_join=None, table_join=None) -> Graph:
+    """Rows of cells, joined twice; `work` is what a cell does with its name."""
+    graph = Graph("nested", input=int, output=str)
 
     @graph.node
     async def rows(n: int) -> list[Search]:
-        return [Search(query=str(row)) for row in range(n)]
+        return [Search(query=str(number)) for number in range(n)]
 
     @graph.node
     async def cells(row: Search) -> list[Code]:
-        return [Code(goal=f"{row.query}.{cell}") for cell in range(2)]
+        return [Code(goal=f"{row.query}.{number}") for number in range(size)]
 
-    @graph.node
+    @graph.node(concurrency=at_once)
     async def cell(task: Code) -> Finding:
-        await asyncio.sleep(0.001 if task.goal == "0.0" else 0)
+        await work(task.goal)
         return Finding(text=task.goal)
 
-    @graph.node
+    @graph.node(join=row_join)
     async def row(findings: list[Finding]) -> Answer:
         return Answer(text="+".join(finding.text for finding in findings))
 
-    @graph.node
+    @graph.node(join=table_join)
     async def table(rows: list[Answer]) -> str:
         return " ".join(row.text for row in rows)
 
-    assert await run(runtime, graph, 3) == "0.0+0.1 1.0+1.1 2.0+2.1"
+    return graph
+
+
+def sleeping(**seconds: float):
+    """Return work that takes as long as is said of it, `_0_1` for cell 0.1, else no time."""
+
+    async def work(name: str) -> None:
+        await asyncio.sleep(seconds.get(f"_{name.replace('.', '_')}", 0))
+
+    return work
+
+
+async def test_scopes_nest(runtime):
+    assert await run(runtime, nested(sleeping(_0_0=0.001)), 3) == "0.0+0.1 1.0+1.1 2.0+2.1"
+
+
+async def test_a_join_takes_a_value_that_no_fan_out_leads_to(runtime):
+    graph = Graph("g", input=Question, output=Answer)
+
+    @graph.node
+    async def plan(question: Question) -> Search | Code:
+        return Search(query="x") if question.text == "one" else Code(goal="x")
+
+    @graph.node
+    async def find(task: Search) -> Finding:
+        return Finding(text="alone")
+
+    @graph.node
+    async def find_all(task: Code) -> list[Finding]:
+        return [Finding(text="a"), Finding(text="b")]
+
+    @graph.node
+    async def join(findings: list[Finding]) -> Answer:
+        return Answer(text="+".join(finding.text for finding in findings))
+
+    assert (await run(runtime, graph, Question(text="one"))).text == "alone"
+    assert (await run(runtime, graph, Question(text="all"))).text == "a+b"
+
+
+async def test_a_fan_out_that_no_join_waits_for_leaves_nothing(runtime):
+    graph = Graph("g", input=Question, output=Answer)
+
+    @graph.node
+    async def plan(question: Question) -> Code | Answer:
+        return Code(goal="x")
+
+    @graph.node
+    async def split(task: Code) -> list[Search]:
+        return [Search(query="a"), Search(query="b")]
+
+    @graph.node
+    async def act(task: Search) -> None: ...
+
+    with pytest.raises(NoOutput, match="after 4 steps nothing is left to run"):
+        await run(runtime, graph, Question(text=""))
 
 
 async def test_nothing_left_and_no_output_is_said(runtime):
@@ -173,8 +228,9 @@ async def test_broadcast_feeds_every_taker(runtime):
     assert (await run(runtime, graph, Question(text=""))).text == "one two"
 
 
-async def test_a_quorum_fires_early_and_cancels_the_rest(runtime):
-    graph = Graph("g", input=int, output=Answer)
+def searches(work, *, pause=0.0, join=None, **options) -> Graph:
+    """Searches whose findings are joined, which takes `pause` seconds."""
+    graph = Graph("searches", input=int, output=Answer, **options)
 
     @graph.node
     async def plan(n: int) -> list[Search]:
@@ -182,14 +238,71 @@ async def test_a_quorum_fires_early_and_cancels_the_rest(runtime):
 
     @graph.node
     async def look_up(task: Search) -> Finding:
-        await asyncio.sleep(60 if task.query == "3" else 0)
+        await work(task.query)
         return Finding(text=task.query)
 
-    @graph.node(join=Quorum(0.7, after=0.05))
-    async def join(findings: list[Finding]) -> Answer:
+    @graph.node(join=join)
+    async def gather(findings: list[Finding]) -> Answer:
+        await asyncio.sleep(pause)
         return Answer(text="".join(finding.text for finding in findings))
 
+    return graph
+
+
+async def test_a_quorum_fires_early_and_cancels_the_rest(runtime):
+    graph = searches(sleeping(_3=60), join=Quorum(0.7, after=0.05))
     assert (await run(runtime, graph, 4)).text == "012"
+
+
+async def test_a_quorum_takes_what_arrives_while_it_waits(runtime):
+    graph = searches(sleeping(_3=0.02), join=Quorum(0.7, after=0.06), pause=0.1)
+    assert (await run(runtime, graph, 4)).text == "0123"
+
+
+@pytest.mark.parametrize(("error", "last"), [(None, "step.completed"), (OSError, "step.failed")])
+async def test_a_straggler_that_does_not_stop_changes_nothing(runtime, error, last):
+    async def work(name: str) -> None:
+        try:
+            await asyncio.sleep(60 if name == "1" else 0)
+        except asyncio.CancelledError:
+            if error is not None:
+                raise error from None
+
+    graph = searches(work, join=Quorum(0.5, after=0.01), pause=0.05)
+    started = await runtime.start(graph, 2)
+    assert (await started.result()).text == "0"
+    kinds = [event.kind async for event in started.events() if event.path == "look_up[1]"]
+    assert kinds == ["step.started", last]
+
+
+async def test_a_quorum_lets_go_of_the_fan_outs_inside_it(runtime):
+    graph = nested(sleeping(_1_1=60), table_join=Quorum(0.5, after=0.01))
+    assert await run(runtime, graph, 2) == "0.0+0.1"
+
+
+async def test_a_quorum_leaves_other_fan_outs_alone(runtime):
+    work = sleeping(_0_1=60, _1_0=0.1, _1_1=0.1)
+    assert await run(runtime, nested(work, row_join=Quorum(0.5, after=0.05)), 2) == "0.0 1.0+1.1"
+
+
+async def test_a_quorum_lets_go_of_what_a_nodes_limit_held_back(runtime):
+    began = []
+
+    async def work(name: str) -> None:
+        began.append(name)
+        await asyncio.sleep(60 if name == "0.1" else 0)
+
+    graph = nested(work, size=3, at_once=1, row_join=Quorum(0.3, after=0.05))
+    assert await run(runtime, graph, 2) == "0.0 1.0+1.1+1.2"
+    assert began == ["0.0", "0.1", "1.0", "1.1", "1.2"]
+
+
+async def test_a_fan_out_beyond_the_most_steps_fails_the_run_once(runtime):
+    started = await runtime.start(searches(sleeping(), max_steps=1), 3)
+    with pytest.raises(RunFailed, match="StepLimit: more than max_steps=1"):
+        await started.result()
+    kinds = [event.kind async for event in started.events()]
+    assert kinds == ["run.started", "step.started", "step.completed", "run.failed"]
 
 
 async def test_shared_state_is_reduced(runtime):
@@ -329,6 +442,16 @@ async def test_a_wide_fan_out_is_flat(runtime):
         return len(findings)
 
     assert await run(runtime, graph, 2000) == 2000
+
+
+async def test_a_wide_run_that_fails_at_once_leaves_nothing_running(runtime):
+    async def work(name: str) -> None:
+        raise ValueError(name)
+
+    with pytest.raises(RunFailed, match="ValueError: 0"):
+        await run(runtime, searches(work), 2000)
+    await asyncio.sleep(0.05)
+    assert len(asyncio.all_tasks()) < 20
 
 
 def test_append_is_a_value():

@@ -1,11 +1,15 @@
 """What is erased is in no file any more."""
 
+import asyncio
 import secrets
+import sqlite3
+from contextlib import closing
 
 import pytest
 
-from crew import Runtime
+from crew import Runtime, StoreError
 from crew.journal.sqlite import SqliteStore
+from crew.run import retention
 from tests.core.test_retention import done, echo, parent
 
 
@@ -37,3 +41,31 @@ def found(folder, secret: str) -> list[str]:
     forms = (secret.encode(), secret[::-1].encode())
     files = [path for path in folder.rglob("*") if path.is_file()]
     return [path.name for path in files if any(form in path.read_bytes() for form in forms)]
+
+
+def reader_of(path):
+    """Return a connection that reads the store, and has not finished."""
+    reader = sqlite3.connect(path, isolation_level=None)
+    reader.execute("BEGIN")
+    reader.execute("SELECT * FROM runs").fetchone()
+    return reader
+
+
+async def test_erasing_waits_for_others_who_still_read(tmp_path):
+    async with Runtime(f"sqlite:///{tmp_path}/runs.db") as runtime:
+        await done(runtime, echo, "x", thread="t")
+        reader = reader_of(tmp_path / "runs.db")
+        asyncio.get_running_loop().call_later(0.1, reader.close)
+        assert (await runtime.erase(thread="t")).runs == 1
+        with pytest.raises(sqlite3.ProgrammingError, match="closed database"):
+            reader.execute("SELECT 1")
+
+
+async def test_erasing_says_so_where_others_read_for_ever(tmp_path, monkeypatch):
+    monkeypatch.setattr(retention, "SCRUB_SECONDS", 0.0)
+    async with Runtime(f"sqlite:///{tmp_path}/runs.db") as runtime:
+        await done(runtime, echo, "x", thread="t")
+        told = "the runs are removed, .* erase again when they"
+        with closing(reader_of(tmp_path / "runs.db")), pytest.raises(StoreError, match=told):
+            await runtime.erase(thread="t")
+        assert (await runtime.erase(thread="t")).runs == 0

@@ -1,10 +1,13 @@
 """Forks: a new run from a prefix of a journal, that pays only for what is different."""
 
+import asyncio
+
 import pytest
 from pydantic import BaseModel
 
-from crew import Agent, Context, Graph, InputInvalid, Runtime, workflow
-from crew.testing import ScriptedModel
+from crew import Agent, Context, Graph, InputInvalid, Runtime, tool, workflow
+from crew.run.fork import effects_before
+from crew.testing import ScriptedModel, ToolCall
 
 pytestmark = pytest.mark.parametrize("url", ["memory", "sqlite", "postgres"], indirect=True)
 
@@ -14,6 +17,10 @@ class Question(BaseModel):
 
 
 class Note(BaseModel):
+    text: str
+
+
+class Line(BaseModel):
     text: str
 
 
@@ -241,3 +248,83 @@ async def test_a_fork_where_nothing_is_says_what_there_is(url, at):
         run = await finished(runtime, asked)
         with pytest.raises(InputInvalid, match=f"has events 1 to .*, none at {at}"):
             await runtime.fork(run.id, at=at)
+
+
+async def test_what_is_no_agent_stands_in_for_none(url):
+    asked = Asked()
+    async with Runtime(url) as runtime:
+        run = await finished(runtime, asked)
+        with pytest.raises(InputInvalid, match="override.'writer'. is 'rich', which is no agent"):
+            await runtime.fork(run.id, override={"writer": "rich"})
+
+
+@tool(effect="once")
+async def send(text: str) -> str:
+    """Send a letter."""
+    return f"sent {text}"
+
+
+def sends(request):
+    said = request.messages[-1]
+    return said.text if said.role == "tool" else ToolCall("send", {"text": said.text})
+
+
+async def test_a_fork_that_may_not_act_stops_before_an_agents_tool_that_does(url):
+    asked = Asked()
+    async with Runtime(url) as runtime:
+        run = await finished(runtime, asked)
+        sender = Agent("writer", model=ScriptedModel(sends), tools=[send])
+        fork = await runtime.fork(run.id, override={"writer": sender}, effects=False)
+        async for event in fork.events():
+            if event.kind == "run.parked":
+                break
+        assert event.path == "write[0]/writer/send.0"
+        assert "agent.failed" not in [event.kind for event in await fork.recorded()]
+
+
+async def test_the_effects_that_a_fork_stands_on_are_those_before_it(url):
+    asked = Asked()
+    asked.writer = Agent("writer", model=ScriptedModel(sends), tools=[send])
+    async with Runtime(url) as runtime:
+        run = await runtime.start(asked.flow, Question(text="q"))
+        assert (await run.result()).text == "sent found q"
+        events = await run.recorded()
+    assert effects_before(events) == ["find[0]/act", "write[0]/writer/send.0"]
+    (acted,) = [event.offset for event in events if event.kind == "effect.started"]
+    assert effects_before(events[: acted - 1]) == []
+
+
+async def test_a_fork_is_parked_once_whatever_its_other_steps_still_ask_for(url):
+    graph, more = Graph("more", input=Question, output=Report), []
+
+    async def say(text: str) -> str:
+        return text
+
+    @graph.node
+    async def split(question: Question) -> list[Note]:
+        return [Note(text="asks"), Note(text="waits")]
+
+    @graph.node
+    async def work(ctx: Context, note: Note) -> Line:
+        try:
+            await asyncio.sleep(60 if more and note.text == "waits" else 0.02)
+        finally:
+            for text in more:
+                await ctx.run(say, text)
+        return Line(text=note.text)
+
+    @graph.node
+    async def join(lines: list[Line]) -> Report:
+        return Report(text=" ".join(line.text for line in lines))
+
+    async with Runtime(url) as runtime:
+        run = await runtime.start(graph, Question(text="q"))
+        assert (await run.result()).text == "asks waits"
+        more.append("new")
+        fork = await runtime.fork(run.id, live=False)
+        async for event in fork.events():
+            if event.kind == "run.parked":
+                break
+        assert event.path == "work[0]/say"
+        await asyncio.sleep(0.05)
+        assert (await fork.recorded())[-1] == event

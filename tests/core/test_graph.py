@@ -204,3 +204,8 @@ def test_the_code_hash_changes_with_what_the_code_holds():
     assert flow_with("one", agent) == flow_with("one", Agent("a", instructions="Be brief."))
     assert flow_with("one", agent) != flow_with("two", agent)
     assert flow_with("one", agent) != flow_with("one", Agent("a", instructions="Be long."))
+
+
+def test_a_graph_is_shown_by_its_name_version_and_nodes():
+    shown = "<workflow 'research' version 1: plan, look_up, compute, summarise>"
+    assert repr(research()) == shown

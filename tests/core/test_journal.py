@@ -34,7 +34,10 @@ bodies = st.recursive(
 
 @given(st.lists(bodies, max_size=6))
 def test_packed_text_comes_back_whatever_it_looks_like(values):
-    writer, reader = TextWriter(), TextReader()
+    writer, reader = (
+        TextWriter(),
+        TextReader({}.__getitem__, {}.__getitem__, lambda first, last: []),
+    )
     packed = [writer.pack(offset, value)[0] for offset, value in enumerate(values, start=1)]
     stored = [json.loads(json.dumps(item)) for item in packed]
     assert [reader.unpack(offset, item) for offset, item in enumerate(stored, start=1)] == values
@@ -212,6 +215,18 @@ async def test_text_without_utf8_is_kept(runtime):
 
     run = await runtime.start(flow, "half a pair: ")
     assert await run.result() == "half a pair: \ud800"
+
+
+@pytest.mark.parametrize("url", ["memory", "sqlite"], indirect=True)
+async def test_a_key_without_utf8_is_kept(url):
+    @workflow
+    async def flow(ctx: Context) -> str:
+        return await ctx.run(same, "done", key="half a pair: \ud800")
+
+    async with Runtime(url) as runtime:
+        run = await runtime.start(flow)
+        assert await run.result() == "done"
+        assert "flow[0]/half a pair: \ud800" in [event.path for event in await run.recorded()]
 
 
 def test_many_may_open_a_new_store_at_the_same_moment(tmp_path):

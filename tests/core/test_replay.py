@@ -59,6 +59,18 @@ async def test_a_graph_replays(runtime):
     assert await (await runtime.replay(run.id)).result() == output
 
 
+async def test_a_turn_replays_on_the_conversation_that_it_had(runtime):
+    @workflow
+    async def reply(ctx: Context, text: str) -> str:
+        return f"{len(ctx.thread.messages)} before {text}"
+
+    for text, answer in (("a", "0 before a"), ("b", "2 before b"), ("c", "4 before c")):
+        run = await runtime.start(reply, text, thread="t")
+        assert await run.result() == answer
+    for run, answer in zip(await runtime.runs(), ("4 before c", "2 before b"), strict=False):
+        assert await (await runtime.replay(run.id)).result() == answer
+
+
 async def test_a_failed_run_replays_to_its_failure(runtime):
     @workflow
     async def fails(ctx: Context) -> str:
@@ -83,11 +95,50 @@ def flow_of(*texts: str, end: str = ""):
     return flow
 
 
+def flow_that_asks(callee):
+    @workflow(name="flow")
+    async def flow(ctx: Context) -> str:
+        await ctx.run(same, "a")
+        await ctx.run(callee, "b")
+        return "a"
+
+    return flow
+
+
+@workflow
+async def child(ctx: Context, text: str) -> str:
+    return text
+
+
+def flow_of_tasks(end: str):
+    @workflow(name="flow")
+    async def flow(ctx: Context) -> str:
+        async with asyncio.TaskGroup() as group:
+            said = group.create_task(ctx.run(same, end))
+        return said.result()
+
+    return flow
+
+
+async def test_a_call_that_diverges_in_a_task_of_a_group_diverges(url):
+    async with Runtime(url) as runtime:
+        run = await runtime.start(flow_of_tasks("a"))
+        await run.result()
+    async with Runtime(url, workflows=[flow_of_tasks("b")]) as runtime:
+        with pytest.raises(Diverged, match=r"at flow\[0\]/t0/same: the journal holds function"):
+            await runtime.replay(run.id)
+
+
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
         (flow_of("b"), r"at flow\[0\]/same: the journal holds function same:.* asks for function"),
         (flow_of("a", "b"), r"at flow\[0\]/same.1: the journal holds no result of a call"),
+        (flow_that_asks(child), r"at flow\[0\]/child: .* no result of a call, .* asks for child"),
+        (
+            flow_that_asks(Agent("finder", model=ScriptedModel())),
+            r"at flow\[0\]/finder: .* no result of a call, .* asks for agent finder",
+        ),
         (flow_of("a", end="!"), "at the end: the journal holds run.completed with 'a', .*'a!'"),
     ],
 )

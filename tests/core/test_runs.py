@@ -1,12 +1,15 @@
 """Starting, finding and keeping runs: keys, threads, crashes, owners."""
 
 import asyncio
+import sqlite3
+from contextlib import closing
 
 import pytest
 
 from crew import (
     Budget,
     Context,
+    CrewError,
     InputInvalid,
     KeyReused,
     RunFailed,
@@ -16,10 +19,12 @@ from crew import (
     ThreadBusy,
     workflow,
 )
-from crew.event import RunTaken
-from crew.journal import Append, Take
+from crew.config import Settings
+from crew.event import ProgressMade, RunTaken
+from crew.journal import Append, Take, sqlite_file
 from crew.journal.memory import MemoryStore
 from crew.journal.writer import OpenRun, seal
+from crew.run import runtime as runtimes
 from crew.testing import CrashingStore
 from tests.core.flows import Question, research
 
@@ -36,6 +41,8 @@ async def test_the_same_key_and_input_is_the_same_run(runtime):
     two = await runtime.start(echo, "a", key="k")
     assert one.id == two.id
     assert await two.result() == "a after []"
+    three = await runtime.start(echo, "a", key="k")
+    assert (three.id, await three.result()) == (one.id, "a after []")
 
 
 async def test_a_key_with_another_input_is_refused(runtime):
@@ -44,9 +51,10 @@ async def test_a_key_with_another_input_is_refused(runtime):
         await runtime.start(echo, "b", key="k")
 
 
-async def test_an_input_that_does_not_validate_stores_nothing(runtime):
+@pytest.mark.parametrize("value", [{"txt": "x"}, object()])
+async def test_an_input_that_does_not_validate_stores_nothing(runtime, value):
     with pytest.raises(InputInvalid, match="the input of workflow 'research'"):
-        await runtime.start(research(), {"txt": "x"})
+        await runtime.start(research(), value)
     assert await runtime.runs() == []
 
 
@@ -197,6 +205,74 @@ async def test_changed_code_parks_the_run_and_names_both_sides(url):
     assert "diverged at flow[0]/note: the journal holds function note:" in last.data["detail"]
 
 
+async def test_a_divergence_inside_a_called_function_is_no_failure_of_that_function(url):
+    async def note(text: str) -> str:
+        return text
+
+    def flow_with(text: str):
+        @workflow(name="flow")
+        async def flow(ctx: Context) -> str:
+            async def inner() -> str:
+                async with asyncio.TaskGroup() as group:
+                    said = group.create_task(ctx.run(note, text))
+                return said.result() + await ctx.ask(str, "And?", key="and")
+
+            return await ctx.run(inner)
+
+        return flow
+
+    async with Runtime(url) as runtime:
+        run = await runtime.start(flow_with("old"))
+        while not await run.questions():
+            await asyncio.sleep(0.01)
+    async with Runtime(url, workflows=[flow_with("new")]) as runtime:
+        await runtime.resume(run.id)
+        while (await (await runtime.get(run.id)).recorded())[-1].kind != "run.parked":
+            await asyncio.sleep(0.01)
+    async with Runtime(url, workflows=[flow_with("old")]) as runtime:
+        again = await runtime.resume(run.id)
+        await again.answer("and", "!")
+        assert await again.result() == "old!"
+
+
+class FailingOnce(CrashingStore):
+    """A store whose next commit fails, once it is told so."""
+
+    fails = False
+
+    def commit(self, operations):
+        if self.fails:
+            self.fails = False
+            raise StoreError(message="for a moment")
+        return super().commit(operations)
+
+
+async def test_a_store_that_fails_a_child_for_a_moment_fails_no_parent(monkeypatch):
+    monkeypatch.setattr(runtimes, "TAKE_SECONDS", 0.02)
+    store = FailingOnce(MemoryStore(), after=1000)
+    entered = []
+
+    @workflow
+    async def child(ctx: Context, text: str) -> str:
+        entered.append(text)
+        store.fails = len(entered) == 1
+        ctx.progress("on")
+        await asyncio.sleep(0.05)
+        return text
+
+    @workflow
+    async def parent(ctx: Context, text: str) -> str:
+        return await ctx.run(child, text)
+
+    async with Runtime(store, workflows=[parent, child]) as runtime:
+        run = await runtime.start(parent, "x")
+        async with asyncio.timeout(5):
+            while await run.status() == "running":
+                await asyncio.sleep(0.01)
+        assert await run.result() == "x"
+        assert entered == ["x", "x"]
+
+
 async def test_a_store_that_fails_is_the_callers_error_and_nothing_is_lost():
     kept = MemoryStore()
     store = CrashingStore(kept, after=4)
@@ -223,6 +299,22 @@ async def test_a_run_that_nobody_drives_is_cancelled_by_the_caller(url):
     async with Runtime(url, workflows=[echo]) as worker:
         await asyncio.sleep(0.15)
         assert await (await worker.get(run.id)).status() == "cancelled"
+
+
+async def test_a_run_says_what_it_is(runtime):
+    run = await runtime.start(echo, "x", thread="t")
+    assert (run.workflow, run.version, run.thread) == ("echo", "1", "t")
+    assert repr(run) == f"<run {run.id} of 'echo'>"
+    await run.result()
+    assert run.created_at == pytest.approx((await run.recorded())[0].at, abs=1)
+
+
+async def test_a_run_that_was_erased_is_not_there_any_more(runtime):
+    run = await runtime.start(echo, "x", thread="t")
+    await run.result()
+    await runtime.erase(thread="t")
+    with pytest.raises(RunNotFound, match=f"no run '{run.id}'"):
+        await run.status()
 
 
 async def test_a_run_draws_itself(runtime):
@@ -262,6 +354,74 @@ async def test_restarts_of_a_waiting_run_do_not_poison_it(url):
         assert await again.result() is True
 
 
+async def test_an_owner_that_only_fell_silent_is_no_owner_proven_dead(monkeypatch):
+    monkeypatch.setattr(runtimes, "TAKE_SECONDS", 0.02)
+    store = MemoryStore()
+    async with Runtime(store, worker=False) as starting:
+        run = await starting.start(echo, "x")
+    store.claim_owner("silent")
+    store.commit([take_of(store, run.id, "silent")])
+    async with Runtime(store, workflows=[echo], settings=Settings(lease=0.1)) as runtime:
+        again = await runtime.get(run.id)
+        assert await again.result() == "x after []"
+        proven = [e.data["proven"] async for e in again.events() if e.kind == "run.taken"]
+    assert proven == [False]
+
+
+async def test_a_run_that_cannot_be_read_keeps_nobody_from_the_others(monkeypatch, caplog):
+    monkeypatch.setattr(runtimes, "TAKE_SECONDS", 0.02)
+    store = MemoryStore()
+    async with Runtime(store, worker=False) as starting:
+        bad, good = await starting.start(echo, "bad"), await starting.start(echo, "good")
+    monkeypatch.setattr(ProgressMade, "kind", "progress.of_a_newer_release")
+    store.commit([append_of(store, bad.id, ProgressMade("echo[0]", "x"))])
+    async with Runtime(store, workflows=[echo]) as runtime:
+        assert await (await runtime.get(good.id)).result() == "good after []"
+        assert await (await runtime.start(echo, "next")).result() == "next after []"
+    assert "unknown kind of event: 'progress.of_a_newer_release'" in caplog.text
+
+
+async def test_a_run_is_not_followed_once_its_runtime_was_left():
+    store = MemoryStore()
+    async with Runtime(store) as runtime:
+        run = await runtime.start(echo, "x")
+    with pytest.raises(CrewError, match="the runtime was left; open it again"):
+        await run.result()
+
+
+async def test_a_runtime_may_be_left_twice(url):
+    async with Runtime(url) as runtime:
+        await (await runtime.start(echo, "x")).result()
+    await runtime.__aexit__(None, None, None)
+
+
+async def test_a_run_of_a_workflow_that_is_not_known_here_is_refused(url):
+    async with Runtime(url) as runtime:
+        run = await runtime.start(echo, "x")
+        await run.result()
+    async with Runtime(url) as runtime:
+        with pytest.raises(InputInvalid, match="'echo' version 1, which .* give it in `workflows="):
+            await runtime.replay(run.id)
+
+
+async def test_what_has_ended_or_has_a_living_owner_is_not_taken_by_a_resume(url):
+    async with Runtime(url) as owner, Runtime(url, workflows=[echo]) as other:
+        run = await owner.start(echo, "x")
+        resumed = await other.resume(run.id)
+        assert await resumed.result() == "x after []"
+        await other.resume(run.id)
+        assert "run.taken" not in [event.kind async for event in resumed.events()]
+
+
+async def test_a_store_that_another_process_holds_is_named(tmp_path, monkeypatch):
+    monkeypatch.setattr(sqlite_file, "OPEN_SECONDS", 0.02)
+    with closing(sqlite3.connect(tmp_path / "runs.db")) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        with pytest.raises(StoreError, match="runs.db is locked by another process; try again"):
+            async with Runtime(f"sqlite:///{tmp_path}/runs.db"):
+                pytest.fail("it opened")
+
+
 def take_of(store, run_id, owner):
     row = store.run(run_id)
     return Take(row.number, owner, row.owner)
@@ -269,9 +429,13 @@ def take_of(store, run_id, owner):
 
 def taken_event(store, run_id):
     row = store.run(run_id)
+    return append_of(store, run_id, RunTaken("h", 1, row.epoch))
+
+
+def append_of(store, run_id, event):
+    row = store.run(run_id)
     open_run = OpenRun(row.id, row.number, row.epoch, row.offset, row.crc)
-    event = seal(open_run, row.offset + 1, RunTaken("h", 1, row.epoch))
-    return Append(row.number, row.epoch, (event,))
+    return Append(row.number, row.epoch, (seal(open_run, row.offset + 1, event),))
 
 
 async def test_one_runtime_serves_tenants_who_see_nothing_of_each_other(runtime):

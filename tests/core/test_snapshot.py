@@ -1,5 +1,7 @@
 """A snapshot spares the fold, and changes nothing."""
 
+import asyncio
+import contextlib
 import json
 
 import pytest
@@ -117,6 +119,12 @@ async def test_a_run_goes_on_from_its_snapshot(store):
     assert len(done) == len(set(done)) == 24 * 10 + 2
 
 
+async def test_no_snapshot_is_made_of_what_is_as_long_as_the_journal(store):
+    row = await stopped(store, wide(), Batch(items=300), 1200)
+    assert row.offset > driver.SNAPSHOT_EVENTS
+    assert store.snapshot(row.number) is None
+
+
 async def test_a_graph_that_was_rewired_folds_everything(store):
     row = await stopped(store, loop(400, max_steps=1000), Count(n=0), 700)
     assert store.snapshot(row.number) is not None
@@ -133,10 +141,58 @@ async def test_a_graph_that_was_rewired_folds_everything(store):
     assert snapshot_version(wide()) != snapshot_version(other)
 
 
-async def test_a_snapshot_that_is_damaged_is_not_used(store):
+@pytest.mark.parametrize(
+    "change", ["body_crc = body_crc + 1", "body = x'01ff'", "body = 5", "version = 'of others'"]
+)
+async def test_a_snapshot_that_cannot_be_read_is_not_used(change, store):
     graph = wide()
     row = await stopped(store, graph, Batch(items=24), 700)
-    store._connected().execute("UPDATE snapshots SET body_crc = body_crc + 1")
+    store._connected().execute(f"UPDATE snapshots SET {change}")
     assert JournalReader(store, row).snapshot(snapshot_version(graph)) is None
     async with Runtime(store, workflows=[graph]) as runtime:
         assert len((await (await runtime.get(row.id)).result()).texts) == 24
+
+
+def beside(go_on: asyncio.Event) -> Graph:
+    """A step that has told and called, and waits, while another one goes round."""
+    graph = Graph("beside", input=Batch, output=Whole)
+
+    async def fails(number: int) -> int:
+        raise ValueError(f"no {number}")
+
+    @graph.node
+    async def split(batch: Batch) -> list[Item | Count]:
+        return [Item(number=1), Count(n=0)]
+
+    @graph.node
+    async def hold(ctx: Context, item: Item) -> Piece:
+        ctx.emit("holding")
+        more = await ctx.run(one_more, item.number)
+        with contextlib.suppress(ValueError):
+            await ctx.effect(fails, more)
+        await go_on.wait()
+        return Piece(number=more, text="held")
+
+    @graph.node
+    async def go_round(count: Count) -> Count | Piece:
+        return Piece(number=0, text="round") if count.n == 400 else Count(n=count.n + 1)
+
+    @graph.node
+    async def join(pieces: list[Piece]) -> Whole:
+        return Whole(texts=[piece.text for piece in pieces])
+
+    return graph
+
+
+async def test_a_snapshot_holds_what_a_step_under_way_has_called_and_told(store):
+    go_on = asyncio.Event()
+    graph = beside(go_on)
+    row = await stopped(store, graph, Batch(items=2), 700)
+    whole = await folded(store, graph, row, from_snapshot=False)
+    assert await folded(store, graph, row, from_snapshot=True) == whole
+    go_on.set()
+    async with Runtime(store, workflows=[graph]) as runtime:
+        run = await runtime.get(row.id)
+        assert (await run.result()).texts == ["held", "round"]
+        held = [e.kind async for e in run.events() if e.path.startswith("hold[0]/")]
+    assert held == ["text.emitted", "function.completed", "effect.started", "effect.failed"]

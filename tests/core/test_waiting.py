@@ -8,7 +8,7 @@ import time
 import pytest
 
 from crew import AskError, Context, Graph, Retry, Runtime, workflow
-from crew.run import worker
+from crew.run import handle, worker
 from crew.run.driver import Driver
 
 pytestmark = pytest.mark.parametrize("url", ["memory", "sqlite", "postgres"], indirect=True)
@@ -217,3 +217,13 @@ async def test_a_branch_with_its_answer_goes_on_while_another_one_waits(url):
         await run.answer("second", "b")
         assert await run.result() == "ab"
         assert acted == ["a"]
+
+
+async def test_an_answer_that_is_not_recorded_soon_is_safe_all_the_same(url, monkeypatch):
+    monkeypatch.setattr(handle, "ANSWER_SECONDS", 0.0)
+    counted = Counted()
+    async with Runtime(url) as runtime:
+        run = await runtime.start(counted.flow, "a")
+        await left(runtime, run)
+        await run.answer("refund", True)
+        assert await run.result() == "a: True"

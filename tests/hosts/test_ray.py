@@ -102,6 +102,16 @@ async def test_steps_and_agents_run_in_hosts_of_their_own(runtime):
     assert started == [int(agent)]
 
 
+async def test_one_that_only_looks_starts_no_host_and_one_with_the_workflow_goes_on(cluster, url):
+    async with Runtime(url, agents="ray", worker=False) as looking:
+        run = await looking.start(places(), "x")
+        assert looking._fleet._hosts == {}
+        async with Runtime(url, agents="ray", workflows=[places()]):
+            text, step, _ = await run.result()
+    assert text == "first"
+    assert step != str(os.getpid())
+
+
 async def test_new_code_starts_new_hosts_and_the_old_ones_stop(runtime):
     old = await (await runtime.start(places(), "a")).result()
     (old_host,) = runtime._fleet._hosts
@@ -193,3 +203,21 @@ def test_a_cluster_that_is_not_there_is_named(tmp_path):
     )
     assert "no Ray cluster answers at '127.0.0.1:9'" in done.stdout
     assert "CREW_RAY_ADDRESS" in done.stdout
+
+
+async def test_forks_and_resumed_runs_go_on_in_hosts_too(runtime):
+    @workflow
+    async def asking(ctx: Context, text: str) -> list[str]:
+        return [await ctx.ask(str, text, key="what"), str(os.getpid())]
+
+    run = await runtime.start(asking, "What?")
+    while not await run.questions():
+        await asyncio.sleep(0.05)
+    resumed, fork = await runtime.resume(run.id), await runtime.fork(run.id)
+    while not await fork.questions():
+        await asyncio.sleep(0.05)
+    for asked, answer in ((resumed, "one"), (fork, "other")):
+        await asked.answer("what", answer)
+        said, pid = await asked.result()
+        assert said == answer
+        assert pid != str(os.getpid())

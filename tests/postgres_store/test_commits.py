@@ -141,6 +141,38 @@ def test_a_writer_that_was_forgotten_goes_on(store, postgres_url):
     assert offsets(store, number) == [1, 2]
 
 
+def test_what_went_through_is_told_though_the_rest_cannot_be_written(store, wire, postgres_url):
+    number = start(store, "a")
+    post = Post(number, "answer", "q", "1", 1.0)
+    with psycopg.connect(postgres_url, autocommit=True) as db:
+        wire.cut("unnest", "after", lambda: db.execute("ALTER TABLE letters RENAME TO away"))
+        with pytest.raises(Busy):
+            store.commit([Append(number, 1, (event(2),))])
+        refused, written = commit(store, [post, Append(number, 1, (event(2),))])
+        assert isinstance(refused, StoreError)
+        assert written is None
+        db.execute("ALTER TABLE away RENAME TO letters")
+    assert commit(store, [post]) == [None]
+    assert offsets(store, number) == [1, 2]
+
+
+def test_a_commit_that_the_server_gives_up_at_its_end_is_tried_again(store, postgres_url):
+    with psycopg.connect(postgres_url, autocommit=True) as db:
+        db.execute(
+            "CREATE FUNCTION full_disk() RETURNS trigger LANGUAGE plpgsql AS "
+            "$$ BEGIN RAISE disk_full; END $$"
+        )
+        db.execute(
+            "CREATE CONSTRAINT TRIGGER full_disk AFTER INSERT ON runs "
+            "DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION full_disk()"
+        )
+        with pytest.raises(Busy, match="disk_full"):
+            store.commit([new_run("a")])
+        assert store.run("a") is None
+        db.execute("DROP TRIGGER full_disk ON runs")
+    assert offsets(store, start(store, "a")) == [1]
+
+
 def test_what_nobody_can_know_is_said(store, wire, postgres_url):
     number = start(store, "a")
     wire.cut("unnest", "after", lambda: forget_writers(postgres_url))

@@ -1,6 +1,7 @@
 """Several processes drive the runs of one database; each may die at any moment."""
 
 import asyncio
+import os
 import subprocess
 import sys
 from collections import Counter
@@ -109,6 +110,25 @@ def test_only_a_process_of_this_machine_is_proven_dead(postgres_url):
     with psycopg.connect(postgres_url) as db:
         left = db.execute("SELECT owner FROM owners ORDER BY owner").fetchall()
     assert left == [("elsewhere",), ("lives",), ("new",)]
+    store.close()
+
+
+@pytest.mark.parametrize(("pid", "is_gone"), [(1 << 23, False), (os.getppid(), True)])
+def test_a_process_that_may_not_be_looked_at_is_not_proven_dead(pid, is_gone, monkeypatch):
+    """As another user's, where /proc shows only one's own; no process has an id that high."""
+
+    def refuse(pid, signal):
+        raise PermissionError
+
+    monkeypatch.setattr(os, "kill", refuse)
+    here = Place()
+    assert here.is_gone(here.machine, pid, "another start") is is_gone
+
+
+def test_two_processes_may_make_the_tables_at_the_same_moment(postgres_url, wire):
+    wire.cut("pg_advisory_xact_lock", "pause", lambda: PostgresStore(postgres_url).close())
+    store = PostgresStore(wire.url(postgres_url))
+    assert start(store, "a")
     store.close()
 
 

@@ -1,0 +1,123 @@
+"""Hosts that die at their work, and what a run host asks of the runtime that it holds."""
+
+import asyncio
+
+import pytest
+
+from crew import Agent, Context, Fenced, RunFailed, Runtime, workflow
+from crew.config import Settings
+from crew.hosts import HostLost
+from crew.hosts.local import LocalHosts
+from crew.journal import Take
+from crew.journal.memory import MemoryStore
+from crew.run.runtime import hosted
+from crew.testing import ScriptedModel
+
+FINDER = Agent("finder", model=ScriptedModel(lambda request: "found"))
+
+
+@workflow
+async def finding(ctx: Context, text: str) -> str:
+    return (await ctx.run(FINDER, text)).output
+
+
+class DyingHosts(LocalHosts):
+    """Hosts of which so many die at their work, one after the other."""
+
+    def __init__(self, deaths: int) -> None:
+        super().__init__(Settings())
+        self.deaths = deaths
+
+    async def perform(self, agent, task, calls):
+        self.deaths -= 1
+        if self.deaths >= 0:
+            raise HostLost("killed")
+        return await super().perform(agent, task, calls)
+
+
+async def test_work_whose_host_died_is_done_by_another_one():
+    async with Runtime(":memory:", hosts=DyingHosts(2)) as runtime:
+        run = await runtime.start(finding, "x")
+        assert await run.result() == "found"
+        told = [event.data["text"] async for event in run.events() if "text" in event.data]
+    assert told[:2] == ["host lost: killed"] * 2
+
+
+async def test_work_that_kills_its_hosts_is_not_tried_for_ever():
+    async with Runtime(":memory:", hosts=DyingHosts(1000)) as runtime:
+        run = await runtime.start(finding, "x")
+        with pytest.raises(RunFailed, match="8 hosts of agent 'finder' died one after the other"):
+            await run.result()
+
+
+class Answering(LocalHosts):
+    """Hosts that answer by what `work` does with the task and the calls of its run."""
+
+    def __init__(self, work) -> None:
+        super().__init__(Settings())
+        self.work = work
+
+    async def perform(self, agent, task, calls):
+        return {"output": await self.work(task, calls), "messages": [], "usage": {}}
+
+
+async def test_a_host_reaches_the_run_it_works_for_under_its_own_epoch_alone(url):
+    async def work(task, calls):
+        with pytest.raises(Fenced):
+            runtime.calls_of(task.run, task.epoch + 1)
+        return "same" if runtime.calls_of(task.run, task.epoch) is calls else "other"
+
+    async with hosted(url, Settings(), finding, Answering(work)) as runtime:
+        assert await (await runtime.start(finding, "x")).result() == "same"
+
+
+async def test_a_call_that_one_dispatch_completed_stays_so_though_another_begins_it():
+    async def work(task, calls):
+        call = (f"{task.path}/look.0", "tool", "look", {})
+        assert await calls.begin(*call) is None
+        await calls.complete(*call[:2], {"result": "first"})
+        await calls.restart(*call)  # by a dispatch that saw it as begun
+        return (await calls.begin(*call)).result["result"]
+
+    async with Runtime(":memory:", hosts=Answering(work)) as runtime:
+        assert await (await runtime.start(finding, "x")).result() == "first"
+
+
+async def test_a_host_that_is_retired_ends_what_it_has_and_takes_nothing_more(url):
+    go_on = asyncio.Event()
+
+    async def work(task, calls):
+        await go_on.wait()
+        return "done"
+
+    async with hosted(url, Settings(), finding, Answering(work)) as host:
+        run = await host.start(finding, "x")
+        draining = asyncio.create_task(host.drain())
+        assert host.active() == 1
+        asyncio.get_running_loop().call_later(0.05, go_on.set)
+        await draining
+        assert (host.active(), await run.status()) == (0, "completed")
+        async with Runtime(url, worker=False) as other:
+            later = await other.start(finding, "later")
+            await asyncio.sleep(0.15)
+            assert await later.status() == "running"
+
+
+async def test_a_run_that_another_worker_took_is_let_go():
+    store, go_on = MemoryStore(), asyncio.Event()
+
+    async def work(task, calls):
+        await go_on.wait()
+        return "done"
+
+    async with Runtime(store, hosts=Answering(work)) as runtime:
+        run = await runtime.start(finding, "x")
+        row = store.run(run.id)
+        store.claim_owner("other")
+        assert runtime.lost_of(row.number) is None
+        store.commit([Take(row.number, "other", row.owner)])
+        go_on.set()
+        with pytest.raises(Fenced):
+            await run.result()
+        assert isinstance(runtime.lost_of(row.number), Fenced)
+        assert store.run(run.id).owner == "other"

@@ -1,0 +1,92 @@
+"""What is missing or damaged is said where it is read, and harms no other run."""
+
+import pytest
+
+from crew import Runtime, StoreError
+from crew.journal import Append, Damaged, Release, Take
+from crew.journal.reading import JournalReader
+from crew.journal.sqlite import SqliteStore
+from crew.testing.store_suite import following, new_run
+from tests.core.flows import Count, loop
+
+POINTER = '{"text":{"$text":[2,0]},"filler":"' + "short words " * 9 + '"}'
+
+
+@pytest.fixture
+def store(tmp_path):
+    store = SqliteStore(tmp_path / "runs.db")
+    yield store
+    store.close()
+
+
+def change(store, statement):
+    """Change the file as no release does."""
+    store._connected().execute(statement)
+
+
+def started(store, name="a", *bodies):
+    (start,) = store.commit([new_run(name)])
+    for body in bodies:
+        row = store.numbered(start.row.number)
+        assert store.commit([Append(row.number, 1, following(row, body))]) == [None]
+    return store.numbered(start.row.number)
+
+
+async def test_a_fork_whose_base_is_gone_is_said_to_be_damaged(store):
+    async with Runtime(store, workflows=[loop(3)]) as runtime:
+        base = await runtime.start(loop(3), Count(n=0))
+        await base.result()
+        fork = await runtime.fork(base.id, at=3)
+        await fork.result()
+        change(store, f"DELETE FROM runs WHERE id = '{base.id}'")
+        with pytest.raises(StoreError, match=f"run {fork.id} .* is damaged at event 1"):
+            await fork.recorded()
+
+
+async def test_events_that_are_missing_at_the_end_are_missed(store):
+    async with Runtime(store) as runtime:
+        run = await runtime.start(loop(3), Count(n=0))
+        await run.result()
+        offset = store.run(run.id).offset
+        change(store, "DELETE FROM segments WHERE id = (SELECT max(id) FROM segments)")
+        with pytest.raises(StoreError, match=f"run {run.id} .* is damaged"):
+            await run.recorded()
+        with pytest.raises(StoreError, match=f"is damaged at event {offset}"):
+            await run.result()
+
+
+def test_events_that_are_missing_in_the_middle_are_missed(store):
+    row = started(store, "a", "{}", "{}", "{}")
+    change(store, "DELETE FROM segments WHERE id % 4294967296 = 3")
+    reader = JournalReader(store, row)
+    assert [event.offset for event in reader.events(after=1, limit=1)] == [2]
+    with pytest.raises(StoreError, match="is damaged at event 3"):
+        reader.events(after=3)
+
+
+def test_a_text_whose_event_is_missing_is_missed(store):
+    text = '{"text":"' + "a long text " * 9 + '"}'
+    row = started(store, "a", text, "{}", POINTER)
+    assert JournalReader(store, row).one(4).data["text"] == "a long text " * 9
+    change(store, "DELETE FROM segments WHERE id % 4294967296 = 2")
+    with pytest.raises(StoreError, match="is damaged at event 2"):
+        JournalReader(store, row).one(4)
+
+
+def test_a_body_whose_dictionary_is_missing_is_damaged(store):
+    row = started(store, "a", '{"text":"' + "".join(f"{n} words " for n in range(2000)) + '"}')
+    row = started(store, "b", '{"text":"' + "1 words 2 words 3 words " * 9 + '"}')
+    change(store, "DELETE FROM dictionaries")
+    store.close_connection()
+    assert [event.offset for event in store.events(1)] == [1, 2]
+    with pytest.raises(Damaged, match="no dictionary 1"):
+        store.events(row.number)
+
+
+def test_a_damaged_row_is_refused_alone(store):
+    bad, good = started(store, "bad"), started(store, "good")
+    change(store, "UPDATE runs SET epoch = 7 WHERE id = 'bad'")
+    refused, taken = store.commit([Release(bad.number, 7), Take(good.number, "you", "me")])
+    assert isinstance(refused, StoreError)
+    assert "knows of run bad" in str(refused)
+    assert (taken.owner, taken.epoch) == ("you", 2)
