@@ -42,6 +42,8 @@ from crew.run.handle import Run
 from crew.run.heart import Heart
 from crew.run.tenant import Tenant
 from crew.run.worker import TAKE_SECONDS, Worker
+from crew.telemetry import Telemetry
+from crew.telemetry.setup import configure_tracing
 from crew.thread import Conversations, Thread
 from crew.value import canonical
 
@@ -97,6 +99,7 @@ class Runtime(Tenant):
         self._tasks: set[asyncio.Task[Any]] = set()
         self._look_now = asyncio.Event()
         self._fleet: Any = None
+        self.telemetry = Telemetry()
         self._worker = Worker(
             self,
             secrets.token_hex(8),
@@ -112,7 +115,8 @@ class Runtime(Tenant):
             workflow.build()
         asyncio.get_running_loop().set_task_factory(cast("Any", task_factory))
         self.store: Store = self._given_store or _opened(self.store_url)
-        self.writer = Writer(self.store, on_commit=self._committed)
+        self.telemetry.add_spans()
+        self.writer = Writer(self.store, on_commit=self._committed, observer=self.telemetry)
         self.conversations = Conversations(self.store)
         try:
             if self.agents == "ray":
@@ -426,6 +430,7 @@ class Runtime(Tenant):
 
 def hosted(store_url: str, settings: Settings, workflow: Workflow, hosts: Hosts) -> Runtime:
     """Return the runtime that a run host holds: it drives here, and sends agents' work out."""
+    configure_tracing()
     return Runtime(store_url, workflows=[workflow], agents="local", settings=settings, hosts=hosts)
 
 
