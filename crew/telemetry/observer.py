@@ -130,5 +130,6 @@ class Telemetry:
 
 def _log(event: str, run: RunRow, **facts: str | float | None) -> None:
     if logger.isEnabledFor(logging.INFO):
+        # `thread` is taken: it is the one of the process that logs.
         named = {"run": run.id, "workflow": run.workflow, "version": run.version}
-        logger.info(event, extra=named | {"tenant": run.tenant, "thread": run.thread} | facts)
+        logger.info(event, extra=named | {"tenant": run.tenant, "conversation": run.thread} | facts)

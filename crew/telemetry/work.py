@@ -140,6 +140,8 @@ class WorkUnderWay:
                 return True
             case StepFailed(path=path, error=Failure(type="BudgetExceeded")):
                 return path not in self._refused
+            case RunEndedInFailure(error=Failure(type="BudgetExceeded", path="")):
+                return True  # its time was up
             case _:
                 return False
 
