@@ -17,7 +17,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from crew.errors import StoreError
 from crew.journal import OPEN, Busy, RunRow
 from crew.run import Run, Runtime
-from crew.telemetry.metrics import Metrics
+from crew.telemetry import Metrics
 from serving.operation import Operation
 
 __all__ = ["OPERATIONS", "Meter", "Metered"]
@@ -33,7 +33,8 @@ class Meter:
         self._runtime = runtime
         self._registry = CollectorRegistry()
         self._asks: dict[int, tuple[int, int]] = {}
-        runtime.telemetry.add(Metrics(self._registry))
+        self._counted: dict[str, Metrics] = {}
+        runtime.metrics()
         self.requests = Counter(
             "crew_http_requests", "Requests.", ("route", "status"), registry=self._registry
         )
@@ -58,10 +59,13 @@ class Meter:
         except (StoreError, Busy):  # the rest is worth having then more than ever
             self._runs_open.clear()
             self._asks_open.set(math.nan)
+        # A host that is gone still counts with what it said last, so that no sum ever falls.
+        self._counted |= {part.source: part for part in await self._runtime.all_metrics()}
         return generate_latest(self)
 
     def collect(self) -> Iterator[Metric]:
         """Yield what is exposed: the time at which each series was made is not."""
+        yield from Metrics.sum(self._counted.values()).collect()
         for metric in self._registry.collect():
             metric.samples = [it for it in metric.samples if not it.name.endswith("_created")]
             yield metric

@@ -4,7 +4,9 @@ A run's writer tells one observer of each event once it is durable. Nothing is c
 that works, and nothing is counted that a crash could take back.
 """
 
-from crew.telemetry.observer import Sink, Telemetry
+from crew.telemetry.metrics import Metrics
+from crew.telemetry.observer import Telemetry
+from crew.telemetry.sink import Sink
 from crew.telemetry.work import Outcome, Work
 
-__all__ = ["Outcome", "Sink", "Telemetry", "Work"]
+__all__ = ["Metrics", "Outcome", "Sink", "Telemetry", "Work"]

@@ -4,33 +4,29 @@ import logging
 import sys
 from collections.abc import Sequence
 
-from crew.event import RunEvent, RunParked
+from crew.event import (
+    CallFailed,
+    RunCompleted,
+    RunEndedByCancel,
+    RunEndedInFailure,
+    RunEvent,
+    RunParked,
+    StepFailed,
+)
 from crew.journal import PARKED, NewRun, Operation, Release, RunRow, Started, Take
 from crew.journal.writer import OpenRun, Told
-from crew.telemetry.work import FirstText, Work, WorkUnderWay
+from crew.telemetry.metrics import Metrics
+from crew.telemetry.sink import Sink
+from crew.telemetry.work import Work, WorkUnderWay
 
-__all__ = ["Sink", "Telemetry"]
+__all__ = ["Telemetry"]
 
 logger = logging.getLogger(__name__)
 
-
-class Sink:
-    """What is made of a runtime's work: metrics, or spans. By default nothing."""
-
-    def ended(self, work: Work) -> None:
-        """A run, a step, or a call of an agent, a model or a tool is over."""
-
-    def spoke(self, first: FirstText) -> None:
-        """A model that is listened to said its first words."""
-
-    def refused(self) -> None:
-        """A budget refused a call."""
-
-    def recovered(self) -> None:
-        """A run was taken from a worker that died, or fell silent."""
-
-    def committed(self, events: int, seconds: float) -> None:
-        """So many events were written in one transaction, which took so long."""
+_SELDOM = frozenset(
+    {CallFailed, StepFailed, RunCompleted, RunEndedInFailure, RunEndedByCancel, RunParked}
+)
+"""What more than the end of one piece of work may follow from."""
 
 
 class Telemetry:
@@ -44,11 +40,19 @@ class Telemetry:
         """Whether somebody asks for every event, not only for those that change a run's status."""
         self._sinks: list[Sink] = []
         self._runs: dict[int, WorkUnderWay] = {}
+        self._metrics: Metrics | None = None
 
     def add(self, sink: Sink) -> None:
         """Tell `sink` of everything that is written from now on."""
         self._sinks.append(sink)
         self.watches = True
+
+    def count(self) -> Metrics:
+        """Count from now on, and return what was counted."""
+        if self._metrics is None:
+            self._metrics = Metrics()
+            self.add(self._metrics)
+        return self._metrics
 
     def add_spans(self) -> None:
         """Make spans, if this process has an OpenTelemetry SDK configured; else do nothing."""
@@ -87,20 +91,21 @@ class Telemetry:
             under_way.is_refusal(event)
 
     def appended(self, run: OpenRun, events: Sequence[Told]) -> None:
-        assert run.row is not None
-        under_way = self._runs.setdefault(run.number, WorkUnderWay(run.row))
+        under_way = self._runs.get(run.number)
+        if under_way is None:
+            assert run.row is not None
+            under_way = self._runs[run.number] = WorkUnderWay(run.row)
         for at, event in events:
-            self._tell(under_way, at, event)
-
-    def _tell(self, under_way: WorkUnderWay, at: float, event: RunEvent) -> None:
-        match under_way.follow(at, event):
-            case Work() as work:
-                self._ended(work)
-            case FirstText() as first:
+            happened = under_way.follow(at, event)
+            if isinstance(happened, Work):
+                self._ended(happened)
+            elif happened is not None:
                 for sink in self._sinks:
-                    sink.spoke(first)
-            case None:
-                pass
+                    sink.spoke(happened)
+            if type(event) in _SELDOM:
+                self._tell_more(under_way, at, event)
+
+    def _tell_more(self, under_way: WorkUnderWay, at: float, event: RunEvent) -> None:
         for work in under_way.close(at, event):
             self._ended(work)
         if under_way.is_refusal(event):

@@ -1,15 +1,53 @@
-"""OpenTelemetry's SDK, set up in processes that are this program's own: servers and hosts.
+"""Where log events and spans go, in processes that are this program's own: servers and hosts.
 
 In anybody else's process the library uses what its user has configured.
 """
 
+import json
+import logging
 import os
 
+from crew.config import Settings
 from crew.errors import ExtraMissing
 
-__all__ = ["configure_tracing"]
+__all__ = ["configure", "configure_tracing"]
+
+_OWN_FIELDS = frozenset({*vars(logging.makeLogRecord({})), "message", "taskName"})
+"""What a log record holds besides the facts that were given with the event."""
 
 _ENDPOINTS = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
+
+
+def configure(settings: Settings) -> None:
+    """Send log events and spans where the settings and OpenTelemetry's variables say.
+
+    Raises:
+        ExtraMissing: see `configure_tracing`.
+    """
+    if settings.log:
+        _log_to_stderr(settings.log)
+    configure_tracing()
+
+
+def _log_to_stderr(level: str) -> None:
+    """Write a line of JSON for each event."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(_Lines())
+    for name in ("crew", "serving"):
+        log = logging.getLogger(name)
+        log.setLevel(level.upper())
+        log.handlers = [handler]
+        log.propagate = False
+
+
+class _Lines(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        head = {"at": record.created, "level": record.levelname.lower()}
+        line = head | {"event": record.getMessage()}
+        line |= {name: it for name, it in vars(record).items() if name not in _OWN_FIELDS}
+        if record.exc_info:
+            line["exception"] = self.formatException(record.exc_info)
+        return json.dumps(line, default=str)
 
 
 def configure_tracing() -> bool:

@@ -30,7 +30,7 @@ from opentelemetry.trace import (
 
 from crew.message import Json
 from crew.telemetry import names
-from crew.telemetry.observer import Sink
+from crew.telemetry.sink import Sink
 from crew.telemetry.work import Work
 
 __all__ = ["Traces", "configured_tracer", "tracer_of"]

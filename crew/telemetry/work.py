@@ -1,8 +1,7 @@
 """What of a run is under way: each piece of work from the event of its start to that of its end."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from crew.event import (
     CallCompleted,
@@ -30,8 +29,8 @@ Outcome = Literal["completed", "failed", "cancelled", "unknown"]
 _NOTHING: Mapping[str, Json] = {}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Work:
+# Two of these are made for each step of a run: a tuple costs a third of a frozen dataclass.
+class Work(NamedTuple):
     """A piece of work that ended. Times are unix seconds, of whichever process wrote them.
 
     `path` is empty for the run itself, and so is the `parent` of what stands right beneath it.
@@ -45,8 +44,8 @@ class Work:
     began_at: float
     ended_at: float
     outcome: Outcome
-    asked: Mapping[str, Json] = field(default_factory=dict)
-    result: Mapping[str, Json] = field(default_factory=dict)
+    asked: Mapping[str, Json] = _NOTHING
+    result: Mapping[str, Json] = _NOTHING
     error: Failure | None = None
 
     @property
@@ -60,21 +59,18 @@ class Work:
         return self.path.partition("[")[0]
 
 
-@dataclass(frozen=True, slots=True)
-class FirstText:
+class FirstText(NamedTuple):
     """A model began to speak, so many seconds after it was asked."""
 
     model: str
     seconds: float
 
 
-@dataclass(slots=True)
-class _Begun:
+class _Begun(NamedTuple):
     kind: WorkKind
     at: float
     parent: str
     data: Mapping[str, Json]
-    has_spoken: bool = False
 
 
 class WorkUnderWay:
@@ -85,13 +81,15 @@ class WorkUnderWay:
         self.asks: set[str] = set()
         """The paths of its open questions."""
         self._begun: dict[str, _Begun] = {}
+        self._spoken: set[str] = set()
         self._refused: set[str] = set()
 
     def follow(self, at: float, event: RunEvent) -> Work | FirstText | None:
         """Take in the next event; return what it ends, or the first text of a model."""
         match event:
+            # The two that come with every step are asked for first.
             case StepStarted(path=path):
-                self._begin(path, "step", at, _NOTHING)
+                self._begun.setdefault(path, _Begun("step", at, "", _NOTHING))
             case StepCompleted(path=path):
                 return self._end(path, at, "completed")
             case StepFailed(path=path, error=error):
@@ -167,37 +165,18 @@ class WorkUnderWay:
         begun = self._begun.pop(path, None)
         if begun is None:
             return None  # of a kind that nobody asks about, or a record of another run
-        return Work(
-            run=self.run,
-            kind=begun.kind,
-            path=path,
-            parent=begun.parent,
-            began_at=begun.at,
-            ended_at=at,
-            outcome=outcome,
-            asked=begun.data,
-            result=result,
-            error=error,
-        )
+        kind, began_at, parent, asked = begun
+        return Work(self.run, kind, path, parent, began_at, at, outcome, asked, result, error)
 
     def _whole(
         self, at: float, outcome: Outcome, result: Mapping[str, Json], error: Failure | None = None
     ) -> Work:
-        return Work(
-            run=self.run,
-            kind="run",
-            path="",
-            parent="",
-            began_at=self.run.created_at,
-            ended_at=at,
-            outcome=outcome,
-            result=result,
-            error=error,
-        )
+        began_at = self.run.created_at
+        return Work(self.run, "run", "", "", began_at, at, outcome, _NOTHING, result, error)
 
     def _first_text(self, path: str, at: float) -> FirstText | None:
         begun = self._begun.get(path)
-        if begun is None or begun.has_spoken:
+        if begun is None or path in self._spoken:
             return None
-        begun.has_spoken = True
+        self._spoken.add(path)
         return FirstText(str(begun.data.get("model", "")), max(0.0, at - begun.at))

@@ -1,9 +1,13 @@
 """One trace per run, made of its journal, whoever drives it."""
 
 import asyncio
+import gzip
+import json
 import logging
 import subprocess
 import sys
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 from opentelemetry.sdk.trace import TracerProvider
@@ -13,7 +17,10 @@ from opentelemetry.sdk.trace.sampling import TraceIdRatioBased
 from opentelemetry.trace import StatusCode
 
 from crew import Agent, Budget, Context, Graph, Retry, RunFailed, Runtime, tool, workflow
+from crew.config import load_settings
+from crew.errors import SettingsInvalid
 from crew.message import ToolCall
+from crew.telemetry.setup import configure_tracing
 from crew.telemetry.traces import Traces, span_id, trace_id, tracer_of
 from crew.testing import ScriptedModel
 from tests.core.flows import Answer, Question
@@ -274,8 +281,52 @@ def test_without_one_nothing_is_loaded():
 
 
 def _printed(setup: str, check: str) -> str:
+    return _run(setup, check).stdout.strip()
+
+
+def _run(setup: str, check: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-c", SCRIPT.format(setup=setup, check=check)]
-    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    return subprocess.run(command, capture_output=True, text=True, check=True)
+
+
+class Collector(BaseHTTPRequestHandler):
+    """Takes what an exporter sends."""
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        self.server.sent.append(
+            (self.path, gzip.decompress(body) if body[:2] == b"\x1f\x8b" else body)
+        )
+        self.send_response(200)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def log_message(self, *arguments: object) -> None:
+        """Nobody reads it."""
+
+
+def test_spans_go_where_the_standard_variables_say(monkeypatch):
+    with HTTPServer(("127.0.0.1", 0), Collector) as server:
+        server.sent = []
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", f"http://127.0.0.1:{server.server_port}")
+        _printed("from crew.telemetry.setup import configure_tracing\nconfigure_tracing()", "")
+        server.shutdown()
+    ((path, body),) = server.sent
+
+    assert path == "/v1/traces"
+    assert b"invoke_workflow flow" in body
+    assert b"service.name" in body
+
+
+def test_spans_are_not_sent_where_nobody_asks(monkeypatch):
+    assert not configure_tracing()
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:1")
+    monkeypatch.setenv("OTEL_TRACES_EXPORTER", "none")
+    assert not configure_tracing()
+    monkeypatch.delenv("OTEL_TRACES_EXPORTER")
+    monkeypatch.setenv("OTEL_SDK_DISABLED", "true")
+    assert not configure_tracing()
 
 
 async def test_what_runs_come_to_is_logged(url, caplog):
@@ -309,3 +360,25 @@ async def test_failed_run_is_logged_without_what_it_said(url, caplog):
 
     assert failed.error == "BudgetExceeded"
     assert "secret" not in repr([vars(record) for record in caplog.records])
+
+
+def test_servers_log_lines_of_json_where_it_is_asked_for():
+    setup = "from crew.config import Settings\nfrom crew.telemetry.setup import configure\n"
+    lines = _run(f"{setup}configure(Settings(log='info'))", "").stderr.splitlines()
+    told = [json.loads(line) for line in lines]
+
+    assert [line["event"] for line in told] == ["run.started", "run.completed"]
+    assert told[1].keys() == {
+        *("at", "level", "event", "run", "workflow", "version", "tenant", "conversation"),
+        *("seconds", "error"),
+    }
+
+
+def test_nothing_is_logged_by_itself():
+    assert _run("", "").stderr == ""
+
+
+def test_level_of_the_log_is_checked(monkeypatch):
+    monkeypatch.setenv("CREW_LOG", "loud")
+    with pytest.raises(SettingsInvalid, match="debug, info, warning"):
+        load_settings()
