@@ -18,11 +18,14 @@ from opentelemetry.trace import StatusCode
 
 from crew import Agent, Budget, Context, Graph, Retry, RunFailed, Runtime, tool, workflow
 from crew.config import load_settings
-from crew.errors import SettingsInvalid
+from crew.errors import SettingsInvalid, StoreError
+from crew.journal.memory import MemoryStore
 from crew.message import ToolCall
+from crew.telemetry import Sink
 from crew.telemetry.setup import configure_tracing
 from crew.telemetry.traces import Traces, span_id, trace_id, tracer_of
 from crew.testing import ScriptedModel
+from crew.testing.faulty_store import CrashingStore
 from tests.core.flows import Answer, Question
 
 
@@ -360,6 +363,28 @@ async def test_failed_run_is_logged_without_what_it_said(url, caplog):
 
     assert failed.error == "BudgetExceeded"
     assert "secret" not in repr([vars(record) for record in caplog.records])
+
+
+async def test_failing_store_is_logged_and_its_runs_are_not_told_as_done(spans, caplog):
+    store = CrashingStore(MemoryStore(), after=3)
+    async with spans.follow(Runtime(store)) as runtime:
+        run = await runtime.start(searching(), Question(text="ray"))
+        with pytest.raises(StoreError):
+            await run.result()
+
+    assert {r.message for r in caplog.records if r.name.startswith("crew")} == {"commit.failed"}
+    assert spans.all == []
+
+
+async def test_broken_sink_harms_no_run(url, caplog):
+    class Broken(Sink):
+        def ended(self, work):
+            raise RuntimeError("broken")
+
+    async with Runtime(url) as runtime:
+        runtime.telemetry.add(Broken())
+        run = await runtime.start(searching(), Question(text="ray"))
+        assert (await run.result()).text == "found"
 
 
 def test_servers_log_lines_of_json_where_it_is_asked_for():
