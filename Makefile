@@ -78,7 +78,7 @@ build: .venv/dev.stamp  ## the wheel and the source archive, in dist/
 
 requirements: $(UV)  ## compile the pinned requirement files anew
 	@for set in "run:--extra embedded --extra ray --extra serve" \
-	            "dev:--extra embedded --extra ray --extra serve --extra postgres --group dev -c requirements/run.txt" \
+	            "dev:--extra embedded --extra ray --extra serve --extra postgres --extra telemetry --group dev -c requirements/run.txt" \
 	            "mutants:--group mutants -c requirements/dev.txt" \
 	            "bench:--group bench -c requirements/run.txt"; do \
 	  name=$${set%%:*}; $(UV) pip compile --quiet --universal --generate-hashes --python-version 3.11 \

@@ -11,6 +11,7 @@ AgentsPlace = Literal["local", "ray"]
 
 SETTINGS_FILE = Path("crew.toml")
 DATA_FOLDER = Path(".crew")
+LOG_LEVELS = ("debug", "info", "warning")
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +38,8 @@ class Settings:
     """The folder that document search reads. Empty: the documents that come with the package."""
     lease: float = 10.0
     """Seconds of silence after which a worker's runs are taken by another one."""
+    log: str = ""
+    """The least level of what servers and hosts log to stderr: debug, info or warning."""
 
 
 def load_settings(**arguments: str | None) -> Settings:
@@ -56,6 +59,10 @@ def load_settings(**arguments: str | None) -> Settings:
         )
     if (url := values.get("base_url", "")) and not url.startswith(("http://", "https://")):
         raise SettingsInvalid(message=f"CREW_BASE_URL is {url!r}; it must start with http(s)://")
+    if values.get("log", "") not in ("", *LOG_LEVELS):
+        raise SettingsInvalid(
+            message=f"CREW_LOG is {values['log']!r}; it must be one of {', '.join(LOG_LEVELS)}"
+        )
     return Settings(**cast("dict[str, Any]", values | _lease(values)))
 
 

@@ -109,6 +109,7 @@ def bind_app(
 def need_extra() -> None:
     """Raise ExtraMissing where the chat endpoint's packages are not installed."""
     try:
+        import prometheus_client  # noqa: F401
         import starlette  # noqa: F401
         import uvicorn  # noqa: F401
     except ModuleNotFoundError as error:

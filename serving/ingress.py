@@ -31,9 +31,11 @@ class ChatIngress:
 
         from crew.config import Settings
         from crew.run import Runtime
+        from crew.telemetry.setup import configure
         from serving.app import create_app
 
         loaded, in_force = cloudpickle.loads(workflows), Settings(**settings)
+        configure(in_force)
         self._runtime = Runtime(workflows=loaded, settings=in_force)
         await self._runtime.__aenter__()
         self._app = create_app(

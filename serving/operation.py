@@ -48,6 +48,7 @@ class Operation:
         status: of its success.
         public: needs no key.
         content: the answer's media type.
+        first_text: bytes that only those frames of its stream hold that bring text.
     """
 
     method: str
@@ -62,6 +63,7 @@ class Operation:
     status: int = 200
     public: bool = False
     content: str = "application/json"
+    first_text: bytes = b""
 
 
 def routes_of(operations: Sequence[Operation]) -> list[Route]:

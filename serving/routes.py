@@ -11,10 +11,11 @@ from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from crew.errors import CrewError
-from serving import chat, health
+from serving import chat, health, metrics
 from serving.auth import Access
 from serving.door import Door
 from serving.errors import ApiError, from_crew
+from serving.metrics import Meter, Metered
 from serving.operation import Operation, describe, routes_of
 
 __all__ = ["OPERATIONS", "make_app"]
@@ -27,6 +28,7 @@ async def openapi(request: Request) -> Response:
 
 OPERATIONS: list[Operation] = [
     *health.OPERATIONS,
+    *metrics.OPERATIONS,
     Operation(
         method="GET",
         path="/openapi.json",
@@ -42,9 +44,13 @@ _PUBLIC = frozenset(item.path for item in OPERATIONS if item.public)
 
 def make_app(door: Door, api_keys: Sequence[str]) -> Starlette:
     """Put the routes together."""
+    meter = Meter(door.runtime)
     app = Starlette(
         routes=routes_of(OPERATIONS),
-        middleware=[Middleware(_Guard, access=Access(api_keys))],
+        middleware=[
+            Middleware(Metered, meter=meter, operations=OPERATIONS),
+            Middleware(_Guard, access=Access(api_keys)),
+        ],
         exception_handlers={
             ApiError: _api_error,
             CrewError: _crew_error,
@@ -52,7 +58,7 @@ def make_app(door: Door, api_keys: Sequence[str]) -> Starlette:
             500: _unexpected,
         },
     )
-    app.state.door = door
+    app.state.door, app.state.meter = door, meter
     return app
 
 

@@ -5,6 +5,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from crew.config import Settings
+from crew.telemetry.setup import configure
 from serving import beacon
 from serving.app import create_app, need_extra, serve_http
 from serving.auth import check_exposure
@@ -21,6 +22,7 @@ async def serve_workflows(
     results()
     check_exposure(host, keys)
     need_extra()
+    configure(settings)
     listener = listen(host, port)
     console = notes(quiet=as_json)
     settings = absolute(settings)

@@ -10,6 +10,7 @@ Calls are never retried by Ray (`max_task_retries=0`): a retry would repeat what
 """
 
 import asyncio
+import copy
 import functools
 import hashlib
 import time
@@ -34,6 +35,7 @@ from crew.hosts.cluster import (
     unwrapped,
 )
 from crew.message import Json
+from crew.telemetry import Metrics
 
 IDLE_SECONDS = 600.0
 """After so long without work a host on a joined cluster stops."""
@@ -68,6 +70,7 @@ class Worker(Protocol):
     def look(self) -> None: ...
     def lost_of(self, number: int) -> Exception | None: ...
     def active(self) -> int: ...
+    def metrics(self) -> Metrics: ...
     async def drain(self) -> None: ...
 
 
@@ -124,6 +127,12 @@ class Fleet:
             if error is not None:
                 raise error
 
+    async def metrics(self) -> list[Metrics]:
+        """Return what each run host counted; one that is being restarted is left out."""
+        asked = [unwrapped(host.metrics.remote()) for host in self._hosts.values()]
+        answers = await asyncio.gather(*asked, return_exceptions=True)
+        return [answer for answer in answers if isinstance(answer, Metrics)]
+
     async def close(self) -> None:
         """Leave the cluster; one that was started here ends with its hosts."""
         if not self._started:
@@ -176,6 +185,10 @@ class RunHost:
 
     async def lost_of(self, number: int) -> Exception | None:
         return self._worker.lost_of(number)
+
+    async def metrics(self) -> Metrics:
+        # A copy: what is returned is pickled in another thread.
+        return copy.deepcopy(self._worker.metrics())
 
     @_ctl
     async def where(self) -> Place:

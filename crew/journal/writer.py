@@ -8,16 +8,34 @@ Source: "Output commit" in Elnozahy et al., "A survey of rollback-recovery proto
 """
 
 import asyncio
+import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol, TypeAlias
 
 from crew.errors import Fenced, StoreError
 from crew.event import CallCompleted, RunEvent, TextDiscarded, TextEmitted, to_data
-from crew.journal import Append, Blob, Busy, Operation, RunStatus, Snapshot, Store, StoredEvent
+from crew.journal import (
+    Append,
+    Blob,
+    Busy,
+    Operation,
+    RunRow,
+    RunStatus,
+    Snapshot,
+    Started,
+    Store,
+    StoredEvent,
+)
 from crew.journal.reading import POINTER_MARK, checksum
 from crew.journal.text import LONG, TextWriter
 from crew.value import json_text
+
+logger = logging.getLogger(__name__)
+
+Told: TypeAlias = tuple[float, RunEvent]
+"""An event, and when it was written, in unix seconds."""
 
 MAX_PENDING = 1024
 MAX_DELAY = 0.005
@@ -53,6 +71,35 @@ class OpenRun:
     """Told at once when a commit of this run was refused."""
     snapshot: Callable[[], Snapshot | None] = _not_due
     """Asked at each commit for the fold of everything that was appended so far, if that is due."""
+    row: RunRow | None = None
+    """What the store knew of it when it was opened; None of a run that is being started."""
+
+
+class Observer(Protocol):
+    """Is told of what was written, once it is durable."""
+
+    @property
+    def watches(self) -> bool:
+        """Whether it wants every event, not only those that change a run's status."""
+        ...
+
+    def carried_out(self, operation: Operation, result: object) -> None:
+        """An operation was carried out, or `result` is the exception that refused it."""
+        ...
+
+    def recalled(self, run: OpenRun, events: Sequence[Told]) -> None:
+        """These events are what the journal held of a run before it was opened."""
+        ...
+
+    def appended(self, run: OpenRun, events: Sequence[Told]) -> None: ...
+
+    def refused(self, run: OpenRun, error: Exception) -> None:
+        """What was appended to the run was not written."""
+        ...
+
+    def committed(self, events: int, seconds: float) -> None:
+        """A transaction wrote so many events, and took so long."""
+        ...
 
 
 @dataclass(slots=True)
@@ -67,6 +114,7 @@ class _Pending:
 
     run: OpenRun
     events: list[StoredEvent] = field(default_factory=list)
+    told: list[Told] = field(default_factory=list)
     status: RunStatus | None = None
     due: float | None = None
 
@@ -86,11 +134,19 @@ class Writer:
 
     Args:
         on_commit: called after each commit, with the numbers of the runs that grew.
+        observer: told of each commit last, so that an error of it harms no run.
     """
 
-    def __init__(self, store: Store, *, on_commit: Callable[[set[int]], None]) -> None:
+    def __init__(
+        self,
+        store: Store,
+        *,
+        on_commit: Callable[[set[int]], None],
+        observer: Observer | None = None,
+    ) -> None:
         self._store = store
         self._on_commit = on_commit
+        self._observer = observer
         self._pending: dict[int, _Pending] = {}
         self._count = 0
         self._operations: list[_Waiting] = []
@@ -111,11 +167,19 @@ class Writer:
         run.offset = stored.offset
         pending = self._pending_of(run)
         pending.events.append(stored)
+        observer = self._observer
+        if observer is not None and (status is not None or observer.watches):
+            pending.told.append((stored.at, event))
         if status is not None:
             pending.status, pending.due = status, None
         self._count += 1
         self._schedule(now=self._count >= MAX_PENDING)
         return run.offset
+
+    def recall(self, run: OpenRun, events: Iterable[Told]) -> None:
+        """Tell who observes what the journal held of a run before it was opened here."""
+        if self._observer is not None and self._observer.watches:
+            self._observer.recalled(run, list(events))
 
     def set_status(self, run: OpenRun, status: RunStatus, due: float | None = None) -> None:
         """Change the run's status with the next commit, without an event.
@@ -203,10 +267,18 @@ class Writer:
             self._again(error)
             return
         except StoreError as error:
-            results = [error] * len(batch)
+            results = self._failed(error, len(batch))
+            took = None
+        else:
+            took = time.monotonic() - began
         self._busy_since = None
         self._forget_batch()
         self._settle(operations, pending, results, began)
+        self._tell(operations, pending, results, took)
+
+    def _failed(self, error: StoreError, size: int) -> list[object]:
+        logger.warning("commit.failed", extra={"error": str(error), "operations": size})
+        return [error] * size
 
     def _forget_batch(self) -> None:
         self._pending = {}
@@ -225,7 +297,9 @@ class Writer:
             pending, operations = list(self._pending.values()), self._operations
             self._forget_batch()
             self._busy_since = None
-            self._settle(operations, pending, [error] * (len(operations) + len(pending)), now)
+            results = self._failed(error, len(operations) + len(pending))
+            self._settle(operations, pending, results, now)
+            self._tell(operations, pending, results, None)
             return
         self._timer_is_now = True
         self._timer = asyncio.get_running_loop().call_later(BUSY_DELAY, self._commit)
@@ -262,6 +336,29 @@ class Writer:
             else:
                 done.set_result(None)
         self._waiters.clear()
+
+    def _tell(
+        self,
+        operations: Sequence[_Waiting],
+        pending: Sequence[_Pending],
+        results: Sequence[object],
+        took: float | None,
+    ) -> None:
+        """Tell who observes; `took` is None where nothing was written."""
+        if self._observer is None:
+            return
+        for waiting, result in zip(operations, results, strict=False):
+            self._observer.carried_out(waiting.operation, result)
+        count = sum(isinstance(result, Started) and result.is_new for result in results)
+        for item, result in zip(pending, results[len(operations) :], strict=True):
+            if isinstance(result, Exception):
+                self._observer.refused(item.run, result)
+                continue
+            count += len(item.events)
+            if item.told:
+                self._observer.appended(item.run, item.told)
+        if took is not None:
+            self._observer.committed(count, took)
 
 
 def _follow_speech(

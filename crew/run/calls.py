@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
@@ -38,6 +39,8 @@ from crew.message import Json
 from crew.run.records import Records, step_of
 from crew.thread import Thread
 from crew.value import Codec
+
+logger = logging.getLogger(__name__)
 
 _LEAVES_PROCESS: frozenset[CallKind] = frozenset({"model", "tool", "effect", "ask", "child"})
 
@@ -384,6 +387,8 @@ class RunCalls:
                 await self.restart(task.path, "agent", fingerprint, {**data, **where})
                 return await self._around.hosts.perform(agent, task, self)
             except HostLost as lost:
+                facts = {"run": self.run_id, "path": task.path, "agent": agent.name}
+                logger.warning("host.lost", extra={**facts, "error": str(lost)})
                 self._append(ProgressMade(f"{task.path}/host", f"host lost: {lost}"))
         raise CrewError(
             message=f"{MOST_HOSTS_LOST} hosts of agent {agent.name!r} died one after the other at "

@@ -80,7 +80,7 @@ class Driver:
     ) -> None:
         self.row = row
         self.run_id = row.id
-        self.open = OpenRun(row.id, row.number, row.epoch, 0, 0)
+        self.open = OpenRun(row.id, row.number, row.epoch, 0, 0, row=row)
         self.open.lost, self.open.snapshot = self._lose, self._snapshot
         self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.calls = RunCalls(
@@ -128,11 +128,13 @@ class Driver:
 
     def fold(self, events: list[Event]) -> None:
         """Bring the state on by what the journal holds; nothing is carried out yet."""
-        for event in events:
-            typed = from_data(event.kind, event.path, event.data)
+        known = [(event.at, from_data(event.kind, event.path, event.data)) for event in events]
+        for _, typed in known:
             self.calls.learn(typed)
             apply(self._wiring, self._state, typed)
-            self.open.offset = self.open.durable_offset = event.offset
+        if events:
+            self.open.offset = self.open.durable_offset = events[-1].offset
+        self._around.writer.recall(self.open, known)
         assert self._state.started is not None
         self.calls.ledger.limit = _budget_of(self._state.started)
 

@@ -42,6 +42,8 @@ from crew.run.handle import Run
 from crew.run.heart import Heart
 from crew.run.tenant import Tenant
 from crew.run.worker import TAKE_SECONDS, Worker
+from crew.telemetry import Metrics, Telemetry
+from crew.telemetry.setup import configure
 from crew.thread import Conversations, Thread
 from crew.value import canonical
 
@@ -97,6 +99,7 @@ class Runtime(Tenant):
         self._tasks: set[asyncio.Task[Any]] = set()
         self._look_now = asyncio.Event()
         self._fleet: Any = None
+        self.telemetry = Telemetry()
         self._worker = Worker(
             self,
             secrets.token_hex(8),
@@ -112,7 +115,8 @@ class Runtime(Tenant):
             workflow.build()
         asyncio.get_running_loop().set_task_factory(cast("Any", task_factory))
         self.store: Store = self._given_store or _opened(self.store_url)
-        self.writer = Writer(self.store, on_commit=self._committed)
+        self.telemetry.add_spans()
+        self.writer = Writer(self.store, on_commit=self._committed, observer=self.telemetry)
         self.conversations = Conversations(self.store)
         try:
             if self.agents == "ray":
@@ -378,6 +382,15 @@ class Runtime(Tenant):
         """Take no further run, and return when those under way have ended or wait."""
         await self._worker.drain()
 
+    def metrics(self) -> Metrics:
+        """Count from now on, and return what was counted in this process."""
+        return self.telemetry.count()
+
+    async def all_metrics(self) -> list[Metrics]:
+        """Return what was counted here and in each of the hosts that drive runs for it."""
+        hosts = [] if self._fleet is None else await self._fleet.metrics()
+        return [self.metrics(), *hosts]
+
     def look(self) -> None:
         """Look for new runs and letters now."""
         self._look_now.set()
@@ -428,7 +441,12 @@ class Runtime(Tenant):
 
 def hosted(store_url: str, settings: Settings, workflow: Workflow, hosts: Hosts) -> Runtime:
     """Return the runtime that a run host holds: it drives here, and sends agents' work out."""
-    return Runtime(store_url, workflows=[workflow], agents="local", settings=settings, hosts=hosts)
+    configure(settings)
+    runtime = Runtime(
+        store_url, workflows=[workflow], agents="local", settings=settings, hosts=hosts
+    )
+    runtime.metrics()
+    return runtime
 
 
 def encode_input(workflow: Workflow, value: Any) -> Json:

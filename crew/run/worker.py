@@ -279,7 +279,7 @@ class Worker:
         return True
 
     async def _end_by_cancel(self, mine: RunRow) -> None:
-        run = OpenRun(mine.id, mine.number, mine.epoch, mine.offset, mine.crc)
+        run = OpenRun(mine.id, mine.number, mine.epoch, mine.offset, mine.crc, row=mine)
         self._employer.writer.append(run, RunEndedByCancel(), "cancelled")
         await self._employer.writer.durable(run)
 

@@ -2,6 +2,7 @@
 
 from serving.chat.body import ChatBody
 from serving.chat.completions import create_completion
+from serving.chat.frames import FIRST_TEXT
 from serving.chat.models import list_models, retrieve_model
 from serving.operation import Operation
 
@@ -28,6 +29,7 @@ OPERATIONS = [
         handle=create_completion,
         body=ChatBody,
         streams=True,
+        first_text=FIRST_TEXT,
         errors=[404, 409],
     ),
 ]

@@ -4,9 +4,11 @@ import json
 
 from crew.message import Json
 
-__all__ = ["DONE", "PING", "Frames", "data_frame", "usage_body"]
+__all__ = ["DONE", "FIRST_TEXT", "PING", "Frames", "data_frame", "usage_body"]
 
 DONE = b"data: [DONE]\n\n"
+FIRST_TEXT = b'"delta": {"content": '
+"""What only a frame with text of the answer holds."""
 PING = b": ping\n\n"
 """A comment: keeps proxies from closing a quiet stream, and every client skips it."""
 

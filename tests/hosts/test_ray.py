@@ -112,6 +112,15 @@ async def test_one_that_only_looks_starts_no_host_and_one_with_the_workflow_goes
     assert step != str(os.getpid())
 
 
+async def test_what_hosts_count_is_asked_of_them(runtime):
+    await (await runtime.start(places(), "here")).result()
+    _, host = await runtime.all_metrics()
+    counted = {sample.name: sample.value for it in host.collect() for sample in it.samples}
+
+    assert counted["crew_runs_total"] == counted["crew_tool_calls_total"] == 1
+    assert [part.source for part in await runtime.all_metrics()][1] == host.source
+
+
 async def test_new_code_starts_new_hosts_and_the_old_ones_stop(runtime):
     old = await (await runtime.start(places(), "a")).result()
     (old_host,) = runtime._fleet._hosts

@@ -1,0 +1,12 @@
+"""Metrics, spans and log events, all made of what was written to the journal.
+
+A run's writer tells one observer of each event once it is durable. Nothing is called from the code
+that works, and nothing is counted that a crash could take back.
+"""
+
+from crew.telemetry.metrics import Metrics
+from crew.telemetry.observer import Telemetry
+from crew.telemetry.sink import Sink
+from crew.telemetry.work import Outcome, Work
+
+__all__ = ["Metrics", "Outcome", "Sink", "Telemetry", "Work"]

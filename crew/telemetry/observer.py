@@ -1,0 +1,140 @@
+"""The observer of a runtime's writer: it logs what runs come to, and passes on what they did."""
+
+import logging
+import sys
+from collections.abc import Sequence
+
+from crew.event import (
+    CallFailed,
+    RunCompleted,
+    RunEndedByCancel,
+    RunEndedInFailure,
+    RunEvent,
+    RunParked,
+    StepFailed,
+)
+from crew.journal import PARKED, NewRun, Operation, Release, RunRow, Started, Take
+from crew.journal.writer import OpenRun, Told
+from crew.telemetry.metrics import Metrics
+from crew.telemetry.sink import Sink
+from crew.telemetry.work import Work, WorkUnderWay
+
+__all__ = ["Telemetry"]
+
+logger = logging.getLogger(__name__)
+
+_SELDOM = frozenset(
+    {CallFailed, StepFailed, RunCompleted, RunEndedInFailure, RunEndedByCancel, RunParked}
+)
+"""What more than the end of one piece of work may follow from."""
+
+
+class Telemetry:
+    """Is told by a writer what is durable, and tells its sinks what that comes to.
+
+    An error of a sink harms no run: the writer is done with a commit before it tells of it.
+    """
+
+    def __init__(self) -> None:
+        self.watches = False
+        """Whether somebody asks for every event, not only for those that change a run's status."""
+        self._sinks: list[Sink] = []
+        self._runs: dict[int, WorkUnderWay] = {}
+        self._metrics: Metrics | None = None
+
+    def add(self, sink: Sink) -> None:
+        """Tell `sink` of everything that is written from now on."""
+        self._sinks.append(sink)
+        self.watches = True
+
+    def count(self) -> Metrics:
+        """Count from now on, and return what was counted."""
+        if self._metrics is None:
+            self._metrics = Metrics()
+            self.add(self._metrics)
+        return self._metrics
+
+    def add_spans(self) -> None:
+        """Make spans, if this process has an OpenTelemetry SDK configured; else do nothing."""
+        if "opentelemetry.trace" not in sys.modules:
+            return  # then nobody can have configured one, and loading it would cost
+        from crew.telemetry.traces import Traces, configured_tracer
+
+        if (tracer := configured_tracer()) is not None:
+            self.add(Traces(tracer))
+
+    def open_asks(self, number: int) -> int | None:
+        """Return how many questions a run asks that is driven here; None if it is not."""
+        under_way = self._runs.get(number)
+        return None if under_way is None else len(under_way.asks)
+
+    def carried_out(self, operation: Operation, result: object) -> None:
+        match operation, result:
+            case NewRun(), Started(row=row, is_new=True):
+                _log("run.started", row, parent=row.parent)
+            case Take(from_owner=owner), RunRow() as row:
+                _log("run.taken", row, offset=row.offset, from_owner=owner)
+                if owner not in (None, PARKED):
+                    for sink in self._sinks:
+                        sink.recovered()
+            case Release(number=number), _:
+                self._runs.pop(number, None)
+            case _:
+                pass
+
+    def recalled(self, run: OpenRun, events: Sequence[Told]) -> None:
+        """Know what is under way of a run that is driven from here on; it was told of before."""
+        assert run.row is not None
+        under_way = self._runs[run.number] = WorkUnderWay(run.row)
+        for at, event in events:
+            under_way.follow(at, event)
+            under_way.is_refusal(event)
+
+    def appended(self, run: OpenRun, events: Sequence[Told]) -> None:
+        under_way = self._runs.get(run.number)
+        if under_way is None:
+            assert run.row is not None
+            under_way = self._runs[run.number] = WorkUnderWay(run.row)
+        for at, event in events:
+            happened = under_way.follow(at, event)
+            if isinstance(happened, Work):
+                self._ended(happened)
+            elif happened is not None:
+                for sink in self._sinks:
+                    sink.spoke(happened)
+            if type(event) in _SELDOM:
+                self._tell_more(under_way, at, event)
+
+    def _tell_more(self, under_way: WorkUnderWay, at: float, event: RunEvent) -> None:
+        for work in under_way.close(at, event):
+            self._ended(work)
+        if under_way.is_refusal(event):
+            for sink in self._sinks:
+                sink.refused()
+        if isinstance(event, RunParked):
+            _log("run.parked", under_way.run, reason=event.reason, path=event.path)
+
+    def _ended(self, work: Work) -> None:
+        for sink in self._sinks:
+            sink.ended(work)
+        if work.kind == "run":
+            self._runs.pop(work.run.number, None)
+            error = None if work.error is None else work.error.type
+            _log(f"run.{work.outcome}", work.run, seconds=round(work.seconds, 3), error=error)
+
+    def refused(self, run: OpenRun, error: Exception) -> None:
+        """What was appended to a run was not written, and it is not driven here any more."""
+        self._runs.pop(run.number, None)
+        if run.row is not None:
+            _log("run.lost", run.row, error=type(error).__name__)
+
+    def committed(self, events: int, seconds: float) -> None:
+        for sink in self._sinks:
+            sink.committed(events, seconds)
+
+
+def _log(event: str, run: RunRow, **facts: str | float | None) -> None:
+    if logger.isEnabledFor(logging.INFO):
+        # `thread` is taken: it is the one of the process that logs.
+        named = {"run": run.id, "workflow": run.workflow, "version": run.version}
+        logger.info(event, extra=named | {"tenant": run.tenant, "conversation": run.thread} | facts)

@@ -1,0 +1,182 @@
+"""What of a run is under way: each piece of work from the event of its start to that of its end."""
+
+from collections.abc import Mapping
+from typing import Literal, NamedTuple
+
+from crew.event import (
+    CallCompleted,
+    CallFailed,
+    CallStarted,
+    CallUnknown,
+    Failure,
+    RunCompleted,
+    RunEndedByCancel,
+    RunEndedInFailure,
+    RunEvent,
+    StepCompleted,
+    StepFailed,
+    StepStarted,
+    TextEmitted,
+)
+from crew.journal import RunRow
+from crew.message import Json
+
+__all__ = ["FirstText", "Outcome", "Work", "WorkKind", "WorkUnderWay"]
+
+WorkKind = Literal["run", "step", "agent", "model", "tool"]
+Outcome = Literal["completed", "failed", "cancelled", "unknown"]
+
+_NOTHING: Mapping[str, Json] = {}
+
+
+# Two of these are made for each step of a run: a tuple costs a third of a frozen dataclass.
+class Work(NamedTuple):
+    """A piece of work that ended. Times are unix seconds, of whichever process wrote them.
+
+    `path` is empty for the run itself, and so is the `parent` of what stands right beneath it.
+    `asked` and `result` are what the events of its start and its end hold.
+    """
+
+    run: RunRow
+    kind: WorkKind
+    path: str
+    parent: str
+    began_at: float
+    ended_at: float
+    outcome: Outcome
+    asked: Mapping[str, Json] = _NOTHING
+    result: Mapping[str, Json] = _NOTHING
+    error: Failure | None = None
+
+    @property
+    def seconds(self) -> float:
+        """How long it took; clocks of two processes may disagree, but no time is negative."""
+        return max(0.0, self.ended_at - self.began_at)
+
+    @property
+    def node(self) -> str:
+        """Of a step: the name of its node."""
+        return self.path.partition("[")[0]
+
+
+class FirstText(NamedTuple):
+    """A model began to speak, so many seconds after it was asked."""
+
+    model: str
+    seconds: float
+
+
+class _Begun(NamedTuple):
+    kind: WorkKind
+    at: float
+    parent: str
+    data: Mapping[str, Json]
+
+
+class WorkUnderWay:
+    """Follows the events of one run, and pairs them."""
+
+    def __init__(self, run: RunRow) -> None:
+        self.run = run
+        self.asks: set[str] = set()
+        """The paths of its open questions."""
+        self._begun: dict[str, _Begun] = {}
+        self._spoken: set[str] = set()
+        self._refused: set[str] = set()
+
+    def follow(self, at: float, event: RunEvent) -> Work | FirstText | None:
+        """Take in the next event; return what it ends, or the first text of a model."""
+        match event:
+            # The two that come with every step are asked for first.
+            case StepStarted(path=path):
+                self._begun.setdefault(path, _Begun("step", at, "", _NOTHING))
+            case StepCompleted(path=path):
+                return self._end(path, at, "completed")
+            case StepFailed(path=path, error=error):
+                return self._end(path, at, "failed", error=error)
+            case CallStarted(path=path, call="ask"):
+                self.asks.add(path)
+            case CallCompleted(path=path, call="ask") | CallFailed(path=path, call="ask"):
+                self.asks.discard(path)
+            case CallStarted(path=path, call=("agent" | "model" | "tool") as call, data=data):
+                self._begin(path, call, at, data)
+            case CallCompleted(path=path, data=data):
+                return self._end(path, at, "completed", data)
+            case CallFailed(path=path, error=error):
+                return self._end(path, at, "failed", error=error)
+            case CallUnknown(path=path):
+                return self._end(path, at, "unknown")
+            case TextEmitted(path=path, streamed=True):
+                return self._first_text(path, at)
+            case _:
+                pass
+        return None
+
+    def close(self, at: float, event: RunEvent) -> list[Work]:
+        """Return what the run's end ends: all that is under way, and the run; else nothing."""
+        match event:
+            case RunCompleted(usage=usage):
+                whole = self._whole(at, "completed", {"usage": usage})
+            case RunEndedInFailure(usage=usage, error=error):
+                whole = self._whole(at, "failed", {"usage": usage}, error)
+            case RunEndedByCancel():
+                whole = self._whole(at, "cancelled", _NOTHING)
+            case _:
+                return []
+        # From the inside out: who stands beneath comes later.
+        left = [self._end(path, at, "cancelled") for path in reversed(list(self._begun))]
+        return [*(work for work in left if work is not None), whole]
+
+    def is_refusal(self, event: RunEvent) -> bool:
+        """Return whether a budget refused a call here, each refusal once.
+
+        A call that is refused has no event; its agent fails with it, and then perhaps its step.
+        """
+        match event:
+            case CallFailed(path=path, call="agent", error=Failure(type="BudgetExceeded")):
+                self._refused.add(path.partition("/")[0])
+                return True
+            case StepFailed(path=path, error=Failure(type="BudgetExceeded")):
+                return path not in self._refused
+            case RunEndedInFailure(error=Failure(type="BudgetExceeded", path="")):
+                return True  # its time was up
+            case _:
+                return False
+
+    def _begin(self, path: str, kind: WorkKind, at: float, data: Mapping[str, Json]) -> None:
+        if path not in self._begun:  # else it is begun again after a crash
+            self._begun[path] = _Begun(kind, at, self._parent_of(path), data)
+
+    def _parent_of(self, path: str) -> str:
+        while path:
+            path = path.rpartition("/")[0]
+            if path in self._begun:
+                return path
+        return ""
+
+    def _end(
+        self,
+        path: str,
+        at: float,
+        outcome: Outcome,
+        result: Mapping[str, Json] = _NOTHING,
+        error: Failure | None = None,
+    ) -> Work | None:
+        begun = self._begun.pop(path, None)
+        if begun is None:
+            return None  # of a kind that nobody asks about, or a record of another run
+        kind, began_at, parent, asked = begun
+        return Work(self.run, kind, path, parent, began_at, at, outcome, asked, result, error)
+
+    def _whole(
+        self, at: float, outcome: Outcome, result: Mapping[str, Json], error: Failure | None = None
+    ) -> Work:
+        began_at = self.run.created_at
+        return Work(self.run, "run", "", "", began_at, at, outcome, _NOTHING, result, error)
+
+    def _first_text(self, path: str, at: float) -> FirstText | None:
+        begun = self._begun.get(path)
+        if begun is None or path in self._spoken:
+            return None
+        self._spoken.add(path)
+        return FirstText(str(begun.data.get("model", "")), max(0.0, at - begun.at))
