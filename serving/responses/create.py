@@ -16,7 +16,6 @@ from crew.errors import AskError
 from crew.event import Event
 from crew.graph import Workflow
 from crew.message import Json
-from crew.run import Tenant
 from serving.body import read_body
 from serving.chat.asks import answer_value
 from serving.chat.models import find
@@ -41,7 +40,7 @@ async def create_response(request: Request) -> Response:
     if (answer := side_answer(body.question)) is not None:
         return _without_run(workflow, body, answer)
     turn = await find_turn(request, door.tenant(request), body)
-    telling = await _answered(door, door.tenant(request), turn, body)
+    telling = await _answered(request, door, turn, body)
     if telling is None:
         telling = await _started(request, door, workflow, turn, body)
     headers = {"X-Run-Id": telling.run.id, "X-Thread-Id": telling.run.thread or ""}
@@ -58,10 +57,15 @@ def event_stream(frames: AsyncIterator[bytes], headers: dict[str, str]) -> Strea
     return StreamingResponse(frames, media_type="text/event-stream", headers=headers | unbuffered)
 
 
-async def _answered(door: Door, tenant: Tenant, turn: Turn, body: ResponseBody) -> Telling | None:
-    """Answer the oldest open question of the conversation; None if nothing is asked."""
-    for run in reversed(await tenant.runs(status="waiting", thread=turn.thread)):
-        if questions := await run.questions():
+async def _answered(request: Request, door: Door, turn: Turn, body: ResponseBody) -> Telling | None:
+    """Answer the oldest open question of the conversation; None if nothing is asked.
+
+    The request that started the run, sent again, is no answer to its question.
+    """
+    key = request.headers.get("idempotency-key")
+    waiting = await door.tenant(request).runs(status="waiting", thread=turn.thread)
+    for run in reversed(waiting):
+        if (key is None or run.key != key) and (questions := await run.questions()):
             asked, offset = questions[0], len(await run.recorded())
             try:
                 await run.answer(asked.path, answer_value(asked.schema, body.question))

@@ -129,7 +129,7 @@ class Story:
             previous=response_id(self.run) if self.after else None,
             started=self.started,
             status=status,
-            run_status="waiting" if waits else _RUN_STATUS.get(status, "running"),
+            run_status="waiting" if waits else status if end else "running",
             error=error,
             output=[item.shape for item in self.items if not item.is_void],
             completed_at=end.at if end and status == "completed" else None,
@@ -238,9 +238,6 @@ class Story:
     def _close(self, status: str) -> list[ApiEvent]:
         item, self._open = self._open, None
         return item.closed(status) if item is not None else []
-
-
-_RUN_STATUS = {"completed": "completed", "failed": "failed", "cancelled": "cancelled"}
 
 
 def _question(event: Event) -> Question:

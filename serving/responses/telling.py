@@ -54,8 +54,8 @@ class Telling:
             ApiError: the server stops.
         """
         await self._catch_up()
-        async for told in self._rest(_WHOLE_SECONDS):
-            del told
+        async for _ in self._rest(_WHOLE_SECONDS):
+            pass
         return self.story.response(waits=self._outcome.end is None)
 
     async def frames(self, *, starting_after: int, heartbeat: float) -> AsyncIterator[bytes]:

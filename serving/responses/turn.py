@@ -77,7 +77,7 @@ async def _after(request: Request, tenant: Tenant, previous: str) -> Turn:
     if run.thread is None or run.turn is None:
         raise _not_last(previous, "it is no turn of a conversation; give its text as input")
     later = [turn for turn in await turns_of(tenant, run.thread) if (turn.turn or 0) > run.turn]
-    if later and not _is_again(request, later):
+    if later and not _is_again(request, later) and await run.status() != "waiting":
         way = f"its conversation has gone on; go on from {response_id(later[-1].id)}"
         raise _not_last(previous, f"{way}, or try another way with: crew fork {run_id}")
     # What comes at the same moment would be a branch, too.

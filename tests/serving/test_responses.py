@@ -226,6 +226,26 @@ async def test_question_ends_the_stream_and_the_answers_stream_goes_on(endpoint)
     assert rest[-1].response.output_text == "Refund?refunded"
 
 
+async def test_request_sent_again_is_no_answer_to_the_question_that_it_led_to(endpoint):
+    again = {"conversation": "t1", "extra_headers": {"Idempotency-Key": "k"}}
+    asked = await create(endpoint, "asking", "yes", **again)
+
+    assert await create(endpoint, "asking", "yes", **again) == asked
+    assert (await create(endpoint, "asking", "yes", conversation="t1")).output_text == "refunded"
+
+
+async def test_question_is_answered_through_another_replica(opening, tmp_path):
+    store = f"sqlite:///{tmp_path}/runs.db"
+    async with opening(store) as one, opening(store) as two:
+        asked = await create(one, "asking", "I want my money")
+        going_on = {"model": "asking", "input": "yes", "previous_response_id": asked.id}
+        async with two.client.responses.stream(**going_on) as stream:
+            assert (await stream.get_final_response()).output_text == "refunded"
+        rest = one.client.responses.stream(response_id=asked.id, starting_after=128)
+        async with rest as stream:
+            assert (await stream.get_final_response()).output_text == "Refund?refunded"
+
+
 async def test_input_items_are_what_the_run_was_given(endpoint):
     given = [
         {"role": "user", "content": "a"},

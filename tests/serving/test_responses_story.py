@@ -3,6 +3,8 @@
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from openai import omit
+from openai.lib.streaming.responses._responses import ResponseStreamState
 from openai.types.responses import Response, ResponseStreamEvent
 from pydantic import TypeAdapter
 
@@ -267,3 +269,17 @@ def test_every_item_that_is_opened_is_closed_once_with_the_text_of_its_deltas(ev
 
     assert deltas == ended
     assert kinds(told).count("output_item.added") == kinds(told).count("output_item.done")
+
+
+@settings(max_examples=150, deadline=None)
+@given(JOURNALS)
+def test_official_client_puts_together_whatever_comes(events):
+    story, told = tell(events)
+    client = ResponseStreamState(input_tools=omit, text_format=omit)
+    for item in told:
+        client.handle_event(API_EVENT.validate_python(item))
+
+    final = client._completed_response
+    assert (final is not None) == (story.status == "completed")
+    if final is not None:
+        assert [item.id for item in final.output] == [i["id"] for i in story.response()["output"]]
