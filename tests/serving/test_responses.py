@@ -9,6 +9,8 @@ from openai.types.responses import Response, ResponseStreamEvent
 from openai.types.responses.response_item_list import ResponseItemList
 from pydantic import TypeAdapter
 
+from serving.responses.telling import Telling
+
 API_EVENT: TypeAdapter = TypeAdapter(ResponseStreamEvent)
 
 
@@ -101,6 +103,21 @@ async def test_client_that_leaves_gets_the_rest_from_another_replica(
 
     assert first + rest == whole
     assert whole[-1].response.output_text.startswith(request.node.name)
+
+
+async def test_server_that_stops_says_so_and_leaves_off_where_the_stream_can_go_on(
+    endpoint, gate, request
+):
+    reply = await create(endpoint, "echo", request.node.name, background=True)
+    run, closing = await endpoint.runtime.get(reply.crew["run_id"]), asyncio.Event()
+    closing.set()
+    telling = Telling(run=run, closing=closing)
+    frames = [frame async for frame in telling.frames(starting_after=-1, heartbeat=1.0)]
+    told = [json.loads(each.split(b"data: ")[1]) for each in b"".join(frames).split(b"\n\n")[:-1]]
+    gate.set()
+
+    assert API_EVENT.validate_python(told[-1]).code == "server_stopping"
+    assert told[-1]["sequence_number"] == told[-2]["sequence_number"]
 
 
 async def test_cancel_stops_the_run(endpoint, gate, request):
