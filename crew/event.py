@@ -53,6 +53,8 @@ class RunStarted:
     budget_seconds: float | None = None
     code: str = ""
     parent: str | None = None
+    metadata: dict[str, Json] | None = None
+    """What its caller keeps with the run; no code of the run sees it."""
     format: int = FORMAT
     path: str = ""
 

@@ -11,7 +11,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from crew.errors import CrewError
-from serving import chat, health, metrics
+from serving import chat, conversations, health, metrics, responses
 from serving.auth import Access
 from serving.door import Door
 from serving.errors import ApiError, from_crew
@@ -37,6 +37,8 @@ OPERATIONS: list[Operation] = [
         public=True,
     ),
     *chat.OPERATIONS,
+    *responses.OPERATIONS,
+    *conversations.OPERATIONS,
 ]
 
 _PUBLIC = frozenset(item.path for item in OPERATIONS if item.public)

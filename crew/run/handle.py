@@ -82,6 +82,16 @@ class Run:
         return self._row.thread
 
     @property
+    def turn(self) -> int | None:
+        """Its number on its thread, from 1; None for a fork, and where there is no thread."""
+        return self._row.turn
+
+    @property
+    def key(self) -> str | None:
+        """The idempotency key it was started with."""
+        return self._row.key
+
+    @property
     def created_at(self) -> float:
         """When it was accepted, in unix seconds."""
         return self._row.created_at

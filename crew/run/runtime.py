@@ -182,13 +182,16 @@ class Runtime(Tenant):
         budget: Budget | None,
         when_busy: WhenBusy,
         parent: str | None = None,
+        metadata: Mapping[str, Json] | None = None,
     ) -> Run:
         workflow.build()
         self._workflows[workflow.name, workflow.version] = workflow
         stored = encode_input(workflow, value)
         if self._fleet is not None and self.worker:
             await self._fleet.serve(workflow)
-        new = self._new_run(tenant, workflow, stored, thread, key, budget, when_busy, parent)
+        new = self._new_run(
+            tenant, workflow, stored, thread, key, budget, when_busy, parent, metadata
+        )
         started = await self._accepted(new)
         if started.is_new and new.owner is not None:
             self._worker.drive(started.row, workflow)
@@ -215,6 +218,7 @@ class Runtime(Tenant):
         budget: Budget | None,
         when_busy: WhenBusy,
         parent: str | None,
+        metadata: Mapping[str, Json] | None,
     ) -> NewRun:
         run_id = f"r{secrets.token_hex(8)}"
         event = RunStarted(
@@ -227,6 +231,7 @@ class Runtime(Tenant):
             budget_seconds=budget.seconds if budget else None,
             code=workflow.code_hash(),
             parent=parent,
+            metadata=dict(metadata) if metadata else None,
         )
         return NewRun(
             id=run_id,

@@ -7,6 +7,7 @@ from crew.budget import Budget
 from crew.errors import RunNotFound
 from crew.graph import Workflow
 from crew.journal import RunRow, RunStatus, WhenBusy
+from crew.message import Json
 from crew.run.handle import Home, Run
 from crew.run.replay import replay
 from crew.run.retention import Removed, erase, prune
@@ -29,6 +30,7 @@ class Landlord(Home, Protocol):
         budget: Budget | None,
         when_busy: WhenBusy,
         parent: str | None = None,
+        metadata: Mapping[str, Json] | None = None,
     ) -> Run:
         """Accept a run, and have it driven."""
         ...
@@ -71,6 +73,7 @@ class Tenant:
         key: str | None = None,
         budget: Budget | None = None,
         when_busy: WhenBusy = "queue",
+        metadata: Mapping[str, Json] | None = None,
     ) -> Run:
         """Start a run; on return it is accepted, and will not be lost.
 
@@ -81,6 +84,7 @@ class Tenant:
             key: an idempotency key: the same key with the same input is the same run.
             budget: what it may spend, with all its agents and children.
             when_busy: what to do while an earlier turn runs: `queue`, `reject`, or `cancel` it.
+            metadata: JSON that is kept in the run's first event, for its caller alone.
 
         Raises:
             InputInvalid: the input does not validate; nothing was stored.
@@ -96,6 +100,7 @@ class Tenant:
             key=key,
             budget=budget,
             when_busy=when_busy,
+            metadata=metadata,
         )
 
     async def get(self, run_id: str) -> Run:

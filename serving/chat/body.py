@@ -1,12 +1,13 @@
 """The request body of a chat completion, checked."""
 
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 from serving.errors import ApiError
 
-__all__ = ["ChatBody", "ChatMessage"]
+__all__ = ["ChatBody", "ChatMessage", "Conversation", "NoTools", "TextAlone", "asked_place"]
 
 
 def _as_text(content: object) -> str:
@@ -33,6 +34,10 @@ def _no_tools(tools: list[Any] | None) -> None:
 def _text_alone(wanted: dict[str, Any] | None) -> None:
     if wanted and wanted.get("type") != "text":
         raise ValueError("a workflow's own output type decides the answer's form; leave it out")
+
+
+NoTools = Annotated[list[Any] | None, AfterValidator(_no_tools)]
+TextAlone = Annotated[dict[str, Any] | None, AfterValidator(_text_alone)]
 
 
 class ChatMessage(BaseModel):
@@ -71,8 +76,8 @@ class ChatBody(BaseModel):
     metadata: dict[str, Any] | None = None
     conversation: str | Conversation | None = None
     n: Literal[1] | None = None
-    tools: Annotated[list[Any] | None, AfterValidator(_no_tools)] = None
-    response_format: Annotated[dict[str, Any] | None, AfterValidator(_text_alone)] = None
+    tools: NoTools = None
+    response_format: TextAlone = None
 
     @property
     def question(self) -> str:
@@ -81,18 +86,22 @@ class ChatBody(BaseModel):
         Raises:
             ApiError: there is none with text.
         """
-        return self.messages[self._asked].content
+        return self.messages[asked_place(self.messages, "messages")].content
 
     @property
     def history(self) -> list[ChatMessage]:
         """What user and assistant said before the question."""
-        return [m for m in self.messages[: self._asked] if m.role in ("user", "assistant")]
+        before = self.messages[: asked_place(self.messages, "messages")]
+        return [message for message in before if message.role in ("user", "assistant")]
 
-    @property
-    def _asked(self) -> int:
-        for place, message in reversed(list(enumerate(self.messages))):
-            if message.role == "user" and message.content.strip():
-                return place
-        raise ApiError(
-            status=400, message="messages must hold a user message with text", param="messages"
-        )
+
+def asked_place(messages: Sequence[ChatMessage], param: str) -> int:
+    """Return the place of the last user message with text.
+
+    Raises:
+        ApiError: there is none in `param`.
+    """
+    for place, message in reversed(list(enumerate(messages))):
+        if message.role == "user" and message.content.strip():
+            return place
+    raise ApiError(status=400, message=f"{param} must hold a user message with text", param=param)

@@ -20,9 +20,10 @@ from serving.chat.asks import Answered, answer_open_question
 from serving.chat.body import ChatBody
 from serving.chat.frames import Frames
 from serving.chat.models import find
-from serving.chat.question import takes_history, workflow_input
+from serving.chat.question import takes, workflow_input
 from serving.chat.side_requests import side_answer
 from serving.chat.tail import Outcome
+from serving.conversations.naming import thread_name
 from serving.door import Door
 from serving.errors import ApiError
 
@@ -109,24 +110,13 @@ def _thread(request: Request, body: ChatBody) -> str | None:
     )
     for place, value in places:
         if value is not None:
-            return _checked_thread(place, value)
+            return thread_name(place, value)
     return None
-
-
-def _checked_thread(place: str, value: object) -> str:
-    if isinstance(value, str) and 0 < len(value) <= 256 and value.isprintable():
-        return value
-    raise ApiError(
-        status=400,
-        message=f"{place} must be a string of 1 to 256 printable characters",
-        param=place,
-        code="invalid_value" if isinstance(value, str) else "invalid_type",
-    )
 
 
 def _about_history(workflow: Workflow, body: ChatBody, thread: str | None) -> dict[str, Json]:
     """Say it when earlier messages were not used."""
-    if thread or not body.history or takes_history(workflow):
+    if thread or not body.history or takes(workflow, "history"):
         return {}
     how = "name a thread (metadata.thread_id, X-Thread-Id) to be remembered"
     return {"note": f"only the last message was read; {how}"}

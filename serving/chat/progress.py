@@ -28,7 +28,7 @@ def progress_line(event: Event) -> str:
             return f"▸ {event.path} (a run of its own)\n"
         case "progress.made":
             return f"  {data.get('text', '')}\n"
-        case "run.taken" if data.get("epoch", 1) > 1:
+        case "run.taken" if event.offset > 2:  # whoever drives a run first takes it as its second
             return "  another worker goes on with this run\n"
         case _:
             return ""

@@ -10,7 +10,7 @@ from crew.graph import Workflow
 from serving.chat.body import ChatMessage
 from serving.errors import ApiError
 
-__all__ = ["takes_history", "workflow_input"]
+__all__ = ["takes", "workflow_input"]
 
 
 def workflow_input(
@@ -40,9 +40,9 @@ def workflow_input(
         raise _unfit(workflow, error) from error
 
 
-def takes_history(workflow: Workflow) -> bool:
-    """Say whether earlier messages of a chat without a thread reach the workflow."""
-    return "history" in _fields(workflow.input)
+def takes(workflow: Workflow, field: str) -> bool:
+    """Say whether the workflow's input has a field of its own for something beside the text."""
+    return field in _fields(workflow.input)
 
 
 def _fields(kind: object) -> dict[str, Any]:

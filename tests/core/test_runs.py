@@ -458,3 +458,11 @@ async def test_a_child_belongs_to_its_parents_tenant(runtime):
     assert await run.result() == "x after []"
     assert len(await runtime.of("a").runs()) == 2
     assert await runtime.runs() == []
+
+
+async def test_what_a_caller_keeps_with_a_run_is_in_its_first_event(runtime):
+    run = await runtime.start(echo, "x", thread="t", key="k", metadata={"topic": "tea"})
+    [first, *_] = await run.recorded()
+    assert first.data["metadata"] == {"topic": "tea"}
+    assert (run.turn, run.key) == (1, "k")
+    assert "metadata" not in (await (await runtime.start(echo, "x")).recorded())[0].data

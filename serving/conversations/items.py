@@ -1,0 +1,71 @@
+"""The messages of a conversation as items of the API."""
+
+from collections.abc import Iterable, Sequence
+
+from crew.message import Json, Message
+from crew.run import Run, Tenant
+from serving.errors import ApiError
+
+__all__ = ["conversation_items", "input_item", "turns_of"]
+
+_EVERY = 1 << 31
+
+
+async def turns_of(tenant: Tenant, thread: str) -> list[Run]:
+    """Return the turns of a conversation, the oldest first; forks are no turns."""
+    runs = await tenant.runs(thread=thread, limit=_EVERY)
+    return sorted((run for run in runs if run.turn is not None), key=lambda run: run.turn or 0)
+
+
+async def conversation_items(tenant: Tenant, thread: str) -> list[dict[str, Json]]:
+    """Return what was said, the oldest first; an item's id names the run it belongs to.
+
+    Raises:
+        ApiError: 409, the conversation changed while it was read.
+    """
+    turns = await turns_of(tenant, thread)
+    said = _by_turn((await tenant.thread(thread)).messages)
+    if len(said) < len(turns):
+        raise ApiError(
+            status=409,
+            message=f"the conversation {thread!r} was erased while it was read",
+            type="conflict_error",
+            code="conversation_changed",
+        )
+    return [
+        _item(run, message)
+        for run, messages in zip(turns, said, strict=False)
+        for message in messages
+    ]
+
+
+def input_item(run: str, text: str, *, name: str = "in", role: str = "user") -> dict[str, Json]:
+    """Return a message that a run was given."""
+    kind = "output_text" if role == "assistant" else "input_text"
+    part: dict[str, Json] = {"type": kind, "text": text}
+    if role == "assistant":
+        part |= {"annotations": list[Json](), "logprobs": list[Json]()}
+    return {
+        "id": f"msg_{run}_{name}",
+        "type": "message",
+        "role": role,
+        "status": "completed",
+        "content": [part],
+    }
+
+
+def _by_turn(messages: Iterable[Message]) -> Sequence[Sequence[Message]]:
+    """Divide messages into turns, each of which begins with its user's."""
+    turns: list[list[Message]] = []
+    for message in messages:
+        if message.role == "user":
+            turns.append([message])
+        else:
+            turns[-1].append(message)
+    return turns
+
+
+def _item(run: Run, message: Message) -> dict[str, Json]:
+    if message.role == "user":
+        return input_item(run.id, message.text)
+    return input_item(run.id, message.text, name="out", role="assistant")

@@ -1,0 +1,147 @@
+"""`POST /v1/responses`: a response is a run.
+
+The run is durable before the first byte of the answer. Where the conversation's run waits for a
+person the message is the answer, and the response tells what comes behind it.
+"""
+
+import time
+import uuid
+from collections.abc import AsyncIterator
+from dataclasses import replace
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response, StreamingResponse
+
+from crew.errors import AskError
+from crew.event import Event
+from crew.graph import Workflow
+from crew.message import Json
+from serving.body import read_body
+from serving.chat.asks import answer_value
+from serving.chat.models import find
+from serving.chat.question import takes, workflow_input
+from serving.chat.side_requests import side_answer
+from serving.door import Door
+from serving.errors import ApiError
+from serving.responses.body import ResponseBody
+from serving.responses.naming import response_id
+from serving.responses.story import Story
+from serving.responses.telling import Telling, frame
+from serving.responses.turn import Turn, find_turn
+
+__all__ = ["create_response", "event_stream"]
+
+
+async def create_response(request: Request) -> Response:
+    """Start a run for the last user message; answer once it ends, at once, or with its tail."""
+    door: Door = request.app.state.door
+    body = await read_body(request.stream(), ResponseBody, max_bytes=door.max_body_bytes)
+    workflow = find(door, body.model)
+    if (answer := side_answer(body.question)) is not None:
+        return _without_run(workflow, body, answer)
+    turn = await find_turn(request, door.tenant(request), body)
+    telling = await _answered(request, door, turn, body)
+    if telling is None:
+        telling = await _started(request, door, workflow, turn, body)
+    headers = {"X-Run-Id": telling.run.id, "X-Thread-Id": telling.run.thread or ""}
+    if body.stream:
+        frames = telling.frames(starting_after=-1, heartbeat=door.heartbeat)
+        return event_stream(frames, headers)
+    told = await (telling.now() if body.background else telling.whole())
+    return JSONResponse(told, headers=headers)
+
+
+def event_stream(frames: AsyncIterator[bytes], headers: dict[str, str]) -> StreamingResponse:
+    """Return a stream that proxies in front do not collect before they pass it on."""
+    unbuffered = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
+    return StreamingResponse(frames, media_type="text/event-stream", headers=headers | unbuffered)
+
+
+async def _answered(request: Request, door: Door, turn: Turn, body: ResponseBody) -> Telling | None:
+    """Answer the oldest open question of the conversation; None if nothing is asked.
+
+    The request that started the run, sent again, is no answer to its question.
+    """
+    key = request.headers.get("idempotency-key")
+    waiting = await door.tenant(request).runs(status="waiting", thread=turn.thread)
+    for run in reversed(waiting):
+        if (key is None or run.key != key) and (questions := await run.questions()):
+            asked, offset = questions[0], len(await run.recorded())
+            try:
+                await run.answer(asked.path, answer_value(asked.schema, body.question))
+            except AskError as error:
+                raise ApiError(
+                    status=400,
+                    message=f"{error}; the question is: {asked.question}",
+                    param="input",
+                    code="not_an_answer",
+                ) from error
+            return Telling(run=run, closing=door.closing, after=offset, answered=asked.path)
+    return None
+
+
+async def _started(
+    request: Request, door: Door, workflow: Workflow, turn: Turn, body: ResponseBody
+) -> Telling:
+    # What the journal knows of a conversation is not appended again.
+    history = body.history if turn.is_first else []
+    defaults = {**door.input_defaults, **_instructions(workflow, body)}
+    try:
+        value = workflow_input(workflow, body.question, history, defaults)
+    except ApiError as error:
+        raise replace(error, param="input") from error
+    run = await door.tenant(request).start(
+        workflow,
+        value,
+        thread=turn.thread,
+        key=request.headers.get("idempotency-key"),
+        when_busy=turn.when_busy,
+        metadata={"response": _kept(workflow, turn, body)},
+    )
+    return Telling(run=run, closing=door.closing)
+
+
+def _instructions(workflow: Workflow, body: ResponseBody) -> dict[str, object]:
+    if not body.told:
+        return {}
+    if takes(workflow, "instructions"):
+        return {"instructions": body.told}
+    raise ApiError(
+        status=400,
+        message=f"the workflow {workflow.name!r} has its own instructions and takes no others; "
+        "leave `instructions` and messages of system or developer out, or give its input a field "
+        "`instructions`",
+        param="instructions",
+        code="unsupported_parameter",
+    )
+
+
+def _kept(workflow: Workflow, turn: Turn, body: ResponseBody) -> dict[str, Json]:
+    """What of a request is told again with the response, from any replica."""
+    kept = {
+        "background": body.background or None,
+        "instructions": body.instructions,
+        "metadata": body.metadata or None,
+        "previous_response_id": body.previous_response_id,
+    }
+    if turn.is_first and body.history and not takes(workflow, "history"):
+        kept["note"] = "only the last message was read; name a conversation to be remembered"
+    return {name: value for name, value in kept.items() if value is not None}
+
+
+def _without_run(workflow: Workflow, body: ResponseBody, text: str) -> Response:
+    """Answer a front end's own request, in the shape of a run that nobody keeps."""
+    name, at = uuid.uuid4().hex, time.time()
+    story = Story(run=name, id=response_id(name))
+    told = [
+        *story.tell(Event(1, "run.started", "", {"workflow": workflow.name}, at)),
+        *story.tell(Event(2, "run.completed", "", {"output": text, "usage": {}}, at)),
+    ]
+    if body.stream:
+        return event_stream(_frames(told), {})
+    return JSONResponse(story.response())
+
+
+async def _frames(told: list[dict[str, Json]]) -> AsyncIterator[bytes]:
+    for item in told:
+        yield frame(item)

@@ -1,0 +1,91 @@
+"""The JSON of a response, as the OpenAI API has it."""
+
+from collections.abc import Mapping
+
+from crew.event import Event
+from crew.message import Json
+
+__all__ = ["error_shape", "response_shape", "usage_shape"]
+
+
+def response_shape(
+    *,
+    id: str,  # noqa: A002 - the API's word
+    run: str,
+    previous: str | None,
+    started: Event,
+    status: str,
+    run_status: str,
+    error: Json,
+    output: list[dict[str, Json]],
+    completed_at: float | None,
+    usage: Json,
+    questions: list[dict[str, Json]],
+    result: Json,
+) -> dict[str, Json]:
+    """Return the whole response; `crew` holds what OpenAI's shape has no place for.
+
+    `previous` is the response that this one goes on with; by default what its request named.
+    """
+    asked: dict[str, Json] = (started.data.get("metadata") or {}).get("response", {})
+    thread = started.data.get("thread")
+    facts = {"run_id": run, "thread_id": thread, "status": run_status, "questions": questions}
+    facts |= {"output": result} if status == "completed" and not questions else {}
+    facts |= {"note": asked["note"]} if "note" in asked else {}
+    return {
+        "id": id,
+        "object": "response",
+        "created_at": int(started.at),
+        "completed_at": completed_at,
+        "status": status,
+        "background": asked.get("background", False),
+        "error": error,
+        "incomplete_details": {"reason": None} if status == "incomplete" else None,
+        "instructions": asked.get("instructions"),
+        "max_output_tokens": None,
+        "model": started.data.get("workflow"),
+        "output": output,
+        "parallel_tool_calls": True,
+        "previous_response_id": previous or asked.get("previous_response_id"),
+        "conversation": {"id": thread} if thread else None,
+        "reasoning": None,
+        "store": True,
+        "temperature": None,
+        "text": {"format": {"type": "text"}},
+        "tool_choice": "auto",
+        "tools": [],
+        "top_p": None,
+        "truncation": "disabled",
+        "usage": usage,
+        "user": None,
+        "metadata": asked.get("metadata", {}),
+        "crew": facts,
+    }
+
+
+def usage_shape(usage: Mapping[str, int] | None) -> Json:
+    """Return the tokens of a run's whole tree; None until it has ended."""
+    if usage is None:
+        return None
+    read, written = usage.get("input_tokens", 0), usage.get("output_tokens", 0)
+    cached = usage.get("cached_tokens", 0)
+    return {
+        "input_tokens": read,
+        "input_tokens_details": {"cached_tokens": cached, "cache_write_tokens": 0},
+        "output_tokens": written,
+        "output_tokens_details": {"reasoning_tokens": 0},
+        "total_tokens": read + written,
+    }
+
+
+def error_shape(event: Event | None) -> Json:
+    """Return why a run failed, or cannot go on by itself; None if neither."""
+    match event:
+        case Event(kind="run.failed", data=data):
+            error = data.get("error") or {}
+            message = f"{error.get('type', 'Error')}: {error.get('message', '')}"
+        case Event(kind="run.parked", data=data):
+            message = f"the run waits for a decision ({data.get('reason')}: {data.get('detail')})"
+        case _:
+            return None
+    return {"code": "server_error", "message": message}
