@@ -11,7 +11,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from crew.errors import CrewError
-from serving import chat, health
+from serving import chat, health, runs
 from serving.auth import Access
 from serving.door import Door
 from serving.errors import ApiError, from_crew
@@ -35,6 +35,7 @@ OPERATIONS: list[Operation] = [
         public=True,
     ),
     *chat.OPERATIONS,
+    *runs.OPERATIONS,
 ]
 
 _PUBLIC = frozenset(item.path for item in OPERATIONS if item.public)
