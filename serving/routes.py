@@ -11,7 +11,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from crew.errors import CrewError
-from serving import chat, health, runs
+from serving import chat, health, runs, web
 from serving.auth import Access
 from serving.door import Door
 from serving.errors import ApiError, from_crew
@@ -38,13 +38,13 @@ OPERATIONS: list[Operation] = [
     *runs.OPERATIONS,
 ]
 
-_PUBLIC = frozenset(item.path for item in OPERATIONS if item.public)
+_PUBLIC = frozenset(item.path for item in OPERATIONS if item.public) | web.PATHS
 
 
 def make_app(door: Door, api_keys: Sequence[str]) -> Starlette:
     """Put the routes together."""
     app = Starlette(
-        routes=routes_of(OPERATIONS),
+        routes=[*routes_of(OPERATIONS), *web.ROUTES],
         middleware=[Middleware(_Guard, access=Access(api_keys))],
         exception_handlers={
             ApiError: _api_error,

@@ -221,6 +221,7 @@ async def _run_data(run: Run) -> dict[str, Json]:
         "thread": run.thread,
         "created_at": int(run.created_at),
         "input": first.data.get("input"),
+        "parent": first.data.get("parent"),
         **_end_data(status, last),
         "questions": [
             {"path": item.path, "key": item.key, "question": item.question, "schema": item.schema}
