@@ -5,7 +5,7 @@ import { TurnView, skeleton } from "./chat.js";
 import { h, put, say } from "./dom.js";
 import { Inspector } from "./inspector.js";
 import { RunView, textOf } from "./run.js";
-import { merged, remember, remembered } from "./threads.js";
+import { forget, merged, remember, remembered } from "./threads.js";
 
 const NAMES = { running: "running", waiting: "waiting" };
 const TURNS = 50; // of a conversation that are shown
@@ -84,7 +84,10 @@ function setHash() {
   if (thread) place.set("thread", thread);
   if (alone || (selected && selected !== turns.at(-1))) place.set("run", selected.view.id);
   const hash = `#${place}`;
-  if (hash !== location.hash) history.pushState(null, "", hash);
+  if (hash === location.hash || (hash === "#" && !location.hash)) return;
+  const here = new URLSearchParams(location.hash.slice(1)).get("thread") ?? "";
+  if (here === thread) history.replaceState(null, "", hash);
+  else history.pushState(null, "", hash);
 }
 
 // Workflows.
@@ -253,6 +256,7 @@ async function show() {
     if (signal.aborted) return;
     for (const run of runs) add(run);
     if (runs.length) opened(wanted);
+    else forget(thread);
     showComposer();
     showList();
     // The newest first: it is what is looked at, and may still be under way.

@@ -42,7 +42,7 @@ export class TurnView {
   show() {
     const { view } = this;
     this.element.dataset.status = view.status;
-    this.element.toggleAttribute("aria-busy", view.isOpen);
+    this.element.setAttribute("aria-busy", String(view.isOpen));
     this.#markdown.set(view.text);
     this.#showActivity();
     this.#showQuestions();
@@ -71,7 +71,7 @@ export class TurnView {
     const working = [...view.nodes()].filter(([, counts]) => counts.running || counts.retrying);
     const names = working.map(([name, counts]) => (counts.running > 1 ? `${name} × ${counts.running}` : name));
     const doing = names.join(", ") || (view.offset > 1 ? "going on" : "waiting for its turn");
-    say(activity, view.note ? `${doing} — ${view.note}` : doing);
+    say(activity, view.note ? `${doing} — ${view.note.text}` : doing);
   }
 
   #showQuestions() {

@@ -12,7 +12,7 @@ export class GraphView {
   constructor(element, graph) {
     const drawn = layout(graph);
     this.#edges = drawn.edges.map((edge) => ({ edge, line: s("path", { class: "edge", d: line(edge) }) }));
-    const labels = drawn.edges.filter((edge) => edge.type && !edge.back).map(label);
+    const labels = drawn.edges.filter((edge) => edge.type && !edge.back).map((edge) => label(edge, drawn.edges));
     const boxes = drawn.nodes.map((node) => this.#box(node));
     const picture = s(
       "svg",
@@ -22,7 +22,7 @@ export class GraphView {
       labels,
       boxes,
     );
-    picture.style.maxWidth = `${Math.round(drawn.width * 1.15)}px`;
+    picture.style.maxWidth = `${Math.round(drawn.width * 1.1)}px`;
     put(element, picture);
   }
 
@@ -103,11 +103,14 @@ function backLine(first, last) {
   return `M${first.x + x} ${first.y}C${side} ${first.y} ${side} ${last.y} ${last.x + x + 5} ${last.y}`;
 }
 
-function label({ points, type, list }) {
-  const [a, b] = points;
-  const x = a.x + (b.x - a.x) * 0.6;
-  const y = a.y + (b.y - a.y) * 0.53 + 3;
-  return s("text", { class: "type", x, y }, short(list ? `${type} ×n` : type));
+/** A type stands beside its edge, at that end which the edge shares with fewer others. */
+function label({ points, from, to, type, list }, edges) {
+  const atTaker = edges.filter((edge) => edge.from === from).length > 1;
+  const [near, far] = atTaker ? [points.at(-1), points.at(-2)] : points;
+  const y = atTaker ? near.y - half(to) - 11 : near.y + half(from) + 16;
+  const isLeft = near.x < far.x;
+  const side = isLeft ? -8 : 8;
+  return s("text", { class: isLeft ? "type before" : "type", x: near.x + side, y }, short(list ? `${type} ×n` : type));
 }
 
 function arrow() {

@@ -113,7 +113,7 @@ export class Inspector {
   #messages(call) {
     const earlier = call.history ? h("p", { class: "empty" }, `… ${count(call.history, "message")} of earlier turns`) : null;
     const sent = this.#view.messagesOf(call).map((message) => messageItem(message, message.role));
-    const answer = call.reply?.text != null || call.reply?.tool_calls?.length ? messageItem(call.reply, "answer") : null;
+    const answer = call.reply?.text != null || call.reply?.tool_calls?.length ? messageItem(call.reply, "reply") : null;
     const error = call.error ? h("div", { class: "message failed" }, h("h4", {}, call.error.type), h("pre", {}, call.error.message)) : null;
     const [first, ...rest] = sent;
     return first ? [first, earlier, ...rest, answer, error] : [earlier, answer, error];
@@ -188,7 +188,7 @@ function eventItem(event, startedAt) {
     [
       h("span", { class: "offset" }, String(event.offset)),
       h("span", { class: "kind" }, event.kind),
-      h("span", { class: "path" }, event.path),
+      h("span", { class: "path" }, h("bdi", {}, event.path)),
       h("time", {}, `+${(event.at - startedAt).toFixed(2)}`),
     ],
     () => [h("pre", { tabindex: 0 }, JSON.stringify(event.data, null, 2))],

@@ -3,8 +3,8 @@
 // Source: Sugiyama, Tagawa, Toda, "Methods for visual understanding of hierarchical system
 // structures", 1981; ordering by barycentres.
 
-export const NODE = { width: 132, height: 44 };
-const GAP = { x: 22, y: 46 };
+export const NODE = { width: 132, height: 40 };
+const GAP = { x: 22, y: 42 };
 const SWEEPS = 6;
 
 /** Return {width, height, nodes: [{…node, x, y}], edges: [{…edge, points, back}]}; x, y are centres. */

@@ -17,7 +17,7 @@ export class RunView {
     this.agents = new Map(); // by path
     this.calls = new Map(); // of models, by path
     this.questions = new Map(); // by path
-    this.note = "";
+    this.note = null; // {text, step}: the newest line about a step's work
     this.parked = null;
     this.error = null;
     this.output = undefined;
@@ -77,15 +77,16 @@ export class RunView {
         this.said = this.said.filter(([where]) => where !== path && !where.startsWith(`${path}/`));
         break;
       case "progress.made":
-        this.note = data.text;
+        this.note = { text: data.text, step: stepOf(path) };
         break;
       case "step.started":
       case "step.completed":
         this.#step(path, kind === "step.started" ? "running" : "done");
+        if (this.note?.step === stepOf(path)) this.note = null;
         break;
       case "step.failed":
         this.#step(path, data.final ? "failed" : "retrying");
-        this.note = data.final ? "" : `${nodeOf(path)} failed and is tried again: ${data.error.message}`;
+        this.note = { text: `tried again after: ${data.error.message}`, step: stepOf(path) };
         break;
       case "agent.started":
         this.agents.set(path, { path, name: data.agent, state: "running", began: at });
@@ -127,7 +128,7 @@ export class RunView {
 
   /** Steps are told apart by their place; another attempt (`look_up[2]~2`) is the same step. */
   #step(path, state) {
-    const place = path.replace(/~\d+$/, "");
+    const place = stepOf(path);
     this.steps.set(place, { path: place, state });
   }
 

@@ -13,11 +13,18 @@ export function remembered() {
   }
 }
 
-export function remember(item) {
-  const others = remembered().filter((other) => other.id !== item.id);
-  const kept = [item, ...others].slice(0, MOST).map(({ id, title, workflow, at }) => ({ id, title, workflow, at }));
+export function remember({ id, title, workflow, at }) {
+  keep([{ id, title, workflow, at }, ...remembered().filter((other) => other.id !== id)].slice(0, MOST));
+}
+
+/** Leave out a conversation of which the server knows nothing. */
+export function forget(id) {
+  keep(remembered().filter((other) => other.id !== id));
+}
+
+function keep(items) {
   try {
-    localStorage.setItem(PLACE, JSON.stringify(kept));
+    localStorage.setItem(PLACE, JSON.stringify(items));
   } catch {
     // a browser that keeps nothing: the server's list is left
   }
