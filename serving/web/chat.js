@@ -106,7 +106,7 @@ export class TurnView {
 
 function troubleOf(view) {
   if (view.error) return { title: `${view.error.type} in ${view.error.path || "the run"}`, text: view.error.message };
-  if (view.status === "cancelled") return { title: "Cancelled", text: "This run was stopped before it had an answer." };
+  if (view.status === "cancelled") return { title: "Cancelled", text: "The run was stopped before its answer was complete." };
   if (view.parked) {
     const { reason, detail } = view.parked;
     return { title: `Parked: ${reason}`, text: `${detail} — choose a way on with: crew show ${view.id}` };

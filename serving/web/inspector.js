@@ -79,8 +79,8 @@ export class Inspector {
     if (!rows.length) return put(panel, h("p", { class: "empty" }, "No agent has begun to work."));
     const cells = rows.map((row) => h("tr", { "data-agent": row.name },
       h("th", { scope: "row" }, row.name, h("small", {}, tasks(row))),
-      h("td", {}, row.read.toLocaleString("en")),
-      h("td", {}, row.written.toLocaleString("en")),
+      h("td", {}, tokens(row, row.read)),
+      h("td", {}, tokens(row, row.written)),
       h("td", {}, seconds(row.seconds))));
     return put(panel, h("table", { class: "agents" },
       h("thead", {}, h("tr", {}, ["Agent", "Tokens in", "out", "Time"].map((name) => h("th", { scope: "col" }, name)))),
@@ -171,9 +171,14 @@ export class Inspector {
 
 function tasks(row) {
   const parts = [count(row.tasks, "task")];
-  if (row.running) parts.push(`${row.running} running`);
+  if (row.running) parts.push(row.running === row.tasks ? "running" : `${row.running} running`);
   if (row.failed) parts.push(`${row.failed} failed`);
   return parts.join(", ");
+}
+
+/** Tokens are counted when a call is done. */
+function tokens(row, number) {
+  return number || !row.running ? number.toLocaleString("en") : "…";
 }
 
 function messageItem(message, role) {
