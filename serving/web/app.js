@@ -140,7 +140,7 @@ function inputOf(schema, text) {
 
 function add(run) {
   const view = new RunView(run);
-  const item = { view, turn: null };
+  const item = { view, turn: null, isNews: run.status === "running" || run.status === "waiting" };
   item.turn = new TurnView(view, {
     select: () => {
       select(item);
@@ -166,7 +166,7 @@ async function followed(item, signal) {
   const take = (events) => {
     for (const event of events) item.view.add(event);
     changed(item);
-    if (!item.view.isOpen) refresh();
+    if (item.isNews && !item.view.isOpen) refresh();
   };
   try {
     await api.follow(item.view.id, { after: item.view.offset, take, link, signal });

@@ -22,6 +22,7 @@ export class GraphView {
       labels,
       boxes,
     );
+    picture.style.minWidth = `${Math.round(drawn.width * 0.8)}px`; // a wide one is scrolled
     picture.style.maxWidth = `${Math.round(drawn.width * 1.1)}px`;
     put(element, picture);
   }
@@ -77,7 +78,7 @@ function words(graph) {
 }
 
 function short(name) {
-  return name.length > 17 ? `${name.slice(0, 16)}…` : name;
+  return name.length > 15 ? `${name.slice(0, 14)}…` : name;
 }
 
 function half(name) {

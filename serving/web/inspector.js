@@ -20,7 +20,7 @@ export class Inspector {
     parts.id = h("code", { class: "id" });
     parts.state = h("span", { class: "chip" });
     parts.sum = h("p", { class: "sum" });
-    parts.graph = h("div", { class: "graph" });
+    parts.graph = h("div", { class: "graph", tabindex: 0, role: "region", "aria-label": "Graph of the run" });
     parts.cancel = h("button", { type: "button", class: "quiet", hidden: true, onclick: () => cancel(this.#view) }, "Cancel run");
     parts.tabs = TABS.map((name) => this.#tabButton(name));
     parts.panels = new Map(TABS.map((name) => [name, h("div", { role: "tabpanel", id: `panel-${name}`, "aria-labelledby": `tab-${name}`, tabindex: 0 })]));

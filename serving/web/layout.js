@@ -70,7 +70,8 @@ function layers(names, edges) {
       }
     }
   }
-  if (layerOf.has("output")) layerOf.set("output", Math.max(...layerOf.values(), 1));
+  const others = names.filter((name) => name !== "output").map((name) => layerOf.get(name));
+  if (layerOf.has("output")) layerOf.set("output", Math.max(...others) + 1);
   return layerOf;
 }
 

@@ -169,7 +169,8 @@ class Site:
     async def picture(self, name: str) -> None:
         for theme in ("light", "dark"):
             await self.page.emulate_media(color_scheme=theme)
-            await self.page.screenshot(path=self.folder / f"page-{name}-{theme}.png")
+            path = self.folder / f"page-{name}-{theme}.png"
+            await self.page.screenshot(path=path, animations="disabled")
 
 
 @pytest.fixture
