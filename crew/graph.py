@@ -4,6 +4,7 @@ import copy
 import hashlib
 import sys
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, Self
 
 from pydantic import BaseModel
@@ -13,6 +14,20 @@ from crew.retry import ONCE, Retry
 from crew.source import definition_of
 from crew.value import Codec
 from crew.wiring import Wiring, wire
+
+
+@dataclass(frozen=True, slots=True)
+class Edge:
+    """An arrow of a graph's drawing: values of type `type` go from `giver` to `taker`.
+
+    The run's input and output are drawn as nodes of these names. `is_list` says that many arrive:
+    each by itself, or all together where the taker joins.
+    """
+
+    giver: str
+    taker: str
+    type: str
+    is_list: bool
 
 
 class Workflow:
@@ -147,6 +162,20 @@ class Workflow:
         other.overrides, other.version = dict(overrides), version
         return other
 
+    def edges(self) -> list[Edge]:
+        """Return what a drawing of the graph has between its nodes, `input` and `output`.
+
+        Raises:
+            GraphError: it cannot work.
+        """
+        wiring = self.build()
+        between = [
+            _edge(wiring, giver, leaf, taker)
+            for (giver, leaf), takers in wiring.consumers.items()
+            for taker in takers
+        ]
+        return between + [Edge(giver, "output", leaf, False) for giver, leaf in sorted(wiring.ends)]
+
     def mermaid(self) -> str:
         """Return the graph as Mermaid text, top to bottom."""
         return _draw(self, self.build())
@@ -155,21 +184,23 @@ class Workflow:
         return f"```mermaid\n{self.mermaid()}\n```"
 
 
+def _edge(wiring: Wiring, giver: str | None, leaf: str, taker: str) -> Edge:
+    is_each = giver is not None and wiring.nodes[giver].fans_out
+    return Edge(giver or "input", taker, leaf, is_each or wiring.nodes[taker].joins)
+
+
 def _draw(workflow: Workflow, wiring: Wiring) -> str:
     lines = ["flowchart TD", "    input([input])", "    output([output])"]
     lines += [f'    {name}["{name}"]' for name in wiring.nodes]
-    for (giver, leaf), takers in wiring.consumers.items():
-        lines += [_edge(wiring, giver, leaf, taker) for taker in takers]
-    lines += [f"    {giver} -->|{_label(leaf)}| output" for giver, leaf in sorted(wiring.ends)]
+    lines += [_arrow(wiring, edge) for edge in workflow.edges()]
     return "\n".join(lines)
 
 
-def _edge(wiring: Wiring, giver: str | None, leaf: str, taker: str) -> str:
-    many = giver is not None and wiring.nodes[giver].fans_out
-    label = f"each {leaf}" if many else leaf
-    if wiring.nodes[taker].joins:
-        label = f"all {leaf}"
-    return f"    {giver or 'input'} -->|{_label(label)}| {taker}"
+def _arrow(wiring: Wiring, edge: Edge) -> str:
+    label = edge.type
+    if edge.is_list:
+        label = f"{'all' if wiring.nodes[edge.taker].joins else 'each'} {edge.type}"
+    return f"    {edge.giver} -->|{_label(label)}| {edge.taker}"
 
 
 def _label(text: str) -> str:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 
 from crew.errors import (
+    AskError,
     CrewError,
     InputInvalid,
     KeyReused,
@@ -57,6 +58,9 @@ def from_crew(error: CrewError) -> ApiError:
             return ApiError(status=400, message=message, code="idempotency_key_reused")
         case ThreadBusy():
             return ApiError(status=409, message=message, type="conflict_error", code="thread_busy")
+        case AskError():
+            code = "not_asked"
+            return ApiError(status=409, message=message, type="conflict_error", code=code)
         case RunNotFound():
             return ApiError(status=404, message=message, code="run_not_found")
         case RunCancelled():

@@ -11,7 +11,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from crew.errors import CrewError
-from serving import chat, conversations, health, metrics, responses
+from serving import chat, conversations, health, metrics, responses, runs, web
 from serving.auth import Access
 from serving.door import Door
 from serving.errors import ApiError, from_crew
@@ -39,16 +39,17 @@ OPERATIONS: list[Operation] = [
     *chat.OPERATIONS,
     *responses.OPERATIONS,
     *conversations.OPERATIONS,
+    *runs.OPERATIONS,
 ]
 
-_PUBLIC = frozenset(item.path for item in OPERATIONS if item.public)
+_PUBLIC = frozenset(item.path for item in OPERATIONS if item.public) | web.PATHS
 
 
 def make_app(door: Door, api_keys: Sequence[str]) -> Starlette:
     """Put the routes together."""
     meter = Meter(door.runtime)
     app = Starlette(
-        routes=routes_of(OPERATIONS),
+        routes=[*routes_of(OPERATIONS), *web.ROUTES],
         middleware=[
             Middleware(Metered, meter=meter, operations=OPERATIONS),
             Middleware(_Guard, access=Access(api_keys)),

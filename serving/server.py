@@ -53,6 +53,7 @@ def _welcome(url: str, names: list[str], keys: list[str]) -> str:
     secret = " -H 'Authorization: Bearer KEY'" if keys else ""
     return (
         f"serving {', '.join(names)} at {url}\n"
+        f"  a page for people: {url.removesuffix('v1')}\n"
         f"  curl {url}/chat/completions{secret} -H 'Content-Type: application/json' -d '{body}'\n"
         f'  OpenAI(base_url="{url}", api_key="{"KEY" if keys else "none"}")\n'
         + ("" if keys else "no key is needed, from this machine only; Ctrl-C ends it")

@@ -257,9 +257,10 @@ class Store(Protocol):
         tenant: str | None = None,
         status: Sequence[RunStatus] = (),
         thread: str | None = None,
+        before: int | None = None,
         limit: int = 1000,
     ) -> list[RunRow]:
-        """Return runs, the newest first."""
+        """Return runs, the newest first; those older than run number `before`."""
         ...
 
     def events(self, number: int, *, after: int = 0, limit: int = 1024) -> list[StoredEvent]:

@@ -202,6 +202,7 @@ class MemoryStore:
         tenant: str | None = None,
         status: Sequence[RunStatus] = (),
         thread: str | None = None,
+        before: int | None = None,
         limit: int = 1000,
     ) -> list[RunRow]:
         found = [
@@ -210,6 +211,7 @@ class MemoryStore:
             if tenant in (None, row.tenant)
             and (not status or row.status in status)
             and thread in (None, row.thread)
+            and (before is None or row.number < before)
         ]
         return found[:limit]
 

@@ -75,6 +75,7 @@ class PostgresStore:
         tenant: str | None = None,
         status: Sequence[RunStatus] = (),
         thread: str | None = None,
+        before: int | None = None,
         limit: int = 1000,
     ) -> list[RunRow]:
         conditions, values = ["true"], list[object]()
@@ -85,6 +86,9 @@ class PostgresStore:
         if status:
             conditions.append("status = ANY(%s)")
             values.append(list(status))
+        if before is not None:
+            conditions.append("number < %s")
+            values.append(before)
         where = f"WHERE {' AND '.join(conditions)} ORDER BY number DESC LIMIT %s"
         return self._rows(where, [*values, limit])
 

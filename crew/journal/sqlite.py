@@ -302,6 +302,7 @@ class SqliteStore:
         tenant: str | None = None,
         status: Sequence[RunStatus] = (),
         thread: str | None = None,
+        before: int | None = None,
         limit: int = 1000,
     ) -> list[RunRow]:
         conditions, values = ["1"], list[object]()
@@ -312,6 +313,9 @@ class SqliteStore:
         if status:
             conditions.append(f"status IN ({', '.join('?' * len(status))})")
             values += status
+        if before is not None:
+            conditions.append("number < ?")
+            values.append(before)
         where = f"WHERE {' AND '.join(conditions)} ORDER BY number DESC LIMIT ?"
         return self._rows(where, [*values, limit])
 

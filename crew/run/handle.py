@@ -116,6 +116,22 @@ class Run:
             if not events:
                 await self._home.grown(self._row.number)
 
+    async def page(self, *, after: int, limit: int) -> list[Event]:
+        """Return events after offset `after` that are there now, up to `limit`."""
+        found, reader = list[Event](), self._reader()
+        while len(found) < limit:
+            more = reader.events(after=after + len(found), limit=limit - len(found))
+            if not more:
+                break
+            found += more
+        return found
+
+    async def ends(self) -> tuple[Event, Event]:
+        """Return the first event, which holds the input, and the newest there is."""
+        row = self._fresh()
+        reader = JournalReader(self._home.store, row)
+        return reader.one(1), reader.one(row.offset)
+
     async def result(self) -> Any:
         """Wait for the end, and return the output.
 

@@ -109,21 +109,32 @@ class Tenant:
         Raises:
             RunNotFound: there is none of that id.
         """
+        return Run(self._home, self._row(run_id))
+
+    def _row(self, run_id: str) -> RunRow:
         row = self._home.store.run(run_id, tenant=self.tenant)
         if row is None:
             raise RunNotFound(run=run_id)
-        return Run(self._home, row)
+        return row
 
     async def runs(
         self,
         *,
         status: RunStatus | Sequence[RunStatus] = (),
         thread: str | None = None,
+        before: str | None = None,
         limit: int = 1000,
     ) -> list[Run]:
-        """Return this tenant's runs, the newest first."""
+        """Return this tenant's runs, the newest first; those accepted earlier than run `before`.
+
+        Raises:
+            RunNotFound: `before` is no run of this tenant.
+        """
         wanted = cast("Sequence[RunStatus]", (status,) if isinstance(status, str) else status)
-        rows = self._home.store.runs(tenant=self.tenant, status=wanted, thread=thread, limit=limit)
+        number = None if before is None else self._row(before).number
+        rows = self._home.store.runs(
+            tenant=self.tenant, status=wanted, thread=thread, before=number, limit=limit
+        )
         return [Run(self._home, row) for row in rows]
 
     async def thread(self, thread: str) -> Thread:

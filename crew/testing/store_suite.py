@@ -222,6 +222,7 @@ class StoreSuite:
         assert [row.id for row in store.runs(status=("running",))] == ["a"]
         assert [row.id for row in store.runs(thread="t")] == ["a"]
         assert [row.id for row in store.runs(limit=1)] == ["b"]
+        assert [row.id for row in store.runs(before=rows[1].number)] == ["a"]
         assert store.runs(tenant="another") == []
         store.close()
 

@@ -22,8 +22,10 @@ async def retrieve_model(request: Request) -> Response:
     """One of them; the id may hold slashes."""
     door: Door = request.app.state.door
     model = request.path_params["model"]
-    find(door, model)
-    return JSONResponse(_model(model, door))
+    workflow = find(door, model)
+    told = _model(model, door)
+    told["crew"] |= {"input": workflow.input_codec.schema(), "graph": _graph(workflow)}
+    return JSONResponse(told)
 
 
 def find(door: Door, model: str) -> Workflow:
@@ -44,3 +46,18 @@ def _model(name: str, door: Door) -> dict[str, Json]:
     version = door.workflow(name).version
     facts = {"id": name, "object": "model", "created": door.opened_at, "owned_by": "crew"}
     return {**facts, "crew": {"version": version}}
+
+
+def _graph(workflow: Workflow) -> dict[str, Json]:
+    """What a drawing of the workflow is made of; the run's input and output are nodes too."""
+    nodes = [{"name": "input", "kind": "input"}]
+    nodes += [
+        {"name": node.name, "kind": "join" if node.joins else "node"}
+        for node in workflow.build().nodes.values()
+    ]
+    nodes.append({"name": "output", "kind": "output"})
+    edges = [
+        {"from": edge.giver, "to": edge.taker, "type": edge.type, "list": edge.is_list}
+        for edge in workflow.edges()
+    ]
+    return {"nodes": nodes, "edges": edges}

@@ -98,7 +98,13 @@ def _stopping(run: str) -> ApiError:
 
 
 async def watch(
-    run: Run, outcome: Outcome, *, after: int, idle: float, closing: asyncio.Event
+    run: Run,
+    outcome: Outcome,
+    *,
+    after: int,
+    idle: float,
+    closing: asyncio.Event,
+    to_rest: bool = True,
 ) -> AsyncIterator[list[Event]]:
     """Yield the run's events behind `after`, those that arrived together in one list.
 
@@ -111,6 +117,7 @@ async def watch(
         idle: seconds of silence after which an empty list is yielded, so that a reader can show
             that the connection lives.
         closing: set when the server stops.
+        to_rest: whether it ends when the run waits for a person; else after the last event alone.
 
     Raises:
         ApiError: the server stops.
@@ -123,7 +130,7 @@ async def watch(
     try:
         quiet = 0.0
         while outcome.end is None:
-            patience = min(_LOOK_SECONDS, idle) if outcome.waits else idle
+            patience = min(_LOOK_SECONDS, idle) if to_rest and outcome.waits else idle
             events = await _together(queue, patience)
             if events is None:
                 if closing.is_set():
@@ -136,7 +143,7 @@ async def watch(
             if events or quiet >= idle:
                 quiet = 0.0
                 yield events
-            if not events and outcome.waits and await run.status() == "waiting":
+            if to_rest and not events and outcome.waits and await run.status() == "waiting":
                 return
     finally:
         stopping.cancel()

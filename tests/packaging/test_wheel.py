@@ -103,6 +103,16 @@ def test_the_gallery_and_the_documents_are_in_it(installed, tmp_path):
     assert done.stdout.splitlines() == ["['research.py']", "True"], done.stderr
 
 
+def test_the_page_is_in_it(installed, tmp_path):
+    code = (
+        "from pathlib import Path\nimport serving\nroot = Path(serving.__file__).parent / 'web'\n"
+        "print(sorted(p.name for p in root.iterdir() if p.is_file()))"
+    )
+    done = run(installed / "python", "-c", code, cwd=tmp_path)
+    inside = [p.name for p in (ROOT / "serving" / "web").iterdir() if p.is_file()]
+    assert done.stdout.strip() == str(sorted(inside)), done.stderr
+
+
 @pytest.mark.parametrize(
     ("words", "extra"),
     [

@@ -1,0 +1,316 @@
+"""`/v1/runs`: runs as they are, with their events, for whoever wants more than a chat."""
+
+from typing import Annotated
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
+
+from crew.budget import Budget
+from crew.errors import AskError, InputInvalid
+from crew.event import Event
+from crew.graph import Workflow
+from crew.journal import OPEN, RunStatus, WhenBusy
+from crew.message import Json
+from crew.run import Run
+from crew.value import json_text
+from serving.body import read_body, read_query
+from serving.door import Door
+from serving.errors import ApiError
+from serving.operation import Operation
+from serving.run_events import event_data, event_frames
+
+__all__ = ["OPERATIONS"]
+
+
+def _printable(text: str) -> str:
+    if not text.isprintable():
+        raise ValueError("must be printable characters")
+    return text
+
+
+Name = Annotated[str, Field(min_length=1, max_length=256), AfterValidator(_printable)]
+
+
+class StartBody(BaseModel):
+    """What a run is started with; `input` is JSON of the workflow's input type."""
+
+    model_config = ConfigDict(frozen=True, strict=True)
+    workflow: str
+    input: Json = None
+    thread: Name | None = None
+    when_busy: WhenBusy = "queue"
+    budget_tokens: int | None = Field(default=None, ge=1)
+
+
+class AnswerBody(BaseModel):
+    """An answer: `key` is the question's key, or its path."""
+
+    model_config = ConfigDict(frozen=True, strict=True)
+    key: str
+    value: Json
+
+
+class ForkBody(BaseModel):
+    """How a fork differs from its run; see `crew.run.Tenant.fork`."""
+
+    model_config = ConfigDict(frozen=True, strict=True)
+    at: int | None = Field(default=None, ge=1)
+    live: bool = True
+    effects: bool = True
+
+
+class RunsQuery(BaseModel):
+    """Which runs; `before` is the id of the last one that is known already."""
+
+    model_config = ConfigDict(frozen=True)
+    status: RunStatus | None = None
+    thread: Name | None = None
+    limit: int = Field(default=20, ge=1, le=100)
+    before: str | None = None
+
+
+class EventsQuery(BaseModel):
+    """Which events; `limit` is a page's, a stream goes on to the run's end."""
+
+    model_config = ConfigDict(frozen=True)
+    after: int = Field(default=0, ge=0)
+    stream: bool = True
+    limit: int = Field(default=1000, ge=1, le=1000)
+
+
+async def create_run(request: Request) -> Response:
+    """Start a run; on return it is durable."""
+    door: Door = request.app.state.door
+    body = await read_body(request.stream(), StartBody, max_bytes=door.max_body_bytes)
+    workflow = _workflow(door, body.workflow)
+    try:
+        run = await door.tenant(request).start(
+            workflow,
+            _with_defaults(door, workflow, body.input),
+            thread=body.thread,
+            key=request.headers.get("idempotency-key"),
+            budget=Budget(tokens=body.budget_tokens) if body.budget_tokens else None,
+            when_busy=body.when_busy,
+        )
+    except InputInvalid as error:
+        raise _invalid("input", "invalid_input", error) from error
+    return await _shown(run)
+
+
+async def list_runs(request: Request) -> Response:
+    """The caller's runs, the newest first."""
+    door: Door = request.app.state.door
+    query = read_query(request, RunsQuery)
+    found = await door.tenant(request).runs(
+        status=query.status or (),
+        thread=query.thread,
+        before=query.before,
+        limit=query.limit + 1,
+    )
+    data = [await _run_data(run) for run in found[: query.limit]]
+    return _json(_page(data, has_more=len(found) > query.limit))
+
+
+async def retrieve_run(request: Request) -> Response:
+    """One run."""
+    return await _shown(await _run(request))
+
+
+async def list_run_events(request: Request) -> Response:
+    """A run's events behind an offset: a stream to its end, or one page of what there is."""
+    door: Door = request.app.state.door
+    query = read_query(request, EventsQuery)
+    after = max(query.after, _last_event_id(request))
+    run = await _run(request)
+    if not query.stream:
+        events = await run.page(after=after, limit=query.limit + 1)
+        data = [event_data(event) for event in events[: query.limit]]
+        return _json(_page(data, has_more=len(events) > query.limit))
+    frames = event_frames(run, after=after, heartbeat=door.heartbeat, closing=door.closing)
+    # Proxies in front (nginx) would else collect the stream before they pass it on.
+    unbuffered = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
+    return StreamingResponse(frames, media_type="text/event-stream", headers=unbuffered)
+
+
+async def answer_run(request: Request) -> Response:
+    """Answer a question of a run."""
+    door: Door = request.app.state.door
+    body = await read_body(request.stream(), AnswerBody, max_bytes=door.max_body_bytes)
+    run = await _run(request)
+    try:
+        await run.answer(body.key, body.value)
+    except AskError as error:
+        if await run.status() in OPEN and body.key in await _open_keys(run):
+            raise _invalid("value", "invalid_answer", error) from error
+        raise
+    return await _shown(run)
+
+
+async def cancel_run(request: Request) -> Response:
+    """Stop a run; one that has ended is left as it is."""
+    run = await _run(request)
+    await run.cancel()
+    return await _shown(run)
+
+
+async def fork_run(request: Request) -> Response:
+    """Start a new run from a prefix of another one's journal."""
+    door: Door = request.app.state.door
+    body = await read_body(request.stream(), ForkBody, max_bytes=door.max_body_bytes)
+    run = await _run(request)
+    try:
+        fork = await door.tenant(request).fork(
+            run.id, at=body.at, live=body.live, effects=body.effects
+        )
+    except InputInvalid as error:
+        raise _invalid("at", "invalid_fork", error) from error
+    return await _shown(fork)
+
+
+def _workflow(door: Door, name: str) -> Workflow:
+    try:
+        return door.workflow(name)
+    except KeyError as error:
+        raise ApiError(
+            status=404, message=error.args[0], param="workflow", code="workflow_not_found"
+        ) from error
+
+
+def _with_defaults(door: Door, workflow: Workflow, value: Json) -> Json:
+    """Fill in fields of an object that the server has values for and the caller left out."""
+    fields: dict[str, object] = getattr(workflow.input, "model_fields", {})
+    if not isinstance(value, dict):
+        return value
+    given = {name: item for name, item in door.input_defaults.items() if name in fields}
+    return given | value
+
+
+async def _run(request: Request) -> Run:
+    door: Door = request.app.state.door
+    return await door.tenant(request).get(request.path_params["run"])
+
+
+def _last_event_id(request: Request) -> int:
+    """What a browser's own reader sends when it comes back to a stream."""
+    text = request.headers.get("last-event-id", "0")
+    if text.isascii() and text.isdecimal() and len(text) < 16:
+        return int(text)
+    raise ApiError(
+        status=400,
+        message=f"the header Last-Event-ID must be an event's offset, not {text!r:.50}",
+        param="Last-Event-ID",
+        code="invalid_value",
+    )
+
+
+async def _open_keys(run: Run) -> set[str]:
+    return {name for item in await run.questions() for name in (item.key, item.path)}
+
+
+async def _run_data(run: Run) -> dict[str, Json]:
+    status = await run.status()
+    first, last = await run.ends()
+    questions = await run.questions() if status in OPEN else []
+    return {
+        "id": run.id,
+        "object": "run",
+        "workflow": run.workflow,
+        "version": run.version,
+        "status": status,
+        "thread": run.thread,
+        "created_at": int(run.created_at),
+        "input": first.data.get("input"),
+        "parent": first.data.get("parent"),
+        **_end_data(status, last),
+        "questions": [
+            {"path": item.path, "key": item.key, "question": item.question, "schema": item.schema}
+            for item in questions
+        ],
+    }
+
+
+def _end_data(status: RunStatus, last: Event) -> dict[str, Json]:
+    """What is known once a run has ended: its output or its error, and what it used."""
+    told: dict[str, Json] = {"usage": None if status in OPEN else last.data.get("usage", {})}
+    if status == "completed":
+        told["output"] = last.data.get("output")
+    if status == "failed":
+        error = last.data["error"]
+        told["error"] = {name: error.get(name, "") for name in ("type", "message", "path")}
+    return told
+
+
+async def _shown(run: Run) -> Response:
+    return _json(await _run_data(run))
+
+
+def _page(data: list[dict[str, Json]], *, has_more: bool) -> dict[str, Json]:
+    return {"object": "list", "data": data, "has_more": has_more}
+
+
+def _json(body: Json) -> Response:
+    return Response(json_text(body), media_type="application/json")
+
+
+def _invalid(param: str, code: str, error: AskError | InputInvalid) -> ApiError:
+    return ApiError(status=400, message=str(error), param=param, code=code)
+
+
+OPERATIONS = [
+    Operation(
+        method="POST",
+        path="/v1/runs",
+        summary="Start a run; the header Idempotency-Key makes a repeated request the same run.",
+        handle=create_run,
+        body=StartBody,
+        errors=[404, 409],
+    ),
+    Operation(
+        method="GET",
+        path="/v1/runs",
+        summary="The caller's runs, the newest first.",
+        handle=list_runs,
+        query=RunsQuery,
+        errors=[400, 404],
+    ),
+    Operation(
+        method="GET",
+        path="/v1/runs/{run}",
+        summary="One run.",
+        handle=retrieve_run,
+        errors=[404],
+    ),
+    Operation(
+        method="GET",
+        path="/v1/runs/{run}/events",
+        summary="A run's events behind an offset: a stream to its end; with stream=false a page.",
+        handle=list_run_events,
+        query=EventsQuery,
+        streams=True,
+        errors=[400, 404],
+    ),
+    Operation(
+        method="POST",
+        path="/v1/runs/{run}/answer",
+        summary="Answer a question of a run.",
+        handle=answer_run,
+        body=AnswerBody,
+        errors=[404, 409],
+    ),
+    Operation(
+        method="POST",
+        path="/v1/runs/{run}/cancel",
+        summary="Stop a run; one that has ended is left as it is.",
+        handle=cancel_run,
+        errors=[404],
+    ),
+    Operation(
+        method="POST",
+        path="/v1/runs/{run}/fork",
+        summary="Start a new run from a prefix of another one's journal.",
+        handle=fork_run,
+        body=ForkBody,
+        errors=[404],
+    ),
+]
