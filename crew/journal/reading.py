@@ -3,6 +3,7 @@
 import hashlib
 import json
 import zlib
+from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
 
@@ -72,6 +73,14 @@ class JournalReader:
             found.append(self._event(stored))
         self._last = (after + len(found), crc)
         return found
+
+    def written(self, stored: Sequence[StoredEvent], *, after: int) -> list[Event] | None:
+        """Return the events after `after` of what was just written; None if some are missing."""
+        new = [item for item in stored if item.offset > after]
+        if not new or new[0].offset != after + 1:
+            return None
+        self._last = (new[-1].offset, new[-1].crc)
+        return [self._event(item) for item in new]
 
     def every(self, *, after: int = 0, upto: int | None = None) -> list[Event]:
         """Return all events there are after `after`; those to `upto` have to be there.

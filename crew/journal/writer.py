@@ -10,7 +10,7 @@ Source: "Output commit" in Elnozahy et al., "A survey of rollback-recovery proto
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, TypeAlias
 
@@ -141,7 +141,7 @@ class Writer:
         self,
         store: Store,
         *,
-        on_commit: Callable[[set[int]], None],
+        on_commit: Callable[[Mapping[int, Sequence[StoredEvent]]], None],
         observer: Observer | None = None,
     ) -> None:
         self._store = store
@@ -212,6 +212,10 @@ class Writer:
             run.error = Fenced(run=run.id)
             run.lost(run.error)
             raise run.error
+
+    def hasten(self) -> None:
+        """Let the next commit be soon."""
+        self._schedule(now=True)
 
     async def durable(self, run: OpenRun) -> None:
         """Return when everything appended to `run` so far is on disk.
@@ -314,15 +318,16 @@ class Writer:
         for waiting, result in zip(operations, results, strict=False):
             if not waiting.done.done():
                 waiting.done.set_result(result)
-        grown: set[int] = set()
+        grown: dict[int, Sequence[StoredEvent]] = {}
         for item, result in zip(pending, results[len(operations) :], strict=True):
             run = item.run
+            grown[run.number] = ()
             if isinstance(result, Exception):
                 run.error = result
                 run.lost(result)
             elif item.events:
                 run.durable_offset, run.confirmed = item.events[-1].offset, began
-            grown.add(run.number)
+                grown[run.number] = item.events
         self._tell_waiters()
         self._on_commit(grown)
 

@@ -308,7 +308,10 @@ class RunCalls:
         self._append(CallUnknown(path, call))
 
     async def say(self, path: str, text: str) -> None:
+        is_first = not self.records.said(path)
         self._append(TextEmitted(path, text, streamed=True))
+        if is_first:
+            self._around.writer.hasten()  # somebody waits for the first word
 
     async def unsay(self, path: str) -> None:
         self._append(TextDiscarded(path))

@@ -2,14 +2,15 @@
 
 import json
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any, Protocol, cast
 
 from crew.errors import AskError, NoOutput, RunCancelled, RunFailed, RunNotFound
 from crew.event import ENDS, Event
 from crew.graph import Workflow
-from crew.journal import OPEN, Post, RunRow, RunStatus, Store
+from crew.journal import OPEN, Post, RunRow, RunStatus, Store, StoredEvent
 from crew.journal.reading import JournalReader
 from crew.journal.writer import Writer
 from crew.message import Json
@@ -27,8 +28,11 @@ class Home(Protocol):
 
     def workflow_of(self, row: RunRow) -> Workflow | None: ...
 
-    async def grown(self, number: int) -> None:
-        """Return when the run may have new events; raise what ended its driver."""
+    async def grown(self, number: int, after: int) -> Sequence[StoredEvent]:
+        """Return when the run may have events after offset `after`; raise what ended its driver.
+
+        They are returned if this process has just written them.
+        """
         ...
 
     async def poke(self, row: RunRow) -> None:
@@ -105,16 +109,26 @@ class Run:
         The stream is the tail of the journal: whoever comes back with the last offset seen misses
         and repeats nothing, from any process.
         """
-        reader, offset = self._reader(), after
+        async with aclosing(self.batches(after)) as batches:
+            async for batch in batches:
+                for event in batch:
+                    yield event
+
+    async def batches(self, after: int = 0) -> AsyncGenerator[list[Event]]:
+        """Yield the same in lists: of each, what became durable together, or was there already."""
+        reader, offset, written = self._reader(), after, cast("Sequence[StoredEvent]", ())
         while True:
-            events = reader.events(after=offset)
-            for event in events:
-                yield event
-                offset = event.offset
-                if event.kind in ENDS:
+            # What this process has just written need not be read from the store.
+            events = reader.written(written, after=offset) if written else None
+            if events is None:
+                events = reader.events(after=offset)
+            if events:
+                offset = events[-1].offset
+                yield events
+                if events[-1].kind in ENDS:
                     return
-            if not events:
-                await self._home.grown(self._row.number)
+            if written or not events:
+                written = await self._home.grown(self._row.number, offset)
 
     async def page(self, *, after: int, limit: int) -> list[Event]:
         """Return events after offset `after` that are there now, up to `limit`."""
@@ -144,7 +158,9 @@ class Run:
         """
         row = self._fresh()
         while row.status in OPEN:
-            await self._home.grown(row.number)
+            written = await self._home.grown(row.number, row.offset)
+            while written and written[-1].kind not in ENDS:
+                written = await self._home.grown(row.number, written[-1].offset)
             row = self._fresh()
         last = JournalReader(self._home.store, row).one(row.offset)
         if row.status == "cancelled":
@@ -221,7 +237,7 @@ class Run:
                     raise AskError(message=f"that is no answer to {path}: {reason}")
             after += len(events)
             if not events:
-                await self._home.grown(self._row.number)
+                await self._home.grown(self._row.number, after)
 
     async def cancel(self) -> None:
         """Stop the run, down to its engine's requests; one that has ended is left as it is."""

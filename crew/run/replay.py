@@ -1,5 +1,6 @@
 """A recorded run, run again on its records: no model, no tool, no effect."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import NoReturn
 
@@ -7,7 +8,7 @@ from crew.errors import Diverged, InputInvalid
 from crew.event import Event, from_data
 from crew.graph import Workflow
 from crew.hosts import Hosts
-from crew.journal import NewRun, RunRow, Started, Store
+from crew.journal import NewRun, RunRow, Started, Store, StoredEvent
 from crew.journal.memory import MemoryStore
 from crew.journal.reading import JournalReader
 from crew.journal.writer import OpenRun, Writer, seal
@@ -91,8 +92,9 @@ class _Copy:
     def workflow_of(self, row: RunRow) -> Workflow | None:
         return self._workflow
 
-    async def grown(self, number: int) -> None:
+    async def grown(self, number: int, after: int) -> Sequence[StoredEvent]:
         """A replay has ended when it is handed out."""
+        return ()
 
     async def poke(self, row: RunRow) -> None:
         """Nobody drives it any more."""

@@ -30,6 +30,7 @@ from crew.journal import (
     RunRow,
     Started,
     Store,
+    StoredEvent,
     WhenBusy,
 )
 from crew.journal.opening import open_store
@@ -48,6 +49,9 @@ from crew.thread import Conversations, Thread
 from crew.value import canonical
 
 LOG = logging.getLogger(__name__)
+
+_Tail = asyncio.Future[Sequence[StoredEvent] | None]
+"""What somebody who follows a run waits for: events just written, or None after a while."""
 
 LOOK_SECONDS = 0.05
 """How often a runtime looks for what other processes wrote."""
@@ -95,7 +99,7 @@ class Runtime(Tenant):
         self.worker = worker
         self.hosts: Hosts = hosts or LocalHosts(self.settings)
         self._workflows = {(item.name, item.version): item for item in workflows}
-        self._tails: dict[int, set[asyncio.Future[None]]] = {}
+        self._tails: dict[int, set[_Tail]] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
         self._look_now = asyncio.Event()
         self._fleet: Any = None
@@ -313,17 +317,20 @@ class Runtime(Tenant):
         row = self.store.numbered(number)
         return self._drives and row is not None and self.workflow_of(row) is not None
 
-    async def grown(self, number: int) -> None:
+    async def grown(self, number: int, after: int) -> Sequence[StoredEvent]:
         if (error := self._worker.lost.get(number)) is not None:
             raise error
         if not self._open:
             raise CrewError(message="the runtime was left; open it again to follow its runs")
-        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        if self._worker.durable(number) > after:
+            return ()  # it grew since somebody looked
+        future: _Tail = asyncio.get_running_loop().create_future()
         self._tails.setdefault(number, set()).add(future)
         try:
-            done, _ = await asyncio.wait({future}, timeout=max(TAKE_SECONDS, self._look_seconds))
-            if not done and self._fleet is not None:
+            written = await future
+            if written is None and self._fleet is not None:
                 await self._fleet.raise_lost(number)
+            return written or ()
         finally:
             waiting = self._tails.get(number, set())
             waiting.discard(future)
@@ -402,7 +409,7 @@ class Runtime(Tenant):
 
     async def _watch(self) -> None:
         """Look for letters, for runs without an owner, and for what other processes wrote."""
-        seen, last_take = -1, 0.0
+        seen, last_take, last_wake = -1, 0.0, 0.0
         while True:
             try:
                 self._look_now.clear()
@@ -411,6 +418,10 @@ class Runtime(Tenant):
                     self.wake(*self._tails)
                 await self._worker.read_letters()
                 now = asyncio.get_running_loop().time()
+                if now - last_wake > TAKE_SECONDS:
+                    last_wake = now
+                    for number in self._tails:
+                        self._wake(number, None)
                 if changed != seen or now - last_take > TAKE_SECONDS:
                     last_take = now
                     await self._worker.take_over()
@@ -429,14 +440,18 @@ class Runtime(Tenant):
             except TimeoutError:
                 continue
 
-    def _committed(self, grown: set[int]) -> None:
-        self.wake(*grown)
+    def _committed(self, grown: Mapping[int, Sequence[StoredEvent]]) -> None:
+        for number, events in grown.items():
+            self._wake(number, events)
 
     def wake(self, *numbers: int) -> None:
         for number in numbers:
-            for future in self._tails.get(number, ()):
-                if not future.done():
-                    future.set_result(None)
+            self._wake(number, ())
+
+    def _wake(self, number: int, written: Sequence[StoredEvent] | None) -> None:
+        for future in self._tails.get(number, ()):
+            if not future.done():
+                future.set_result(written)
 
     def spawn(self, work: Any) -> None:
         task = asyncio.get_running_loop().create_task(work)

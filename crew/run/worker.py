@@ -78,6 +78,11 @@ class Worker:
             self._watched = Liveness(self._employer.store, self._lease)
         return self._watched
 
+    def durable(self, number: int) -> int:
+        """Return up to which offset a run is on disk; 0 where it is not driven here."""
+        driver = self._drivers.get(number)
+        return 0 if driver is None else driver.open.durable_offset
+
     def drives(self, number: int) -> bool:
         """Return whether a run is driven here."""
         return number in self._drivers

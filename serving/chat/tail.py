@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import aclosing
 from dataclasses import dataclass, field
 
 from crew.errors import RunCancelled, RunFailed
@@ -13,7 +14,7 @@ from serving.errors import ApiError, from_crew
 __all__ = ["Outcome", "watch"]
 
 _LOOK_SECONDS = 0.25  # how often a run with an open question is asked whether it waits
-_MAX_QUEUED_EVENTS = 1_000  # a slow reader holds back the tail, never the run
+_MAX_QUEUED_BATCHES = 16  # a slow reader holds back the tail, never the run
 
 
 @dataclass
@@ -122,7 +123,7 @@ async def watch(
     Raises:
         ApiError: the server stops.
     """
-    queue: asyncio.Queue[Event | None] = asyncio.Queue(_MAX_QUEUED_EVENTS)
+    queue: asyncio.Queue[list[Event] | None] = asyncio.Queue(_MAX_QUEUED_BATCHES)
     pump = asyncio.create_task(_pump(run, after, queue))
     stopping = asyncio.create_task(closing.wait())
     stopping.add_done_callback(lambda _: pump.cancel())
@@ -151,13 +152,14 @@ async def watch(
         await asyncio.gather(pump, stopping, return_exceptions=True)
 
 
-async def _pump(run: Run, after: int, queue: asyncio.Queue[Event | None]) -> None:
-    async for event in run.events(after=after):
-        await queue.put(event)
+async def _pump(run: Run, after: int, queue: asyncio.Queue[list[Event] | None]) -> None:
+    async with aclosing(run.batches(after)) as batches:
+        async for batch in batches:
+            await queue.put(batch)
     await queue.put(None)
 
 
-def _cut(queue: asyncio.Queue[Event | None], pump: asyncio.Task[None]) -> None:
+def _cut(queue: asyncio.Queue[list[Event] | None], pump: asyncio.Task[None]) -> None:
     """Wake the reader of a tail that broke off: what it has not read yet is not worth reading."""
     if pump.cancelled() or pump.exception() is not None:
         while not queue.empty():
@@ -165,8 +167,10 @@ def _cut(queue: asyncio.Queue[Event | None], pump: asyncio.Task[None]) -> None:
         queue.put_nowait(None)
 
 
-async def _together(queue: asyncio.Queue[Event | None], patience: float) -> list[Event] | None:
-    """Wait for an event and take all that came with it; empty after `patience`, None at the end."""
+async def _together(
+    queue: asyncio.Queue[list[Event] | None], patience: float
+) -> list[Event] | None:
+    """Wait for events and take all that came with them; empty after `patience`, None at the end."""
     try:
         async with asyncio.timeout(patience):
             first = await queue.get()
@@ -174,11 +178,11 @@ async def _together(queue: asyncio.Queue[Event | None], patience: float) -> list
         return []
     if first is None:
         return None
-    events = [first]
+    events = first
     while not queue.empty():
-        event = queue.get_nowait()
-        if event is None:
+        more = queue.get_nowait()
+        if more is None:
             queue.put_nowait(None)
             break
-        events.append(event)
+        events = events + more
     return events
