@@ -97,7 +97,7 @@ def new_key(file: Path, *, tenant: str, name: str | None = None) -> tuple[Key, s
         SettingsInvalid: the file cannot be written, others may read it, or it is not well formed.
     """
     secret = f"crew_{token_urlsafe(32)}"
-    key = key_of(secret, name=name or f"{tenant[:55]}-{token_hex(4)}", tenant=tenant)
+    key = key_of(secret, name=name or f"key-{token_hex(4)}", tenant=tenant)
     add_key(file, key)
     return key, secret
 
