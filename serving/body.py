@@ -25,9 +25,7 @@ M = TypeVar("M", bound=BaseModel)
 _HALF_PAIR = re.compile(rb"\\u[dD][89a-fA-F]")
 
 
-async def read_body(
-    chunks: AsyncIterable[bytes], model: type[M], *, max_bytes: int, seconds: float = BODY_SECONDS
-) -> M:
+async def read_body(chunks: AsyncIterable[bytes], model: type[M], *, max_bytes: int) -> M:
     """Read and check a request body; an empty one is an empty object.
 
     Bytes are counted as they arrive: a length that the client states is not believed.
@@ -36,19 +34,18 @@ async def read_body(
         chunks: the body.
         model: what it must be.
         max_bytes: how large it may be.
-        seconds: how long it may take to arrive.
 
     Raises:
         ApiError: 413 too large, 408 too slow, 400 not JSON or not as it must be; `param` names the
             place.
     """
     try:
-        async with asyncio.timeout(seconds):
+        async with asyncio.timeout(BODY_SECONDS):
             raw = await _received(chunks, max_bytes)
     except TimeoutError as error:
         raise ApiError(
             status=408,
-            message=f"the request body did not arrive within {seconds:g} seconds",
+            message=f"the request body did not arrive within {BODY_SECONDS:g} seconds",
             code="request_timeout",
             again=True,
         ) from error
@@ -162,12 +159,12 @@ def _checked(value: Json, model: type[M]) -> M:
     try:
         return model.model_validate(value)
     except ValidationError as error:
-        raise _misshapen(error) from error
+        raise _misshapen(value, error) from error
 
 
-def _misshapen(error: ValidationError) -> ApiError:
+def _misshapen(value: Json, error: ValidationError) -> ApiError:
     first = error.errors(include_url=False)[0]
-    param = _place(first["loc"])
+    param = _place(_parts_of(value, first["loc"], is_missing=first["type"] == "missing"))
     message = first["msg"].removeprefix("Value error, ")
     return ApiError(
         status=400,
@@ -177,7 +174,21 @@ def _misshapen(error: ValidationError) -> ApiError:
     )
 
 
-def _place(location: tuple[int | str, ...]) -> str:
+def _parts_of(value: Json, location: tuple[int | str, ...], *, is_missing: bool) -> list[int | str]:
+    """Return a location without the names of a union's members, which pydantic puts in."""
+    found: list[int | str] = []
+    for part in location:
+        if isinstance(value, dict) and part in value:
+            value = value[str(part)]
+        elif isinstance(value, list) and isinstance(part, int) and part < len(value):
+            value = value[part]
+        elif not is_missing or part != location[-1]:
+            continue
+        found.append(part)
+    return found
+
+
+def _place(location: list[int | str]) -> str:
     """Write a location as the OpenAI API does: `messages[0].content`."""
     text = ""
     for part in location:

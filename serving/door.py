@@ -70,7 +70,7 @@ class Door:
         known = ", ".join(self.workflows) or "none"
         near = difflib.get_close_matches(name, self.workflows, n=1)
         hint = f"; did you mean {near[0]!r}?" if near else ""
-        return f"the model {model!r} does not exist; served here: {known}{hint}"
+        return f"the model {model!r:.99} does not exist; served here: {known}{hint}"
 
 
 def by_name(workflows: Iterable[Workflow]) -> dict[str, Workflow]:

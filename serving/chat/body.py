@@ -8,6 +8,9 @@ from serving.errors import ApiError
 
 __all__ = ["ChatBody", "ChatMessage"]
 
+MOST_CHARACTERS = 1_000_000
+"""Of one message."""
+
 
 def _as_text(content: object) -> str:
     """Join the text parts of a message; a workflow's question is text."""
@@ -40,7 +43,7 @@ class ChatMessage(BaseModel):
 
     model_config = ConfigDict(frozen=True)
     role: Literal["system", "developer", "user", "assistant", "tool", "function"]
-    content: Annotated[str, BeforeValidator(_as_text)] = ""
+    content: Annotated[str, BeforeValidator(_as_text), Field(max_length=MOST_CHARACTERS)] = ""
 
 
 class StreamOptions(BaseModel):
