@@ -44,18 +44,19 @@ class Caller(Tenant):
         budget: Budget | None = None,
         when_busy: WhenBusy = "queue",
     ) -> Run:
-        """Start a run; see `Tenant.start`. Of its budget and the key's, the smaller one holds.
+        """Start a run; see `Tenant.start`. It has what both its budget and the key's allow.
 
         Raises:
             ApiError: 429, the tenant has too many open runs; 503, the server stops.
         """
+        most = self._key.budget if self._key else None
         async with self._room():
             return await super().start(
                 workflow,
                 input,
                 thread=thread,
                 key=key,
-                budget=self._smaller(budget),
+                budget=most.within(budget) if most else budget,
                 when_busy=when_busy,
             )
 
@@ -84,12 +85,6 @@ class Caller(Tenant):
         count = len(await self.runs(status=OPEN, limit=most)) if most is not None else 0
         with self._usage.starting(self.tenant, count, most):
             yield
-
-    def _smaller(self, budget: Budget | None) -> Budget | None:
-        most = self._key.tokens_per_run if self._key else None
-        if most is None or (budget is not None and budget.tokens <= most):
-            return budget
-        return Budget(tokens=most)
 
 
 def _stopping() -> ApiError:

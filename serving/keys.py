@@ -15,6 +15,7 @@ from typing import Annotated, TextIO
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from crew.budget import Budget
 from crew.errors import InputInvalid, SettingsInvalid
 
 __all__ = ["Key", "add_key", "default_keys", "key_of", "load_keys", "new_key"]
@@ -38,6 +39,16 @@ class Key(BaseModel):
     streams: Limit | None = None
     open_runs: Limit | None = None
     tokens_per_run: Limit | None = None
+    calls_per_run: Limit | None = None
+    seconds_per_run: Limit | None = None
+
+    @property
+    def budget(self) -> Budget | None:
+        """What each run may spend; None without such a limit."""
+        tokens, calls, seconds = self.tokens_per_run, self.calls_per_run, self.seconds_per_run
+        if tokens is calls is seconds is None:
+            return None
+        return Budget(tokens=tokens, calls=calls, seconds=seconds)
 
 
 class _File(BaseModel):

@@ -110,6 +110,15 @@ async def test_smaller_budget_holds(opened, of_key, of_request, smaller):
         assert (await run.recorded())[0].data["budget"] == smaller
 
 
+async def test_key_limits_calls_and_seconds_of_a_run_too(opened):
+    async with opened(keys=limited(calls_per_run=1, seconds_per_run=60)) as endpoint:
+        with pytest.raises(openai.RateLimitError, match="1 calls needed"):
+            await endpoint.ask("greeting", "hi")
+        [run] = await runs_of(endpoint)
+
+        assert (await run.recorded())[0].data["budget_seconds"] == 60
+
+
 async def test_run_over_its_budget_is_no_error_of_the_server(opened):
     async with opened(keys=limited(tokens_per_run=1)) as endpoint:
         with pytest.raises(openai.RateLimitError, match="BudgetExceeded") as caught:
