@@ -144,14 +144,10 @@ def error_statuses(operation: Operation) -> set[int]:
 def _described(item: Operation, body: Json) -> dict[str, Json]:
     content: dict[str, Json] = {item.content: {"schema": dict(item.answer)}}
     if item.streams:
-        content["text/event-stream"] = {"schema": {"type": "string"}}
-    errors = {
-        str(status): {
-            "description": _ERRORS[status],
-            "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}},
+        content["text/event-stream"] = {
+            "schema": {"description": "Events, each with JSON as data."}
         }
-        for status in sorted(error_statuses(item))
-    }
+    errors = {str(status): _refusal(status) for status in sorted(error_statuses(item))}
     told: dict[str, Json] = {
         "summary": item.summary,
         "operationId": item.handle.__name__,
@@ -162,6 +158,17 @@ def _described(item: Operation, body: Json) -> dict[str, Json]:
         told["requestBody"] = {"required": True, "content": {"application/json": {"schema": body}}}
     if item.public:
         told["security"] = list[Json]()
+    return told
+
+
+def _refusal(status: int) -> Json:
+    told: dict[str, Json] = {
+        "description": _ERRORS[status],
+        "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}},
+    }
+    if status in (429, 503):
+        seconds = {"schema": {"type": "integer"}, "description": "Seconds, where known."}
+        told["headers"] = {"Retry-After": seconds}
     return told
 
 
