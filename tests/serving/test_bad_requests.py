@@ -205,7 +205,6 @@ UNKNOWN_MODELS = [
 ]
 
 NO_PATHS = [
-    "/",
     "//",
     "/v1",
     "/v1/",
@@ -404,8 +403,8 @@ def problem(reply: Reply, method: str, status, param, code) -> str:
     error = reply.error
     if set(error) != {"message", "type", "param", "code"} or not error["message"]:
         return f"not OpenAI's shape: {error}"
-    if not isinstance(error["type"], str) or len(reply.body) > 2_000:
-        return f"no type, or too long: {reply.body[:200]!r}"
+    if not isinstance(error["type"], str) or b"Traceback" in reply.body:
+        return f"no type, or too much: {reply.body[:200]!r}"
     if (param, code) != (
         param if param is ... else error["param"],
         code if code is ... else error["code"],
