@@ -55,7 +55,7 @@ class Guard:
         return key
 
     def _refuse_unreadable(self, request: Request) -> None:
-        if not request.url.path.isprintable():
+        if not request.scope["path"].isprintable():
             raise ApiError(status=404, message="no such path", code="not_found")
         if self._operation.body is not None:
             _check_type(request.headers.get("content-type", "application/json"))

@@ -73,7 +73,7 @@ async def _crew_error(request: Request, error: Exception) -> Response:
 
 async def _http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    message = f"{error.detail}: {request.method} {request.url.path!r:.200}"
+    message = f"{error.detail}: {request.method} {request.scope['path']!r:.200}"
     if error.status_code != 405:
         return _answer(ApiError(status=error.status_code, message=message, code="not_found"))
     allowed = ", ".join(sorted(_methods(request)))

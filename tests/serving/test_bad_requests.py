@@ -364,6 +364,9 @@ def table():
         yield f"{headers!r:.60}", raw, (status, 400), param, ...
     for name, raw in RAW.items():
         yield name, raw, (400, 403, 404, 431), None, ...
+    for host in ("[::1", "a:b:c", "127.0.0.1:x"):
+        for method, path, status in (("GET", "/v1/x", 404), ("PUT", "/v1/models", 405)):
+            yield f"{method} {host}", request(method, path, Host=host), status, None, ...
     large = request("POST", CHAT, b'{"model": "' + b"x" * (5 << 20))
     yield "5 MiB", large, 413, None, "request_too_large"
 
@@ -453,6 +456,8 @@ async def test_wrong_key_is_refused_by_every_operation_that_needs_one(opening):
             (name, request(item.method, item.path, Authorization=sent), (401, 400), None, ...)
             for name, item, sent in cases
         ]
+        hostile = request("GET", "/v1/models/nosuch", Host="[::1", Authorization="Bearer k1")
+        requests.append(("host", hostile, 404, "model", ...))
         assert len(requests) > 40
         assert await problems_of(endpoint.url, requests) == {}
 
