@@ -9,6 +9,8 @@ from crew.errors import ExtraMissing
 from crew.graph import Workflow
 from crew.run import Runtime
 from serving.http import serve_http
+from serving.keys import Key, default_keys
+from serving.limits import Limits
 
 if TYPE_CHECKING:
     from starlette.applications import Starlette
@@ -23,7 +25,9 @@ def create_app(
     settings: Settings,
     input_defaults: Mapping[str, object] | None = None,
     api_keys: Sequence[str] = (),
+    keys: Sequence[Key] = (),
     heartbeat: float = 10.0,
+    limits: Limits | None = None,
 ) -> "Starlette":
     """Make the app that serves `workflows` as models over the OpenAI API.
 
@@ -33,14 +37,18 @@ def create_app(
         settings: those in force.
         input_defaults: values for fields of the workflows' inputs besides the text, such as
             `docs`; a workflow without such a field does not get it.
-        api_keys: who may call. None: this machine alone, see `serving.auth.check_exposure`.
+        api_keys: secrets with which the tenant `default` may be called for, without limits.
+        keys: who else may call; see `serving.keys`. Without any key: this machine alone, see
+            `serving.auth.check_exposure`.
         heartbeat: seconds of silence after which a stream says that it lives.
+        limits: of the server, whoever calls.
 
     Raises:
         InputInvalid: two workflows have the same name.
         ExtraMissing: the extra `serve` is not installed.
     """
     need_extra()
+    from serving.auth import Access
     from serving.door import Door, by_name
     from serving.routes import make_app
 
@@ -50,8 +58,9 @@ def create_app(
         settings=settings,
         input_defaults=input_defaults or {},
         heartbeat=heartbeat,
+        limits=limits or Limits(),
     )
-    return make_app(door, api_keys)
+    return make_app(door, Access([*default_keys(api_keys), *keys]))
 
 
 def bind_app(
@@ -60,6 +69,7 @@ def bind_app(
     settings: Settings,
     input_defaults: Mapping[str, object] | None = None,
     api_keys: Sequence[str] = (),
+    keys: Sequence[Key] = (),
     num_replicas: int = 1,
     max_ongoing_requests: int = 200,
     max_queued_requests: int = 400,
@@ -73,8 +83,9 @@ def bind_app(
         workflows: they travel by value; the replica need not find their files.
         settings: those in force.
         input_defaults: see `create_app`.
-        api_keys: who may call. Serve's proxy is not this app: on an address that other machines
-            reach, give keys.
+        api_keys: see `create_app`; they travel as hashes. Serve's proxy is not this app: on an
+            address that other machines reach, give keys.
+        keys: see `create_app`.
         num_replicas: more than one needs a store that several may write to.
         max_ongoing_requests: streams one replica holds.
         max_queued_requests: requests that wait in one proxy; more are answered 503.
@@ -102,7 +113,7 @@ def bind_app(
         workflows=cloudpickle.dumps(list(workflows)),
         settings=asdict(settings),
         input_defaults=dict(input_defaults or {}),
-        api_keys=tuple(api_keys),
+        keys=[key.model_dump() for key in (*default_keys(api_keys), *keys)],
     )
 
 

@@ -3,10 +3,12 @@
 import hashlib
 import hmac
 import ipaddress
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from urllib.parse import urlsplit
 
 from crew.errors import SettingsInvalid
+from serving.errors import ApiError
+from serving.keys import Key
 
 __all__ = ["Access", "check_exposure", "is_loopback"]
 
@@ -23,48 +25,64 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-def check_exposure(host: str, api_keys: Sequence[str]) -> None:
+def check_exposure(host: str, keys: Collection[object]) -> None:
     """Refuse to serve other machines without a key.
 
     Raises:
         SettingsInvalid: `host` is not a loopback address and there are no keys.
     """
-    if not api_keys and not is_loopback(host):
+    if not keys and not is_loopback(host):
         raise SettingsInvalid(
             message=f"serving on {host} lets other machines run workflows here, so it needs a "
-            "key: give one with --api-key, or serve on 127.0.0.1"
+            "key: give one with --api-key or --keys, or serve on 127.0.0.1"
         )
 
 
 class Access:
-    """The check of one request's headers; keys are kept as hashes."""
+    """The check of one request's headers.
 
-    def __init__(self, api_keys: Sequence[str]) -> None:
-        self._hashes = [hashlib.sha256(key.encode()).digest() for key in api_keys]
+    Args:
+        keys: of those who may call; none: this machine alone.
+    """
 
-    def refusal(self, *, authorization: str, host: str, origin: str) -> tuple[int, str] | None:
-        """Say why a request is refused: a status and a sentence; None when it may pass.
+    def __init__(self, keys: Sequence[Key] = ()) -> None:
+        self._keys = [(bytes.fromhex(key.sha256), key) for key in keys]
+
+    def caller(self, *, authorization: str, host: str, origin: str) -> Key | None:
+        """Return the key of who calls; None where no key is needed.
 
         Without keys the browser is the way in: a page whose name was made to resolve to this
         machine (DNS rebinding) is told by its `Host`, any other foreign page by its `Origin`.
+
+        Raises:
+            ApiError: 401 or 403; who calls may not.
         """
-        if self._hashes:
-            return None if self._knows(authorization) else (401, _NEEDS_KEY)
+        if self._keys:
+            return self._holder(authorization)
         if not is_loopback(_host_name(f"//{host}")):
-            return 403, f"without a key only this machine may call, not under the name {host!r}"
+            raise _elsewhere(f"without a key only this machine may call, not under {host!r:.99}")
         if origin and not is_loopback(_host_name(origin)):
-            return 403, f"without a key a page of {origin!r} may not call"
+            raise _elsewhere(f"without a key a page of {origin!r:.99} may not call")
         return None
 
-    def _knows(self, authorization: str) -> bool:
-        scheme, _, key = authorization.partition(" ")
-        given = hashlib.sha256(key.strip().encode()).digest()
+    def _holder(self, authorization: str) -> Key:
+        scheme, _, secret = authorization.partition(" ")
+        given = hashlib.sha256(secret.strip().encode()).digest()
         # Every key is compared, each in constant time: nothing is learned from how long it took.
-        matches = [hmac.compare_digest(given, known) for known in self._hashes]
-        return scheme.lower() == "bearer" and any(matches)
+        matches = [key for known, key in self._keys if hmac.compare_digest(given, known)]
+        if scheme.lower() != "bearer" or not matches:
+            raise ApiError(
+                status=401,
+                message="this endpoint needs a key: send it as 'Authorization: Bearer <key>'",
+                type="authentication_error",
+                code="invalid_api_key",
+                headers={"WWW-Authenticate": "Bearer"},
+            )
+        return matches[0]
 
 
-_NEEDS_KEY = "this endpoint needs a key: send it as 'Authorization: Bearer <key>'"
+def _elsewhere(message: str) -> ApiError:
+    return ApiError(status=403, message=message, type="permission_error", code="host_not_allowed")
 
 
 def _host_name(url: str) -> str:

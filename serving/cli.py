@@ -3,6 +3,7 @@
 import asyncio
 import sys
 from collections.abc import Coroutine
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -19,6 +20,8 @@ app = typer.Typer(
 )
 models = typer.Typer(no_args_is_help=True, help="Model weights on this machine.")
 app.add_typer(models, name="models")
+keys = typer.Typer(no_args_is_help=True, help="Who may call `crew serve`.")
+app.add_typer(keys, name="keys")
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON on standard output.")]
 Store = Annotated[str | None, typer.Option(help="Where runs are kept: sqlite:///path.")]
@@ -30,6 +33,7 @@ Code = Annotated[
     str | None,
     typer.Option("--workflow", help="Whose runs: bundled name, file.py, or module:name."),
 ]
+KeyFile = Annotated[Path, typer.Option("--file", help="The file of keys.")]
 With = Annotated[str | None, typer.Option("--with", help="What is different: model=NAME.")]
 
 
@@ -97,13 +101,22 @@ def serve(
     workflows: Annotated[list[str] | None, typer.Argument(help="What to serve.")] = None,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port; 0 takes a free one.")] = 8000,
-    api_key: Annotated[list[str] | None, typer.Option(help="Key a caller must have.")] = None,
+    api_key: Annotated[
+        list[str] | None, typer.Option(help="Key of the tenant default, without limits.")
+    ] = None,
+    key_file: Annotated[
+        Path | None, typer.Option("--keys", help="File of keys, tenants and limits.")
+    ] = None,
     docs: Docs = None,
     agents: Agents = None,
     store: Store = None,
     as_json: AsJson = False,
 ) -> None:
-    """Serve workflows as models of an OpenAI-compatible chat endpoint.
+    """Serve workflows as models of an OpenAI-compatible endpoint.
+
+    Without a key it listens on this machine only. With --keys each caller acts for the tenant of
+    its key, within that key's limits; make keys with `crew keys new`. On SIGTERM it takes no new
+    runs, ends open streams, and leaves runs under way to the next worker.
 
     Example: crew serve research --port 8000
     """
@@ -111,7 +124,8 @@ def serve(
 
     settings = _settings(store=store, agents=agents, docs=docs)
     names = workflows or ["research"]
-    _run(serve_workflows(names, settings, host, port, api_key or [], as_json=as_json))
+    secrets = api_key or []
+    _run(serve_workflows(names, settings, host, port, secrets, key_file, as_json=as_json))
 
 
 @app.command()
@@ -357,6 +371,33 @@ def pull(
     from serving.asking import pull_weights
 
     _run(pull_weights(name, as_json=as_json))
+
+
+@keys.command("new")
+def new_key(
+    tenant: Annotated[str, typer.Option(help="Whose runs and threads it opens.")],
+    name: Annotated[str | None, typer.Option(help="What the key is called.")] = None,
+    file: KeyFile = Path("keys.toml"),
+    as_json: AsJson = False,
+) -> None:
+    """Make a key, and print its secret: this once, only a hash is kept.
+
+    Example: crew keys new --tenant acme
+    """
+    from serving.keyring import make_key
+
+    make_key(file, tenant, name, as_json=as_json)
+
+
+@keys.command("list")
+def list_keys(file: KeyFile = Path("keys.toml"), as_json: AsJson = False) -> None:
+    """List the keys of a file, with their tenants and limits.
+
+    Example: crew keys list
+    """
+    from serving.keyring import show_keys
+
+    show_keys(file, as_json=as_json)
 
 
 def _settings(**given: str | None) -> Settings:

@@ -5,6 +5,7 @@ import difflib
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from starlette.requests import Request
 
@@ -12,6 +13,8 @@ from crew.config import Settings
 from crew.errors import InputInvalid
 from crew.graph import Workflow
 from crew.run import Runtime, Tenant
+from serving.caller import Caller
+from serving.limits import Limits, Usage
 
 __all__ = ["Door", "by_name"]
 
@@ -31,13 +34,25 @@ class Door:
     input_defaults: Mapping[str, object] = field(default_factory=dict)
     max_body_bytes: int = 4 << 20
     heartbeat: float = 10.0
+    limits: Limits = field(default_factory=Limits)
     closing: asyncio.Event = field(default_factory=asyncio.Event)
     opened_at: int = field(default_factory=lambda: int(time.time()))
 
+    @cached_property
+    def usage(self) -> Usage:
+        """What is in use here of what the limits allow."""
+        return Usage(self.limits)
+
     def tenant(self, request: Request) -> Tenant:
         """What the caller may do and see."""
-        name: str | None = request.scope.get("tenant")
-        return self.runtime if name is None else self.runtime.of(name)
+        scope = request.scope
+        return Caller(
+            self.runtime,
+            scope.get("tenant") or self.runtime.tenant,
+            key=scope.get("key"),
+            usage=self.usage,
+            closing=self.closing,
+        )
 
     def workflow(self, model: str) -> Workflow:
         """The workflow served as `model`: its name, also as `crew/<name>` or `<name>@<version>`.
@@ -55,7 +70,7 @@ class Door:
         known = ", ".join(self.workflows) or "none"
         near = difflib.get_close_matches(name, self.workflows, n=1)
         hint = f"; did you mean {near[0]!r}?" if near else ""
-        return f"the model {model!r} does not exist; served here: {known}{hint}"
+        return f"the model {model!r:.99} does not exist; served here: {known}{hint}"
 
 
 def by_name(workflows: Iterable[Workflow]) -> dict[str, Workflow]:

@@ -67,6 +67,10 @@ def from_crew(error: CrewError) -> ApiError:
             return ApiError(
                 status=409, message=message, type="conflict_error", code="run_cancelled"
             )
+        case RunFailed(cause_type="BudgetExceeded"):
+            return ApiError(
+                status=429, message=message, type="insufficient_quota", code="budget_exceeded"
+            )
         case RunFailed():
             return ApiError(status=500, message=message, type="server_error", code="run_failed")
         case StoreError():

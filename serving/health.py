@@ -1,10 +1,11 @@
-"""`/healthz`: the process answers. `/readyz`: it can also reach its store."""
+"""`/healthz`: the process answers. `/readyz`: it can also reach its store, and does not stop."""
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from crew.errors import CrewError
 from serving.door import Door
+from serving.errors import ApiError
 from serving.operation import Operation
 
 __all__ = ["OPERATIONS"]
@@ -18,11 +19,19 @@ async def healthz(request: Request) -> Response:
 async def readyz(request: Request) -> Response:
     """Say whether a run could be started now; 503 with the reason if not."""
     door: Door = request.app.state.door
+    if door.closing.is_set():
+        return _unready("server_stopping", "the server stops")
     try:
-        await door.runtime.runs(status="running")
+        await door.runtime.runs(status="running", limit=1)
     except CrewError as error:
-        return JSONResponse({"status": "unready", "reason": str(error)}, status_code=503)
+        return _unready("store_unavailable", str(error))
     return JSONResponse({"status": "ready", "workflows": list(door.workflows)})
+
+
+def _unready(code: str, reason: str) -> Response:
+    error = ApiError(status=503, message=reason, type="server_error", code=code, again=True)
+    body = {"status": "unready", "reason": reason, **error.body}
+    return JSONResponse(body, status_code=503, headers=error.all_headers | {"Retry-After": "1"})
 
 
 OPERATIONS = [

@@ -5,7 +5,7 @@ import errno
 import logging
 import signal
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
@@ -17,8 +17,10 @@ if TYPE_CHECKING:
 
 __all__ = ["listen", "serve_http"]
 
+DRAIN_SECONDS = 1.0
+"""How long after SIGTERM new requests are still taken, so that a balancer is told by a 503."""
 GRACE_SECONDS = 3
-"""What an open request gets at the end; streams end at once, their runs are the runtime's."""
+"""What an open request gets after that; streams end at once, their runs are the runtime's."""
 
 logger = logging.getLogger(__name__)
 
@@ -28,20 +30,22 @@ async def serve_http(
     host: str = "127.0.0.1",
     port: int = 8000,
     *,
-    api_keys: Sequence[str] = (),
+    api_keys: Collection[object] = (),
     listener: socket.socket | None = None,
     on_ready: Callable[[str], None] | None = None,
 ) -> None:
     """Serve the app until Ctrl-C or SIGTERM ends it, or the task is cancelled.
 
-    Returns after a signal; what was raised for it is not raised again. Open streams are told that
-    the server stops.
+    Returns after a signal; what was raised for it is not raised again. With the signal `/readyz`
+    turns 503, no run is started any more, and open streams are told that the server stops. After
+    SIGTERM new requests are answered for `DRAIN_SECONDS` more; a second signal, and Ctrl-C, end
+    that.
 
     Args:
         app: what `create_app` made.
-        host: an address; one that other machines reach needs `api_keys`.
+        host: an address; one that other machines reach needs keys.
         port: 0 for a free one.
-        api_keys: those the app was made with.
+        api_keys: those the app was made with, secrets or not.
         listener: what `listen` took before, in place of `host` and `port`.
         on_ready: called with the base URL (`http://127.0.0.1:8000/v1`) once the port is taken.
 
@@ -66,6 +70,11 @@ async def serve_http(
 def _server(app: "Starlette") -> Any:
     import uvicorn
 
+    from serving.protocol import Protocol
+
+    closing: asyncio.Event = app.state.door.closing
+    loop = asyncio.get_running_loop()
+
     class Server(uvicorn.Server):
         def handle_exit(self, sig: int, frame: FrameType | None) -> None:
             """Stop; a second Ctrl-C stops without grace.
@@ -74,15 +83,24 @@ def _server(app: "Starlette") -> Any:
             the closing of the runtime.
             """
             self.force_exit = self.should_exit and sig == signal.SIGINT
+            if sig == signal.SIGTERM and not closing.is_set():
+                loop.call_soon_threadsafe(loop.call_later, DRAIN_SECONDS, self.stop)
+            else:
+                self.should_exit = True
+            loop.call_soon_threadsafe(closing.set)
+
+        def stop(self) -> None:
             self.should_exit = True
 
         async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-            app.state.door.closing.set()
+            closing.set()
             await super().shutdown(sockets)
 
     return Server(
         uvicorn.Config(
             app,
+            http=Protocol,
+            ws="none",
             log_level="warning",
             access_log=False,
             timeout_graceful_shutdown=GRACE_SECONDS,

@@ -14,7 +14,7 @@ class ChatIngress:
         workflows: pickled by `cloudpickle`: they can only be read once `crew` is found.
         settings: fields of `crew.config.Settings`.
         input_defaults: see `serving.app.create_app`.
-        api_keys: who may call.
+        keys: fields of `serving.keys.Key`, of those who may call.
     """
 
     async def __init__(
@@ -23,7 +23,7 @@ class ChatIngress:
         workflows: bytes,
         settings: dict[str, Any],
         input_defaults: dict[str, object],
-        api_keys: tuple[str, ...],
+        keys: list[dict[str, Any]],
     ) -> None:
         find_package("crew", "errors.py")
         find_package("serving", "ingress.py")
@@ -33,6 +33,7 @@ class ChatIngress:
         from crew.run import Runtime
         from crew.telemetry.setup import configure
         from serving.app import create_app
+        from serving.keys import Key
 
         loaded, in_force = cloudpickle.loads(workflows), Settings(**settings)
         configure(in_force)
@@ -43,7 +44,7 @@ class ChatIngress:
             loaded,
             settings=in_force,
             input_defaults=input_defaults,
-            api_keys=api_keys,
+            keys=[Key(**fields) for fields in keys],
         )
 
     def __serve_build_asgi_app__(self) -> Any:

@@ -7,6 +7,7 @@ from typing import Any
 
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
+from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -23,11 +24,14 @@ _ERRORS = {
     401: "No key, or one that is not known.",
     403: "Not from here: without a key only this machine may call.",
     404: "No such thing, or another tenant's.",
+    408: "The body did not arrive in time.",
     409: "What is under way does not allow it.",
     413: "The body is too large.",
+    415: "The body is not JSON.",
     429: "Too much at once, or a budget is used up; `Retry-After` says when to come back.",
     500: "The run failed, or the server made a mistake.",
     503: "Not now: the store cannot be reached, or the server stops.",
+    504: "No answer in time; the run goes on.",
 }
 
 
@@ -43,7 +47,7 @@ class Operation:
         body: what is read of a request's body; None if there is none.
         query: what is read of its query string.
         streams: whether the answer may be a stream of server-sent events.
-        errors: the statuses of its refusals; 401, 403, 500 and 503 may come from each.
+        errors: the statuses of its own refusals, besides those of `error_statuses`.
         answer: the JSON schema of its answer.
         status: of its success.
         public: needs no key.
@@ -66,9 +70,19 @@ class Operation:
     first_text: bytes = b""
 
 
-def routes_of(operations: Sequence[Operation]) -> list[Route]:
-    """Return the routes; a path that knows other methods only answers 405."""
-    return [Route(item.path, item.handle, methods=[item.method]) for item in operations]
+def routes_of(
+    operations: Sequence[Operation], before: Callable[[Operation], Middleware]
+) -> list[Route]:
+    """Return the routes; a path that knows other methods only answers 405.
+
+    Args:
+        operations: of the API.
+        before: what stands before an operation.
+    """
+    return [
+        Route(item.path, item.handle, methods=[item.method], middleware=[before(item)])
+        for item in operations
+    ]
 
 
 def describe(operations: Sequence[Operation], *, version: str) -> dict[str, Json]:
@@ -120,20 +134,22 @@ def error_statuses(operation: Operation) -> set[int]:
     if operation.public:
         return {*operation.errors}
     found = {401, 403, 429, 500, 503, *operation.errors}
-    return found | ({400, 413} if operation.body is not None else set())
+    if operation.method != "GET" or operation.query is not None:
+        found.add(400)
+    if operation.body is not None:
+        found |= {408, 413, 415}
+    if "{" in operation.path:
+        found.add(404)
+    return found | ({504} if operation.streams else set())
 
 
 def _described(item: Operation, body: Json) -> dict[str, Json]:
     content: dict[str, Json] = {item.content: {"schema": dict(item.answer)}}
     if item.streams:
-        content["text/event-stream"] = {"schema": {"type": "string"}}
-    errors = {
-        str(status): {
-            "description": _ERRORS[status],
-            "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}},
+        content["text/event-stream"] = {
+            "schema": {"description": "Events, each with JSON as data."}
         }
-        for status in sorted(error_statuses(item))
-    }
+    errors = {str(status): _refusal(status) for status in sorted(error_statuses(item))}
     told: dict[str, Json] = {
         "summary": item.summary,
         "operationId": item.handle.__name__,
@@ -144,6 +160,17 @@ def _described(item: Operation, body: Json) -> dict[str, Json]:
         told["requestBody"] = {"required": True, "content": {"application/json": {"schema": body}}}
     if item.public:
         told["security"] = list[Json]()
+    return told
+
+
+def _refusal(status: int) -> Json:
+    told: dict[str, Json] = {
+        "description": _ERRORS[status],
+        "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}},
+    }
+    if status in (429, 503):
+        seconds = {"schema": {"type": "integer"}, "description": "Seconds, where known."}
+        told["headers"] = {"Retry-After": seconds}
     return told
 
 

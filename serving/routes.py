@@ -1,20 +1,20 @@
 """The operations of the API put together, and what stands before all of them."""
 
-from collections.abc import Sequence
 from importlib.metadata import version
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.routing import Match
 
 from crew.errors import CrewError
 from serving import chat, conversations, health, metrics, responses, runs, web
 from serving.auth import Access
 from serving.door import Door
 from serving.errors import ApiError, from_crew
+from serving.guard import Guard
 from serving.metrics import Meter, Metered
 from serving.operation import Operation, describe, routes_of
 
@@ -42,54 +42,29 @@ OPERATIONS: list[Operation] = [
     *runs.OPERATIONS,
 ]
 
-_PUBLIC = frozenset(item.path for item in OPERATIONS if item.public) | web.PATHS
 
-
-def make_app(door: Door, api_keys: Sequence[str]) -> Starlette:
+def make_app(door: Door, access: Access) -> Starlette:
     """Put the routes together."""
     meter = Meter(door.runtime)
     app = Starlette(
-        routes=[*routes_of(OPERATIONS), *web.ROUTES],
-        middleware=[
-            Middleware(Metered, meter=meter, operations=OPERATIONS),
-            Middleware(_Guard, access=Access(api_keys)),
+        routes=[
+            *routes_of(
+                OPERATIONS, lambda item: Middleware(Guard, operation=item, door=door, access=access)
+            ),
+            *web.ROUTES,
         ],
+        middleware=[Middleware(Metered, meter=meter, operations=OPERATIONS)],
         exception_handlers={
             ApiError: _api_error,
             CrewError: _crew_error,
             HTTPException: _http_error,
+            ClientDisconnect: _gone,
             500: _unexpected,
         },
     )
+    app.router.redirect_slashes = False  # a redirect has no body, and loses that of a POST
     app.state.door, app.state.meter = door, meter
     return app
-
-
-class _Guard:
-    """Turns away requests that may not pass, before their bodies are read."""
-
-    def __init__(self, app: ASGIApp, access: Access) -> None:
-        self._app, self._access = app, access
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and (refusal := self._refusal(Request(scope))) is not None:
-            status, message = refusal
-            code = "invalid_api_key" if status == 401 else "host_not_allowed"
-            kind = "authentication_error" if status == 401 else "permission_error"
-            error = ApiError(status=status, message=message, type=kind, code=code)
-            await _answer(error)(scope, receive, send)
-            return
-        await self._app(scope, receive, send)
-
-    def _refusal(self, request: Request) -> tuple[int, str] | None:
-        if request.url.path in _PUBLIC:
-            return None
-        headers = request.headers
-        return self._access.refusal(
-            authorization=headers.get("authorization", ""),
-            host=headers.get("host", ""),
-            origin=headers.get("origin", ""),
-        )
 
 
 def _answer(error: ApiError) -> JSONResponse:
@@ -108,8 +83,32 @@ async def _crew_error(request: Request, error: Exception) -> Response:
 
 async def _http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    message = f"{error.detail}: {request.method} {request.url.path}"
-    return _answer(ApiError(status=error.status_code, message=message, code="not_found"))
+    message = f"{error.detail}: {request.method} {request.scope['path']!r:.200}"
+    if error.status_code != 405:
+        return _answer(ApiError(status=error.status_code, message=message, code="not_found"))
+    allowed = ", ".join(sorted(_methods(request)))
+    return _answer(
+        ApiError(
+            status=405,
+            message=f"{message}; this path knows {allowed}",
+            code="method_not_allowed",
+            headers={"Allow": allowed},
+        )
+    )
+
+
+def _methods(request: Request) -> set[str]:
+    """The methods that the path of a request knows, over all of its routes."""
+    found: set[str] = set()
+    for route in request.app.routes:
+        if route.matches(request.scope)[0] is not Match.NONE:
+            found |= route.methods
+    return found
+
+
+async def _gone(request: Request, error: Exception) -> Response:
+    """Nobody is there any more to read it."""
+    return _answer(ApiError(status=400, message="the body broke off", code="incomplete_body"))
 
 
 async def _unexpected(request: Request, error: Exception) -> Response:

@@ -49,6 +49,10 @@ def answer_value(schema: dict[str, Json], text: str) -> Json:
     if schema.get("type") == "boolean" and said.lower().rstrip(".!") in _YES | _NO:
         return said.lower().rstrip(".!") in _YES
     try:
-        return json.loads(said)
-    except ValueError:
+        return json.loads(said, parse_constant=_no_number)
+    except (ValueError, RecursionError):
         return said
+
+
+def _no_number(text: str) -> Json:
+    raise ValueError(text)

@@ -9,6 +9,9 @@ from serving.errors import ApiError
 
 __all__ = ["ChatBody", "ChatMessage", "Conversation", "NoTools", "TextAlone", "asked_place"]
 
+MOST_CHARACTERS = 1_000_000
+"""Of one message."""
+
 
 def _as_text(content: object) -> str:
     """Join the text parts of a message; a workflow's question is text."""
@@ -45,7 +48,7 @@ class ChatMessage(BaseModel):
 
     model_config = ConfigDict(frozen=True)
     role: Literal["system", "developer", "user", "assistant", "tool", "function"]
-    content: Annotated[str, BeforeValidator(_as_text)] = ""
+    content: Annotated[str, BeforeValidator(_as_text), Field(max_length=MOST_CHARACTERS)] = ""
 
 
 class StreamOptions(BaseModel):

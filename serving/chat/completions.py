@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
+from crew.budget import Budget
 from crew.graph import Workflow
 from crew.message import Json
 from crew.run import Run
@@ -29,6 +30,8 @@ from serving.errors import ApiError
 
 __all__ = ["create_completion"]
 
+MOST_TOKENS = 10**12
+"""Of a budget."""
 _POLICIES = ("queue", "reject", "cancel")
 
 
@@ -41,6 +44,7 @@ async def create_completion(request: Request) -> Response:
         return _without_run(body, answer)
     thread = _thread(request, body)
     reply = await _reply(request, door, workflow, body, thread)
+    request.scope["run"] = reply.run.id  # for the guard, where the answer takes too long
     headers = {"X-Run-Id": reply.run.id} | ({"X-Thread-Id": thread} if thread else {})
     if not body.stream:
         return JSONResponse(await reply.whole(), headers=headers)
@@ -93,8 +97,27 @@ async def _start(
     history = [] if thread else body.history
     value = workflow_input(workflow, body.question, history, door.input_defaults)
     key = request.headers.get("idempotency-key")
+    budget = _budget((body.metadata or {}).get("budget_tokens"))
     return await door.tenant(request).start(
-        workflow, value, thread=thread, key=key, when_busy=when_busy
+        workflow, value, thread=thread, key=key, budget=budget, when_busy=when_busy
+    )
+
+
+def _budget(given: object) -> Budget | None:
+    """Read a number of tokens; the API's metadata are strings."""
+    if given is None:
+        return None
+    try:
+        tokens = int(given) if isinstance(given, str) and given.isdecimal() else given
+    except ValueError:
+        tokens = 0  # more digits than Python reads
+    if isinstance(tokens, int) and not isinstance(tokens, bool) and 0 < tokens <= MOST_TOKENS:
+        return Budget(tokens=tokens)
+    raise ApiError(
+        status=400,
+        message=f"metadata.budget_tokens must be a whole number, 1 to {MOST_TOKENS}",
+        param="metadata.budget_tokens",
+        code="invalid_value",
     )
 
 

@@ -11,6 +11,7 @@ from crew.errors import ModelError
 from crew.llm.weights import default_weights_path
 from serving.app import bind_app
 from serving.gallery import load_workflows
+from serving.keys import key_of
 from serving.llm import LLMSettings, deploy, shutdown
 
 pytestmark = [
@@ -112,7 +113,9 @@ async def test_chat_endpoint_on_serve_leaves_the_engine_alone(ray_among_traps, t
     flows = load_workflows(str(tmp_path / "echo.py"))
     url = (await deploy(SETTINGS)).replace("/llm/", "/c/")
     engine = _replica_of(ray_among_traps)
-    serve.run(bind_app(flows, settings=settings, api_keys=["k1"]), name="crew", route_prefix="/c")
+    keys = [key_of("k2", name="k2", tenant="acme")]
+    app = bind_app(flows, settings=settings, api_keys=["k1"], keys=keys)
+    serve.run(app, name="crew", route_prefix="/c")
     assert _replica_of(ray_among_traps) == engine
     in_thread = {"extra_body": {"conversation": "t1"}}
 
@@ -122,6 +125,9 @@ async def test_chat_endpoint_on_serve_leaves_the_engine_alone(ray_among_traps, t
         stream = await client.chat.completions.create(**hi, stream=True)
         said = "".join([chunk.choices[0].delta.content or "" async for chunk in stream])
         assert said == "hi (2 before)"
+        of_acme = client.with_options(api_key="k2")
+        reply = await of_acme.chat.completions.create(**hi)
+        assert reply.choices[0].message.content == "hi (0 before)"
         with pytest.raises(openai.AuthenticationError):
             await client.with_options(api_key="other").models.list()
     await asyncio.to_thread(serve.delete, "crew")
