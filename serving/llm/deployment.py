@@ -78,6 +78,7 @@ def _deploy(settings: LLMSettings, host: str, port: int) -> str:
     _forget_other_clusters()
     if _runs(settings):
         return _base_url()
+    logging.getLogger("ray.serve").setLevel(logging.ERROR)
     application = build(settings)  # before anything starts: it may be refused
     _start_serve(host, port)
     is_first = APP_NAME not in serve.status().applications
@@ -130,7 +131,6 @@ def _start_serve(host: str, port: int) -> None:
     """Start Serve, or join the one that runs: it then keeps its own address."""
     from ray import serve
 
-    logging.getLogger("ray.serve").setLevel(logging.ERROR)
     serve.start(
         proxy_location="HeadOnly",
         http_options={"host": host, "port": port or _free_port(host)},
