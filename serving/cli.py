@@ -16,11 +16,16 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
-    help="Teams of LLM agents that do not lose work.",
+    help='Teams of LLM agents that do not lose work.\n\nExample: crew ask "What is a task?"',
 )
-models = typer.Typer(no_args_is_help=True, help="Model weights on this machine.")
+models = typer.Typer(
+    no_args_is_help=True, help="Model weights on this machine.\n\nExample: crew models pull"
+)
 app.add_typer(models, name="models")
-keys = typer.Typer(no_args_is_help=True, help="Who may call `crew serve`.")
+keys = typer.Typer(
+    no_args_is_help=True,
+    help="Who may call `crew serve`.\n\nExample: crew keys new --tenant acme",
+)
 app.add_typer(keys, name="keys")
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON on standard output.")]
