@@ -30,9 +30,7 @@ def test_readmes_endpoint_is_true(place, endpoint, capsys):
     serve, curl = re.split(r"^\$ ", blocks(SECTION, "console")[0], flags=re.MULTILINE)[1:]
     words = serve.replace("8000", "0").split()[1:]
     server = place.crew(*words, "--json", endpoint=endpoint)
-    told = ""
-    while not told.endswith("}\n"):
-        told += server.stdout.readline()
+    told = "".join(iter(server.stdout.readline, "}\n")) + "}"
     base = json.loads(told)["url"].removesuffix("/v1")
 
     done = subprocess.run(
