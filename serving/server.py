@@ -23,7 +23,7 @@ from serving.opening import absolute, opened
 from serving.output import notes, results, show_json
 from serving.workers import Ready, Workers, end_with_parent, tell_parent
 
-__all__ = ["Served", "serve_alone", "serve_by_workers"]
+__all__ = ["Served", "serve_alone", "serve_by_workers", "served"]
 
 
 @dataclass(frozen=True, kw_only=True)

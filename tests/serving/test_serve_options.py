@@ -24,9 +24,13 @@ from words import GREETING
 
 @workflow
 async def patient(ctx: Context, text: str) -> str:
+    await ctx.run(named, text, key="named")
     while not await ctx.run(is_open, text):
         await asyncio.sleep(0.02)
     return f"{GREETING} {os.getpid()}"
+
+async def named(file: str) -> str:
+    return pathlib.Path(file).name
 
 async def is_open(file: str) -> bool:
     return pathlib.Path(file).exists()
@@ -134,14 +138,15 @@ async def test_run_of_a_worker_that_is_killed_goes_on_and_the_worker_is_replaced
         assert lives(server.process.pid)
 
 
-async def test_one_signal_ends_all_workers_after_their_drain(place):
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+async def test_one_signal_ends_all_workers_and_leaves_their_runs(place, number):
     async with serving(place, "--workers", "2") as server:
         stream = await server.client.chat.completions.create(
             model="patient",
             messages=[{"role": "user", "content": f"{place}/never"}],
             stream=True,
         )
-        server.process.send_signal(signal.SIGTERM)
+        server.process.send_signal(number)
         with pytest.raises(openai.APIError, match=r"crew resume r"):
             _ = [chunk async for chunk in stream]
         async with asyncio.timeout(10):
@@ -208,6 +213,25 @@ async def test_run_under_way_goes_on_in_the_changed_code_where_it_fits(place):
             return (await server.client.get(f"/runs/{run}", cast_to=object)).get("output", "")
 
         assert (await until(output)).startswith("new")
+
+
+async def test_run_that_the_changed_code_does_not_fit_is_parked(place):
+    async with serving(place, "--reload") as server:
+        body = {"workflow": "patient", "input": f"{place}/later"}
+        run = (await server.client.post("/runs", body=body, cast_to=object))["id"]
+
+        async def has(events: int) -> bool:
+            page = await server.client.get(f"/runs/{run}/events?stream=false", cast_to=object)
+            return len(page["data"]) >= events
+
+        async def waits() -> bool:
+            shown = await server.client.get(f"/runs/{run}", cast_to=object)
+            return shown["status"] == "waiting" and not shown["questions"]
+
+        await until(lambda: has(6))
+        (place / "flow.py").write_text(FLOW.replace("ctx.run(named", "ctx.run(is_open"))
+        await server.told_again()
+        assert await until(waits)
 
 
 @pytest.mark.parametrize(
