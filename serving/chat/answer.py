@@ -8,7 +8,7 @@ from crew.errors import CrewError
 from crew.event import Event
 from crew.message import Json
 from crew.run import Run
-from crew.value import text_of
+from crew.value import json_text, text_of
 from serving.chat.frames import DONE, PING, Frames, data_frame, usage_body
 from serving.chat.progress import progress_line
 from serving.chat.tail import Outcome, watch
@@ -24,7 +24,8 @@ class Answer:
     """One completion in the making.
 
     `facts` go out beside OpenAI's own keys; `after` is the offset behind which the answer begins,
-    `outcome` what was known of the run there; `closing` is set when the server stops.
+    `outcome` what was known of the run there; `closing` is set when the server stops. `as_json`
+    says that the answer's text is the run's output as JSON; what the run emits is then left out.
     """
 
     run: Run
@@ -34,6 +35,7 @@ class Answer:
     closing: asyncio.Event
     after: int = 0
     outcome: Outcome = field(default_factory=Outcome)
+    as_json: bool = False
 
     async def whole(self) -> dict[str, Json]:
         """Wait for the run's end, or for its question to a person, and return the body.
@@ -67,12 +69,12 @@ class Answer:
         yield frames.role()
         try:
             async for batch in self._watch(heartbeat):
-                yield b"".join(_told(event, frames, events) for event in batch) or PING
+                yield b"".join(self._told(event, frames, events) for event in batch) or PING
             text, _ = self._said()
         except (ApiError, CrewError) as error:
             yield data_frame((error if isinstance(error, ApiError) else from_crew(error)).body)
             return
-        if not self.outcome.has_text:
+        if self.as_json or not self.outcome.has_text:
             yield frames.content(text)
         elif self.outcome.end is None:
             yield frames.content(f"\n\n{text}")  # a question, behind what was said before it
@@ -93,23 +95,23 @@ class Answer:
             raise error
         if outcome.end is not None:
             output = outcome.end.data.get("output")
-            return text_of(output), {"status": "completed", "output": output}
+            text = json_text(output) if self.as_json else text_of(output)
+            return text, {"status": "completed", "output": output}
         if outcome.questions:
             asked = "\n".join(outcome.questions.values())
             return asked, {"status": "waiting", "questions": list(outcome.questions)}
         raise ApiError(status=500, message=_ENDED_EARLY, type="server_error", again=True)
 
-
-def _told(event: Event, frames: Frames, events: bool) -> bytes:
-    told = b""
-    if event.kind == "text.emitted":
-        told = frames.content(str(event.data.get("text", "")))
-    elif line := progress_line(event):
-        told = frames.reasoning(line)
-    if not events:
-        return told
-    facts = {"offset": event.offset, "kind": event.kind, "path": event.path, "data": event.data}
-    return told + frames.beside(facts)
+    def _told(self, event: Event, frames: Frames, events: bool) -> bytes:
+        told = b""
+        if event.kind == "text.emitted":
+            told = b"" if self.as_json else frames.content(str(event.data.get("text", "")))
+        elif line := progress_line(event):
+            told = frames.reasoning(line)
+        if not events:
+            return told
+        facts = {"offset": event.offset, "kind": event.kind, "path": event.path, "data": event.data}
+        return told + frames.beside(facts)
 
 
 def completion_body(
