@@ -78,7 +78,7 @@ async def remembering(ctx: Context, question: Remembering) -> str:
     return " | ".join(f"{m['role']}: {m['text']}" for m in question.history)
 
 
-hello = Agent("hello", model=ScriptedModel(["Hello there."] * 9), instructions="Be brief.")
+hello = Agent("hello", model=ScriptedModel(["Hello there."] * 99), instructions="Be brief.")
 
 
 @workflow
