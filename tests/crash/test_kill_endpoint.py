@@ -1,0 +1,115 @@
+"""The endpoint and its engine die in mid-sentence; whoever reads gets each word once."""
+
+import asyncio
+import random
+
+import openai
+import pytest
+
+from crew.run import Runtime
+from tests.crash.follower import follow
+from tests.crash.programs import Program, serving
+from tests.engine import text_of
+
+WORDS, PACE = 60, 40.0
+TEXT = text_of(WORDS)
+ENGINE = ("--words", str(WORDS), "--pace", str(PACE))
+CLIENTS = 4
+SLOW = [pytest.mark.slow, pytest.mark.timeout(900)]
+
+
+async def killed(program: Program, times: int, seed: int, readers: list[asyncio.Task]) -> None:
+    """Kill a program at random moments, and start it again each time, while others read."""
+    moments = random.Random(seed)
+    for _ in range(times):
+        await asyncio.wait(readers, timeout=moments.uniform(0.05, 1.5))
+        await program.kill()
+        await program.start()
+
+
+async def read_on(client, name: str, stop: asyncio.Event) -> list:
+    """Ask one thing after another."""
+    found = []
+    while not stop.is_set():
+        found.append(await follow(client, "count", key=f"{name}-{len(found)}"))
+    return found
+
+
+async def storm(server: Program, victim: Program, kills: int, seed: int) -> list:
+    """Several clients read while a program is killed again and again; return what they got."""
+    stop = asyncio.Event()
+    async with openai.AsyncOpenAI(base_url=server.url, api_key="k", max_retries=0) as client:
+        readers = [asyncio.create_task(read_on(client, str(n), stop)) for n in range(CLIENTS)]
+        await killed(victim, kills, seed, readers)
+        stop.set()
+        async with asyncio.timeout(120):
+            return [told for each in await asyncio.gather(*readers) for told in each]
+
+
+def whole(told) -> bool:
+    """Whether each word came once, in order, and the response has them all."""
+    return told.is_in_order and told.text == told.final.output_text == TEXT
+
+
+@pytest.mark.parametrize(
+    ("store", "kills"),
+    [
+        ("sqlite", 5),
+        pytest.param("sqlite", 50, marks=SLOW),
+        pytest.param("postgres", 8, marks=SLOW),
+    ],
+)
+async def test_killed_server_costs_its_readers_no_word(store, kills, tmp_path, request):
+    url = f"sqlite:///{tmp_path}/runs.db"
+    if store == "postgres":
+        url = request.getfixturevalue("postgres_url")
+    async with serving(tmp_path, url, *ENGINE) as (_, server):
+        told = await storm(server, server, kills, seed=kills)
+
+    assert [each for each in told if not whole(each)] == []
+    assert sum(each.connections - 1 for each in told) >= kills
+    async with Runtime(url, worker=False) as runtime:
+        # A start that was cut off and sent again is one run.
+        assert {f"resp_{run.id}" for run in await runtime.runs()} == {each.id for each in told}
+
+
+@pytest.mark.parametrize("kills", [2, pytest.param(10, marks=SLOW)])
+async def test_killed_engine_leaves_no_seam(kills, tmp_path):
+    async with serving(tmp_path, f"sqlite:///{tmp_path}/runs.db", *ENGINE) as (engine, server):
+        told = await storm(server, engine, kills, seed=kills)
+
+    assert [each for each in told if not whole(each)] == []
+    assert [each for each in told if "incomplete" in each.closed.values()] == []
+
+
+@pytest.mark.parametrize("victim", ["server", "engine"])
+@pytest.mark.parametrize("kills", [2, pytest.param(10, marks=SLOW)])
+async def test_answer_starts_again_where_the_engine_cannot_go_on(victim, kills, tmp_path):
+    words = (*ENGINE, "--owner", "somebody")
+    async with serving(tmp_path, f"sqlite:///{tmp_path}/runs.db", *words) as (engine, server):
+        told = await storm(server, server if victim == "server" else engine, kills, seed=kills)
+
+    assert [each for each in told if not whole(each)] == []
+    assert any("incomplete" in each.closed.values() for each in told)
+
+
+async def test_chat_that_cannot_go_on_ends_with_an_error_that_names_the_run(tmp_path):
+    words = (*ENGINE, "--owner", "somebody")
+    asked = {"model": "chat", "messages": [{"role": "user", "content": "count"}], "stream": True}
+    again = {"extra_headers": {"Idempotency-Key": "k"}}
+    async with (
+        serving(tmp_path, f"sqlite:///{tmp_path}/runs.db", *words) as (engine, server),
+        openai.AsyncOpenAI(base_url=server.url, api_key="k", max_retries=0) as client,
+    ):
+        chunks = aiter(await client.chat.completions.create(**asked, **again))
+        while not (chunk := await anext(chunks)).choices[0].delta.content:
+            pass
+        await engine.kill()
+        await engine.start()
+        with pytest.raises(openai.APIError, match=chunk.id.removeprefix("chatcmpl-")) as caught:
+            _ = [chunk async for chunk in chunks]
+        assert caught.value.code == "text_taken_back"
+
+        rest = await client.chat.completions.create(**asked, **again)
+        said = [chunk.choices[0].delta.content or "" async for chunk in rest]
+    assert "".join(said) == TEXT
