@@ -9,11 +9,13 @@ import pytest
 from crew.run import Runtime
 from tests.crash.follower import follow
 from tests.crash.programs import Program, serving
+from tests.crash.reader import Reading
 from tests.engine import text_of
 
 WORDS, PACE = 60, 40.0
 TEXT = text_of(WORDS)
 ENGINE = ("--words", str(WORDS), "--pace", str(PACE))
+QUICK = ("--words", "1", "--pace", "1000")
 CLIENTS = 4
 SLOW = [pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -71,6 +73,25 @@ async def test_killed_server_costs_its_readers_no_word(store, kills, tmp_path, r
     async with Runtime(url, worker=False) as runtime:
         # A start that was cut off and sent again is one run.
         assert {f"resp_{run.id}" for run in await runtime.runs()} == {each.id for each in told}
+
+
+@pytest.mark.parametrize("kills", [3, pytest.param(20, marks=SLOW)])
+async def test_start_that_was_cut_off_and_is_sent_again_is_one_run(kills, tmp_path):
+    url, moments = f"sqlite:///{tmp_path}/runs.db", random.Random(kills)
+    async with serving(tmp_path, url, *QUICK) as (_, server):
+        for number in range(kills):
+            reading = Reading("responses", key=f"k{number}")
+            cut_off = asyncio.create_task(reading.read(server.port))
+            await asyncio.wait({cut_off}, timeout=moments.uniform(0.0, 0.04))
+            await server.kill()
+            await asyncio.gather(cut_off, return_exceptions=True)
+            await server.start()
+            again = Reading("responses", key=f"k{number}")
+            await again.read(server.port)
+            assert (again.text, reading.run or again.run) == (text_of(1), again.run)
+
+    async with Runtime(url, worker=False) as runtime:
+        assert len(await runtime.runs()) == kills
 
 
 @pytest.mark.parametrize("kills", [2, pytest.param(10, marks=SLOW)])
