@@ -35,7 +35,7 @@ class Reading:
     async def read_on(self, port: int) -> None:
         """Come back to what broke off: in chat from the beginning, else behind the last event."""
         self.error = ""
-        if self.api == "chat":
+        if self.api == "chat" or not self.run:
             self.text = ""
             await self.read(port)
         else:
@@ -52,7 +52,11 @@ class Reading:
             writer.close()
 
     async def _told(self, reader: asyncio.StreamReader) -> AsyncIterator[dict]:
-        assert b" 200 " in await reader.readline()
+        if b" 200 " not in await reader.readline():
+            self.error = json.loads((await reader.read()).partition(b"\r\n\r\n")[2])["error"][
+                "code"
+            ]
+            return
         while line := await reader.readline():
             if line.lower().startswith(b"x-run-id: "):
                 self.run = line[10:].strip().decode()
