@@ -20,7 +20,7 @@ from pathlib import Path
 
 import race
 
-STREAMS, PACE, WORDS = 32, 50.0, 150
+STREAMS, PACE, WORDS = 32, 50.0, 400
 MANY, MANY_PACE, MANY_WORDS = 128, 20.0, 200
 PLAIN = ("crew", "bytes", "objects")
 ON_SERVE = ("crew on Serve", "bytes on Serve")

@@ -7,7 +7,7 @@ from typing import Self
 
 from crew.call import Calls
 
-BATCH_SECONDS = 0.025
+BATCH_SECONDS = 0.04
 """How long tokens are gathered for one event; the first ones of an answer go out at once."""
 
 

@@ -34,6 +34,8 @@ class JournalReader:
         self._learner = learner
         self.text = TextReader(self._fetch, self._blob, self._said)
         self._last = (0, 0)
+        self._heard: dict[int, str] = {}
+        """What the events at these offsets say, of those that were read."""
 
     @cached_property
     def _base(self) -> "JournalReader | None":
@@ -155,6 +157,8 @@ class JournalReader:
             data = self.text.unpack(stored.offset, data)
         elif POINTER_MARK in stored.body:
             data = self.text.resolve(data)
+        if stored.kind == "text.emitted":
+            self._heard[stored.offset] = data["text"]
         if self._learner is not None:
             self._hear(stored, data)  # first: what was said is not the call's own text
             if len(stored.body) > LONG:
@@ -179,9 +183,11 @@ class JournalReader:
 
     def _said(self, first: int, last: int) -> list[str]:
         """Return what the events from `first` to `last` say."""
-        # By a reader of its own: this one is in the middle of others.
-        events = JournalReader(self._store, self._row).every(after=first - 1, upto=last)
-        return [event.data["text"] for event in events]
+        if not all(offset in self._heard for offset in range(first, last + 1)):
+            # By a reader of its own: this one is in the middle of others.
+            events = JournalReader(self._store, self._row).every(after=first - 1, upto=last)
+            self._heard |= {event.offset: event.data["text"] for event in events}
+        return [self._heard[offset] for offset in range(first, last + 1)]
 
     def _blob(self, digest: str) -> str:
         body = self._store.blob(digest)
