@@ -69,9 +69,7 @@ async def serving(
 ) -> AsyncIterator[tuple[Program, Program]]:
     """An engine, and `crew serve chat` in front of it."""
     engine = Program(folder, "tests.engine", *engine_words)
-    facts = {"CREW_BASE_URL": engine.url, "CREW_MODEL": "numbers", "CREW_LEASE": "1"}
-    command = ("serving.cli", "serve", "chat", "--json", "--store", store)
-    server = Program(folder, *command, **(facts | settings))
+    server = endpoint(folder, store, engine, **settings)
     try:
         await engine.start()
         await server.start()
@@ -79,6 +77,13 @@ async def serving(
     finally:
         await server.kill()
         await engine.kill()
+
+
+def endpoint(folder: Path, store: str, engine: Program, **settings: str) -> Program:
+    """`crew serve chat` in front of an engine, not started yet."""
+    facts = {"CREW_BASE_URL": engine.url, "CREW_MODEL": "numbers", "CREW_LEASE": "1"}
+    command = ("serving.cli", "serve", "chat", "--json", "--store", store)
+    return Program(folder, *command, **(facts | settings))
 
 
 def free_port() -> int:

@@ -1,14 +1,16 @@
 """The endpoint and its engine die in mid-sentence; whoever reads gets each word once."""
 
 import asyncio
+import os
 import random
+import signal
 
 import openai
 import pytest
 
 from crew.run import Runtime
 from tests.crash.follower import follow
-from tests.crash.programs import Program, serving
+from tests.crash.programs import Program, endpoint, serving
 from tests.crash.reader import Reading
 from tests.engine import text_of
 
@@ -92,6 +94,33 @@ async def test_start_that_was_cut_off_and_is_sent_again_is_one_run(kills, tmp_pa
 
     async with Runtime(url, worker=False) as runtime:
         assert len(await runtime.runs()) == kills
+
+
+@pytest.mark.parametrize("api", ["chat", "responses"])
+async def test_reader_at_a_server_that_was_stopped_gets_the_rest_from_who_took_over(api, tmp_path):
+    url = f"sqlite:///{tmp_path}/runs.db"
+    async with serving(tmp_path, url, *ENGINE) as (engine, server):
+        other, reading = endpoint(tmp_path, url, engine), Reading(api, key="k")
+        await other.start()
+        reader = asyncio.create_task(reading.read(server.port))
+        while not reading.text:
+            await asyncio.sleep(0.01)
+        os.kill(server.pid, signal.SIGSTOP)
+        await taken_over(url)
+        os.kill(server.pid, signal.SIGCONT)
+        await reader
+        await other.kill()
+
+    assert (reading.text, reading.error) == (TEXT, "")
+
+
+async def taken_over(url: str) -> None:
+    """Return once the one run has another owner."""
+    async with Runtime(url, worker=False) as runtime, asyncio.timeout(30):
+        [run] = await runtime.runs()
+        async for event in run.events(after=2):
+            if event.kind == "run.taken":
+                return
 
 
 @pytest.mark.parametrize("kills", [2, pytest.param(10, marks=SLOW)])
