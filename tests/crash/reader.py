@@ -52,12 +52,14 @@ class Reading:
             writer.close()
 
     async def _told(self, reader: asyncio.StreamReader) -> AsyncIterator[dict]:
-        if b" 200 " not in await reader.readline():
+        if not (status := await reader.readline()):
+            return  # it died before it answered
+        if b" 200 " not in status:
             self.error = json.loads((await reader.read()).partition(b"\r\n\r\n")[2])["error"][
                 "code"
             ]
             return
-        while line := await reader.readline():
+        while (line := await reader.readline()).endswith(b"\n"):
             if line.lower().startswith(b"x-run-id: "):
                 self.run = line[10:].strip().decode()
             elif line.startswith(b"data: {"):

@@ -1,6 +1,7 @@
 """The endpoint and its engine die in mid-sentence; whoever reads gets each word once."""
 
 import asyncio
+import contextlib
 import os
 import random
 import signal
@@ -9,7 +10,7 @@ import openai
 import pytest
 
 from crew.run import Runtime
-from tests.crash.follower import follow
+from tests.crash.follower import Followed, follow
 from tests.crash.programs import Program, endpoint, serving
 from tests.crash.reader import Reading
 from tests.engine import text_of
@@ -22,35 +23,35 @@ CLIENTS = 4
 SLOW = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 
-async def killed(program: Program, times: int, seed: int, readers: list[asyncio.Task]) -> None:
-    """Kill a program at random moments, and start it again each time, while others read."""
+async def killed(program: Program, times: int, seed: int) -> None:
+    """Kill a program at random moments, and start it again each time."""
     moments = random.Random(seed)
     for _ in range(times):
-        await asyncio.wait(readers, timeout=moments.uniform(0.05, 1.5))
+        await asyncio.sleep(moments.uniform(0.05, 1.5))
         await program.kill()
         await program.start()
 
 
-async def read_on(client, name: str, stop: asyncio.Event) -> list:
-    """Ask one thing after another."""
-    found = []
-    while not stop.is_set():
+async def follow_on(client, name: str, kills: asyncio.Task) -> list[Followed]:
+    """Ask one thing after another, as long as something is killed."""
+    found = list[Followed]()
+    while not kills.done():
         found.append(await follow(client, "count", key=f"{name}-{len(found)}"))
     return found
 
 
-async def storm(server: Program, victim: Program, kills: int, seed: int) -> list:
+async def storm(server: Program, victim: Program, times: int) -> list[Followed]:
     """Several clients read while a program is killed again and again; return what they got."""
-    stop = asyncio.Event()
-    async with openai.AsyncOpenAI(base_url=server.url, api_key="k", max_retries=0) as client:
-        readers = [asyncio.create_task(read_on(client, str(n), stop)) for n in range(CLIENTS)]
-        await killed(victim, kills, seed, readers)
-        stop.set()
-        async with asyncio.timeout(120):
-            return [told for each in await asyncio.gather(*readers) for told in each]
+    kills = asyncio.create_task(killed(victim, times, seed=times))
+    async with (
+        openai.AsyncOpenAI(base_url=server.url, api_key="k", max_retries=0) as client,
+        asyncio.timeout(times * 20),
+    ):
+        readers = (follow_on(client, str(name), kills) for name in range(CLIENTS))
+        return [told for each in await asyncio.gather(*readers) for told in each]
 
 
-def whole(told) -> bool:
+def whole(told: Followed) -> bool:
     """Whether each word came once, in order, and the response has them all."""
     return told.is_in_order and told.text == told.final.output_text == TEXT
 
@@ -68,7 +69,7 @@ async def test_killed_server_costs_its_readers_no_word(store, kills, tmp_path, r
     if store == "postgres":
         url = request.getfixturevalue("postgres_url")
     async with serving(tmp_path, url, *ENGINE) as (_, server):
-        told = await storm(server, server, kills, seed=kills)
+        told = await storm(server, server, kills)
 
     assert [each for each in told if not whole(each)] == []
     assert sum(each.connections - 1 for each in told) >= kills
@@ -94,6 +95,33 @@ async def test_start_that_was_cut_off_and_is_sent_again_is_one_run(kills, tmp_pa
 
     async with Runtime(url, worker=False) as runtime:
         assert len(await runtime.runs()) == kills
+
+
+async def chat_on(port: int, name: str, kills: asyncio.Task) -> list[Reading]:
+    """Ask one thing after another, each again with its key until it was answered whole."""
+    found = list[Reading]()
+    while not kills.done():
+        found.append(Reading("chat", key=f"{name}-{len(found)}"))
+        while not found[-1].is_done:
+            with contextlib.suppress(OSError):
+                await found[-1].read_on(port)
+            await asyncio.sleep(0.02)
+    return found
+
+
+@pytest.mark.parametrize("owner", ["llamacpp", "somebody"])
+@pytest.mark.parametrize("times", [2, pytest.param(15, marks=SLOW)])
+async def test_chat_that_is_asked_again_with_its_key_is_answered_whole(owner, times, tmp_path):
+    url, words = f"sqlite:///{tmp_path}/runs.db", (*ENGINE, "--owner", owner)
+    async with serving(tmp_path, url, *words) as (_, server):
+        kills = asyncio.create_task(killed(server, times, times))
+        readers = (chat_on(server.port, str(name), kills) for name in range(CLIENTS))
+        async with asyncio.timeout(times * 20):
+            found = [reading for each in await asyncio.gather(*readers) for reading in each]
+
+    assert [reading for reading in found if reading.text != TEXT] == []
+    async with Runtime(url, worker=False) as runtime:
+        assert len(await runtime.runs()) == len(found)
 
 
 @pytest.mark.parametrize("api", ["chat", "responses"])
@@ -126,7 +154,7 @@ async def taken_over(url: str) -> None:
 @pytest.mark.parametrize("kills", [2, pytest.param(10, marks=SLOW)])
 async def test_killed_engine_leaves_no_seam(kills, tmp_path):
     async with serving(tmp_path, f"sqlite:///{tmp_path}/runs.db", *ENGINE) as (engine, server):
-        told = await storm(server, engine, kills, seed=kills)
+        told = await storm(server, engine, kills)
 
     assert [each for each in told if not whole(each)] == []
     assert [each for each in told if "incomplete" in each.closed.values()] == []
@@ -137,7 +165,7 @@ async def test_killed_engine_leaves_no_seam(kills, tmp_path):
 async def test_answer_starts_again_where_the_engine_cannot_go_on(victim, kills, tmp_path):
     words = (*ENGINE, "--owner", "somebody")
     async with serving(tmp_path, f"sqlite:///{tmp_path}/runs.db", *words) as (engine, server):
-        told = await storm(server, server if victim == "server" else engine, kills, seed=kills)
+        told = await storm(server, server if victim == "server" else engine, kills)
 
     assert [each for each in told if not whole(each)] == []
     assert any("incomplete" in each.closed.values() for each in told)
