@@ -20,16 +20,19 @@ TEXT = text_of(WORDS)
 ENGINE = ("--words", str(WORDS), "--pace", str(PACE))
 QUICK = ("--words", "1", "--pace", "1000")
 CLIENTS = 4
+ENGINE_REST = 2.5
+"""Longer than an answer, as a model is asked four times in all: it is not hit more often."""
 SLOW = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 
-async def killed(program: Program, times: int, seed: int) -> None:
-    """Kill a program at random moments, and start it again each time."""
+async def killed(program: Program, times: int, seed: int, rest: float = 0.0) -> None:
+    """Kill a program at random moments; started again, it lives for `rest` seconds at least."""
     moments = random.Random(seed)
     for _ in range(times):
         await asyncio.sleep(moments.uniform(0.05, 1.5))
         await program.kill()
         await program.start()
+        await asyncio.sleep(rest)
 
 
 async def follow_on(client, name: str, kills: asyncio.Task) -> list[Followed]:
@@ -40,9 +43,9 @@ async def follow_on(client, name: str, kills: asyncio.Task) -> list[Followed]:
     return found
 
 
-async def storm(server: Program, victim: Program, times: int) -> list[Followed]:
+async def storm(server: Program, victim: Program, times: int, rest: float = 0.0) -> list[Followed]:
     """Several clients read while a program is killed again and again; return what they got."""
-    kills = asyncio.create_task(killed(victim, times, seed=times))
+    kills = asyncio.create_task(killed(victim, times, seed=times, rest=rest))
     async with (
         openai.AsyncOpenAI(base_url=server.url, api_key="k", max_retries=0) as client,
         asyncio.timeout(times * 20),
@@ -154,7 +157,7 @@ async def taken_over(url: str) -> None:
 @pytest.mark.parametrize("kills", [2, pytest.param(10, marks=SLOW)])
 async def test_killed_engine_leaves_no_seam(kills, tmp_path):
     async with serving(tmp_path, f"sqlite:///{tmp_path}/runs.db", *ENGINE) as (engine, server):
-        told = await storm(server, engine, kills)
+        told = await storm(server, engine, kills, ENGINE_REST)
 
     assert [each for each in told if not whole(each)] == []
     assert [each for each in told if "incomplete" in each.closed.values()] == []
@@ -165,7 +168,8 @@ async def test_killed_engine_leaves_no_seam(kills, tmp_path):
 async def test_answer_starts_again_where_the_engine_cannot_go_on(victim, kills, tmp_path):
     words = (*ENGINE, "--owner", "somebody")
     async with serving(tmp_path, f"sqlite:///{tmp_path}/runs.db", *words) as (engine, server):
-        told = await storm(server, server if victim == "server" else engine, kills)
+        dying, rest = (server, 0.0) if victim == "server" else (engine, ENGINE_REST)
+        told = await storm(server, dying, kills, rest)
 
     assert [each for each in told if not whole(each)] == []
     assert any("incomplete" in each.closed.values() for each in told)
