@@ -8,6 +8,11 @@ UV := $(BIN)/uv
 UV_VERSION := 0.13.9
 WORKERS ?= 2
 SECONDS_EACH := 600
+GPU ?= any
+# A build for CPUs: where the plain index has none, TORCH_INDEX="--index-url …" names one that does.
+TORCH := torch==2.13.0
+TORCH_INDEX ?=
+VLLM_PYTEST = .venv-vllm/bin/pytest tests/vllm -m vllm --timeout $(SECONDS_EACH) --durations 15
 CORE := tests/core tests/conformance tests/faults tests/golden tests/hosts tests/postgres_store
 
 export UV_COMPILE_BYTECODE := 1
@@ -19,7 +24,7 @@ unexport PYTHONDONTWRITEBYTECODE
 ticking = (while sleep 1; do printf .; done) & dots=$$!; $(1); status=$$?; kill $$dots; echo; exit $$status
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-slow coverage mutants check lint types imports docs format bench golden crash build requirements clean
+.PHONY: help install demo test test-slow vllm gpu coverage mutants check lint types imports docs format bench golden crash build requirements clean
 
 help:  ## say what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -34,6 +39,12 @@ test: install  ## the default tests, in random order (under 12 minutes on 2 core
 
 test-slow: install  ## the second stage: every crash moment, the real engine on Ray Serve, the wheel
 	$(BIN)/pytest -n $(WORKERS) --dist loadgroup -m slow --timeout $(SECONDS_EACH)
+
+vllm: .venv-vllm/weights.stamp  ## the crew on the real vLLM, computed on a CPU (4 GB of packages, 7 minutes)
+	$(VLLM_PYTEST)
+
+gpu: .venv-gpu/weights.stamp  ## the same on a GPU, with ray[llm] (GPU=L4, by Ray's name for it)
+	CREW_TEST_GPU=$(GPU) $(subst .venv-vllm,.venv-gpu,$(VLLM_PYTEST))
 
 coverage: install  ## every line and branch of the core, or it fails
 	$(BIN)/coverage erase
@@ -80,7 +91,8 @@ requirements: $(UV)  ## compile the pinned requirement files anew
 	@for set in "run:--extra embedded --extra ray --extra serve" \
 	            "dev:--extra embedded --extra ray --extra serve --extra postgres --extra telemetry --group dev -c requirements/run.txt" \
 	            "mutants:--group mutants -c requirements/dev.txt" \
-	            "bench:--group bench -c requirements/run.txt"; do \
+	            "bench:--group bench -c requirements/run.txt" \
+	            "vllm:--extra serve --extra postgres --group vllm --override requirements/vllm-without.txt"; do \
 	  name=$${set%%:*}; $(UV) pip compile --quiet --universal --generate-hashes --python-version 3.11 \
 	    --no-header --no-annotate --no-emit-index-url --no-emit-find-links \
 	    pyproject.toml $${set#*:} -o requirements/$$name.txt && \
@@ -88,7 +100,7 @@ requirements: $(UV)  ## compile the pinned requirement files anew
 	done
 
 clean:  ## remove what was made here
-	rm -rf .venv .venv-bench dist build .pytest_cache .ruff_cache .hypothesis .import_linter_cache mutants .coverage*
+	rm -rf .venv .venv-bench .venv-vllm .venv-gpu dist build .pytest_cache .ruff_cache .hypothesis .import_linter_cache mutants .coverage*
 
 $(UV):
 	@test -n "$(PYTHON)" || { echo "crew needs Python 3.11, 3.12 or 3.13; none was found. Install one, or: make PYTHON=/path/to/python"; exit 1; }
@@ -122,4 +134,27 @@ $(UV):
 	@$(BIN)/python -m venv .venv-bench
 	@$(call ticking, \
 	  $(UV) pip install --quiet --python .venv-bench/bin/python --require-hashes -r requirements/bench.txt)
+	@touch $@
+
+# torch by pip alone: it takes a build for CPUs from the disk or index that it is told of, and
+# --no-deps keeps CUDA's libraries out whatever it finds.
+.venv-vllm/stamp: requirements/vllm.txt pyproject.toml | $(UV)
+	@echo "installing vLLM for CPUs (about 4 GB)"
+	@$(BIN)/python -m venv .venv-vllm
+	@$(call ticking, .venv-vllm/bin/python -m pip install --quiet --disable-pip-version-check \
+	    --no-deps $(TORCH) $(TORCH_INDEX) && \
+	  $(UV) pip install --quiet --python .venv-vllm/bin/python --no-deps --require-hashes \
+	    -r requirements/vllm.txt)
+	@$(UV) pip install --quiet --python .venv-vllm/bin/python --no-deps -e .
+	@touch $@
+
+.venv-gpu/stamp: pyproject.toml | $(UV)
+	@$(BIN)/python -m venv .venv-gpu
+	@$(call ticking, $(UV) pip install --quiet --python .venv-gpu/bin/python \
+	  -e ".[gpu,serve,postgres]" accelerate gguf pytest pytest-asyncio pytest-timeout)
+	@touch $@
+
+.venv-%/weights.stamp: .venv-%/stamp .venv/weights.stamp tests/vllm/weights.py
+	@echo "converting the embedded model's weights"
+	@$(call ticking, .venv-$*/bin/python -m tests.vllm.weights .venv-$*/smollm2 2>/dev/null)
 	@touch $@

@@ -81,7 +81,7 @@ class AgentTask:
     """One piece of work for an agent; `path` is its call's path in the run.
 
     `epoch` is that of the run's owner who dispatched it; a later owner fences it off. `emit`: what
-    its model says is passed on as the workflow's answer, while it is said.
+    its model says is passed on as the workflow's answer, while it is said. `tenant` is the run's.
     """
 
     run: str
@@ -91,6 +91,7 @@ class AgentTask:
     session: str = ""
     epoch: int = 0
     emit: bool = False
+    tenant: str = ""
 
 
 class Closable(Protocol):

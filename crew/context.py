@@ -46,6 +46,7 @@ class Driven(Calls, Protocol):
 
     run_id: str
     thread_id: str | None
+    tenant: str
 
     def confirm(self) -> None: ...
 
@@ -211,8 +212,9 @@ class Context:
         (text,) = arguments
         path = self._path(agent.name, key) + suffix
         history = self.thread.messages if agent.history else ()
-        session = self._driver.thread_id or self.run_id
-        task = AgentTask(self.run_id, path, text, history, f"{session}/{agent.name}", emit=emit)
+        session = f"{self._driver.thread_id or self.run_id}/{agent.name}"
+        tenant = self._driver.tenant
+        task = AgentTask(self.run_id, path, text, history, session, emit=emit, tenant=tenant)
         result = await self._driver.perform(agent, task, fingerprint_of(agent.name, text))
         found = agent.result_of(result)
         if emit and not self._driver.has_said(path):

@@ -4,6 +4,7 @@ Source: ReAct, Yao et al., 2022, in the form that chat models with tool calls ga
 """
 
 import difflib
+import hashlib
 import json
 import time
 from collections.abc import Callable, Mapping
@@ -154,6 +155,7 @@ class Loop:
             max_tokens=self.agent.max_tokens,
             temperature=self.agent.temperature,
             session=self.task.session,
+            cache_salt=_salt(self.task.tenant),
             partial=said,
         )
         began = time.monotonic()
@@ -296,6 +298,11 @@ def reply_from(data: dict[str, Json]) -> ModelReply:
         model=data["model"],
         finish_reason=data["finish_reason"],
     )
+
+
+def _salt(tenant: str) -> str:
+    """Return what keeps a tenant's cached prefixes apart, and does not tell who it is."""
+    return hashlib.sha256(tenant.encode()).hexdigest()[:32] if tenant else ""
 
 
 def _outcome(record: Record) -> dict[str, Json]:

@@ -16,11 +16,16 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
-    help="Teams of LLM agents that do not lose work.",
+    help='Teams of LLM agents that do not lose work.\n\nExample: crew ask "What is a task?"',
 )
-models = typer.Typer(no_args_is_help=True, help="Model weights on this machine.")
+models = typer.Typer(
+    no_args_is_help=True, help="Model weights on this machine.\n\nExample: crew models pull"
+)
 app.add_typer(models, name="models")
-keys = typer.Typer(no_args_is_help=True, help="Who may call `crew serve`.")
+keys = typer.Typer(
+    no_args_is_help=True,
+    help="Who may call `crew serve`.\n\nExample: crew keys new --tenant acme",
+)
 app.add_typer(keys, name="keys")
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON on standard output.")]
@@ -107,10 +112,18 @@ def serve(
     key_file: Annotated[
         Path | None, typer.Option("--keys", help="File of keys, tenants and limits.")
     ] = None,
+    workers: Annotated[int, typer.Option(min=1, help="How many processes serve.")] = 1,
+    reload: Annotated[
+        bool, typer.Option("--reload", help="Serve a workflow's file anew when it changes.")
+    ] = False,
+    on_ray: Annotated[
+        bool, typer.Option("--ray", help="Serve from replicas on Ray Serve.")
+    ] = False,
     docs: Docs = None,
     agents: Agents = None,
     store: Store = None,
     as_json: AsJson = False,
+    listener: Annotated[int | None, typer.Option(hidden=True)] = None,
 ) -> None:
     """Serve workflows as models of an OpenAI-compatible endpoint.
 
@@ -118,14 +131,25 @@ def serve(
     its key, within that key's limits; make keys with `crew keys new`. On SIGTERM it takes no new
     runs, ends open streams, and leaves runs under way to the next worker.
 
+    Several --workers share the port and the store, and one that dies is replaced. With --ray they
+    are replicas of the Ray Serve application `crew`.
+
     Example: crew serve research --port 8000
     """
-    from serving.server import serve_workflows
+    from serving.deployed import serve_on_ray
+    from serving.server import serve_alone, serve_by_workers, served
 
     settings = _settings(store=store, agents=agents, docs=docs)
     names = workflows or ["research"]
-    secrets = api_key or []
-    _run(serve_workflows(names, settings, host, port, secrets, key_file, as_json=as_json))
+    what = served(names, settings, host, port, api_key or [], key_file, as_json=as_json)
+    if listener is not None:
+        _run(serve_alone(what, inherited=listener))
+    elif on_ray:
+        _run(serve_on_ray(what, replicas=workers, reload=reload))
+    elif reload or workers > 1:
+        _run(serve_by_workers(what, sys.argv[1:], count=workers, reload=reload))
+    else:
+        _run(serve_alone(what))
 
 
 @app.command()

@@ -15,7 +15,7 @@ from serving.auth import check_exposure
 if TYPE_CHECKING:
     from starlette.applications import Starlette
 
-__all__ = ["listen", "serve_http"]
+__all__ = ["listen", "serve_http", "url_of"]
 
 DRAIN_SECONDS = 1.0
 """How long after SIGTERM new requests are still taken, so that a balancer is told by a 503."""
@@ -56,10 +56,10 @@ async def serve_http(
     listener = listener or listen(host, port)
     server = _server(app)
     serving = asyncio.create_task(server.serve(sockets=[listener]))
-    logger.info("serving.started", extra={"url": _url(listener)})
+    logger.info("serving.started", extra={"url": url_of(listener)})
     try:
         if on_ready is not None:
-            on_ready(_url(listener))
+            on_ready(url_of(listener))
         await asyncio.shield(serving)
     finally:
         server.should_exit = True
@@ -135,6 +135,7 @@ def _cannotlisten(host: str, port: int, error: OSError) -> str:
     return f"cannot listen on {host}:{port}: {error.strerror}; see --host and --port"
 
 
-def _url(listener: socket.socket) -> str:
+def url_of(listener: socket.socket) -> str:
+    """Return the base URL of what is served on a port."""
     host, port = listener.getsockname()[:2]
     return f"http://{f'[{host}]' if ':' in host else host}:{port}/v1"

@@ -88,32 +88,40 @@ async def _stand_in(settings: Settings, workflows: Sequence[Workflow], console: 
 async def _on_ray(
     settings: Settings, workflows: Sequence[Workflow], console: Console, port: int
 ) -> AsyncIterator[Runtime]:
-    from crew.hosts.cluster import connect, disconnect
-
-    joining = f"joining {settings.ray_address}" if settings.ray_address else "starting a cluster"
-    async with working(console, f"Ray: {joining}"):
-        started = await asyncio.to_thread(connect, settings.ray_address)
-    try:
+    async with on_cluster(settings, console):
         if not settings.base_url:
             async with working(console, "Ray Serve: deploying the language model"):
-                settings = await _with_deployment(settings, port)
+                settings = await with_deployment(settings, port)
         async with working(console, "Ray: starting the host that drives the runs"):
             runtime = await Runtime(workflows=workflows, settings=settings).__aenter__()
         try:
             yield runtime
         finally:
             await runtime.__aexit__(*sys.exc_info())
+
+
+@asynccontextmanager
+async def on_cluster(settings: Settings, console: Console) -> AsyncIterator[None]:
+    """Be in the cluster that the settings name, or in a quiet one of this machine."""
+    from crew.hosts.cluster import connect, disconnect
+
+    joining = f"joining {settings.ray_address}" if settings.ray_address else "starting a cluster"
+    async with working(console, f"Ray: {joining}"):
+        started = await asyncio.to_thread(connect, settings.ray_address)
+    try:
+        yield
     finally:
         if started:
             await asyncio.to_thread(disconnect)
 
 
-async def _with_deployment(settings: Settings, port: int) -> Settings:
+async def with_deployment(settings: Settings, port: int, host: str = "127.0.0.1") -> Settings:
+    """Deploy the embedded model on Ray Serve, and return the settings that name it."""
     from serving.llm.deployment import deploy
     from serving.llm.settings import LLMSettings
 
     engine = LLMSettings(model=settings.model)
-    url = await deploy(engine, port=port)
+    url = await deploy(engine, host=host, port=port)
     return replace(settings, base_url=url, model=engine.model_id)
 
 

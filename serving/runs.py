@@ -22,6 +22,9 @@ from serving.run_events import event_data, event_frames
 
 __all__ = ["OPERATIONS"]
 
+MOST = 10**12
+"""Of what a budget counts."""
+
 
 def _printable(text: str) -> str:
     if not text.isprintable():
@@ -32,6 +35,20 @@ def _printable(text: str) -> str:
 Name = Annotated[str, Field(min_length=1, max_length=256), AfterValidator(_printable)]
 
 
+class BudgetBody(BaseModel):
+    """What a run may spend; see `crew.budget.Budget`."""
+
+    model_config = ConfigDict(frozen=True, strict=True)
+    tokens: int | None = Field(default=None, ge=1, le=MOST)
+    calls: int | None = Field(default=None, ge=1, le=MOST)
+    seconds: float | None = Field(default=None, gt=0, le=MOST)
+
+    @property
+    def budget(self) -> Budget | None:
+        given = self.model_dump(exclude_none=True)
+        return Budget(**given) if given else None
+
+
 class StartBody(BaseModel):
     """What a run is started with; `input` is JSON of the workflow's input type."""
 
@@ -40,7 +57,7 @@ class StartBody(BaseModel):
     input: Json = None
     thread: Name | None = None
     when_busy: WhenBusy = "queue"
-    budget_tokens: int | None = Field(default=None, ge=1)
+    budget: BudgetBody | None = None
 
 
 class AnswerBody(BaseModel):
@@ -90,7 +107,7 @@ async def create_run(request: Request) -> Response:
             _with_defaults(door, workflow, body.input),
             thread=body.thread,
             key=request.headers.get("idempotency-key"),
-            budget=Budget(tokens=body.budget_tokens) if body.budget_tokens else None,
+            budget=body.budget.budget if body.budget else None,
             when_busy=body.when_busy,
         )
     except InputInvalid as error:

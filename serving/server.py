@@ -1,64 +1,179 @@
 """`crew serve`: the endpoint, its runtime, and the beacon by which other commands find it."""
 
 import os
+import socket
 from collections.abc import Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 
+from rich.console import Console
+
 from crew.config import Settings
+from crew.errors import InputInvalid
 from crew.telemetry.setup import configure
 from serving import beacon
 from serving.app import create_app, need_extra, serve_http
 from serving.auth import check_exposure
+from serving.files import Files
 from serving.gallery import load_workflows
-from serving.http import listen
+from serving.http import listen, url_of
 from serving.keys import Key, default_keys, load_keys
 from serving.opening import absolute, opened
 from serving.output import notes, results, show_json
+from serving.workers import Ready, Workers, end_with_parent, tell_parent
+
+__all__ = ["Served", "serve_alone", "serve_by_workers", "served"]
 
 
-async def serve_workflows(
-    specs: list[str],
+@dataclass(frozen=True, kw_only=True)
+class Served:
+    """What is served, where, and to whom.
+
+    Args:
+        specs: see `serving.gallery.load_workflow`.
+        settings: those in force.
+        host: an address; one that other machines reach needs keys.
+        port: 0 for a free one.
+        keys: of those who may call.
+        as_json: print JSON alone.
+    """
+
+    specs: Sequence[str]
+    settings: Settings
+    host: str
+    port: int
+    keys: Sequence[Key] = ()
+    as_json: bool = False
+
+    @property
+    def console(self) -> Console:
+        return notes(quiet=self.as_json)
+
+    @property
+    def input_defaults(self) -> dict[str, object]:
+        return {"docs": str(Path(self.settings.docs).absolute())} if self.settings.docs else {}
+
+    def tell(self, url: str, names: Sequence[str], **facts: object) -> None:
+        """Say where it serves."""
+        if self.as_json:
+            show_json({"url": url, "models": list(names), "pid": os.getpid(), **facts})
+        self.console.print(_welcome(url, names, self.keys))
+
+
+def served(
+    specs: Sequence[str],
     settings: Settings,
     host: str,
     port: int,
-    api_keys: list[str],
+    api_keys: Sequence[str],
     keys_file: Path | None,
     *,
     as_json: bool,
-) -> int:
-    """Serve until Ctrl-C or SIGTERM; runs that are under way stay resumable."""
+) -> Served:
+    """Check what a command line asks for.
+
+    Raises:
+        SettingsInvalid: other machines are served without a key, or the file of keys is none.
+        ExtraMissing: the extra `serve` is not installed.
+    """
     results()
     keys = [*default_keys(api_keys), *(load_keys(keys_file) if keys_file else ())]
     check_exposure(host, keys)
     need_extra()
+    return Served(
+        specs=specs, settings=absolute(settings), host=host, port=port, keys=keys, as_json=as_json
+    )
+
+
+async def serve_alone(what: Served, *, inherited: int | None = None) -> int:
+    """Serve until Ctrl-C or SIGTERM; runs that are under way stay resumable.
+
+    Args:
+        what: is served.
+        inherited: the listening socket, in a worker of `serve_by_workers`.
+    """
+    settings = what.settings
     configure(settings)
-    listener = listen(host, port)
-    console = notes(quiet=as_json)
-    settings = absolute(settings)
-    workflows = [workflow for spec in specs for workflow in load_workflows(spec)]
-    defaults = {"docs": str(Path(settings.docs))} if settings.docs else {}
+    if inherited is not None:
+        listener = socket.socket(fileno=inherited)
+        end_with_parent()
+    else:
+        listener = listen(what.host, what.port)
+    workflows = [workflow for spec in what.specs for workflow in load_workflows(spec)]
+    codes = {workflow.name: workflow.code_hash() for workflow in workflows}
+    console = notes(quiet=what.as_json or inherited is not None)
     async with opened(settings, workflows, console, alone=True) as runtime:
         application = create_app(
-            runtime, workflows, settings=settings, input_defaults=defaults, keys=keys
+            runtime,
+            workflows,
+            settings=settings,
+            input_defaults=what.input_defaults,
+            keys=what.keys,
         )
         with ExitStack() as stack:
 
             def ready(url: str) -> None:
-                codes = {workflow.name: workflow.code_hash() for workflow in workflows}
-                stack.enter_context(
-                    beacon.lit(settings.store, beacon.Beacon(os.getpid(), url, codes))
-                )
-                if as_json:
-                    show_json({"url": url, "models": list(codes), "pid": os.getpid()})
-                console.print(_welcome(url, list(codes), keys))
+                if inherited is not None:
+                    tell_parent(codes)
+                    return
+                shown = beacon.Beacon(os.getpid(), url, codes)
+                stack.enter_context(beacon.lit(settings.store, shown))
+                what.tell(url, list(codes))
 
-            await serve_http(application, host, api_keys=keys, listener=listener, on_ready=ready)
+            await serve_http(
+                application, what.host, api_keys=what.keys, listener=listener, on_ready=ready
+            )
         console.print("stopping; runs under way can be resumed")
     return 0
 
 
-def _welcome(url: str, names: list[str], keys: Sequence[Key]) -> str:
+async def serve_by_workers(what: Served, words: Sequence[str], *, count: int, reload: bool) -> int:
+    """Serve in processes of their own until Ctrl-C or SIGTERM; see `serving.workers`.
+
+    Args:
+        what: is served.
+        words: the command line, which each worker reads too.
+        count: of processes.
+        reload: whether they start anew when a file changes.
+
+    Raises:
+        InputInvalid: that many cannot serve this.
+    """
+    _check_shared(what.settings, count, reload)
+    files = Files(what.specs) if reload else None
+    listener = listen(what.host, what.port)
+    url = url_of(listener)
+    with ExitStack() as stack:
+
+        def ready(told: Ready) -> None:
+            stack.close()
+            shown = beacon.Beacon(os.getpid(), url, told.codes)
+            stack.enter_context(beacon.lit(what.settings.store, shown))
+            what.tell(url, list(told.codes), workers=told.processes)
+
+        workers = Workers(words, count, listener, files=files, on_ready=ready, console=what.console)
+        status = await workers.run()
+    what.console.print("stopped; runs under way can be resumed")
+    return status
+
+
+def _check_shared(settings: Settings, count: int, reload: bool) -> None:
+    if reload and count > 1:
+        raise InputInvalid(
+            message="--reload is for writing a workflow, with one worker; leave --workers out"
+        )
+    if settings.store == ":memory:":
+        raise InputInvalid(
+            message="a store in memory cannot be shared by processes; give --store sqlite:///path"
+        )
+    if count > 1 and settings.agents == "ray" and not settings.ray_address:
+        raise InputInvalid(
+            message="each worker would start a cluster of its own; set CREW_RAY_ADDRESS"
+        )
+
+
+def _welcome(url: str, names: Sequence[str], keys: Sequence[Key]) -> str:
     body = f'{{"model": "{names[0]}", "messages": [{{"role": "user", "content": "…"}}]}}'
     secret = " -H 'Authorization: Bearer KEY'" if keys else ""
     return (

@@ -24,8 +24,10 @@ class ModelRequest:
 
     `schema` is the JSON schema the reply's text must satisfy (None: free text); it becomes the
     engine's grammar where the engine has one. `session` names a conversation, so that a router
-    can send its calls to the replica that holds its prefix. `partial` is the beginning of the
-    reply, which was said before: a model that is `Continuing` goes on from there.
+    can send its calls to the replica that holds its prefix. Requests of different `cache_salt`
+    share no cached prefix, in engines that know of it: nobody can tell by an answer's speed what
+    others have asked. `partial` is the beginning of the reply, which was said before: a model
+    that is `Continuing` goes on from there.
     """
 
     messages: tuple[Message, ...]
@@ -34,6 +36,7 @@ class ModelRequest:
     max_tokens: int | None = None
     temperature: float | None = None
     session: str = ""
+    cache_salt: str = ""
     partial: str = ""
 
 

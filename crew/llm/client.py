@@ -9,6 +9,7 @@ import weakref
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
+from urllib.parse import quote
 
 from crew.errors import ModelError
 from crew.llm import ModelReply, ModelRequest
@@ -43,10 +44,12 @@ class _BrokenOff(Exception):
 class OpenAIModel:
     """Speaks the chat completions API; vLLM, Ollama, llama.cpp and most vendors answer it.
 
-    Calls that failed for a passing reason (429, 5xx, time out, no connection) are made again
+    Calls that failed for a passing reason (408, 429, 5xx, time out, no connection) are made again
     after a random, growing pause, or the one the endpoint asks for. Once text was handed to
     `on_text` the next one goes on from there, at an endpoint that can (vLLM, llama.cpp); elsewhere
     the call fails (`broke_off`), since the text would come twice.
+
+    A request's `cache_salt` is sent to vLLM alone: others may refuse what they do not know.
 
     An endpoint that refuses `response_format` is asked again with the schema in the system
     prompt, and so from then on. Arguments of a tool call that are no JSON object come back under
@@ -130,10 +133,7 @@ class OpenAIModel:
 
         It is told by who owns its models, as engines name themselves there.
         """
-        if self._owner is None:
-            await _import_openai()
-            self._owner = await self._asked_owner()
-        return self._owner in _CONTINUATIONS
+        return await self._owned_by() in _CONTINUATIONS
 
     async def close(self) -> None:
         """Close the connections of this event loop. Safe to call twice."""
@@ -177,10 +177,12 @@ class OpenAIModel:
                 on_text(piece)
 
         async def attempt() -> ModelReply:
-            rest = replace(request, partial=request.partial + "".join(told))
+            rest = _rest_of(request, told)
             body = request_body(rest, model, stream=on_text is not None)
             if rest.partial:
                 body |= _CONTINUATIONS.get(self._owner or "", {})
+            if request.cache_salt and await self._owned_by() == "vllm":
+                body["cache_salt"] = request.cache_salt
             completion = await self._post(body, request.session, tell)
             reply = read_reply(completion, rest, endpoint=self.base_url)
             return replace(reply, text=rest.partial + reply.text)
@@ -206,7 +208,8 @@ class OpenAIModel:
             model=body["model"],
             messages=body["messages"],
             extra_body={k: v for k, v in body.items() if k not in ("model", "messages")},
-            extra_headers={"x-session-id": session} if session else None,
+            # Quoted: a header is ASCII, and threads are named in any language.
+            extra_headers={"x-session-id": quote(session)} if session else None,
         )
         async with call as response:
             if response.headers.get("content-type", "").startswith("text/event-stream"):
@@ -269,6 +272,12 @@ class OpenAIModel:
             self._model = offered[0]
         return self._model
 
+    async def _owned_by(self) -> str | None:
+        if self._owner is None:
+            await _import_openai()
+            self._owner = await self._asked_owner()
+        return self._owner
+
     async def _asked_owner(self) -> str | None:
         """Return who owns the endpoint's models; None if it could not be asked."""
         import openai
@@ -277,9 +286,9 @@ class OpenAIModel:
             async for model in self._client().models.list():
                 if model.id == self._model or not self._model:
                     return model.owned_by or ""
-        except openai.APIConnectionError:
-            return None
-        except (openai.OpenAIError, AttributeError, TypeError):
+        except openai.OpenAIError as error:
+            return None if _is_passing(error) else ""
+        except (AttributeError, TypeError):
             return ""  # it does not list its models
         return ""
 
@@ -316,13 +325,19 @@ async def _import_openai() -> None:
         await asyncio.to_thread(importlib.import_module, "openai")
 
 
+def _rest_of(request: ModelRequest, told: list[str]) -> ModelRequest:
+    """Ask for what comes behind the pieces that were told; each of them is a token or more."""
+    left = request.max_tokens and max(1, request.max_tokens - len(told))
+    return replace(request, partial=request.partial + "".join(told), max_tokens=left)
+
+
 def _is_passing(error: BaseException) -> bool:
-    """Tell whether the same call may succeed later: 429, 5xx, time out, no connection."""
+    """Tell whether the same call may succeed later: 408, 429, 5xx, time out, no connection."""
     import httpx2
     import openai
 
     if isinstance(error, _BrokenOff):
         return True
     if isinstance(error, openai.APIStatusError):
-        return error.status_code == 429 or error.status_code >= 500
+        return error.status_code in (408, 429) or error.status_code >= 500
     return isinstance(error, openai.APIConnectionError | httpx2.TransportError)

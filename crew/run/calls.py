@@ -99,6 +99,7 @@ class RunCalls:
     ) -> None:
         self.run_id = row.id
         self.thread_id = row.thread
+        self.tenant = row.tenant
         self.ledger = Ledger()
         self.usage: dict[str, int] = {}
         self.served = 0

@@ -8,7 +8,7 @@ from crew.errors import CrewError
 from crew.event import Event
 from crew.message import Json
 from crew.run import Run
-from crew.value import text_of
+from crew.value import json_text, text_of
 from serving.chat.frames import DONE, PING, Frames, data_frame, usage_body
 from serving.chat.progress import progress_line
 from serving.chat.spoken import Spoken
@@ -25,7 +25,8 @@ class Answer:
     """One completion in the making.
 
     `facts` go out beside OpenAI's own keys; `after` is the offset behind which the answer begins,
-    `outcome` what was known of the run there; `closing` is set when the server stops.
+    `outcome` what was known of the run there; `closing` is set when the server stops. `as_json`
+    says that the answer's text is the run's output as JSON; what the run emits is then left out.
     """
 
     run: Run
@@ -35,6 +36,7 @@ class Answer:
     closing: asyncio.Event
     after: int = 0
     outcome: Outcome = field(default_factory=Outcome)
+    as_json: bool = False
 
     async def whole(self) -> dict[str, Json]:
         """Wait for the run's end, or for its question to a person, and return the body.
@@ -70,7 +72,7 @@ class Answer:
         try:
             spoken = Spoken(self.run.id, await self.run.recorded())
             async for batch in self._watch(heartbeat):
-                said = spoken.take(batch)
+                said = {} if self.as_json else spoken.take(batch)
                 told = (_told(event, said.get(event.offset, ""), frames, events) for event in batch)
                 yield b"".join(told) or PING
             text, _ = self._said()
@@ -99,7 +101,8 @@ class Answer:
             raise error
         if outcome.end is not None:
             output = outcome.end.data.get("output")
-            return text_of(output), {"status": "completed", "output": output}
+            text = json_text(output) if self.as_json else text_of(output)
+            return text, {"status": "completed", "output": output}
         if outcome.questions:
             asked = "\n".join(outcome.questions.values())
             return asked, {"status": "waiting", "questions": list(outcome.questions)}

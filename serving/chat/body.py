@@ -1,16 +1,20 @@
 """The request body of a chat completion, checked."""
 
+import json
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
+from serving.chat.sampling import Sampling, TokenLimit
 from serving.errors import ApiError
 
-__all__ = ["ChatBody", "ChatMessage", "Conversation", "NoTools", "TextAlone", "asked_place"]
+__all__ = ["ChatBody", "ChatMessage", "Conversation", "NoTools", "asked_place"]
 
 MOST_CHARACTERS = 1_000_000
 """Of one message."""
+MOST_METADATA_BYTES = 16 << 10
+"""As JSON; they are kept with the run."""
 
 
 def _as_text(content: object) -> str:
@@ -34,13 +38,18 @@ def _no_tools(tools: list[Any] | None) -> None:
         raise ValueError("a workflow calls its own tools and cannot call yours; leave them out")
 
 
-def _text_alone(wanted: dict[str, Any] | None) -> None:
-    if wanted and wanted.get("type") != "text":
-        raise ValueError("a workflow's own output type decides the answer's form; leave it out")
+def _text_alone(modalities: list[str] | None) -> None:
+    if modalities and modalities != ["text"]:
+        raise ValueError("a workflow answers with text; leave it out")
+
+
+def _small(metadata: dict[str, Any] | None) -> dict[str, Any] | None:
+    if metadata and len(json.dumps(metadata)) > MOST_METADATA_BYTES:
+        raise ValueError(f"must be {MOST_METADATA_BYTES} bytes at most")
+    return metadata
 
 
 NoTools = Annotated[list[Any] | None, AfterValidator(_no_tools)]
-TextAlone = Annotated[dict[str, Any] | None, AfterValidator(_text_alone)]
 
 
 class ChatMessage(BaseModel):
@@ -64,23 +73,31 @@ class Conversation(BaseModel):
     id: str
 
 
-class ChatBody(BaseModel):
+class ChatBody(Sampling):
     """What is read of a request.
 
-    Settings of sampling (`temperature`, `max_tokens`, …) are the workflow's own business and
-    ignored; what would change the meaning of the answer and is not there is refused.
+    What would change the meaning of the answer and is not there is refused; other settings that
+    are not known here are ignored.
     """
 
-    model_config = ConfigDict(frozen=True, strict=True)
     model: str
     messages: list[ChatMessage] = Field(min_length=1, max_length=1_000)
     stream: bool = False
     stream_options: StreamOptions | None = None
-    metadata: dict[str, Any] | None = None
+    metadata: Annotated[dict[str, Any] | None, AfterValidator(_small)] = None
     conversation: str | Conversation | None = None
     n: Literal[1] | None = None
     tools: NoTools = None
-    response_format: TextAlone = None
+    functions: NoTools = None
+    logprobs: Literal[False] | None = None
+    modalities: Annotated[list[str] | None, AfterValidator(_text_alone)] = None
+    response_format: dict[str, Any] | None = None
+    max_tokens: TokenLimit = None
+    max_completion_tokens: TokenLimit = None
+
+    @property
+    def token_limit(self) -> int | None:
+        return self.max_completion_tokens or self.max_tokens
 
     @property
     def question(self) -> str:

@@ -7,6 +7,7 @@ stream with it: the run goes on, and `X-Run-Id` names it.
 import time
 import uuid
 from collections.abc import AsyncIterator
+from dataclasses import replace
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
@@ -19,6 +20,7 @@ from serving.body import read_body
 from serving.chat.answer import Answer, completion_body, said_frames
 from serving.chat.asks import Answered, answer_open_question
 from serving.chat.body import ChatBody
+from serving.chat.form import wants_json
 from serving.chat.frames import Frames
 from serving.chat.models import find
 from serving.chat.question import takes, workflow_input
@@ -40,10 +42,12 @@ async def create_completion(request: Request) -> Response:
     door: Door = request.app.state.door
     body = await read_body(request.stream(), ChatBody, max_bytes=door.max_body_bytes)
     workflow = find(door, body.model)
+    as_json = wants_json(workflow, body.response_format, "response_format")
     if (answer := side_answer(body.question)) is not None:
         return _without_run(body, answer)
     thread = _thread(request, body)
     reply = await _reply(request, door, workflow, body, thread)
+    reply = replace(reply, as_json=as_json)
     request.scope["run"] = reply.run.id  # for the guard, where the answer takes too long
     headers = {"X-Run-Id": reply.run.id} | ({"X-Thread-Id": thread} if thread else {})
     if not body.stream:
@@ -97,12 +101,26 @@ async def _start(
         )
     # With a thread the journal knows what was said before; the client's copy is not appended.
     history = [] if thread else body.history
-    value = workflow_input(workflow, body.question, history, door.input_defaults)
+    defaults = {**door.input_defaults, **body.handed_down}
+    value = workflow_input(workflow, body.question, history, defaults)
     key = request.headers.get("idempotency-key")
     budget = _budget((body.metadata or {}).get("budget_tokens"))
     return await door.tenant(request).start(
-        workflow, value, thread=thread, key=key, budget=budget, when_busy=when_busy
+        workflow,
+        value,
+        thread=thread,
+        key=key,
+        budget=budget,
+        when_busy=when_busy,
+        metadata=_kept(body),
     )
+
+
+def _kept(body: ChatBody) -> dict[str, Json] | None:
+    """What a caller said about the run, which is a response, too."""
+    said = {"metadata": body.metadata or None, "user": body.user}
+    kept = {name: value for name, value in said.items() if value is not None}
+    return {"response": kept} if kept else None
 
 
 def _budget(given: object) -> Budget | None:

@@ -24,7 +24,11 @@ async def retrieve_model(request: Request) -> Response:
     model = request.path_params["model"]
     workflow = find(door, model)
     told = _model(model, door)
-    told["crew"] |= {"input": workflow.input_codec.schema(), "graph": _graph(workflow)}
+    told["crew"] |= {
+        "input": workflow.input_codec.schema(),
+        "output": workflow.output_codec.schema(),
+        "graph": _graph(workflow),
+    }
     return JSONResponse(told)
 
 

@@ -8,6 +8,7 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from crew.graph import Workflow
 from serving.chat.body import ChatMessage
+from serving.chat.sampling import Sampling
 from serving.errors import ApiError
 
 __all__ = ["takes", "workflow_input"]
@@ -65,6 +66,6 @@ def _unfit(workflow: Workflow, error: ValidationError) -> ApiError:
         status=400,
         message=f"the message is no valid input of {workflow.name!r}: "
         f"{place + ': ' if place else ''}{first['msg']}{how}",
-        param="messages",
+        param=place if place in Sampling.model_fields or place == "max_tokens" else "messages",
         code="invalid_input",
     )

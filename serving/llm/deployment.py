@@ -8,7 +8,7 @@ from typing import Any
 from crew.errors import ExtraMissing, ModelError
 from serving.llm.settings import LLMSettings
 
-__all__ = ["APP_NAME", "ROUTE", "build", "deploy", "shutdown"]
+__all__ = ["APP_NAME", "ROUTE", "build", "deploy", "served_at", "shutdown", "start_serve"]
 
 APP_NAME = "llm"
 ROUTE = "/llm"
@@ -77,9 +77,10 @@ def _deploy(settings: LLMSettings, host: str, port: int) -> str:
 
     _forget_other_clusters()
     if _runs(settings):
-        return _base_url()
+        return served_at() + f"{ROUTE}/v1"
+    logging.getLogger("ray.serve").setLevel(logging.ERROR)
     application = build(settings)  # before anything starts: it may be refused
-    _start_serve(host, port)
+    start_serve(host, port)
     is_first = APP_NAME not in serve.status().applications
     try:
         serve.run(application, name=APP_NAME, route_prefix=ROUTE, logging_config=_quiet())
@@ -89,7 +90,7 @@ def _deploy(settings: LLMSettings, host: str, port: int) -> str:
             serve.delete(APP_NAME)
         raise ModelError(message=message, endpoint=APP_NAME) from error
     logger.info("llm.deployed", extra={"engine": settings.engine, "model": settings.model_id})
-    return _base_url()
+    return served_at() + f"{ROUTE}/v1"
 
 
 def _shutdown() -> None:
@@ -126,10 +127,11 @@ def _runs(settings: LLMSettings) -> bool:
     return f"LLM-{settings.fingerprint}" in application.deployments
 
 
-def _start_serve(host: str, port: int) -> None:
+def start_serve(host: str, port: int) -> None:
     """Start Serve, or join the one that runs: it then keeps its own address."""
     from ray import serve
 
+    _forget_other_clusters()
     logging.getLogger("ray.serve").setLevel(logging.ERROR)
     serve.start(
         proxy_location="HeadOnly",
@@ -149,8 +151,8 @@ def _free_port(host: str) -> int:
         return probe.getsockname()[1]
 
 
-def _base_url() -> str:
-    """Where the running Serve listens, as seen from any node of the cluster."""
+def served_at() -> str:
+    """Return where the running Serve listens, as seen from any node of the cluster."""
     import ray
     from ray.serve.context import _get_global_client
 
@@ -161,7 +163,7 @@ def _base_url() -> str:
     if host in ("0.0.0.0", "::"):  # noqa: S104 - not listened on, but looked up
         # The proxy on the head node is there in every placement.
         host = ray.get_runtime_context().gcs_address.rpartition(":")[0]
-    return f"http://{f'[{host}]' if ':' in host else host}:{options.port}{ROUTE}/v1"
+    return f"http://{f'[{host}]' if ':' in host else host}:{options.port}"
 
 
 def _why_not(settings: LLMSettings, error: RuntimeError) -> str:

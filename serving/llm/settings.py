@@ -13,7 +13,7 @@ from crew.errors import SettingsInvalid
 
 __all__ = ["LLMSettings", "read_settings"]
 
-_VLLM_ALONE = ("accelerator_type", "tool_parser", "tensor_parallel_size")
+_VLLM_ALONE = ("accelerator_type", "tool_parser", "tensor_parallel_size", "environment")
 
 
 class LLMSettings(BaseModel):
@@ -53,6 +53,8 @@ class LLMSettings(BaseModel):
     """vllm: GPUs of one replica."""
     engine_options: dict[str, Any] = Field(default_factory=dict)
     """vllm: passed on as engine arguments; they win over ours."""
+    environment: dict[str, str] = Field(default_factory=dict)
+    """vllm: variables of the engine's processes, such as HF_HOME; they win over ours."""
 
     @model_validator(mode="after")
     def _fits_engine(self) -> Self:

@@ -1,5 +1,8 @@
 """vLLM through `ray.serve.llm`, from our settings."""
 
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from crew.errors import ExtraMissing
@@ -11,6 +14,8 @@ _ROUTERS = {
     "session": "ray.serve.experimental.consistent_hash_router:ConsistentHashRouter",
     "prefix": "ray.serve.llm.request_router:PrefixCacheAffinityRouter",
 }
+_ON_CPUS = {"VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_CPU_OMP_THREADS_BIND": "nobind"}
+"""GiB for the cache, where vLLM would take half of the memory; threads on any core."""
 
 
 def build_vllm(settings: LLMSettings, *, name: str) -> Any:
@@ -19,12 +24,48 @@ def build_vllm(settings: LLMSettings, *, name: str) -> Any:
     Raises:
         ExtraMissing: vLLM is not installed.
     """
+    logging.getLogger("vllm").setLevel(logging.ERROR)
+    with _logging_kept():
+        try:
+            # Fails without vLLM; takes seconds with it.
+            from ray.serve.llm import build_openai_app
+        except ImportError as error:
+            raise ExtraMissing(message="engine 'vllm'", extra="gpu") from error
+        config = builder_config(settings, name=name)
+        return build_openai_app(config | {"ingress_cls_config": {"ingress_cls": _ingress()}})
+
+
+@contextmanager
+def _logging_kept() -> Iterator[None]:
+    """Give the root logger back as it was: on import, Ray's package takes it for its own."""
+    root = logging.getLogger()
+    handlers, level = list(root.handlers), root.level
     try:
-        # Fails without vLLM; takes seconds with it.
-        from ray.serve.llm import build_openai_app
-    except ImportError as error:
-        raise ExtraMissing(message="engine 'vllm'", extra="gpu") from error
-    return build_openai_app(builder_config(settings, name=name))
+        yield
+    finally:
+        root.handlers[:] = handlers
+        root.setLevel(level)
+
+
+def _ingress() -> Any:
+    """Ray's ingress, but it lists its models as vLLM does: owned by "vllm".
+
+    Ray names no engine there, and a client has to know whether it may send what vLLM alone
+    understands. The class is local, so that it travels by value: nodes need nothing of ours.
+    """
+    from ray.serve.llm.ingress import OpenAiIngress
+
+    class Ingress(OpenAiIngress):
+        def __init__(
+            self, llm_deployments: dict[str, Any], model_cards: dict[str, Any], **others: Any
+        ) -> None:
+            owned = {
+                name: card.model_copy(update={"owned_by": "vllm"})
+                for name, card in model_cards.items()
+            }
+            super().__init__(llm_deployments, owned, **others)
+
+    return Ingress
 
 
 def builder_config(settings: LLMSettings, *, name: str) -> dict[str, Any]:
@@ -58,7 +99,11 @@ def builder_config(settings: LLMSettings, *, name: str) -> dict[str, Any]:
 
 
 def _llm_config(settings: LLMSettings, limits: dict[str, int]) -> dict[str, Any]:
-    deployment: dict[str, Any] = {**limits, **_scale(settings)}
+    deployment: dict[str, Any] = {
+        **limits,
+        **_scale(settings),
+        "ray_actor_options": {"num_cpus": settings.num_cpus},
+    }
     if router := _ROUTERS.get(settings.router):
         deployment["request_router_config"] = {"request_router_class": router}
     config: dict[str, Any] = {
@@ -69,8 +114,12 @@ def _llm_config(settings: LLMSettings, limits: dict[str, int]) -> dict[str, Any]
     }
     if settings.accelerator_type:
         config["accelerator_type"] = settings.accelerator_type
+    environment = dict(settings.environment)
     if settings.num_gpus == 0:
-        config["placement_group_config"] = {"bundles": [{"CPU": max(1.0, settings.num_cpus)}]}
+        config["placement_group_config"] = {"bundles": [{"CPU": 1}]}
+        environment = _ON_CPUS | environment
+    if environment:
+        config["runtime_env"] = {"env_vars": environment}
     return config
 
 
@@ -81,6 +130,7 @@ def _engine_arguments(settings: LLMSettings) -> dict[str, Any]:
         "enable_prefix_caching": True,
         "enable_auto_tool_choice": True,
         "tool_call_parser": settings.tool_parser,
+        "enable_prompt_tokens_details": True,  # else nobody learns what the cache saved
         **settings.engine_options,
     }
 

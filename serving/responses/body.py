@@ -11,7 +11,8 @@ from pydantic import (
     StringConstraints,
 )
 
-from serving.chat.body import ChatMessage, Conversation, NoTools, TextAlone, asked_place
+from serving.chat.body import ChatMessage, Conversation, NoTools, asked_place
+from serving.chat.sampling import Sampling, TokenLimit
 
 __all__ = ["ResponseBody", "RetrieveQuery"]
 
@@ -70,20 +71,19 @@ class InputItem(ChatMessage):
 
 
 class TextOptions(BaseModel):
-    """How the answer is written: a workflow's own output type decides that."""
+    """How the answer is written."""
 
     model_config = ConfigDict(frozen=True, strict=True)
-    format: TextAlone = None
+    format: dict[str, Any] | None = None
 
 
-class ResponseBody(BaseModel):
+class ResponseBody(Sampling):
     """What is read of a request.
 
-    Settings of sampling and length are the workflow's own business and ignored; what would change
-    the meaning of the answer and is not there is refused.
+    What would change the meaning of the answer and is not there is refused; other settings that
+    are not known here are ignored.
     """
 
-    model_config = ConfigDict(frozen=True, strict=True)
     model: str
     input: Annotated[list[InputItem], BeforeValidator(_as_items)] = Field(
         min_length=1, max_length=1_000
@@ -97,7 +97,17 @@ class ResponseBody(BaseModel):
     conversation: str | Conversation | None = None
     tools: NoTools = None
     text: TextOptions | None = None
+    max_output_tokens: TokenLimit = None
     prompt: Annotated[Any, AfterValidator(_no_prompt)] = None
+
+    @property
+    def token_limit(self) -> int | None:
+        return self.max_output_tokens
+
+    @property
+    def format(self) -> dict[str, Any] | None:
+        """The form that the answer is to have."""
+        return self.text.format if self.text else None
 
     @property
     def question(self) -> str:

@@ -18,6 +18,7 @@ from crew.graph import Workflow
 from crew.message import Json
 from serving.body import read_body
 from serving.chat.asks import answer_value, waiting_runs
+from serving.chat.form import wants_json
 from serving.chat.models import find
 from serving.chat.question import takes, workflow_input
 from serving.chat.side_requests import side_answer
@@ -37,6 +38,7 @@ async def create_response(request: Request) -> Response:
     door: Door = request.app.state.door
     body = await read_body(request.stream(), ResponseBody, max_bytes=door.max_body_bytes)
     workflow = find(door, body.model)
+    wants_json(workflow, body.format, "text.format")
     if (answer := side_answer(body.question)) is not None:
         return _without_run(workflow, body, answer)
     turn = await find_turn(request, door.tenant(request), body)
@@ -84,11 +86,11 @@ async def _started(
 ) -> Telling:
     # What the journal knows of a conversation is not appended again.
     history = body.history if turn.is_first else []
-    defaults = {**door.input_defaults, **_instructions(workflow, body)}
+    defaults = {**door.input_defaults, **body.handed_down, **_instructions(workflow, body)}
     try:
         value = workflow_input(workflow, body.question, history, defaults)
     except ApiError as error:
-        raise replace(error, param="input") from error
+        raise replace(error, param=_param(error)) from error
     run = await door.tenant(request).start(
         workflow,
         value,
@@ -115,13 +117,21 @@ def _instructions(workflow: Workflow, body: ResponseBody) -> dict[str, object]:
     )
 
 
+def _param(error: ApiError) -> str | None:
+    """The place of an error as this route calls it."""
+    names = {"messages": "input", "max_tokens": "max_output_tokens"}
+    return names.get(error.param or "", error.param)
+
+
 def _kept(workflow: Workflow, turn: Turn, body: ResponseBody) -> dict[str, Json]:
     """What of a request is told again with the response, from any replica."""
     kept = {
         "background": body.background or None,
+        "format": body.format,
         "instructions": body.instructions,
         "metadata": body.metadata or None,
         "previous_response_id": body.previous_response_id,
+        "user": body.user,
     }
     if turn.is_first and body.history and not takes(workflow, "history"):
         kept["note"] = "only the last message was read; name a conversation to be remembered"

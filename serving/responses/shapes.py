@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from crew.event import Event
 from crew.message import Json
 
-__all__ = ["error_shape", "response_shape", "usage_shape"]
+__all__ = ["asked_of", "error_shape", "response_shape", "usage_shape"]
 
 
 def response_shape(
@@ -27,7 +27,7 @@ def response_shape(
 
     `previous` is the response that this one goes on with; by default what its request named.
     """
-    asked: dict[str, Json] = (started.data.get("metadata") or {}).get("response", {})
+    asked = asked_of(started)
     thread = started.data.get("thread")
     facts = {"run_id": run, "thread_id": thread, "status": run_status, "questions": questions}
     facts |= {"output": result} if status == "completed" and not questions else {}
@@ -51,16 +51,21 @@ def response_shape(
         "reasoning": None,
         "store": True,
         "temperature": None,
-        "text": {"format": {"type": "text"}},
+        "text": {"format": asked.get("format", {"type": "text"})},
         "tool_choice": "auto",
         "tools": [],
         "top_p": None,
         "truncation": "disabled",
         "usage": usage,
-        "user": None,
+        "user": asked.get("user"),
         "metadata": asked.get("metadata", {}),
         "crew": facts,
     }
+
+
+def asked_of(started: Event) -> dict[str, Json]:
+    """Return what was kept of the request that started a run, by its first event."""
+    return (started.data.get("metadata") or {}).get("response", {})
 
 
 def usage_shape(usage: Mapping[str, int] | None) -> Json:

@@ -9,11 +9,11 @@ from dataclasses import dataclass, field
 
 from crew.event import Event
 from crew.message import Json
-from crew.value import text_of
+from crew.value import json_text, text_of
 from serving.chat.progress import progress_line
 from serving.responses.items import Item
 from serving.responses.naming import response_id
-from serving.responses.shapes import error_shape, response_shape, usage_shape
+from serving.responses.shapes import asked_of, error_shape, response_shape, usage_shape
 
 __all__ = ["PLACES", "Question", "Story"]
 
@@ -138,6 +138,12 @@ class Story:
             result=end.data.get("output") if end else None,
         )
 
+    @property
+    def _is_json(self) -> bool:
+        """Whether the answer is the output's JSON; what the run emits is then left out."""
+        assert self.started is not None
+        return asked_of(self.started).get("format", {}).get("type", "text") != "text"
+
     def _learn(self, event: Event) -> None:
         """Know what was told before this response begins."""
         if event.kind != "run.started":
@@ -161,7 +167,7 @@ class Story:
     def _told(self, event: Event) -> list[ApiEvent]:
         match event.kind:
             case "text.emitted":
-                text = str(event.data.get("text", ""))
+                text = "" if self._is_json else str(event.data.get("text", ""))
                 return self._say(event.offset, [(event.path, text)]) if text else []
             case "text.discarded":
                 return self._take_back(event)
@@ -223,7 +229,9 @@ class Story:
         self.ended, self.status = event, event.kind.removeprefix("run.")
         told: list[ApiEvent] = []
         if event.kind == "run.completed" and not any(item.is_answer for item in self.items):
-            told = self._say(event.offset, [("", text_of(event.data.get("output")))])
+            output = event.data.get("output")
+            text = json_text(output) if self._is_json else text_of(output)
+            told = self._say(event.offset, [("", text)])
         told += self._close("completed" if self.status == "completed" else "incomplete")
         # The API has no event of its own for a response that was cancelled.
         kind = "incomplete" if self.status == "cancelled" else self.status

@@ -51,6 +51,17 @@ async def run(agent, text="go", **start):
         return await started.result(), await started.recorded()
 
 
+async def test_tenants_have_each_a_salt_of_their_own_in_the_engines_cache():
+    model = ScriptedModel(["Hi."] * 3)
+    flow = flow_of(Agent("hello", model=model))
+    async with Runtime(":memory:") as runtime:
+        for tenant in ("acme", "acme", "globex"):
+            await (await runtime.of(tenant).start(flow, "go")).result()
+    first, second, other = [request.cache_salt for request in model.requests]
+    assert first == second != other
+    assert "acme" not in first
+
+
 async def test_an_agent_alone_answers():
     result = await Agent("hello", model=ScriptedModel(["Hi."])).run("Say hello")
     assert result.output == "Hi."

@@ -7,7 +7,7 @@ from pydantic import BaseModel
 
 from crew import Graph, Quorum
 from crew.engine import apply, unfinished
-from crew.event import QuorumReached, RunStarted, StepCompleted
+from crew.event import QuorumReached, RunEndedByCancel, RunStarted, StepCompleted
 from crew.graph import Workflow
 from crew.state import CancelStep, Fail, Finish, RunState, RunStep, WaitForQuorum
 
@@ -227,14 +227,40 @@ def test_a_settled_fan_out_leaves_one_number_behind():
     assert board.state.settled == {(): 3}
 
 
+def test_an_empty_fan_out_forgets_nothing_and_counts_nothing():
+    board = Board(counted()).begin(Go()).gives("split[0]", [])
+    assert board.state.settled == {(): 0}
+    board.gives("join[0]", Go())
+    round_of(board, 0, turns=1)
+    assert "turn[0]" in board.seen
+    board.gives("join[1]", Go()).gives("split[2]", []).gives("join[2]", Go())
+    round_of(board, 1, turns=1)
+    assert "turn[0,1]" in board.seen
+
+
+def test_places_at_which_nothing_fires_count_nothing():
+    graph = Graph("direct", input=Go, output=End)
+
+    @graph.node
+    async def split(go: Go) -> list[Part]: ...
+
+    @graph.node
+    async def join(parts: list[Part]) -> End: ...
+
+    board = Board(graph).begin(Go()).gives("split[0]", [Part(n=1), Part(n=2)])
+    assert board.given("join[0]") == [Part(n=1), Part(n=2)]
+    assert board.state.settled == {(): 0}
+
+
 def test_a_loop_through_joins_has_a_bound():
     board = Board(counted()).begin(Go())
     answers = {"split": [Red(n=0)], "turn": Part(n=0), "join": Go()}
     while board.outcome is None:
         (path,) = board.ready
         board.gives(path, answers[path.partition("[")[0]])
-    assert board.outcome.type == "StepLimit"
+    assert (board.outcome.type, board.outcome.path) == ("StepLimit", "turn")
     assert len(board.seen) == 40
+    assert Graph("g", input=Go, output=End).max_steps == 1000
 
 
 def test_counts_of_places_within_places_are_kept_apart():
@@ -303,3 +329,9 @@ def test_a_worker_that_takes_over_goes_on_waiting_for_a_quorum():
     board.gives("work[3]", Part(n=3)).gives("work[1]", Part(n=1))
     kinds = [type(command).__name__ for command in unfinished(board.state)]
     assert kinds == ["RunStep", "RunStep", "WaitForQuorum"]
+
+
+def test_an_end_is_the_status_of_the_state():
+    board = Board(painted()).begin(Go())
+    assert board.state.status == "running"
+    assert board.apply(RunEndedByCancel()).state.status == "cancelled"

@@ -53,10 +53,11 @@ def streamed(*deltas: dict[str, Any], end: bool = True, **how: Any) -> Answer:
 
 @dataclass
 class Endpoint:
-    """Gives its answers in order to POST /v1/chat/completions, and lists `models`."""
+    """Gives its answers in order to POST /v1/chat/completions, and lists `models` of `owner`."""
 
     answers: list[Answer] = field(default_factory=list)
     models: list[str] = field(default_factory=lambda: ["big-1", "small-1"])
+    owner: str = "somebody"
     requests: list[dict[str, Any]] = field(default_factory=list)
     headers: list[dict[str, str]] = field(default_factory=list)
     port: int = 0
@@ -83,7 +84,8 @@ class Endpoint:
 
     def _answer(self, line: str, headers: dict[str, str], body: bytes) -> Answer:
         if line.startswith("GET /v1/models"):
-            return Answer(body={"object": "list", "data": [{"id": m} for m in self.models]})
+            listed = [{"id": name, "owned_by": self.owner} for name in self.models]
+            return Answer(body={"object": "list", "data": listed})
         self.requests.append(json.loads(body))
         self.headers.append(headers)
         return self.answers.pop(0)

@@ -106,7 +106,7 @@ async def test_a_longer_conversation_begins_with_the_bytes_of_the_shorter(model,
     assert second.startswith(first.removesuffix("]"))
 
 
-@pytest.mark.parametrize("status", [429, 500, 503])
+@pytest.mark.parametrize("status", [408, 429, 500, 503])
 async def test_a_passing_failure_is_tried_again(model, endpoint, says, refuses, status):
     endpoint.answers = [refuses(status, retry_after="0"), says("Hi.")]
     assert (await model.complete(ASK)).text == "Hi."
@@ -248,12 +248,36 @@ async def test_without_a_model_and_none_on_offer_the_user_is_told(endpoint):
     await model.close()
 
 
-async def test_a_session_is_named_to_the_router(model, endpoint, says):
+@pytest.mark.parametrize(
+    ("session", "sent"), [("t1/a", "t1/a"), ("東\n京", "%E6%9D%B1%0A%E4%BA%AC")]
+)
+async def test_a_session_is_named_to_the_router(model, endpoint, says, session, sent):
     endpoint.answers = [says("a"), says("b")]
-    await model.complete(ModelRequest(ASK.messages, session="t1"))
+    await model.complete(ModelRequest(ASK.messages, session=session))
     await model.complete(ASK)
-    assert endpoint.headers[0]["x-session-id"] == "t1"
+    assert endpoint.headers[0]["x-session-id"] == sent
     assert "x-session-id" not in endpoint.headers[1]
+
+
+@pytest.mark.parametrize(("owner", "sent"), [("vllm", "s1"), ("somebody", None)])
+async def test_a_cache_salt_is_sent_to_vllm_alone(model, endpoint, says, owner, sent):
+    endpoint.owner, endpoint.answers = owner, [says("a")]
+    await model.complete(ModelRequest(ASK.messages, cache_salt="s1"))
+    assert endpoint.requests[0].get("cache_salt") == sent
+
+
+async def test_what_vllm_had_said_is_neither_asked_nor_counted_twice(model, endpoint, streams):
+    broken = streams({"content": "Hel"}, {"content": "lo"}, end=False, cut=True)
+    endpoint.owner, endpoint.answers = "vllm", [broken, streams({"content": " you."})]
+    pieces: list[str] = []
+    request = ModelRequest(ASK.messages, max_tokens=9)
+    reply = await model.complete(request, on_text=pieces.append)
+    again = endpoint.requests[1]
+    assert pieces == ["Hel", "lo", " you."]
+    assert reply.text == "Hello you."
+    assert again["messages"][-1] == {"role": "assistant", "content": "Hello"}
+    assert (again["continue_final_message"], again["add_generation_prompt"]) == (True, False)
+    assert again["max_tokens"] == 7
 
 
 async def test_a_key_of_another_service_is_not_sent(endpoint, says, monkeypatch):

@@ -33,9 +33,9 @@ async def test_wrong_version_of_a_model_is_not_found(endpoint):
         ({"messages": HI, "stream": "yes"}, "stream", "invalid_type"),
         ({"messages": HI, "tools": [{"type": "function"}]}, "tools", "invalid_value"),
         (
-            {"messages": HI, "response_format": {"type": "json_object"}},
+            {"messages": HI, "model": "telling", "response_format": {"type": "json_object"}},
             "response_format",
-            "invalid_value",
+            "unsupported_format",
         ),
         ({"messages": HI, "n": 2}, "n", "invalid_value"),
         ({"messages": HI, "metadata": {"thread_id": 7}}, "metadata.thread_id", "invalid_type"),

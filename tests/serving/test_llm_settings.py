@@ -71,6 +71,15 @@ def test_vllm_requests_stay_with_their_session_or_prefix():
     assert router(router="balanced") == ""
 
 
+def test_vllm_without_gpus_is_told_how_to_use_the_cpus():
+    on_cpus = VLLM.model_copy(update={"num_gpus": 0, "environment": {"HF_HOME": "/models"}})
+    [llm] = builder_config(on_cpus, name="x")["llm_configs"]
+
+    assert llm["placement_group_config"] == {"bundles": [{"CPU": 1}]}
+    assert llm["runtime_env"]["env_vars"]["VLLM_CPU_OMP_THREADS_BIND"] == "nobind"
+    assert llm["runtime_env"]["env_vars"]["HF_HOME"] == "/models"
+
+
 def test_every_key_of_the_vllm_config_is_one_that_ray_knows():
     config = builder_config(VLLM.model_copy(update={"accelerator_type": "L4"}), name="x")
     [llm] = config["llm_configs"]

@@ -86,6 +86,15 @@ def test_run_that_emitted_nothing_is_told_by_its_output():
     assert texts(story) == ["all of it"]
 
 
+def test_run_that_was_asked_for_json_is_told_by_its_output_alone():
+    events = journal(said("a", "thinking aloud"), ("text.discarded", "a"), done({"text": "x"}))
+    events[0].data["metadata"] = {"response": {"format": {"type": "json_object"}}}
+    story, _ = tell(events)
+
+    assert texts(story) == ['{"text":"x"}']
+    assert story.response()["text"] == {"format": {"type": "json_object"}}
+
+
 def test_progress_is_a_reasoning_summary_until_the_answer_begins():
     progress = ("progress.made", "a", {"text": "thinking"})
     story, told = tell(journal(("step.started", "a"), progress, said("a", "x"), progress, done()))

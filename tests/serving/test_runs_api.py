@@ -83,8 +83,9 @@ async def test_failed_run_tells_its_error(api):
         ({"workflow": "telling", "input": "x", "thread": ""}, 400, "thread", "invalid_value"),
         ({"workflow": "telling", "input": "x", "thread": "\n"}, 400, "thread", "invalid_value"),
         ({"workflow": "telling", "when_busy": "x"}, 400, "when_busy", "invalid_value"),
-        ({"workflow": "telling", "budget_tokens": 0}, 400, "budget_tokens", "invalid_value"),
-        ({"workflow": "telling", "budget_tokens": "9"}, 400, "budget_tokens", "invalid_type"),
+        ({"workflow": "telling", "budget": {"tokens": 0}}, 400, "budget.tokens", "invalid_value"),
+        ({"workflow": "telling", "budget": {"calls": "9"}}, 400, "budget.calls", "invalid_type"),
+        ({"workflow": "telling", "budget": {"seconds": 0}}, 400, "budget.seconds", "invalid_value"),
     ],
 )
 async def test_run_that_cannot_be_started_is_refused(api, endpoint, body, status, param, code):
@@ -117,8 +118,9 @@ async def test_busy_thread_refuses_a_run_that_does_not_want_to_wait(api, gate, r
     assert (await until(api, run, *ENDED))["thread"] == "t"
 
 
-async def test_budget_bounds_a_run(api):
-    run = await until(api, await start(api, "greeting", "hi", budget_tokens=5), *ENDED)
+@pytest.mark.parametrize("budget", [{"tokens": 5}, {"calls": 1}, {"seconds": 1e-6}])
+async def test_budget_bounds_a_run(api, budget):
+    run = await until(api, await start(api, "greeting", "hi", budget=budget), *ENDED)
 
     assert (run["status"], run["error"]["type"]) == ("failed", "BudgetExceeded")
 
