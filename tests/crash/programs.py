@@ -9,6 +9,7 @@ from asyncio.subprocess import PIPE, Process
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Self
 
 ROOT = Path(__file__).parents[2]
 
@@ -22,6 +23,13 @@ class Program:
         self._settings = settings
         self._errors = folder / "errors.txt"
         self._process: Process | None = None
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        await self.kill()
 
     @property
     def url(self) -> str:
@@ -69,14 +77,8 @@ async def serving(
 ) -> AsyncIterator[tuple[Program, Program]]:
     """An engine, and `crew serve chat` in front of it."""
     engine = Program(folder, "tests.engine", *engine_words)
-    server = endpoint(folder, store, engine, **settings)
-    try:
-        await engine.start()
-        await server.start()
+    async with engine, endpoint(folder, store, engine, **settings) as server:
         yield engine, server
-    finally:
-        await server.kill()
-        await engine.kill()
 
 
 def endpoint(folder: Path, store: str, engine: Program, **settings: str) -> Program:

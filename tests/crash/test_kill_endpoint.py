@@ -130,9 +130,11 @@ async def test_chat_that_is_asked_again_with_its_key_is_answered_whole(owner, ti
 @pytest.mark.parametrize("api", ["chat", "responses"])
 async def test_reader_at_a_server_that_was_stopped_gets_the_rest_from_who_took_over(api, tmp_path):
     url = f"sqlite:///{tmp_path}/runs.db"
-    async with serving(tmp_path, url, *ENGINE) as (engine, server):
-        other, reading = endpoint(tmp_path, url, engine), Reading(api, key="k")
-        await other.start()
+    reading = Reading(api, key="k")
+    async with (
+        serving(tmp_path, url, *ENGINE) as (engine, server),
+        endpoint(tmp_path, url, engine),
+    ):
         reader = asyncio.create_task(reading.read(server.port))
         while not reading.text:
             await asyncio.sleep(0.01)
@@ -140,7 +142,6 @@ async def test_reader_at_a_server_that_was_stopped_gets_the_rest_from_who_took_o
         await taken_over(url)
         os.kill(server.pid, signal.SIGCONT)
         await reader
-        await other.kill()
 
     assert (reading.text, reading.error) == (TEXT, "")
 
