@@ -211,10 +211,15 @@ class StoreError(CrewError):
 
 @dataclass(eq=False, kw_only=True)
 class ModelError(CrewError):
-    """The model's endpoint gave no usable reply; the message names the endpoint and the way on."""
+    """The model's endpoint gave no usable reply; the message names the endpoint and the way on.
+
+    `broke_off`: for a passing reason, after a part of the answer was passed on, and the endpoint
+    cannot go on from there. Asked again, it says the answer anew.
+    """
 
     endpoint: str = ""
     status: int | None = None
+    broke_off: bool = False
 
 
 @dataclass(eq=False, kw_only=True)

@@ -22,7 +22,7 @@ from crew.call import (
     idempotency_key,
     together,
 )
-from crew.errors import CrewError, EffectUnknown, OutputInvalid, ToolError
+from crew.errors import CrewError, EffectUnknown, ModelError, OutputInvalid, ToolError
 from crew.event import CallKind, Failure
 from crew.llm import Model, ModelReply, ModelRequest, ToolSpec, continues
 from crew.llm.wire import INVALID_ARGUMENTS
@@ -33,6 +33,8 @@ from crew.value import Codec, canonical
 MAX_RESULT_CHARACTERS = 16_000
 """What a model gets to see of one tool result."""
 DEFAULT_MAX_TOKENS = 1024
+MAX_TIMES_SAID = 4
+"""How often one answer is begun at an engine that broke off and cannot go on."""
 _MESSAGE_OVERHEAD = 16
 
 
@@ -158,12 +160,23 @@ class Loop:
         )
         began = time.monotonic()
         if self.task.emit and self.schema is None:
-            async with Speech(self.calls, path, said=bool(said)) as speech:
-                reply = await self.model.complete(request, on_text=speech.add)
+            reply = await self._speak(path, request)
         else:
             reply = await self.model.complete(request)
         seconds = round(time.monotonic() - began, 3)
         return {**reply_data(reply), "seconds": seconds}
+
+    async def _speak(self, path: str, request: ModelRequest) -> ModelReply:
+        """Pass the answer on while it is said; one that breaks off is said anew."""
+        times = 0
+        while True:
+            times += 1
+            try:
+                async with Speech(self.calls, path, said=bool(request.partial)) as speech:
+                    return await self.model.complete(request, on_text=speech.add)
+            except ModelError as error:
+                if not error.broke_off or times == MAX_TIMES_SAID:
+                    raise
 
     def _bound(self) -> int:
         """Return a bound on the tokens of the next call: a token is a byte of text at least."""

@@ -1,6 +1,6 @@
 """A stand-in for an engine: it says numbered words at a given pace, and can go on in mid-sentence.
 
-    python -m tests.engine [--port P] [--words N] [--pace WORDS_A_SECOND]
+    python -m tests.engine [--port P] [--words N] [--pace WORDS_A_SECOND] [--owner NAME]
 
 Prints its port as JSON. It costs next to nothing per word, so that what is measured or broken is
 what stands in front of it. The text of `words` words is always the same: `w0 w1 w2 …`.
@@ -21,11 +21,12 @@ def text_of(words: int) -> str:
 class Engine:
     """Answers chat completions; a request that ends with a part of an answer is gone on with.
 
-    `words` and `pace` are those of requests that ask for nothing else (`max_tokens`).
+    `words` and `pace` are those of requests that ask for nothing else (`max_tokens`). By `owner` a
+    client tells whether it can go on.
     """
 
-    def __init__(self, words: int, pace: float) -> None:
-        self.words, self.pace = words, pace
+    def __init__(self, words: int, pace: float, owner: str = "llamacpp") -> None:
+        self.words, self.pace, self.owner = words, pace, owner
         self.requests: list[dict] = []
         self.in_flight = 0
         self._server: asyncio.Server | None = None
@@ -49,7 +50,7 @@ class Engine:
             while (request := await _request(reader)) is not None:
                 path, body = request
                 if path.endswith("/models"):
-                    models = [{"id": "numbers", "object": "model", "owned_by": "llamacpp"}]
+                    models = [{"id": "numbers", "object": "model", "owned_by": self.owner}]
                     _whole(writer, {"object": "list", "data": models})
                 elif body.get("stream"):
                     await self._stream(writer, body)
@@ -135,8 +136,9 @@ async def main() -> None:
     parser.add_argument("--port", type=int, default=0)
     parser.add_argument("--words", type=int, default=200)
     parser.add_argument("--pace", type=float, default=50.0)
+    parser.add_argument("--owner", default="llamacpp", help="somebody: it cannot go on")
     options = parser.parse_args()
-    port = await Engine(options.words, options.pace).serve(options.port)
+    port = await Engine(options.words, options.pace, options.owner).serve(options.port)
     print(json.dumps({"port": port}), flush=True)  # noqa: T201  a program, and it prints
     await asyncio.Event().wait()
 

@@ -21,7 +21,7 @@ from typing import Any, Protocol, Self, cast
 
 from crew.call import AgentTask, Calls, Equipment, Performer, Record
 from crew.config import Settings
-from crew.errors import CrewError, Fenced
+from crew.errors import CrewError, Fenced, StoreError
 from crew.event import CallKind, Failure
 from crew.graph import Workflow
 from crew.hosts import HostLost, Hosts, Place, Resources, here
@@ -68,7 +68,7 @@ class Worker(Protocol):
     async def __aexit__(self, *exc: object) -> None: ...
     def calls_of(self, run: str, epoch: int) -> Calls: ...
     def look(self) -> None: ...
-    def lost_of(self, number: int) -> Exception | None: ...
+    def lost_of(self, number: int) -> StoreError | None: ...
     def active(self) -> int: ...
     def metrics(self) -> Metrics: ...
     async def drain(self) -> None: ...
@@ -183,7 +183,7 @@ class RunHost:
         self._last_use = time.monotonic()
         self._worker.look()
 
-    async def lost_of(self, number: int) -> Exception | None:
+    async def lost_of(self, number: int) -> StoreError | None:
         return self._worker.lost_of(number)
 
     async def metrics(self) -> Metrics:

@@ -47,7 +47,7 @@ class OpenAIModel:
     Calls that failed for a passing reason (408, 429, 5xx, time out, no connection) are made again
     after a random, growing pause, or the one the endpoint asks for. Once text was handed to
     `on_text` the next one goes on from there, at an endpoint that can (vLLM, llama.cpp); elsewhere
-    the call fails, since the text would come twice.
+    the call fails (`broke_off`), since the text would come twice.
 
     A request's `cache_salt` is sent to vLLM alone: others may refuse what they do not know.
 
@@ -164,6 +164,8 @@ class OpenAIModel:
         self, request: ModelRequest, model: str, on_text: OnText | None
     ) -> ModelReply:
         """Post until there is an answer or no sense in trying again."""
+        import httpx2
+        import openai
         from tenacity import AsyncRetrying, retry_if_exception, stop_after_attempt
 
         told: list[str] = []
@@ -192,7 +194,13 @@ class OpenAIModel:
             before_sleep=self._note,
             reraise=True,
         )
-        return await retrying(attempt)
+        try:
+            return await retrying(attempt)
+        except (openai.APIConnectionError, httpx2.TransportError, _BrokenOff) as error:
+            if goes_on or not told:
+                raise
+            failure = self._unusable("broke the answer off", str(error))
+            raise replace(failure, broke_off=True) from error
 
     async def _post(self, body: dict[str, Json], session: str, tell: OnText) -> dict[str, Json]:
         # Raw, since the client's object per token costs ten times the parsing of its JSON.

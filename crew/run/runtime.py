@@ -382,7 +382,7 @@ class Runtime(Tenant):
         """Return the calls of a run; see `Worker.calls_of`."""
         return self._worker.calls_of(run, epoch)
 
-    def lost_of(self, number: int) -> Exception | None:
+    def lost_of(self, number: int) -> StoreError | None:
         """Return why a run is not driven here any more, or None."""
         return self._worker.lost.get(number)
 

@@ -62,8 +62,8 @@ class Worker:
     def __init__(self, employer: Employer, owner: str, *, takes_over: bool, lease: float) -> None:
         self.owner = owner
         self.takes_over = takes_over
-        self.lost: dict[int, Exception] = {}
-        """Why runs that were driven here are not any more."""
+        self.lost: dict[int, StoreError] = {}
+        """What made this process let go of runs that nobody else has."""
         self._in_doubt = False
         """Whether a write failed, so that runs may be owned here that nobody drives."""
         self._employer = employer
@@ -163,8 +163,8 @@ class Worker:
         number = driver.row.number
         try:
             await asyncio.shield(driver.ended)
-        except Fenced as error:
-            self.lost[number] = error
+        except Fenced:
+            pass  # another worker goes on with it, and what it writes is followed from here
         except StoreError as error:
             self.lost[number] = error
             self.doubt()
@@ -252,9 +252,9 @@ class Worker:
 
     def _forget_errors(self) -> None:
         """Forget why the store failed for runs that are in others' hands by now."""
-        for number, error in list(self.lost.items()):
+        for number in list(self.lost):
             row = self._employer.store.numbered(number)
-            if isinstance(error, StoreError) and (row is None or row.owner != self.owner):
+            if row is None or row.owner != self.owner:
                 del self.lost[number]
 
     def doubt(self) -> None:

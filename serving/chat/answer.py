@@ -11,6 +11,7 @@ from crew.run import Run
 from crew.value import json_text, text_of
 from serving.chat.frames import DONE, PING, Frames, data_frame, usage_body
 from serving.chat.progress import progress_line
+from serving.chat.spoken import Spoken
 from serving.chat.tail import Outcome, watch
 from serving.errors import ApiError, from_crew
 
@@ -58,7 +59,8 @@ class Answer:
     async def frames(self, *, heartbeat: float, usage: bool, events: bool) -> AsyncIterator[bytes]:
         """The stream: progress as reasoning, then text, usage, and the end.
 
-        An error ends the stream with a frame of its own, as the status is long sent.
+        An error ends the stream with a frame of its own, as the status is long sent; so does text
+        that is taken back once it was sent. The frame names the run.
 
         Args:
             heartbeat: seconds of silence after which a comment is sent.
@@ -68,13 +70,17 @@ class Answer:
         frames = Frames(id=self._id, model=self.model, created=self.created)
         yield frames.role()
         try:
+            spoken = Spoken(self.run.id, await self.run.recorded())
             async for batch in self._watch(heartbeat):
-                yield b"".join(self._told(event, frames, events) for event in batch) or PING
+                said = {} if self.as_json else spoken.take(batch)
+                told = (_told(event, said.get(event.offset, ""), frames, events) for event in batch)
+                yield b"".join(told) or PING
             text, _ = self._said()
         except (ApiError, CrewError) as error:
-            yield data_frame((error if isinstance(error, ApiError) else from_crew(error)).body)
+            body = (error if isinstance(error, ApiError) else from_crew(error)).body
+            yield data_frame(body | {"crew": {"run_id": self.run.id}})
             return
-        if self.as_json or not self.outcome.has_text:
+        if spoken.is_silent:
             yield frames.content(text)
         elif self.outcome.end is None:
             yield frames.content(f"\n\n{text}")  # a question, behind what was said before it
@@ -102,16 +108,15 @@ class Answer:
             return asked, {"status": "waiting", "questions": list(outcome.questions)}
         raise ApiError(status=500, message=_ENDED_EARLY, type="server_error", again=True)
 
-    def _told(self, event: Event, frames: Frames, events: bool) -> bytes:
-        told = b""
-        if event.kind == "text.emitted":
-            told = b"" if self.as_json else frames.content(str(event.data.get("text", "")))
-        elif line := progress_line(event):
-            told = frames.reasoning(line)
-        if not events:
-            return told
-        facts = {"offset": event.offset, "kind": event.kind, "path": event.path, "data": event.data}
-        return told + frames.beside(facts)
+
+def _told(event: Event, text: str, frames: Frames, events: bool) -> bytes:
+    told = frames.content(text) if text else b""
+    if line := progress_line(event):
+        told = frames.reasoning(line)
+    if not events:
+        return told
+    facts = {"offset": event.offset, "kind": event.kind, "path": event.path, "data": event.data}
+    return told + frames.beside(facts)
 
 
 def completion_body(

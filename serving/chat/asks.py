@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from crew.errors import AskError
 from crew.message import Json
 from crew.run import Run, Tenant
+from serving.conversations.items import turns_of
 
-__all__ = ["Answered", "answer_open_question", "answer_value"]
+__all__ = ["Answered", "answer_open_question", "answer_value", "waiting_runs"]
 
 _YES = frozenset({"yes", "y", "true", "ok", "okay", "sure"})
 _NO = frozenset({"no", "n", "false"})
@@ -25,12 +26,15 @@ class Answered:
     path: str
 
 
-async def answer_open_question(tenant: Tenant, thread: str, text: str) -> Answered | None:
+async def answer_open_question(
+    tenant: Tenant, thread: str, text: str, *, key: str | None
+) -> Answered | None:
     """Answer the oldest open question of the thread; None if nothing was asked.
 
-    Whether it fits is decided by the run: what is no answer leaves the question open.
+    Whether it fits is decided by the run: what is no answer leaves the question open. A request
+    that is sent again, by its idempotency `key`, is none.
     """
-    for run in reversed(await tenant.runs(status="waiting", thread=thread)):
+    for run in await waiting_runs(tenant, thread, key=key):
         if questions := await run.questions():
             offset, path = len(await run.recorded()), questions[0].path
             try:
@@ -39,6 +43,16 @@ async def answer_open_question(tenant: Tenant, thread: str, text: str) -> Answer
                 return Answered(run, offset, "")
             return Answered(run, offset, path)
     return None
+
+
+async def waiting_runs(tenant: Tenant, thread: str, *, key: str | None) -> list[Run]:
+    """Return the runs of a thread that wait for a person, the oldest first.
+
+    None for a request that is sent again: one whose idempotency `key` has started a run there.
+    """
+    waiting = await tenant.runs(status="waiting", thread=thread)
+    turns = await turns_of(tenant, thread) if waiting and key is not None else []
+    return [] if any(turn.key == key for turn in turns) else waiting[::-1]
 
 
 def answer_value(schema: dict[str, Json], text: str) -> Json:

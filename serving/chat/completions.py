@@ -67,7 +67,9 @@ async def _reply(
     facts: dict[str, Json] = {"thread_id": thread} | _about_history(workflow, body, thread)
     answered = None
     if thread is not None:
-        answered = await answer_open_question(door.tenant(request), thread, body.question)
+        key = request.headers.get("idempotency-key")
+        tenant = door.tenant(request)
+        answered = await answer_open_question(tenant, thread, body.question, key=key)
     run = answered.run if answered else await _start(request, door, workflow, body, thread)
     return Answer(
         run=run,

@@ -26,7 +26,6 @@ class Outcome:
     """
 
     end: Event | None = None
-    has_text: bool = False
     questions: dict[str, str] = field(default_factory=dict)
     pending: str = ""
     parked: Event | None = None
@@ -36,8 +35,6 @@ class Outcome:
             self.pending = ""
         self.parked = event if event.kind == "run.parked" else None
         match event.kind:
-            case "text.emitted":
-                self.has_text = True
             case "ask.opened":
                 self.questions[event.path] = str(event.data.get("question", ""))
             case "ask.answered" | "ask.failed":

@@ -17,7 +17,7 @@ from crew.event import Event
 from crew.graph import Workflow
 from crew.message import Json
 from serving.body import read_body
-from serving.chat.asks import answer_value
+from serving.chat.asks import answer_value, waiting_runs
 from serving.chat.form import wants_json
 from serving.chat.models import find
 from serving.chat.question import takes, workflow_input
@@ -62,12 +62,11 @@ def event_stream(frames: AsyncIterator[bytes], headers: dict[str, str]) -> Strea
 async def _answered(request: Request, door: Door, turn: Turn, body: ResponseBody) -> Telling | None:
     """Answer the oldest open question of the conversation; None if nothing is asked.
 
-    The request that started the run, sent again, is no answer to its question.
+    A request that started a run of it, sent again, is no answer.
     """
     key = request.headers.get("idempotency-key")
-    waiting = await door.tenant(request).runs(status="waiting", thread=turn.thread)
-    for run in reversed(waiting):
-        if (key is None or run.key != key) and (questions := await run.questions()):
+    for run in await waiting_runs(door.tenant(request), turn.thread, key=key):
+        if questions := await run.questions():
             asked, offset = questions[0], len(await run.recorded())
             try:
                 await run.answer(asked.path, answer_value(asked.schema, body.question))

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 
 from crew.message import Json
+from serving.chat.spoken import is_within
 
 __all__ = ["Item"]
 
@@ -42,11 +43,11 @@ class Item:
 
     def is_said_at(self, path: str) -> bool:
         """Return whether something of it was said at `path` or beneath it."""
-        return any(_is_within(said, path) for said, _ in self.pieces)
+        return any(is_within(said, path) for said, _ in self.pieces)
 
     def without(self, path: str) -> list[tuple[str, str]]:
         """Return the pieces that were said elsewhere."""
-        return [piece for piece in self.pieces if not _is_within(piece[0], path)]
+        return [piece for piece in self.pieces if not is_within(piece[0], path)]
 
     def opened(self) -> list[dict[str, Json]]:
         """Tell that it begins, still without text."""
@@ -95,7 +96,3 @@ class Item:
         if not self._is_message:
             return {"type": "summary_text", "text": text}
         return {"type": "output_text", "text": text, "annotations": [], "logprobs": []}
-
-
-def _is_within(said: str, path: str) -> bool:
-    return said == path or said.startswith(f"{path}/")

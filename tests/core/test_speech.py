@@ -150,6 +150,23 @@ async def test_a_call_that_fails_takes_back_what_it_said(runtime):
     assert answer_of(await run.recorded()) == "sorry"
 
 
+@pytest.mark.parametrize(("times", "status"), [(1, "completed"), (9, "failed")])
+async def test_an_answer_that_broke_off_is_said_anew_a_few_times(runtime, times, status):
+    class Breaking(ScriptedModel):
+        async def complete(self, request, *, on_text=None):
+            on_text("half a sent")
+            if len(self.requests) < times:
+                self.requests.append(request)
+                raise ModelError(message="the engine is gone", broke_off=True)
+            return ModelReply("half a sentence", model="breaking")
+
+    run = await runtime.start(story(Breaking()), "go")
+    events = [event async for event in run.events()]
+    assert await run.status() == status
+    assert [event.kind for event in events].count("text.discarded") == min(times, 4)
+    assert [event.kind for event in events].count("model.started") == 1
+
+
 async def test_an_agent_without_plain_text_is_emitted_when_it_is_done(runtime):
     agent = Agent("agent", model=ScriptedModel(['{"text":"typed"}']), output=Answer)
 

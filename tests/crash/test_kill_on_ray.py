@@ -13,6 +13,7 @@ from tests.place import kill
 pytestmark = [
     pytest.mark.ray,
     pytest.mark.xdist_group("ray"),
+    pytest.mark.usefixtures("hosts_end"),
     pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning"),
     pytest.mark.timeout(180),
 ]
@@ -20,25 +21,6 @@ pytestmark = [
 FIRST = [pytest.param(4, id="while the team works")]
 LATER = [pytest.param(n, id=f"request {n}", marks=pytest.mark.slow) for n in (1, 2, 3, 5)]
 MOMENTS = [*FIRST, *LATER]
-
-
-@pytest.fixture(scope="module")
-def cluster():
-    """One quiet cluster for the module, which commands join by its address."""
-    from crew.hosts.cluster import quiet_cluster
-
-    with quiet_cluster() as address:
-        yield address
-
-
-@pytest.fixture(autouse=True)
-def _hosts_end(cluster):
-    yield
-    import ray
-
-    for actor in ray.util.list_named_actors(all_namespaces=True):
-        if actor["namespace"] == "crew":
-            ray.kill(ray.get_actor(actor["name"], namespace="crew"))
 
 
 @pytest.fixture

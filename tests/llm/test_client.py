@@ -194,9 +194,10 @@ async def test_a_stream_that_broke_is_tried_again_only_while_nothing_was_told(
     pieces: list[str] = []
     await model.complete(ASK, on_text=pieces.append)
     endpoint.answers = [streams({"content": "Hal"}, end=False, cut=True)]
-    with pytest.raises(ModelError):
+    with pytest.raises(ModelError) as caught:
         await model.complete(ASK, on_text=pieces.append)
     assert pieces == ["Hi.", "Hal"]
+    assert caught.value.broke_off
 
 
 async def test_a_stream_without_an_end_is_an_error(model, endpoint, streams):

@@ -12,6 +12,7 @@ from crew.agent import Agent
 from crew.config import Settings
 from crew.context import Context
 from crew.llm.scripted import ScriptedModel
+from crew.retry import Retry
 from crew.run import Graph, Runtime, workflow
 from serving.app import create_app, serve_http
 
@@ -57,6 +58,20 @@ async def telling(ctx: Context, text: str) -> str:
     return f"never shown: {text}"
 
 
+stumbling = Graph("stumbling", input=Question, output=Answer)
+
+
+@stumbling.node(retry=Retry(attempts=2, first_delay=0.001))
+async def try_twice(ctx: Context, question: Question) -> Answer:
+    """Says something, fails once its gate is open, and says something else."""
+    is_first = not gates[question.text].is_set()
+    ctx.emit("first " if is_first else "second ")
+    await gates[question.text].wait()
+    if is_first:
+        raise ValueError("not good enough")
+    return Answer(text="second")
+
+
 @workflow
 async def failing(ctx: Context, text: str) -> str:
     raise ValueError(f"cannot do {text}")
@@ -88,7 +103,7 @@ async def greeting(ctx: Context, text: str) -> str:
     return second.output
 
 
-SERVED = [echo, telling, failing, asking, ordering, remembering, greeting]
+SERVED = [echo, telling, stumbling, failing, asking, ordering, remembering, greeting]
 
 
 class Endpoint:

@@ -3,11 +3,13 @@ import asyncio
 import openai
 import pytest
 
+from tests.serving.conftest import SERVED
+
 
 async def test_workflows_are_listed_as_models(endpoint):
     models = [model.id async for model in await endpoint.client.models.list()]
 
-    assert models == ["echo", "telling", "failing", "asking", "ordering", "remembering", "greeting"]
+    assert models == [served.name for served in SERVED]
 
 
 @pytest.mark.parametrize("name", ["echo", "crew/echo", "echo@1", "crew/echo@1"])
@@ -148,6 +150,39 @@ async def test_question_of_a_run_is_the_answer_and_the_next_message_answers_it(e
     done = await endpoint.ask("asking", "Yes.", **in_thread)
     assert done.choices[0].message.content == "refunded"
     assert done.crew["run_id"] == asked.crew["run_id"]
+
+
+async def test_request_sent_again_is_no_answer_to_a_question_of_its_thread(endpoint):
+    again = {"extra_body": {"conversation": "t4"}, "extra_headers": {"Idempotency-Key": "k"}}
+    asked = await endpoint.ask("asking", "yes", **again)
+
+    assert (await endpoint.ask("asking", "yes", **again)).crew == asked.crew
+    await endpoint.ask("asking", "yes", extra_body=again["extra_body"])
+    await endpoint.ask("asking", "yes", extra_body=again["extra_body"])
+    # A later run of the thread waits now.
+    old = await endpoint.ask("asking", "yes", **again)
+    assert (old.choices[0].message.content, old.crew["run_id"]) == (
+        "refunded",
+        asked.crew["run_id"],
+    )
+
+
+async def test_text_that_is_taken_back_ends_the_stream_with_an_error_that_names_the_run(
+    endpoint, gate, request
+):
+    again = {"extra_headers": {"Idempotency-Key": "k"}}
+    chunks = aiter(await endpoint.ask("stumbling", request.node.name, stream=True, **again))
+    while (await anext(chunks)).choices[0].delta.content != "first ":
+        pass
+    gate.set()
+    with pytest.raises(openai.APIError) as caught:
+        _ = [chunk async for chunk in chunks]
+
+    [run] = await endpoint.runtime.runs()
+    assert (caught.value.code, run.id in caught.value.message) == ("text_taken_back", True)
+    await run.result()
+    rest = await endpoint.stream("stumbling", request.node.name, **again)
+    assert "".join(chunk.choices[0].delta.content or "" for chunk in rest) == "second "
 
 
 async def test_client_that_leaves_does_not_stop_the_run(endpoint, gate, request):
