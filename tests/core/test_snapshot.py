@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+from types import SimpleNamespace
 
 import pytest
 from pydantic import BaseModel
@@ -11,6 +12,7 @@ from crew import Context, Graph, Runtime, StoreError
 from crew.journal import writer
 from crew.journal.reading import JournalReader
 from crew.journal.sqlite import SqliteStore
+from crew.journal.writer import Writer
 from crew.run import driver
 from crew.run.driver import Driver
 from crew.run.snapshot import snapshot_version, state_to_data
@@ -88,7 +90,7 @@ async def stopped(store, graph, value, after: int):
 
 
 async def folded(store, graph, row, *, from_snapshot: bool):
-    folding = Driver(None, graph, row)
+    folding = Driver(SimpleNamespace(writer=Writer(store, on_commit=dict)), graph, row)
     reader, after = JournalReader(store, row, learner=folding.open.text), 0
     if from_snapshot:
         snapshot = reader.snapshot(snapshot_version(graph))
