@@ -100,7 +100,7 @@ def test_the_gallery_and_the_documents_are_in_it(installed, tmp_path):
         "print((root / 'corpus' / 'agents-on-ray.md').is_file())\n"
     )
     done = run(installed / "python", "-c", code, cwd=tmp_path)
-    assert done.stdout.splitlines() == ["['research.py']", "True"], done.stderr
+    assert done.stdout.splitlines() == ["['chat.py', 'research.py']", "True"], done.stderr
 
 
 def test_the_page_is_in_it(installed, tmp_path):
