@@ -3,7 +3,7 @@
 An engine that costs next to nothing says words at a given pace (`tests/engine.py`); what stands in
 front of it is a process tree of its own, whose CPU is counted. Each answer is checked word by word.
 
-    make bench BENCH=endpoint
+    python benchmarks/endpoint.py --peer-python PYTHON
 """
 
 import asyncio

@@ -133,7 +133,7 @@ class Writer:
     """The one place of a process that writes to a store.
 
     Args:
-        on_commit: called after each commit, with the numbers of the runs that grew.
+        on_commit: called after each commit, with the runs that it was of and what it wrote of each.
         observer: told of each commit last, so that an error of it harms no run.
     """
 

@@ -7,7 +7,7 @@ from crew.graph import Workflow
 from crew.message import Json
 from crew.state import RunState, Scope, Step, Token
 
-FORMAT = 1
+FORMAT = 2
 """Raised when the engine or this module changes what a state means."""
 
 
