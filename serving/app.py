@@ -8,9 +8,9 @@ from crew.config import Settings
 from crew.errors import ExtraMissing
 from crew.graph import Workflow
 from crew.run import Runtime
-from serving.http import serve_http
-from serving.keys import Key, default_keys
-from serving.limits import Limits
+from serving.access.keys import Key, default_keys
+from serving.access.limits import Limits
+from serving.listening import serve_http
 
 if TYPE_CHECKING:
     from starlette.applications import Starlette
@@ -38,8 +38,8 @@ def create_app(
         input_defaults: values for fields of the workflows' inputs besides the text, such as
             `docs`; a workflow without such a field does not get it.
         api_keys: secrets with which the tenant `default` may be called for, without limits.
-        keys: who else may call; see `serving.keys`. Without any key: this machine alone, see
-            `serving.auth.check_exposure`.
+        keys: who else may call; see `serving.access.keys`. Without any key: this machine alone, see
+            `serving.access.auth.check_exposure`.
         heartbeat: seconds of silence after which a stream says that it lives.
         limits: of the server, whoever calls.
 
@@ -48,8 +48,8 @@ def create_app(
         ExtraMissing: the extra `serve` is not installed.
     """
     need_extra()
-    from serving.auth import Access
-    from serving.door import Door, by_name
+    from serving.access.auth import Access
+    from serving.access.door import Door, by_name
     from serving.routes import make_app
 
     door = Door(

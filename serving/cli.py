@@ -76,7 +76,7 @@ def ask(
 
     Example: crew ask "How much memory does an idle Ray actor use?" --docs docs
     """
-    from serving.asking import ask_once
+    from serving.commands.asking import ask_once
 
     settings = _settings(store=store, agents=agents, docs=docs)
     _run(ask_once(question, workflow, settings, thread, key, budget, as_json=as_json))
@@ -95,7 +95,7 @@ def chat(
 
     Example: crew chat --thread holidays
     """
-    from serving.asking import talk
+    from serving.commands.asking import talk
 
     settings = _settings(store=store, agents=agents, docs=docs)
     _run(talk(workflow, settings, thread, as_json=as_json))
@@ -136,8 +136,8 @@ def serve(
 
     Example: crew serve research --port 8000
     """
-    from serving.deployed import serve_on_ray
-    from serving.server import serve_alone, serve_by_workers, served
+    from serving.commands.deployed import serve_on_ray
+    from serving.commands.server import serve_alone, serve_by_workers, served
 
     settings = _settings(store=store, agents=agents, docs=docs)
     names = workflows or ["research"]
@@ -161,7 +161,7 @@ def index(
 
     Example: crew index docs
     """
-    from serving.asking import index_folder
+    from serving.commands.asking import index_folder
 
     _run(index_folder(folder, as_json=as_json))
 
@@ -178,7 +178,7 @@ def runs(
 
     Example: crew runs --status running
     """
-    from serving.looking import list_runs
+    from serving.commands.looking import list_runs
 
     _run(list_runs(_settings(store=store), status, thread, limit, as_json=as_json))
 
@@ -189,7 +189,7 @@ def show(run: str, store: Store = None, as_json: AsJson = False) -> None:
 
     Example: crew show r0123456789abcdef
     """
-    from serving.looking import show_run
+    from serving.commands.looking import show_run
 
     _run(show_run(run, _settings(store=store), as_json=as_json))
 
@@ -206,7 +206,7 @@ def resume(
 
     Example: crew resume
     """
-    from serving.asking import resume_runs
+    from serving.commands.asking import resume_runs
 
     _run(resume_runs(run, workflow, _settings(store=store, agents=agents), as_json=as_json))
 
@@ -217,7 +217,7 @@ def answer(run: str, key: str, value: str, store: Store = None, as_json: AsJson 
 
     Example: crew answer r0123456789abcdef refund true
     """
-    from serving.looking import answer_run
+    from serving.commands.looking import answer_run
 
     _run(answer_run(run, key, value, _settings(store=store), as_json=as_json))
 
@@ -228,7 +228,7 @@ def cancel(run: str, store: Store = None, as_json: AsJson = False) -> None:
 
     Example: crew cancel r0123456789abcdef
     """
-    from serving.looking import cancel_run
+    from serving.commands.looking import cancel_run
 
     _run(cancel_run(run, _settings(store=store), as_json=as_json))
 
@@ -244,7 +244,7 @@ def tail(
 
     Example: crew tail r0123456789abcdef --after 12
     """
-    from serving.looking import tail_run
+    from serving.commands.looking import tail_run
 
     _run(tail_run(run, after, _settings(store=store), as_json=as_json))
 
@@ -255,7 +255,7 @@ def diff(run1: str, run2: str, store: Store = None, as_json: AsJson = False) -> 
 
     Example: crew diff r0123456789abcdef rfedcba9876543210
     """
-    from serving.varying import diff_runs
+    from serving.commands.varying import diff_runs
 
     _run(diff_runs(run1, run2, _settings(store=store), as_json=as_json))
 
@@ -278,8 +278,8 @@ def fork(
 
     Example: crew fork r0123456789abcdef --with model=qwen3 --no-effects
     """
-    from serving.variants import model_named
-    from serving.varying import Variation, fork_run
+    from serving.commands.variants import model_named
+    from serving.commands.varying import Variation, fork_run
 
     variation = Variation(at=at, live=live, effects=effects, model=model_named(varied))
     settings = _settings(store=store, agents=agents)
@@ -305,9 +305,9 @@ def replay(
 
     Example: crew replay --runs last:50 --with model=qwen3
     """
-    from serving.cohort import replay_cohort
-    from serving.variants import model_named
-    from serving.varying import replay_run
+    from serving.commands.cohort import replay_cohort
+    from serving.commands.variants import model_named
+    from serving.commands.varying import replay_run
 
     settings = _settings(store=store, agents=agents)
     if (run is None) == (runs is None):
@@ -337,7 +337,7 @@ def prune(
 
     Example: crew prune --older-than 30d
     """
-    from serving.keeping import prune_runs
+    from serving.commands.keeping import prune_runs
 
     _run(prune_runs(_settings(store=store), older_than, keep, as_json=as_json))
 
@@ -353,7 +353,7 @@ def erase(
 
     Example: crew erase --thread holidays
     """
-    from serving.keeping import erase_runs
+    from serving.commands.keeping import erase_runs
 
     _run(erase_runs(_settings(store=store), thread, tenant, as_json=as_json))
 
@@ -364,7 +364,7 @@ def doctor(store: Store = None, as_json: AsJson = False) -> None:
 
     Example: crew doctor
     """
-    from serving.doctor import examine
+    from serving.commands.doctor import examine
 
     _run(examine(_settings(store=store), as_json=as_json))
 
@@ -378,7 +378,7 @@ def demo(
 
     Example: crew demo
     """
-    from serving.demo import play
+    from serving.commands.demo import play
 
     _run(play(_settings(docs=docs), as_json=as_json))
 
@@ -392,7 +392,7 @@ def pull(
 
     Example: crew models pull
     """
-    from serving.asking import pull_weights
+    from serving.commands.asking import pull_weights
 
     _run(pull_weights(name, as_json=as_json))
 
@@ -408,7 +408,7 @@ def new_key(
 
     Example: crew keys new --tenant acme
     """
-    from serving.keyring import make_key
+    from serving.commands.keyring import make_key
 
     make_key(file, tenant, name, as_json=as_json)
 
@@ -419,7 +419,7 @@ def list_keys(file: KeyFile = Path("keys.toml"), as_json: AsJson = False) -> Non
 
     Example: crew keys list
     """
-    from serving.keyring import show_keys
+    from serving.commands.keyring import show_keys
 
     show_keys(file, as_json=as_json)
 

@@ -4,9 +4,9 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from crew.errors import CrewError
-from serving.door import Door
-from serving.errors import ApiError
-from serving.operation import Operation
+from serving.access.door import Door
+from serving.http.errors import ApiError
+from serving.http.operation import Operation
 
 __all__ = ["OPERATIONS"]
 

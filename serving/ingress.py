@@ -14,7 +14,7 @@ class ChatIngress:
         workflows: pickled by `cloudpickle`: they can only be read once `crew` is found.
         settings: fields of `crew.config.Settings`.
         input_defaults: see `serving.app.create_app`.
-        keys: fields of `serving.keys.Key`, of those who may call.
+        keys: fields of `serving.access.keys.Key`, of those who may call.
     """
 
     async def __init__(
@@ -32,8 +32,8 @@ class ChatIngress:
         from crew.config import Settings
         from crew.run import Runtime
         from crew.telemetry.setup import configure
+        from serving.access.keys import Key
         from serving.app import create_app
-        from serving.keys import Key
 
         loaded, in_force = cloudpickle.loads(workflows), Settings(**settings)
         configure(in_force)

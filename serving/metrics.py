@@ -18,7 +18,7 @@ from crew.errors import StoreError
 from crew.journal import OPEN, Busy, RunRow
 from crew.run import Run, Runtime
 from crew.telemetry import Metrics
-from serving.operation import Operation
+from serving.http.operation import Operation
 
 __all__ = ["OPERATIONS", "Meter", "Metered"]
 

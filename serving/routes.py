@@ -11,12 +11,12 @@ from starlette.routing import Match
 
 from crew.errors import CrewError
 from serving import chat, conversations, health, metrics, responses, runs, web
-from serving.auth import Access
-from serving.door import Door
-from serving.errors import ApiError, from_crew
-from serving.guard import Guard
+from serving.access.auth import Access
+from serving.access.door import Door
+from serving.access.guard import Guard
+from serving.http.errors import ApiError, from_crew
+from serving.http.operation import Operation, describe, routes_of
 from serving.metrics import Meter, Metered
-from serving.operation import Operation, describe, routes_of
 
 __all__ = ["OPERATIONS", "make_app"]
 

@@ -5,7 +5,7 @@ from serving.chat.body import ChatBody
 from serving.chat.completions import create_completion
 from serving.chat.frames import FIRST_TEXT
 from serving.chat.models import list_models, retrieve_model
-from serving.operation import Operation
+from serving.http.operation import Operation
 
 __all__ = ["OPERATIONS"]
 

@@ -13,7 +13,7 @@ from serving.chat.frames import DONE, PING, Frames, data_frame, usage_body
 from serving.chat.progress import progress_line
 from serving.chat.spoken import Spoken
 from serving.chat.tail import Outcome, watch
-from serving.errors import ApiError, from_crew
+from serving.http.errors import ApiError, from_crew
 
 __all__ = ["Answer", "completion_body", "said_frames"]
 

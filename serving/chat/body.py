@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 from serving.chat.sampling import Sampling, TokenLimit
-from serving.errors import ApiError
+from serving.http.errors import ApiError
 
 __all__ = ["ChatBody", "ChatMessage", "Conversation", "NoTools", "asked_place"]
 

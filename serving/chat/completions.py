@@ -16,7 +16,7 @@ from crew.budget import Budget
 from crew.graph import Workflow
 from crew.message import Json
 from crew.run import Run
-from serving.body import read_body
+from serving.access.door import Door
 from serving.chat.answer import Answer, completion_body, said_frames
 from serving.chat.asks import Answered, answer_open_question
 from serving.chat.body import ChatBody
@@ -27,8 +27,8 @@ from serving.chat.question import takes, workflow_input
 from serving.chat.side_requests import side_answer
 from serving.chat.tail import Outcome
 from serving.conversations.naming import thread_name
-from serving.door import Door
-from serving.errors import ApiError
+from serving.http.body import read_body
+from serving.http.errors import ApiError
 
 __all__ = ["create_completion"]
 

@@ -10,7 +10,7 @@ from typing import Any
 from crew.graph import Workflow
 from crew.message import Json
 from crew.value import describe
-from serving.errors import ApiError
+from serving.http.errors import ApiError
 
 __all__ = ["wants_json"]
 

@@ -5,8 +5,8 @@ from starlette.responses import JSONResponse, Response
 
 from crew.graph import Workflow
 from crew.message import Json
-from serving.door import Door
-from serving.errors import ApiError
+from serving.access.door import Door
+from serving.http.errors import ApiError
 
 __all__ = ["find", "list_models", "retrieve_model"]
 

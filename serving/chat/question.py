@@ -9,7 +9,7 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 from crew.graph import Workflow
 from serving.chat.body import ChatMessage
 from serving.chat.sampling import Sampling
-from serving.errors import ApiError
+from serving.http.errors import ApiError
 
 __all__ = ["takes", "workflow_input"]
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 
 from crew.event import Event
-from serving.errors import ApiError
+from serving.http.errors import ApiError
 
 __all__ = ["Spoken", "is_within"]
 

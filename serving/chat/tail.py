@@ -9,7 +9,7 @@ from crew.errors import RunCancelled, RunFailed
 from crew.event import ENDS, Event
 from crew.message import Json
 from crew.run import Run
-from serving.errors import ApiError, from_crew
+from serving.http.errors import ApiError, from_crew
 
 __all__ = ["Outcome", "watch"]
 

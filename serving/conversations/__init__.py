@@ -9,7 +9,7 @@ from serving.conversations.threads import (
     retrieve_conversation,
     update_conversation,
 )
-from serving.operation import Operation
+from serving.http.operation import Operation
 
 __all__ = ["OPERATIONS"]
 

@@ -2,7 +2,7 @@
 
 from crew.journal import OPEN
 from crew.run import Tenant
-from serving.errors import ApiError
+from serving.http.errors import ApiError
 
 __all__ = ["erase_thread"]
 

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 
 from crew.message import Json, Message
 from crew.run import Run, Tenant
-from serving.errors import ApiError
+from serving.http.errors import ApiError
 
 __all__ = ["conversation_items", "input_item", "turns_of"]
 

@@ -6,12 +6,12 @@ from pydantic import BaseModel, ConfigDict
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from serving.body import read_body, read_query
+from serving.access.door import Door
 from serving.conversations.items import conversation_items
 from serving.conversations.paging import PageQuery, page
 from serving.conversations.threads import named
-from serving.door import Door
-from serving.errors import ApiError
+from serving.http.body import read_body, read_query
+from serving.http.errors import ApiError
 
 __all__ = ["ItemsBody", "add_items", "list_items", "retrieve_item"]
 

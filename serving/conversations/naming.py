@@ -4,7 +4,7 @@ import hashlib
 import re
 import secrets
 
-from serving.errors import ApiError
+from serving.http.errors import ApiError
 
 __all__ = ["made_at", "new_conversation", "thread_name"]
 

@@ -6,7 +6,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from crew.message import Json
-from serving.errors import ApiError
+from serving.http.errors import ApiError
 
 __all__ = ["PageQuery", "page"]
 

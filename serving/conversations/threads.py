@@ -8,12 +8,12 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from crew.message import Json
-from serving.body import read_body
+from serving.access.door import Door
 from serving.conversations.erasing import erase_thread
 from serving.conversations.items import turns_of
 from serving.conversations.naming import made_at, new_conversation
-from serving.door import Door
-from serving.errors import ApiError
+from serving.http.body import read_body
+from serving.http.errors import ApiError
 
 __all__ = [
     "ConversationBody",

@@ -1,7 +1,7 @@
 """Responses in the OpenAI API's shapes: runs, told from their journals."""
 
 from serving.conversations.paging import PageQuery
-from serving.operation import Operation
+from serving.http.operation import Operation
 from serving.responses.body import ResponseBody, RetrieveQuery
 from serving.responses.create import create_response
 from serving.responses.stored import (

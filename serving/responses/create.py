@@ -16,14 +16,14 @@ from crew.errors import AskError
 from crew.event import Event
 from crew.graph import Workflow
 from crew.message import Json
-from serving.body import read_body
+from serving.access.door import Door
 from serving.chat.asks import answer_value, waiting_runs
 from serving.chat.form import wants_json
 from serving.chat.models import find
 from serving.chat.question import takes, workflow_input
 from serving.chat.side_requests import side_answer
-from serving.door import Door
-from serving.errors import ApiError
+from serving.http.body import read_body
+from serving.http.errors import ApiError
 from serving.responses.body import ResponseBody
 from serving.responses.naming import response_id
 from serving.responses.story import Story

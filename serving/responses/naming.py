@@ -2,7 +2,7 @@
 
 import re
 
-from serving.errors import ApiError
+from serving.http.errors import ApiError
 
 __all__ = ["response_id", "run_of_response"]
 

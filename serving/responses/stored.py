@@ -11,12 +11,12 @@ from crew.event import ENDS
 from crew.message import Json
 from crew.run import Run
 from crew.value import text_of
-from serving.body import read_query
+from serving.access.door import Door
 from serving.conversations.erasing import erase_thread
 from serving.conversations.items import input_item, turns_of
 from serving.conversations.paging import PageQuery, page
-from serving.door import Door
-from serving.errors import ApiError
+from serving.http.body import read_query
+from serving.http.errors import ApiError
 from serving.responses.body import RetrieveQuery
 from serving.responses.create import event_stream
 from serving.responses.naming import run_of_response

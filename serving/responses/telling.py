@@ -10,7 +10,7 @@ from crew.message import Json
 from crew.run import Run
 from serving.chat.frames import PING
 from serving.chat.tail import Outcome, watch
-from serving.errors import ApiError, from_crew
+from serving.http.errors import ApiError, from_crew
 from serving.responses.naming import response_id
 from serving.responses.story import Story
 

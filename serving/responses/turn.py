@@ -10,7 +10,7 @@ from crew.journal import WhenBusy
 from crew.run import Run, Tenant
 from serving.conversations.items import turns_of
 from serving.conversations.naming import new_conversation, thread_name
-from serving.errors import ApiError
+from serving.http.errors import ApiError
 from serving.responses.body import ResponseBody
 from serving.responses.naming import response_id, run_of_response
 

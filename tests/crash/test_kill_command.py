@@ -2,7 +2,7 @@
 
 import pytest
 
-from serving.looking import count
+from serving.commands.looking import count
 from tests.endpoint import NUMBER
 
 MOMENTS = [1, 2, 4, 5]

@@ -5,8 +5,8 @@ import asyncio
 import pytest
 
 from crew.llm.weights import default_weights_path
+from serving.commands.looking import count
 from serving.llm import LLMSettings, deploy, shutdown
-from serving.looking import count
 from tests.endpoint import NUMBER, CountingProxy
 from tests.place import kill
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from crew.run import Runtime
-from serving.http import DRAIN_SECONDS, GRACE_SECONDS
+from serving.listening import DRAIN_SECONDS, GRACE_SECONDS
 from tests.crash.programs import serving
 from tests.crash.reader import Reading
 from tests.engine import text_of

@@ -16,7 +16,7 @@ from crew.llm import ModelReply
 from crew.llm.wire import estimate_usage
 from crew.testing import ScriptedModel
 from serving.app import create_app, serve_http
-from serving.http import listen
+from serving.listening import listen
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(180), pytest.mark.xdist_group("browser")]
 

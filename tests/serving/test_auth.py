@@ -1,9 +1,9 @@
 import pytest
 
 from crew.errors import SettingsInvalid
-from serving.auth import Access, check_exposure
-from serving.errors import ApiError
-from serving.keys import default_keys
+from serving.access.auth import Access, check_exposure
+from serving.access.keys import default_keys
+from serving.http.errors import ApiError
 
 HERE = {"authorization": "", "host": "127.0.0.1:8000", "origin": ""}
 

@@ -471,14 +471,14 @@ async def test_wrong_key_is_refused_by_every_operation_that_needs_one(opening):
 
 
 async def test_head_that_does_not_arrive_ends_the_connection(endpoint, monkeypatch):
-    monkeypatch.setattr("serving.protocol.HEAD_SECONDS", 0.1)
+    monkeypatch.setattr("serving.http.protocol.HEAD_SECONDS", 0.1)
     for part in (b"", b"GET /v1/models HTTP/1.1\r\nHost: 127"):
         reply = await send(endpoint.url, part)
         assert (reply.status, reply.error["code"]) == (408, "invalid_http")
 
 
 async def test_body_that_does_not_arrive_ends_the_request(endpoint, monkeypatch):
-    monkeypatch.setattr("serving.body.BODY_SECONDS", 0.1)
+    monkeypatch.setattr("serving.http.body.BODY_SECONDS", 0.1)
     reply = await send(endpoint.url, request("POST", CHAT, chat())[:-5])
 
     assert (reply.status, reply.error["code"]) == (408, "request_timeout")

@@ -14,7 +14,7 @@ import pytest
 
 from crew.run import Runtime
 from serving.gallery import load_workflows
-from serving.http import DRAIN_SECONDS, GRACE_SECONDS
+from serving.listening import DRAIN_SECONDS, GRACE_SECONDS
 from tests.serving.raw import request, send
 
 FLOW = """
@@ -151,7 +151,7 @@ async def test_client_that_retries_is_served_by_the_next_server(place):
 
 
 async def test_server_with_keys_says_so_and_serves_their_tenants(place):
-    from serving.keys import new_key
+    from serving.access.keys import new_key
 
     _, secret = new_key(place / "keys.toml", tenant="acme")
     (place / "open").touch()

@@ -12,7 +12,7 @@ from crew.context import Context
 from crew.run import Runtime, workflow
 from serving.app import create_app, serve_http
 from serving.chat.form import wants_json
-from serving.errors import ApiError
+from serving.http.errors import ApiError
 from tests.serving.conftest import Endpoint
 
 

@@ -7,8 +7,8 @@ import sys
 import pytest
 
 from crew.errors import InputInvalid, SettingsInvalid
-from serving.auth import Access
-from serving.keys import add_key, key_of, load_keys, new_key
+from serving.access.auth import Access
+from serving.access.keys import add_key, key_of, load_keys, new_key
 
 HASH = "0" * 64
 GOOD = f'name = "ci"\nsha256 = "{HASH}"\ntenant = "acme"\n'

@@ -6,9 +6,9 @@ import openai
 import pytest
 
 from crew.errors import RunCancelled
-from serving.errors import ApiError
-from serving.keys import key_of
-from serving.limits import Bucket, Limits, Usage
+from serving.access.keys import key_of
+from serving.access.limits import Bucket, Limits, Usage
+from serving.http.errors import ApiError
 
 KEY = key_of("k1", name="k", tenant="acme")
 

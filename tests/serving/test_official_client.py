@@ -11,8 +11,8 @@ import pytest_asyncio
 
 from crew.config import Settings
 from crew.run import Runtime
+from serving.access.keys import key_of
 from serving.app import create_app, serve_http
-from serving.keys import key_of
 from tests.serving.conftest import SERVED, gates
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")

@@ -9,9 +9,9 @@ import pytest
 from crew.config import Settings
 from crew.errors import ModelError
 from crew.llm.weights import default_weights_path
+from serving.access.keys import key_of
 from serving.app import bind_app
 from serving.gallery import load_workflows
-from serving.keys import key_of
 from serving.llm import LLMSettings, deploy, shutdown
 
 pytestmark = [

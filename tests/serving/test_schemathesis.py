@@ -12,7 +12,7 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
-from serving.operation import describe
+from serving.http.operation import describe
 from serving.routes import OPERATIONS
 from tests.serving.conftest import open_endpoint
 

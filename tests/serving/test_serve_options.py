@@ -13,7 +13,7 @@ import openai
 import pytest
 
 from crew.run import Runtime
-from serving import beacon
+from serving.commands import beacon
 from tests.serving.raw import request, send
 
 FLOW = """

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import openai
 import pytest
 
-from serving.keys import key_of
-from serving.operation import Operation
+from serving.access.keys import key_of
+from serving.http.operation import Operation
 from serving.routes import OPERATIONS
 from tests.serving.raw import request, send
 

@@ -17,8 +17,8 @@ from crew.config import Settings, load_settings
 from crew.errors import Diverged
 from crew.event import Event
 from crew.run import Run, Runtime
+from serving.commands.parked import NO_RECORD, parked
 from serving.gallery import load_workflow
-from serving.parked import NO_RECORD, parked
 from tests.endpoint import Endpoint
 
 pytestmark = pytest.mark.timeout(60)

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from serving.keys import load_keys, new_key
-from serving.output import notes, results, show, show_json
+from serving.access.keys import load_keys, new_key
+from serving.commands.output import notes, results, show, show_json
 
 
 def make_key(file: Path, tenant: str, name: str | None, *, as_json: bool) -> None:

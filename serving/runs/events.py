@@ -10,7 +10,7 @@ from crew.run import Run
 from crew.value import json_text
 from serving.chat.frames import PING
 from serving.chat.tail import Outcome, watch
-from serving.errors import ApiError
+from serving.http.errors import ApiError
 
 __all__ = ["event_data", "event_frames"]
 

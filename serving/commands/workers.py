@@ -17,8 +17,8 @@ from dataclasses import dataclass
 
 from rich.console import Console
 
-from serving.files import Files
-from serving.output import show
+from serving.commands.files import Files
+from serving.commands.output import show
 
 __all__ = ["Ready", "Workers", "end_with_parent", "tell_parent"]
 

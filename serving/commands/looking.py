@@ -13,10 +13,10 @@ from crew.errors import CrewError
 from crew.event import Event, RunParked
 from crew.journal import RunStatus
 from crew.run import Run, Runtime
-from serving.opening import absolute
-from serving.output import notes, show, show_json
-from serving.parked import lines_of, parked, to_rest, unknown_effects
-from serving.screen import Progress
+from serving.commands.opening import absolute
+from serving.commands.output import notes, show, show_json
+from serving.commands.parked import lines_of, parked, to_rest, unknown_effects
+from serving.commands.screen import Progress
 
 LINE_CHARACTERS = 160
 """How much of an event's data a line of `crew tail` shows."""

@@ -12,16 +12,16 @@ from rich.console import Console
 from crew.config import Settings
 from crew.errors import InputInvalid
 from crew.telemetry.setup import configure
-from serving import beacon
+from serving.access.auth import check_exposure
+from serving.access.keys import Key, default_keys, load_keys
 from serving.app import create_app, need_extra, serve_http
-from serving.auth import check_exposure
-from serving.files import Files
+from serving.commands import beacon
+from serving.commands.files import Files
+from serving.commands.opening import absolute, opened
+from serving.commands.output import notes, results, show_json
+from serving.commands.workers import Ready, Workers, end_with_parent, tell_parent
 from serving.gallery import load_workflows
-from serving.http import listen, url_of
-from serving.keys import Key, default_keys, load_keys
-from serving.opening import absolute, opened
-from serving.output import notes, results, show_json
-from serving.workers import Ready, Workers, end_with_parent, tell_parent
+from serving.listening import listen, url_of
 
 __all__ = ["Served", "serve_alone", "serve_by_workers", "served"]
 
@@ -129,7 +129,7 @@ async def serve_alone(what: Served, *, inherited: int | None = None) -> int:
 
 
 async def serve_by_workers(what: Served, words: Sequence[str], *, count: int, reload: bool) -> int:
-    """Serve in processes of their own until Ctrl-C or SIGTERM; see `serving.workers`.
+    """Serve in processes of their own until Ctrl-C or SIGTERM; see `serving.commands.workers`.
 
     Args:
         what: is served.

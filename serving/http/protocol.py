@@ -5,7 +5,7 @@ import json
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from serving.errors import ApiError
+from serving.http.errors import ApiError
 
 __all__ = ["Protocol"]
 

@@ -7,8 +7,8 @@ from crew.config import Settings
 from crew.errors import InputInvalid
 from crew.run import Runtime
 from crew.run.retention import Removed
-from serving.opening import absolute
-from serving.output import notes, show_json
+from serving.commands.opening import absolute
+from serving.commands.output import notes, show_json
 
 _SECONDS = {"s": 1, "min": 60, "h": 3600, "d": 86400, "w": 604800}
 

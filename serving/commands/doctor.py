@@ -8,9 +8,9 @@ from importlib.metadata import PackageNotFoundError, version
 
 from crew.config import Settings
 from crew.errors import CrewError, SandboxUnavailable
-from serving import beacon
-from serving.opening import absolute
-from serving.output import notes, show, show_json
+from serving.commands import beacon
+from serving.commands.opening import absolute
+from serving.commands.output import notes, show, show_json
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,11 +15,11 @@ from crew.config import Settings
 from crew.errors import InputInvalid, RunCancelled, RunFailed
 from crew.graph import Workflow
 from crew.run import Run, Runtime
+from serving.commands.opening import absolute, opened, prepare_weights
+from serving.commands.output import notes, results, show, show_json
+from serving.commands.parked import to_rest
+from serving.commands.screen import follow
 from serving.gallery import load_workflow
-from serving.opening import absolute, opened, prepare_weights
-from serving.output import notes, results, show, show_json
-from serving.parked import to_rest
-from serving.screen import follow
 
 DETACHED = 130
 

@@ -10,7 +10,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from crew.errors import SettingsInvalid
-from serving.auth import check_exposure
+from serving.access.auth import check_exposure
 
 if TYPE_CHECKING:
     from starlette.applications import Starlette
@@ -70,7 +70,7 @@ async def serve_http(
 def _server(app: "Starlette") -> Any:
     import uvicorn
 
-    from serving.protocol import Protocol
+    from serving.http.protocol import Protocol
 
     closing: asyncio.Event = app.state.door.closing
     loop = asyncio.get_running_loop()
@@ -123,11 +123,11 @@ def listen(host: str, port: int) -> socket.socket:
         listener.listen(2048)
     except OSError as error:
         listener.close()
-        raise SettingsInvalid(message=_cannotlisten(host, port, error)) from error
+        raise SettingsInvalid(message=_cannot_listen(host, port, error)) from error
     return listener
 
 
-def _cannotlisten(host: str, port: int, error: OSError) -> str:
+def _cannot_listen(host: str, port: int, error: OSError) -> str:
     if error.errno == errno.EADDRINUSE:
         return f"port {port} on {host} is in use; choose another with --port (0 takes a free one)"
     if error.errno == errno.EACCES:

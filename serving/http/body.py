@@ -11,7 +11,7 @@ from pydantic import BaseModel, ValidationError
 from starlette.requests import Request
 
 from crew.message import Json
-from serving.errors import ApiError
+from serving.http.errors import ApiError
 
 __all__ = ["MOST_LEVELS", "read_body", "read_query"]
 

@@ -15,8 +15,8 @@ from crew.config import Settings
 from crew.errors import CrewError, ExtraMissing
 from crew.graph import Workflow
 from crew.run import Runtime
-from serving import beacon
-from serving.screen import working
+from serving.commands import beacon
+from serving.commands.screen import working
 
 SERVER_LOOK_SECONDS = 0.5
 

@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from serving.errors import ApiError
-from serving.keys import Key
+from serving.access.keys import Key
+from serving.http.errors import ApiError
 
 __all__ = ["Bucket", "Limits", "Usage", "too_much"]
 

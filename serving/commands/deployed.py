@@ -6,10 +6,10 @@ from typing import Any
 
 from crew.errors import CrewError, InputInvalid, SettingsInvalid
 from serving.app import bind_app
+from serving.commands.opening import on_cluster, prepare_weights, with_deployment
+from serving.commands.screen import working
+from serving.commands.server import Served
 from serving.gallery import load_workflows
-from serving.opening import on_cluster, prepare_weights, with_deployment
-from serving.screen import working
-from serving.server import Served
 
 __all__ = ["APP_NAME", "serve_on_ray"]
 
@@ -75,7 +75,7 @@ def _stopped_by_signal() -> asyncio.Event:
 
 
 def _start(what: Served) -> None:
-    from serving.http import listen
+    from serving.listening import listen
     from serving.llm.deployment import served_at, start_serve
 
     if not _runs():

@@ -7,8 +7,8 @@ from collections.abc import Collection, Sequence
 from urllib.parse import urlsplit
 
 from crew.errors import SettingsInvalid
-from serving.errors import ApiError
-from serving.keys import Key
+from serving.access.keys import Key
+from serving.http.errors import ApiError
 
 __all__ = ["Access", "check_exposure", "is_loopback"]
 

@@ -19,11 +19,11 @@ from crew.message import Json
 from crew.run import Run, Runtime
 from crew.run.diff import Cost, Difference, End, compare, cost_of, end_of, reused_of
 from crew.run.fork import EVERY, effects_before
-from serving.opening import absolute, opened
-from serving.output import notes, results, show, show_json
-from serving.parked import to_rest
-from serving.screen import follow
-from serving.variants import code_of, has_other_agents, with_model
+from serving.commands.opening import absolute, opened
+from serving.commands.output import notes, results, show, show_json
+from serving.commands.parked import to_rest
+from serving.commands.screen import follow
+from serving.commands.variants import code_of, has_other_agents, with_model
 
 SHORT_CHARACTERS = 300
 """How much of a value a line shows."""

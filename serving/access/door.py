@@ -13,8 +13,8 @@ from crew.config import Settings
 from crew.errors import InputInvalid
 from crew.graph import Workflow
 from crew.run import Runtime, Tenant
-from serving.caller import Caller
-from serving.limits import Limits, Usage
+from serving.access.caller import Caller
+from serving.access.limits import Limits, Usage
 
 __all__ = ["Door", "by_name"]
 

@@ -10,9 +10,9 @@ from crew.graph import Workflow
 from crew.journal import OPEN, WhenBusy
 from crew.run import Run, Tenant
 from crew.run.tenant import Landlord
-from serving.errors import ApiError
-from serving.keys import Key
-from serving.limits import Usage
+from serving.access.keys import Key
+from serving.access.limits import Usage
+from serving.http.errors import ApiError
 
 __all__ = ["Caller"]
 

@@ -1,99 +1,30 @@
-"""`/v1/runs`: runs as they are, with their events, for whoever wants more than a chat."""
+"""What each operation on runs does."""
 
-from typing import Annotated
-
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
-from crew.budget import Budget
 from crew.errors import AskError, InputInvalid
 from crew.event import Event
 from crew.graph import Workflow
-from crew.journal import OPEN, RunStatus, WhenBusy
+from crew.journal import OPEN, RunStatus
 from crew.message import Json
 from crew.run import Run
 from crew.value import json_text
-from serving.body import read_body, read_query
-from serving.door import Door
-from serving.errors import ApiError
-from serving.operation import Operation
-from serving.run_events import event_data, event_frames
+from serving.access.door import Door
+from serving.http.body import read_body, read_query
+from serving.http.errors import ApiError
+from serving.runs.body import AnswerBody, EventsQuery, ForkBody, RunsQuery, StartBody
+from serving.runs.events import event_data, event_frames
 
-__all__ = ["OPERATIONS"]
-
-MOST = 10**12
-"""Of what a budget counts."""
-
-
-def _printable(text: str) -> str:
-    if not text.isprintable():
-        raise ValueError("must be printable characters")
-    return text
-
-
-Name = Annotated[str, Field(min_length=1, max_length=256), AfterValidator(_printable)]
-
-
-class BudgetBody(BaseModel):
-    """What a run may spend; see `crew.budget.Budget`."""
-
-    model_config = ConfigDict(frozen=True, strict=True)
-    tokens: int | None = Field(default=None, ge=1, le=MOST)
-    calls: int | None = Field(default=None, ge=1, le=MOST)
-    seconds: float | None = Field(default=None, gt=0, le=MOST)
-
-    @property
-    def budget(self) -> Budget | None:
-        given = self.model_dump(exclude_none=True)
-        return Budget(**given) if given else None
-
-
-class StartBody(BaseModel):
-    """What a run is started with; `input` is JSON of the workflow's input type."""
-
-    model_config = ConfigDict(frozen=True, strict=True)
-    workflow: str
-    input: Json = None
-    thread: Name | None = None
-    when_busy: WhenBusy = "queue"
-    budget: BudgetBody | None = None
-
-
-class AnswerBody(BaseModel):
-    """An answer: `key` is the question's key, or its path."""
-
-    model_config = ConfigDict(frozen=True, strict=True)
-    key: str
-    value: Json
-
-
-class ForkBody(BaseModel):
-    """How a fork differs from its run; see `crew.run.Tenant.fork`."""
-
-    model_config = ConfigDict(frozen=True, strict=True)
-    at: int | None = Field(default=None, ge=1)
-    live: bool = True
-    effects: bool = True
-
-
-class RunsQuery(BaseModel):
-    """Which runs; `before` is the id of the last one that is known already."""
-
-    model_config = ConfigDict(frozen=True)
-    status: RunStatus | None = None
-    thread: Name | None = None
-    limit: int = Field(default=20, ge=1, le=100)
-    before: str | None = None
-
-
-class EventsQuery(BaseModel):
-    """Which events; `limit` is a page's, a stream goes on to the run's end."""
-
-    model_config = ConfigDict(frozen=True)
-    after: int = Field(default=0, ge=0)
-    stream: bool = True
-    limit: int = Field(default=1000, ge=1, le=1000)
+__all__ = [
+    "answer_run",
+    "cancel_run",
+    "create_run",
+    "fork_run",
+    "list_run_events",
+    "list_runs",
+    "retrieve_run",
+]
 
 
 async def create_run(request: Request) -> Response:
@@ -272,62 +203,3 @@ def _json(body: Json) -> Response:
 
 def _invalid(param: str, code: str, error: AskError | InputInvalid) -> ApiError:
     return ApiError(status=400, message=str(error), param=param, code=code)
-
-
-OPERATIONS = [
-    Operation(
-        method="POST",
-        path="/v1/runs",
-        summary="Start a run; the header Idempotency-Key makes a repeated request the same run.",
-        handle=create_run,
-        body=StartBody,
-        errors=[404, 409],
-    ),
-    Operation(
-        method="GET",
-        path="/v1/runs",
-        summary="The caller's runs, the newest first.",
-        handle=list_runs,
-        query=RunsQuery,
-        errors=[400, 404],
-    ),
-    Operation(
-        method="GET",
-        path="/v1/runs/{run}",
-        summary="One run.",
-        handle=retrieve_run,
-        errors=[404],
-    ),
-    Operation(
-        method="GET",
-        path="/v1/runs/{run}/events",
-        summary="A run's events behind an offset: a stream to its end; with stream=false a page.",
-        handle=list_run_events,
-        query=EventsQuery,
-        streams=True,
-        errors=[400, 404],
-    ),
-    Operation(
-        method="POST",
-        path="/v1/runs/{run}/answer",
-        summary="Answer a question of a run.",
-        handle=answer_run,
-        body=AnswerBody,
-        errors=[404, 409],
-    ),
-    Operation(
-        method="POST",
-        path="/v1/runs/{run}/cancel",
-        summary="Stop a run; one that has ended is left as it is.",
-        handle=cancel_run,
-        errors=[404],
-    ),
-    Operation(
-        method="POST",
-        path="/v1/runs/{run}/fork",
-        summary="Start a new run from a prefix of another one's journal.",
-        handle=fork_run,
-        body=ForkBody,
-        errors=[404],
-    ),
-]

@@ -5,11 +5,11 @@ import asyncio
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from serving.auth import Access
-from serving.door import Door
-from serving.errors import ApiError
-from serving.keys import Key
-from serving.operation import Operation
+from serving.access.auth import Access
+from serving.access.door import Door
+from serving.access.keys import Key
+from serving.http.errors import ApiError
+from serving.http.operation import Operation
 
 __all__ = ["Guard"]
 

@@ -16,12 +16,12 @@ from crew.errors import CrewError
 from crew.event import Event
 from crew.graph import Workflow
 from crew.run import Run, Runtime
-from serving.asking import input_of, placed, text_of
+from serving.commands.asking import input_of, placed, text_of
+from serving.commands.looking import count
+from serving.commands.opening import opened
+from serving.commands.output import notes, results, show, show_json
+from serving.commands.screen import follow
 from serving.gallery import load_workflow
-from serving.looking import count
-from serving.opening import opened
-from serving.output import notes, results, show, show_json
-from serving.screen import follow
 
 FIRST = "How many idle Ray actors of 47 MB each fit into 8 GB of memory?"
 KILLED = "What happens to an actor's state when Ray restarts it?"

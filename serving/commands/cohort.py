@@ -12,11 +12,10 @@ from crew.event import Event, RunForked
 from crew.graph import Workflow
 from crew.run import Run, Runtime
 from crew.run.diff import Cost, compare, cost_of, end_of
-from serving.gallery import load_workflow
-from serving.output import notes, results, show, show_json
-from serving.parked import sides_of, to_rest
-from serving.variants import code_of, has_other_agents
-from serving.varying import (
+from serving.commands.output import notes, results, show, show_json
+from serving.commands.parked import sides_of, to_rest
+from serving.commands.variants import code_of, has_other_agents
+from serving.commands.varying import (
     Variation,
     cut_of,
     divergence,
@@ -27,6 +26,7 @@ from serving.varying import (
     reading,
     text_of,
 )
+from serving.gallery import load_workflow
 
 MOST_LOOKED_AT = 10_000
 """Of so many runs, the newest, those of a cohort are chosen."""

@@ -1,0 +1,1 @@
+"""Who may call, on whose behalf, and how much: keys, tenants, limits."""

@@ -1,0 +1,1 @@
+"""What each command of `crew` does; `serving.cli` has their arguments."""

@@ -1,0 +1,1 @@
+"""HTTP itself: its protocol, operations and their description, bodies, errors."""
