@@ -214,12 +214,15 @@ class ModelError(CrewError):
     """The model's endpoint gave no usable reply; the message names the endpoint and the way on.
 
     `broke_off`: for a passing reason, after a part of the answer was passed on, and the endpoint
-    cannot go on from there. Asked again, it says the answer anew.
+    cannot go on from there. Asked again, it says the answer anew. `input_tokens` and
+    `output_tokens` are what that part cost, as far as is known.
     """
 
     endpoint: str = ""
     status: int | None = None
     broke_off: bool = False
+    input_tokens: int = 0
+    output_tokens: int = 0
 
 
 @dataclass(eq=False, kw_only=True)
