@@ -16,6 +16,7 @@ CrewError
 │   ├── EffectUnknown     a crash hid whether an effect happened
 │   ├── Diverged          the code asks for another call than the journal holds
 │   ├── BudgetExceeded    the run asked for more than its budget has left
+│   ├── NewerEvent        the run's journal holds what only a newer release knows
 │   └── Fenced            another worker drives the run now
 ├── ThreadBusy            a turn is still running on the thread
 ├── KeyReused             an idempotency key came back with another input
@@ -174,6 +175,20 @@ class BudgetExceeded(RunError):
         return (
             f"{self.needed} {self.unit} needed at {self.path or self.run}, {self.left} left; "
             f"raise `budget=`{hint}"
+        )
+
+
+@dataclass(eq=False, kw_only=True)
+class NewerEvent(RunError):
+    """The run's journal holds a kind of event that this release does not know. Nothing is lost."""
+
+    kind: str = ""
+
+    def __str__(self) -> str:
+        where = f"run {self.run}" if self.run else "the journal"
+        return (
+            f"{where} holds an event of the unknown kind {self.kind!r}, which a newer release "
+            "wrote; update crew, or leave the run to a process of that release"
         )
 
 
