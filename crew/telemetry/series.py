@@ -132,6 +132,12 @@ class Counted:
         for _, series in self._series():
             yield series.family()
 
+    def total(self) -> float:
+        """Return how much was counted: of two states of one process, the later has no less."""
+        counters = [it.counts.values() for _, it in self._series() if isinstance(it, Counter)]
+        histograms = [it.counts.values() for _, it in self._series() if isinstance(it, Histogram)]
+        return sum(map(sum, counters)) + sum(sum(map(sum, counts)) for counts in histograms)
+
     def rest(self) -> None:
         """Note that the process is gone: nothing of it is under way any more."""
         for _, series in self._series():
