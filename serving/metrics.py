@@ -31,18 +31,19 @@ _MOST_OPEN = 100_000
 _FIRST_TEXT = (0.03, 0.1, 0.3, 0.6, 1, 2, 3, 6, 10, 20, 30, 60, 120, 300)
 
 
-class Requests(Counted):
-    """Counts and measures the requests to one process."""
+class Served(Counted):
+    """Counts and measures what one process serves."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.answered = Counter("crew_http_requests", "Requests.", ("route", "status"))
+        self.answered = Counter("crew_http_requests", "Served.", ("route", "status"))
         self.streams = Gauge("crew_http_streams_open", "Open streams.")
         self.first_text = Histogram(
             "crew_http_ttft_seconds",
             "From a request to the first text of its stream.",
             _FIRST_TEXT,
         )
+        self.asks = Gauge("crew_asks_open", "Questions that wait for a person.")
 
 
 class Meter:
@@ -59,45 +60,51 @@ class Meter:
         self._asks: dict[int, tuple[int, int]] = {}
         self._counted: dict[str, Counted] = {}
         runtime.metrics()
-        self.requests = Requests()
+        self.served = Served()
 
     async def counted(self) -> list[Counted]:
         """Return what was counted in this process, and in the hosts that drive runs for it."""
         # A host that is gone still counts with what it said last, so that no sum ever falls.
         self._counted |= {part.source: part for part in await self._runtime.all_metrics()}
-        return [self.requests, *self._counted.values()]
+        self.served.asks.value = self._asks_at_work()
+        return [self.served, *self._counted.values()]
 
     async def text(self) -> bytes:
         """Return everything in Prometheus's text format."""
         # Two processes may count by the same host.
         parts = {part.source: part for part in await self._everyone()}.values()
         of_runs = Metrics.sum(part for part in parts if isinstance(part, Metrics))
-        of_requests = Requests.sum(part for part in parts if isinstance(part, Requests))
-        shown = [*of_runs.collect(), *of_requests.collect(), *await self._open()]
-        return generate_latest(_Shown(shown))
-
-    async def _open(self) -> list[Metric]:
-        """Look into the store for what is open there, whoever drives it."""
+        served = Served.sum(part for part in parts if isinstance(part, Served))
         runs = GaugeMetricFamily("crew_runs_open", "Runs in the store.", labels=["status"])
-        asks = GaugeMetricFamily("crew_asks_open", "Questions that wait for a person.")
+        served.asks.value += await self._look(runs)
+        return generate_latest(_Shown([*of_runs.collect(), *served.collect(), runs]))
+
+    async def _look(self, runs: GaugeMetricFamily) -> float:
+        """Count the open runs of the store, whoever drives them, and what those ask that wait."""
         try:
             rows = self._runtime.store.runs(status=OPEN, limit=_MOST_OPEN)
-            count = sum([await self._asks_of(row) for row in rows])
+            asks = sum([await self._asks_of(row) for row in rows if row.status == "waiting"])
         except (StoreError, Busy):  # the rest is worth having then more than ever
-            asks.add_metric([], math.nan)
-            return [runs, asks]
+            return math.nan
         statuses = Tally(row.status for row in rows)
         for status in OPEN:
             runs.add_metric([status], statuses[status])
-        asks.add_metric([], count)
         numbers = {row.number for row in rows}
         self._asks = {n: known for n, known in self._asks.items() if n in numbers}
-        return [runs, asks]
+        return asks
+
+    def _asks_at_work(self) -> int:
+        """Count what runs ask that are at work here besides: nobody else knows it yet."""
+        try:
+            rows = self._runtime.store.runs(status=("running",), limit=_MOST_OPEN)
+        except (StoreError, Busy):
+            return 0
+        return sum(self._runtime.telemetry.open_asks(row.number) or 0 for row in rows)
 
     async def _asks_of(self, row: RunRow) -> int:
         driven = self._runtime.telemetry.open_asks(row.number)
-        if driven is not None or row.status != "waiting":
-            return driven or 0
+        if driven is not None:
+            return driven
         offset, count = self._asks.get(row.number, (-1, 0))
         if offset != row.offset:  # a run that waits grows seldom: its journal is read once
             count = len(await Run(self._runtime, row).questions())
@@ -120,7 +127,7 @@ class Metered:
     """Counts requests, and measures streams, around the whole app."""
 
     def __init__(self, app: ASGIApp, meter: Meter, operations: Sequence[Operation]) -> None:
-        self._app, self._requests = app, meter.requests
+        self._app, self._served = app, meter.served
         self._routes = [Route(item.path, item.handle, methods=[item.method]) for item in operations]
         self._first: dict[object, bytes] = {
             item.handle: item.first_text for item in operations if item.first_text
@@ -130,13 +137,13 @@ class Metered:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        answer = _Answered(self._requests, self._first, scope, send)
+        answer = _Answered(self._served, self._first, scope, send)
         try:
             await self._app(scope, receive, answer.send)
         finally:
-            self._requests.answered.add((self._route(scope), str(answer.status)))
+            self._served.answered.add((self._route(scope), str(answer.status)))
             if answer.is_stream:
-                self._requests.streams.value -= 1
+                self._served.streams.value -= 1
 
     def _route(self, scope: Scope) -> str:
         found = [(route.matches(scope)[0], route.path) for route in self._routes]
@@ -151,11 +158,11 @@ class _Answered:
     """What goes out for one request; without an answer it is a defect of ours."""
 
     def __init__(
-        self, requests: Requests, first: dict[object, bytes], scope: Scope, send: Send
+        self, served: Served, first: dict[object, bytes], scope: Scope, send: Send
     ) -> None:
         self.status = 500
         self.is_stream = False
-        self._requests, self._first, self._scope, self._send = requests, first, scope, send
+        self._served, self._first, self._scope, self._send = served, first, scope, send
         self._began = time.monotonic()
         self._mark = b""
 
@@ -164,7 +171,7 @@ class _Answered:
             self._start(message)
         elif self._mark and self._mark in message.get("body", b""):
             self._mark = b""
-            self._requests.first_text.add(time.monotonic() - self._began)
+            self._served.first_text.add(time.monotonic() - self._began)
         await self._send(message)
 
     def _start(self, message: Message) -> None:
@@ -172,7 +179,7 @@ class _Answered:
         headers = dict(message.get("headers", ()))
         if headers.get(b"content-type", b"").startswith(b"text/event-stream"):
             self.is_stream = True
-            self._requests.streams.value += 1
+            self._served.streams.value += 1
             self._mark = self._first.get(self._scope.get("endpoint"), b"")
 
 

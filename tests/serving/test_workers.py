@@ -4,7 +4,8 @@ import asyncio
 import os
 import signal
 import socket
-from contextlib import contextmanager
+import sqlite3
+from contextlib import asynccontextmanager, closing
 
 import openai
 import pytest
@@ -15,6 +16,22 @@ from serving.commands.shared import Parent, Shared
 from serving.http.errors import ApiError
 from tests.serving.test_metrics import Scrape
 from tests.serving.test_serve_options import FLOW, lives, serving, until
+
+ASKING = """
+import asyncio
+from crew.context import Context
+from crew.run import workflow
+
+@workflow
+async def asking(ctx: Context, text: str) -> bool:
+    if text == "waits":
+        return await ctx.ask(bool, "ok?", key="ok")
+    await asyncio.gather(ctx.ask(bool, "ok?", key="ok"), ctx.run(working))
+    return True
+
+async def working() -> None:
+    await asyncio.sleep(3600)
+"""
 
 
 @pytest.fixture
@@ -32,17 +49,37 @@ def limited(place, **limits: int) -> list[str]:
     return ["--workers", "2", "--keys", str(place / "keys.toml")]
 
 
-@contextmanager
-def only(worker: int, server):
+@asynccontextmanager
+async def only(worker: int, server):
     """Let one of the workers alone answer, for as long as the block lasts."""
     others = [pid for pid in server.told["workers"] if pid != worker and lives(pid)]
-    for pid in others:
-        os.kill(pid, signal.SIGSTOP)
+
+    async def stopped() -> bool:
+        send(others, signal.SIGSTOP)
+        if not (is_free := await asyncio.to_thread(can_write, server.place)):
+            send(others, signal.SIGCONT)
+        return is_free
+
     try:
-        yield
+        yield await until(stopped)
     finally:
-        for pid in others:
-            os.kill(pid, signal.SIGCONT)
+        send(others, signal.SIGCONT)
+
+
+def send(workers: list[int], number: int) -> None:
+    for pid in workers:
+        os.kill(pid, number)
+
+
+def can_write(place) -> bool:
+    """Say whether nobody, and so no worker that was stopped, holds the store's write lock."""
+    with closing(sqlite3.connect(place / "runs.db", timeout=0, isolation_level=None)) as db:
+        try:
+            db.execute("BEGIN IMMEDIATE")
+        except sqlite3.OperationalError:
+            return False
+        db.execute("ROLLBACK")
+        return True
 
 
 async def scrape(server) -> Scrape:
@@ -62,6 +99,14 @@ async def ask(server) -> str:
         return reply.choices[0].message.content
 
 
+async def post(server, path: str, body: dict) -> None:
+    """Post over a connection of its own."""
+    async with openai.AsyncOpenAI(
+        base_url=server.told["url"], api_key="k1", max_retries=0
+    ) as client:
+        await client.post(path, body=body, cast_to=object)
+
+
 async def stream(server):
     said = [{"role": "user", "content": f"{server.place}/never"}]
     return await server.client.chat.completions.create(model="patient", messages=said, stream=True)
@@ -70,20 +115,22 @@ async def stream(server):
 async def test_a_rate_holds_over_all_workers(place):
     async with serving(place, *limited(place, requests_per_minute=4)) as server:
         for worker in server.told["workers"]:
-            with only(worker, server):
+            async with only(worker, server):
                 assert [await ask(server) for _ in range(2)] == [f"hello from {worker}"] * 2
         for worker in server.told["workers"]:
-            with only(worker, server), pytest.raises(openai.RateLimitError, match="4 requests"):
-                await ask(server)
+            async with only(worker, server):
+                with pytest.raises(openai.RateLimitError, match="4 requests"):
+                    await ask(server)
 
 
 async def test_a_stream_at_one_worker_counts_at_the_other_until_its_worker_dies(place):
     async with serving(place, *limited(place, streams=1)) as server:
         one, other = server.told["workers"]
-        with only(one, server):
+        async with only(one, server):
             held = await stream(server)
-        with only(other, server), pytest.raises(openai.RateLimitError, match="1 answers open"):
-            await ask(server)
+        async with only(other, server):
+            with pytest.raises(openai.RateLimitError, match="1 answers open"):
+                await ask(server)
         os.kill(one, signal.SIGKILL)
 
         async def answered() -> str:
@@ -99,7 +146,7 @@ async def test_a_stream_at_one_worker_counts_at_the_other_until_its_worker_dies(
 async def test_metrics_are_those_of_all_workers_whichever_answers(place):
     async with serving(place, "--workers", "2") as server:
         for worker in server.told["workers"]:
-            with only(worker, server):
+            async with only(worker, server):
                 await ask(server)
         held = await stream(server)
         for worker in server.told["workers"]:
@@ -110,10 +157,30 @@ async def test_metrics_are_those_of_all_workers_whichever_answers(place):
         await held.close()
 
 
+async def test_questions_of_runs_at_work_and_of_those_that_wait_are_counted_once(place):
+    (place / "flow.py").write_text(ASKING)
+    async with serving(place, "--workers", "2") as server:
+        for worker in server.told["workers"]:
+            async with only(worker, server):
+                for text in ("waits", "works"):
+                    body = {"workflow": "asking", "input": text}
+                    await post(server, "/runs", body)
+
+        async def asked() -> bool:
+            return (await scrape(server)).value("crew_asks_open") == 4
+
+        assert await until(asked)
+        for worker in server.told["workers"]:
+            async with only(worker, server):
+                seen = await scrape(server)
+            assert seen.value("crew_asks_open") == 4
+            assert seen.value("crew_runs_open", status="waiting") == 2
+
+
 async def test_what_a_dead_worker_counted_stays_and_what_it_held_open_goes(place):
     async with serving(place, "--workers", "2") as server:
         one = server.told["workers"][0]
-        with only(one, server):
+        async with only(one, server):
             await ask(server)
             held = await stream(server)
         before = await scrape(server)
@@ -133,10 +200,10 @@ async def test_what_a_dead_worker_counted_stays_and_what_it_held_open_goes(place
 async def test_a_worker_that_does_not_answer_counts_with_what_it_said_last(place):
     async with serving(place, "--workers", "2") as server:
         one, other = server.told["workers"]
-        with only(one, server):
+        async with only(one, server):
             await ask(server)
         await scrape(server)
-        with only(other, server):
+        async with only(other, server):
             seen = await scrape(server)
         assert seen.value("crew_runs_total", outcome="completed") == 1
 
