@@ -309,6 +309,63 @@ async def test_a_run_says_what_it_is(runtime):
     assert run.created_at == pytest.approx((await run.recorded())[0].at, abs=1)
 
 
+async def test_events_are_read_in_pages(runtime):
+    run = await runtime.start(research(), Question(text="c"))
+    await run.result()
+    first = await run.page(after=0, limit=4)
+    rest = await run.page(after=4, limit=100)
+    assert len(first) == 4
+    assert first + rest == await run.recorded()
+    assert await run.page(after=rest[-1].offset, limit=4) == []
+
+
+async def test_a_run_tells_its_first_event_and_the_newest(runtime):
+    run = await runtime.start(echo, "x")
+    await run.result()
+    first, newest = await run.ends()
+    assert (first.offset, first.data["input"]) == (1, "x")
+    assert (newest.kind, newest.data["output"]) == ("run.completed", "x after []")
+
+
+async def test_a_slow_reader_misses_and_repeats_nothing(runtime):
+    go_on, seen = asyncio.Semaphore(0), []
+
+    @workflow
+    async def tells(ctx: Context) -> None:
+        for text in "abc":
+            await go_on.acquire()
+            ctx.progress(text)
+
+    run = await runtime.start(tells)
+    async for event in run.events():
+        seen.append(event)
+        go_on.release()
+        while event.data.get("text") == "a" and (await run.recorded())[-1] == event:
+            await asyncio.sleep(0.01)  # it is not asked for "b" until that is written
+    assert seen == await run.recorded()
+    assert seen[-1].kind == "run.completed"
+
+
+async def test_what_others_wrote_before_a_cancel_from_here_is_not_missed(url):
+    @workflow
+    async def asks(ctx: Context) -> bool:
+        return await ctx.ask(bool, "Sure?", key="sure")
+
+    async with Runtime(url, worker=False, look_seconds=60) as looking:
+        run = await looking.start(asks)
+        seen = asyncio.create_task(kinds_of(run))
+        async with Runtime(url, workflows=[asks]):
+            while not await run.questions():
+                await asyncio.sleep(0.01)
+        await run.cancel()
+        assert await seen == [event.kind for event in await run.recorded()]
+        assert "ask.opened" in await seen
+
+
+async def kinds_of(run):
+    return [event.kind async for event in run.events()]
+
+
 async def test_a_run_that_was_erased_is_not_there_any_more(runtime):
     run = await runtime.start(echo, "x", thread="t")
     await run.result()
