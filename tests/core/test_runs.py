@@ -21,10 +21,11 @@ from crew import (
 )
 from crew.config import Settings
 from crew.event import ProgressMade, RunTaken
-from crew.journal import Append, Take, sqlite_file
+from crew.journal import Append, Release, Take, sqlite_file
 from crew.journal.memory import MemoryStore
 from crew.journal.writer import OpenRun, seal
 from crew.run import runtime as runtimes
+from crew.run import worker as workers
 from crew.testing import CrashingStore
 from tests.core.flows import Question, research
 
@@ -271,6 +272,64 @@ async def test_a_store_that_fails_a_child_for_a_moment_fails_no_parent(monkeypat
                 await asyncio.sleep(0.01)
         assert await run.result() == "x"
         assert entered == ["x", "x"]
+
+
+class Holding(CrashingStore):
+    """A store that refuses to let the first run go."""
+
+    refused = False
+
+    def commit(self, operations):
+        if not self.refused and any(isinstance(item, Release) for item in operations):
+            self.refused = True
+            raise StoreError(message="for a moment")
+        return super().commit(operations)
+
+
+async def test_a_run_that_could_not_be_let_go_is_taken_anew(monkeypatch):
+    monkeypatch.setattr(workers, "LINGER_SECONDS", 0.02)
+    monkeypatch.setattr(runtimes, "TAKE_SECONDS", 0.02)
+    store = Holding(MemoryStore(), after=1000)
+
+    @workflow
+    async def asks(ctx: Context) -> bool:
+        return await ctx.ask(bool, "Sure?", key="sure")
+
+    async with Runtime(store) as runtime, asyncio.timeout(5):
+        run = await runtime.start(asks)
+        while not store.refused:
+            await asyncio.sleep(0.01)
+        await run.answer("sure", True)
+        assert await run.result() is True
+
+
+class Robbed(FailingOnce):
+    """One whose run is taken by another worker while its commit fails."""
+
+    def commit(self, operations):
+        if self.fails:
+            self._store.commit([Take(1, "other", self.numbered(1).owner)])
+        return super().commit(operations)
+
+
+async def test_a_run_that_another_worker_took_while_the_store_failed_is_followed():
+    store = Robbed(MemoryStore(), after=1000)
+    store.claim_owner("other")
+
+    @workflow
+    async def tells(ctx: Context) -> None:
+        store.fails = True
+        ctx.progress("on")
+        await asyncio.sleep(60)
+
+    async with Runtime(store) as runtime:
+        run = await runtime.start(tells)
+        async with asyncio.timeout(5):
+            while runtime.active() or runtime.lost_of(1) is not None:
+                await asyncio.sleep(0.01)
+        assert store.numbered(1).owner == "other"
+        with pytest.raises(TimeoutError):  # it is the other's to end, and followed until then
+            await asyncio.wait_for(run.result(), 0.1)
 
 
 async def test_a_store_that_fails_is_the_callers_error_and_nothing_is_lost():
