@@ -145,10 +145,8 @@ class Worker:
         logger.warning("run.unreadable", extra={"run": row.id, "kind": kind})
         try:
             await self._employer.writer.execute(Release(row.number, row.epoch))
-        except Fenced:
-            pass  # somebody else has it
-        except StoreError:
-            del self.unreadable[row.number]
+        except (Fenced, StoreError):
+            del self.unreadable[row.number]  # unless somebody else has it, it is taken anew
             self.doubt()
 
     def _rested(self, driver: Driver) -> None:

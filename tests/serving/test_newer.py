@@ -39,7 +39,7 @@ async def newer(url):
         async for event in run.events():
             if event.kind == "ask.opened":
                 break
-    await write_newer_event(url, run.id, "approving[0]")
+    write_newer_event(url, run.id, "approving[0]")
     return run.id
 
 
