@@ -146,7 +146,7 @@ class Worker:
         try:
             await self._employer.writer.execute(Release(row.number, row.epoch))
         except (Fenced, StoreError):
-            del self.unreadable[row.number]  # unless somebody else has it, it is taken anew
+            self.unreadable.pop(row.number, None)  # unless somebody else has it, it is taken anew
             self.doubt()
 
     def _rested(self, driver: Driver) -> None:
