@@ -16,6 +16,7 @@ CrewError
 │   ├── EffectUnknown     a crash hid whether an effect happened
 │   ├── Diverged          the code asks for another call than the journal holds
 │   ├── BudgetExceeded    the run asked for more than its budget has left
+│   ├── NewerEvent        the run's journal holds what only a newer release knows
 │   └── Fenced            another worker drives the run now
 ├── ThreadBusy            a turn is still running on the thread
 ├── KeyReused             an idempotency key came back with another input
@@ -178,6 +179,20 @@ class BudgetExceeded(RunError):
 
 
 @dataclass(eq=False, kw_only=True)
+class NewerEvent(RunError):
+    """The run's journal holds a kind of event that this release does not know. Nothing is lost."""
+
+    kind: str = ""
+
+    def __str__(self) -> str:
+        where = f"run {self.run}" if self.run else "the journal"
+        return (
+            f"{where} holds an event of the unknown kind {self.kind!r}, which a newer release "
+            "wrote; update crew, or leave the run to a process of that release"
+        )
+
+
+@dataclass(eq=False, kw_only=True)
 class Fenced(RunError):
     """Another worker drives the run now. Nothing was written; do not retry."""
 
@@ -214,12 +229,15 @@ class ModelError(CrewError):
     """The model's endpoint gave no usable reply; the message names the endpoint and the way on.
 
     `broke_off`: for a passing reason, after a part of the answer was passed on, and the endpoint
-    cannot go on from there. Asked again, it says the answer anew.
+    cannot go on from there. Asked again, it says the answer anew. `input_tokens` and
+    `output_tokens` are what that part cost, as far as is known.
     """
 
     endpoint: str = ""
     status: int | None = None
     broke_off: bool = False
+    input_tokens: int = 0
+    output_tokens: int = 0
 
 
 @dataclass(eq=False, kw_only=True)

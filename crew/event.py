@@ -8,6 +8,7 @@ move without touching what is on disk.
 from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar, Literal, get_args
 
+from crew.errors import NewerEvent
 from crew.message import Json
 
 CallKind = Literal["function", "agent", "model", "tool", "effect", "ask", "timer", "child", "value"]
@@ -350,7 +351,7 @@ def from_data(kind: str, path: str, data: dict[str, Json]) -> RunEvent:
     """Return the event that was stored as `kind`, `path` and `data`.
 
     Raises:
-        ValueError: the kind is not one of this release.
+        NewerEvent: the kind is not one of this release.
     """
     if (simple := _SIMPLE.get(kind)) is not None:
         known = {name: data[name] for name in _FIELDS[simple] if name in data}
@@ -363,14 +364,20 @@ def from_data(kind: str, path: str, data: dict[str, Json]) -> RunEvent:
         if simple is RunStarted:
             known.setdefault("input", None)
         return simple(path=path, **known)
+    if not is_known(kind):
+        raise NewerEvent(path=path, kind=kind)
     call, _, phase = kind.partition(".")
-    if call not in _CALLS or phase not in _PHASES:
-        raise ValueError(f"unknown kind of event: {kind!r}")
     if phase == "failed":
         return CallFailed(path=path, call=call, error=Failure(**data["error"]))  # type: ignore[arg-type]
     if phase == "unknown":
         return CallUnknown(path=path, call=call)  # type: ignore[arg-type]
     return _CALL_PHASES[phase](path=path, call=call, data=data)  # type: ignore[arg-type]
+
+
+def is_known(kind: str) -> bool:
+    """Return whether this release knows events of a kind; a newer one may write others."""
+    call, _, phase = kind.partition(".")
+    return kind in _SIMPLE or (call in _CALLS and phase in _PHASES)
 
 
 def _failure_data(error: Failure) -> dict[str, Json]:

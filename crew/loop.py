@@ -8,7 +8,7 @@ import hashlib
 import json
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any, Protocol, cast
 
 from pydantic import TypeAdapter, ValidationError
@@ -167,16 +167,18 @@ class Loop:
         return {**reply_data(reply), "seconds": seconds}
 
     async def _speak(self, path: str, request: ModelRequest) -> ModelReply:
-        """Pass the answer on while it is said; one that breaks off is said anew."""
-        times = 0
+        """Pass the answer on while it is said; one that breaks off is said anew, and paid twice."""
+        lost, times = Usage(), 0
         while True:
             times += 1
             try:
                 async with Speech(self.calls, path, said=bool(request.partial)) as speech:
-                    return await self.model.complete(request, on_text=speech.add)
+                    reply = await self.model.complete(request, on_text=speech.add)
+                return replace(reply, usage=lost + reply.usage)
             except ModelError as error:
                 if not error.broke_off or times == MAX_TIMES_SAID:
                     raise
+                lost += Usage(error.input_tokens, error.output_tokens)
 
     def _bound(self) -> int:
         """Return a bound on the tokens of the next call: a token is a byte of text at least."""

@@ -9,11 +9,13 @@ from crew.errors import ExtraMissing
 from crew.graph import Workflow
 from crew.run import Runtime
 from serving.access.keys import Key, default_keys
-from serving.access.limits import Limits
+from serving.access.limits import Counts, Limits, Tally
 from serving.listening import serve_http
 
 if TYPE_CHECKING:
     from starlette.applications import Starlette
+
+    from serving.metrics import Everyone
 
 __all__ = ["bind_app", "create_app", "need_extra", "serve_http"]
 
@@ -28,6 +30,8 @@ def create_app(
     keys: Sequence[Key] = (),
     heartbeat: float = 10.0,
     limits: Limits | None = None,
+    counts: Counts | None = None,
+    everyone: "Everyone | None" = None,
 ) -> "Starlette":
     """Make the app that serves `workflows` as models over the OpenAI API.
 
@@ -42,6 +46,8 @@ def create_app(
             `serving.access.auth.check_exposure`.
         heartbeat: seconds of silence after which a stream says that it lives.
         limits: of the server, whoever calls.
+        counts: where it is counted what keys use, if not in this process alone.
+        everyone: where several processes serve, asks all of them what they have counted.
 
     Raises:
         InputInvalid: two workflows have the same name.
@@ -59,8 +65,9 @@ def create_app(
         input_defaults=input_defaults or {},
         heartbeat=heartbeat,
         limits=limits or Limits(),
+        counts=counts or Tally(),
     )
-    return make_app(door, Access([*default_keys(api_keys), *keys]))
+    return make_app(door, Access([*default_keys(api_keys), *keys]), everyone)
 
 
 def bind_app(

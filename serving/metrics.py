@@ -1,14 +1,15 @@
-"""`GET /metrics`: what this process did, for Prometheus."""
+"""`GET /metrics`: what the processes of this server did, for Prometheus."""
 
 import asyncio
 import math
 import time
 from collections import Counter as Tally
-from collections.abc import Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from typing import TypeAlias
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
-from prometheus_client.metrics_core import Metric
+from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Match, Route
@@ -18,72 +19,92 @@ from crew.errors import StoreError
 from crew.journal import OPEN, Busy, RunRow
 from crew.run import Run, Runtime
 from crew.telemetry import Metrics
+from crew.telemetry.series import Counted, Counter, Gauge, Histogram
 from serving.http.operation import Operation
 
-__all__ = ["OPERATIONS", "Meter", "Metered"]
+__all__ = ["OPERATIONS", "Everyone", "Meter", "Metered"]
+
+Everyone: TypeAlias = Callable[[], Awaitable[Iterable[Counted]]]
+"""Asks all processes of a server what each has counted."""
 
 _MOST_OPEN = 100_000
 _FIRST_TEXT = (0.03, 0.1, 0.3, 0.6, 1, 2, 3, 6, 10, 20, 30, 60, 120, 300)
 
 
-class Meter:
-    """The metrics of one app and of the runtime beneath it."""
+class Served(Counted):
+    """Counts and measures what one process serves."""
 
-    def __init__(self, runtime: Runtime) -> None:
-        self._runtime = runtime
-        self._registry = CollectorRegistry()
-        self._asks: dict[int, tuple[int, int]] = {}
-        self._counted: dict[str, Metrics] = {}
-        runtime.metrics()
-        self.requests = Counter(
-            "crew_http_requests", "Requests.", ("route", "status"), registry=self._registry
-        )
-        self.streams = Gauge("crew_http_streams_open", "Open streams.", registry=self._registry)
+    def __init__(self) -> None:
+        super().__init__()
+        self.answered = Counter("crew_http_requests", "Served.", ("route", "status"))
+        self.streams = Gauge("crew_http_streams_open", "Open streams.")
         self.first_text = Histogram(
             "crew_http_ttft_seconds",
             "From a request to the first text of its stream.",
-            buckets=_FIRST_TEXT,
-            registry=self._registry,
+            _FIRST_TEXT,
         )
-        self._runs_open = Gauge(
-            "crew_runs_open", "Runs in the store.", ("status",), registry=self._registry
-        )
-        self._asks_open = Gauge(
-            "crew_asks_open", "Questions that wait for a person.", registry=self._registry
-        )
+        self.asks = Gauge("crew_asks_open", "Questions that wait for a person.")
+
+
+class Meter:
+    """The metrics of one app and of the runtime beneath it.
+
+    Args:
+        runtime: the app's.
+        everyone: where the app is served by several processes, asks all of them, this one too.
+    """
+
+    def __init__(self, runtime: Runtime, everyone: Everyone | None = None) -> None:
+        self._runtime = runtime
+        self._everyone = everyone or self.counted
+        self._asks: dict[int, tuple[int, int]] = {}
+        self._counted: dict[str, Counted] = {}
+        runtime.metrics()
+        self.served = Served()
+
+    async def counted(self) -> list[Counted]:
+        """Return what was counted in this process, and in the hosts that drive runs for it."""
+        # A host that is gone still counts with what it said last, so that no sum ever falls.
+        self._counted |= {part.source: part for part in await self._runtime.all_metrics()}
+        self.served.asks.value = self._asks_at_work()
+        return [self.served, *self._counted.values()]
 
     async def text(self) -> bytes:
         """Return everything in Prometheus's text format."""
+        # Two processes may count by the same host.
+        parts = {part.source: part for part in await self._everyone()}.values()
+        of_runs = Metrics.sum(part for part in parts if isinstance(part, Metrics))
+        served = Served.sum(part for part in parts if isinstance(part, Served))
+        runs = GaugeMetricFamily("crew_runs_open", "Runs in the store.", labels=["status"])
+        served.asks.value += await self._look(runs)
+        return generate_latest(_Shown([*of_runs.collect(), *served.collect(), runs]))
+
+    async def _look(self, runs: GaugeMetricFamily) -> float:
+        """Count the open runs of the store, whoever drives them, and what those ask that wait."""
         try:
-            await self._look()
+            rows = self._runtime.store.runs(status=OPEN, limit=_MOST_OPEN)
+            asks = sum([await self._asks_of(row) for row in rows if row.status == "waiting"])
         except (StoreError, Busy):  # the rest is worth having then more than ever
-            self._runs_open.clear()
-            self._asks_open.set(math.nan)
-        # A host that is gone still counts with what it said last, so that no sum ever falls.
-        self._counted |= {part.source: part for part in await self._runtime.all_metrics()}
-        return generate_latest(self)
-
-    def collect(self) -> Iterator[Metric]:
-        """Yield what is exposed: the time at which each series was made is not."""
-        yield from Metrics.sum(self._counted.values()).collect()
-        for metric in self._registry.collect():
-            metric.samples = [it for it in metric.samples if not it.name.endswith("_created")]
-            yield metric
-
-    async def _look(self) -> None:
-        """Look into the store for what is open there, whoever drives it."""
-        rows = self._runtime.store.runs(status=OPEN, limit=_MOST_OPEN)
+            return math.nan
         statuses = Tally(row.status for row in rows)
         for status in OPEN:
-            self._runs_open.labels(status).set(statuses[status])
-        self._asks_open.set(sum([await self._asks_of(row) for row in rows]))
+            runs.add_metric([status], statuses[status])
         numbers = {row.number for row in rows}
         self._asks = {n: known for n, known in self._asks.items() if n in numbers}
+        return asks
+
+    def _asks_at_work(self) -> int:
+        """Count what runs ask that are at work here besides: nobody else knows it yet."""
+        try:
+            rows = self._runtime.store.runs(status=("running",), limit=_MOST_OPEN)
+        except (StoreError, Busy):
+            return 0
+        return sum(self._runtime.telemetry.open_asks(row.number) or 0 for row in rows)
 
     async def _asks_of(self, row: RunRow) -> int:
         driven = self._runtime.telemetry.open_asks(row.number)
-        if driven is not None or row.status != "waiting":
-            return driven or 0
+        if driven is not None:
+            return driven
         offset, count = self._asks.get(row.number, (-1, 0))
         if offset != row.offset:  # a run that waits grows seldom: its journal is read once
             count = len(await Run(self._runtime, row).questions())
@@ -92,11 +113,21 @@ class Meter:
         return count
 
 
+class _Shown:
+    """Metrics as Prometheus's client wants them."""
+
+    def __init__(self, metrics: Sequence[Metric]) -> None:
+        self._metrics = metrics
+
+    def collect(self) -> Iterator[Metric]:
+        yield from self._metrics
+
+
 class Metered:
     """Counts requests, and measures streams, around the whole app."""
 
     def __init__(self, app: ASGIApp, meter: Meter, operations: Sequence[Operation]) -> None:
-        self._app, self._meter = app, meter
+        self._app, self._served = app, meter.served
         self._routes = [Route(item.path, item.handle, methods=[item.method]) for item in operations]
         self._first: dict[object, bytes] = {
             item.handle: item.first_text for item in operations if item.first_text
@@ -106,13 +137,13 @@ class Metered:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        answer = _Answered(self._meter, self._first, scope, send)
+        answer = _Answered(self._served, self._first, scope, send)
         try:
             await self._app(scope, receive, answer.send)
         finally:
-            self._meter.requests.labels(self._route(scope), str(answer.status)).inc()
+            self._served.answered.add((self._route(scope), str(answer.status)))
             if answer.is_stream:
-                self._meter.streams.dec()
+                self._served.streams.value -= 1
 
     def _route(self, scope: Scope) -> str:
         found = [(route.matches(scope)[0], route.path) for route in self._routes]
@@ -126,10 +157,12 @@ class Metered:
 class _Answered:
     """What goes out for one request; without an answer it is a defect of ours."""
 
-    def __init__(self, meter: Meter, first: dict[object, bytes], scope: Scope, send: Send) -> None:
+    def __init__(
+        self, served: Served, first: dict[object, bytes], scope: Scope, send: Send
+    ) -> None:
         self.status = 500
         self.is_stream = False
-        self._meter, self._first, self._scope, self._send = meter, first, scope, send
+        self._served, self._first, self._scope, self._send = served, first, scope, send
         self._began = time.monotonic()
         self._mark = b""
 
@@ -138,7 +171,7 @@ class _Answered:
             self._start(message)
         elif self._mark and self._mark in message.get("body", b""):
             self._mark = b""
-            self._meter.first_text.observe(time.monotonic() - self._began)
+            self._served.first_text.add(time.monotonic() - self._began)
         await self._send(message)
 
     def _start(self, message: Message) -> None:
@@ -146,7 +179,7 @@ class _Answered:
         headers = dict(message.get("headers", ()))
         if headers.get(b"content-type", b"").startswith(b"text/event-stream"):
             self.is_stream = True
-            self._meter.streams.inc()
+            self._served.streams.value += 1
             self._mark = self._first.get(self._scope.get("endpoint"), b"")
 
 

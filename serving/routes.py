@@ -16,7 +16,7 @@ from serving.access.door import Door
 from serving.access.guard import Guard
 from serving.http.errors import ApiError, from_crew
 from serving.http.operation import Operation, describe, routes_of
-from serving.metrics import Meter, Metered
+from serving.metrics import Everyone, Meter, Metered
 
 __all__ = ["OPERATIONS", "make_app"]
 
@@ -43,9 +43,9 @@ OPERATIONS: list[Operation] = [
 ]
 
 
-def make_app(door: Door, access: Access) -> Starlette:
+def make_app(door: Door, access: Access, everyone: Everyone | None = None) -> Starlette:
     """Put the routes together."""
-    meter = Meter(door.runtime)
+    meter = Meter(door.runtime, everyone)
     app = Starlette(
         routes=[
             *routes_of(

@@ -7,13 +7,14 @@ import logging
 import sys
 import time
 import weakref
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import quote
 
 from crew.errors import ModelError
 from crew.llm import ModelReply, ModelRequest
+from crew.llm.answer import Answer, OnText
 from crew.llm.refusal import explain, pause, refuses_grammar
 from crew.llm.wire import Assembly, read_reply, request_body, with_schema_in_prompt, without_fence
 from crew.message import Json
@@ -25,8 +26,6 @@ if TYPE_CHECKING:  # importing it takes a second, which hello must not pay
 __all__ = ["OpenAIModel"]
 
 logger = logging.getLogger(__name__)
-
-OnText: TypeAlias = Callable[[str], None]
 
 CONNECT_SECONDS = 10.0
 ASK_AGAIN_SECONDS = 1.0
@@ -50,7 +49,8 @@ class OpenAIModel:
     Calls that failed for a passing reason (408, 429, 5xx, time out, no connection) are made again
     after a random, growing pause, or the one the endpoint asks for. Once text was handed to
     `on_text` the next one goes on from there, at an endpoint that can (vLLM, llama.cpp); elsewhere
-    the call fails (`broke_off`), since the text would come twice.
+    the call fails (`broke_off`), since the text would come twice. Its usage is that of all its
+    requests; for one whose stream broke see `crew.llm.answer.Answer.broke`.
 
     A request's `cache_salt` is sent to vLLM alone: others may refuse what they do not know.
 
@@ -180,27 +180,24 @@ class OpenAIModel:
         import openai
         from tenacity import AsyncRetrying, retry_if_exception, stop_after_attempt
 
-        told: list[str] = []
+        answer = Answer(request, on_text)
         goes_on = on_text is not None and await self.continues()  # not once it is broken off
 
-        def tell(piece: str) -> None:
-            told.append(piece)
-            if on_text is not None:
-                on_text(piece)
-
         async def attempt() -> ModelReply:
-            rest = _rest_of(request, told)
-            body = request_body(rest, model, stream=on_text is not None)
-            if rest.partial:
-                body |= _CONTINUATIONS.get(self._owner or "", {})
-            if request.cache_salt and await self._owned_by() == "vllm":
-                body["cache_salt"] = request.cache_salt
-            completion = await self._post(body, request.session, tell)
-            reply = read_reply(completion, rest, endpoint=self.base_url)
-            return replace(reply, text=rest.partial + reply.text)
+            rest, received = answer.rest(), Assembly()
+            body = await self._body(rest, stream=on_text is not None, model=model)
+            try:
+                completion = await self._post(body, request.session, received, answer.tell)
+            except (openai.APIConnectionError, httpx2.TransportError, _BrokenOff):
+                answer.broke(rest, received)
+                raise
+            return answer.whole(rest, read_reply(completion, rest, endpoint=self.base_url))
+
+        def may_try_again(error: BaseException) -> bool:
+            return _is_passing(error) and (goes_on or not answer.is_begun)
 
         retrying = AsyncRetrying(
-            retry=retry_if_exception(lambda error: _is_passing(error) and (goes_on or not told)),
+            retry=retry_if_exception(may_try_again),
             stop=stop_after_attempt(self._max_attempts),
             wait=pause,
             before_sleep=self._note,
@@ -209,12 +206,30 @@ class OpenAIModel:
         try:
             return await retrying(attempt)
         except (openai.APIConnectionError, httpx2.TransportError, _BrokenOff) as error:
-            if goes_on or not told:
+            if goes_on or not answer.is_begun:
                 raise
-            failure = self._unusable("broke the answer off", str(error))
-            raise replace(failure, broke_off=True) from error
+            raise self._broken_off(answer, error) from error
 
-    async def _post(self, body: dict[str, Json], session: str, tell: OnText) -> dict[str, Json]:
+    def _broken_off(self, answer: Answer, error: Exception) -> ModelError:
+        return replace(
+            self._unusable("broke the answer off", str(error)),
+            broke_off=True,
+            input_tokens=answer.lost.input_tokens,
+            output_tokens=answer.lost.output_tokens,
+        )
+
+    async def _body(self, request: ModelRequest, *, stream: bool, model: str) -> dict[str, Json]:
+        body = request_body(request, model, stream=stream)
+        if request.partial:
+            body |= _CONTINUATIONS.get(self._owner or "", {})
+        if request.cache_salt and await self._owned_by() == "vllm":
+            body["cache_salt"] = request.cache_salt
+        return body
+
+    async def _post(
+        self, body: dict[str, Json], session: str, received: Assembly, tell: OnText
+    ) -> dict[str, Json]:
+        """Post one request; what comes of its stream is in `received`, also if it breaks."""
         # Raw, since the client's object per token costs ten times the parsing of its JSON.
         call = self._client().chat.completions.with_streaming_response.create(
             model=body["model"],
@@ -225,22 +240,22 @@ class OpenAIModel:
         )
         async with call as response:
             if response.headers.get("content-type", "").startswith("text/event-stream"):
-                return await self._assemble(response.iter_lines(), tell)
+                await self._receive(response.iter_lines(), received, tell)
+                return received.completion()
             completion = self._parse(await response.text())
         if body.get("stream") and completion.get("choices"):
             tell(completion["choices"][0].get("message", {}).get("content") or "")
         return completion
 
-    async def _assemble(self, lines: AsyncIterator[str], tell: OnText) -> dict[str, Json]:
-        assembly, done = Assembly(), False
+    async def _receive(self, lines: AsyncIterator[str], received: Assembly, tell: OnText) -> None:
+        done = False
         async for line in lines:
             data = line.removeprefix("data:").strip() if line.startswith("data:") else ""
-            if data and data != "[DONE]" and (piece := assembly.add(self._streamed(data))):
+            if data and data != "[DONE]" and (piece := received.add(self._streamed(data))):
                 tell(piece)
             done = done or data == "[DONE]"
-        if not done and assembly.finish_reason is None:
-            raise _BrokenOff("before its end, after: " + "".join(assembly.text)[-100:])
-        return assembly.completion()
+        if not done and received.finish_reason is None:
+            raise _BrokenOff("before its end, after: " + "".join(received.text)[-100:])
 
     def _streamed(self, data: str) -> dict[str, Json]:
         """Read one chunk; an error in mid-stream is the engine's end, unless it is a refusal."""
@@ -346,12 +361,6 @@ async def _import_openai() -> None:
     """Import the client in a thread the first time: it takes a second, and others go on."""
     if "openai" not in sys.modules:
         await asyncio.to_thread(importlib.import_module, "openai")
-
-
-def _rest_of(request: ModelRequest, told: list[str]) -> ModelRequest:
-    """Ask for what comes behind the pieces that were told; each of them is a token or more."""
-    left = request.max_tokens and max(1, request.max_tokens - len(told))
-    return replace(request, partial=request.partial + "".join(told), max_tokens=left)
 
 
 def _is_passing(error: BaseException) -> bool:

@@ -288,6 +288,8 @@ class Runtime(Tenant):
         assert row is not None
         if row.status not in OPEN or self._worker.drives(row.number):
             return
+        if (error := self._worker.unreadable.get(row.number)) is not None:
+            raise error
         workflow = self.known_workflow(row)
         if self._fleet is not None:
             await self._fleet.serve(workflow)

@@ -3,11 +3,13 @@
 import asyncio
 import contextlib
 import json
+import logging
 from collections.abc import Coroutine
+from dataclasses import replace
 from typing import Any, Protocol, cast
 
 from crew.clock import wall_clock
-from crew.errors import AskError, Fenced, RunNotFound, StoreError
+from crew.errors import AskError, Fenced, NewerEvent, RunNotFound, StoreError
 from crew.event import Event, RunEndedByCancel, RunForked, from_data
 from crew.graph import Workflow
 from crew.journal import PARKED, Busy, Clear, Letter, Release, RunRow, Store, Take
@@ -20,8 +22,12 @@ from crew.run.fork import prepare_fork
 from crew.run.liveness import Liveness
 from crew.run.snapshot import snapshot_version
 
+logger = logging.getLogger(__name__)
+
 TAKE_SECONDS = 0.5
 """How often a worker looks for runs whose owner died."""
+MOST_TAKEN = 256
+"""How many runs are taken at once."""
 LINGER_SECONDS = 1.0
 """How long a run that waits stays in memory, for an answer that comes at once."""
 
@@ -64,6 +70,8 @@ class Worker:
         self.takes_over = takes_over
         self.lost: dict[int, StoreError] = {}
         """What made this process let go of runs that nobody else has."""
+        self.unreadable: dict[int, NewerEvent] = {}
+        """Why runs are left to processes of a newer release, by their numbers."""
         self._in_doubt = False
         """Whether a write failed, so that runs may be owned here that nobody drives."""
         self._employer = employer
@@ -90,13 +98,21 @@ class Worker:
     def drive(
         self, row: RunRow, workflow: Workflow, *, taken: Taken | None = None
     ) -> Driver | None:
-        """Fold a run that this process owns, and go on with it."""
+        """Fold a run that this process owns, and go on with it.
+
+        Raises:
+            NewerEvent: this release cannot read its journal; the run is let go.
+        """
         driver = Driver(self._employer, workflow, row, rests=self._rested)
         try:
             crc = self._fold(driver, workflow, row)
         except StoreError as error:
             self.lost[row.number] = error
             return None
+        except NewerEvent as error:
+            self.unreadable[row.number] = replace(error, run=row.id)
+            self._employer.spawn(self._let_go(row, error.kind))
+            raise self.unreadable[row.number] from error
         self.lost.pop(row.number, None)
         self._drivers[row.number] = driver
         driver.go(crc=crc, code=workflow.code_hash() if taken else "", taken=taken)
@@ -123,6 +139,15 @@ class Worker:
             assert isinstance(forked, RunForked)
             prepare_fork(driver, forked, JournalReader(self._employer.store, base))
         return row.crc
+
+    async def _let_go(self, row: RunRow, kind: str) -> None:
+        """Give up a run whose journal this release cannot read."""
+        logger.warning("run.unreadable", extra={"run": row.id, "kind": kind})
+        try:
+            await self._employer.writer.execute(Release(row.number, row.epoch))
+        except (Fenced, StoreError):
+            self.unreadable.pop(row.number, None)  # unless somebody else has it, it is taken anew
+            self.doubt()
 
     def _rested(self, driver: Driver) -> None:
         asyncio.get_running_loop().call_later(LINGER_SECONDS, self._leave_soon, driver)
@@ -182,6 +207,9 @@ class Worker:
             row: the run, as it was when its owner was found gone.
             proven: whether the owner is proven dead.
             explicit: somebody asked for it, so that it is driven whatever happened to its owners.
+
+        Raises:
+            NewerEvent: somebody asked for it, and this release cannot read its journal.
         """
         workflow = self._employer.workflow_of(row)
         assert workflow is not None
@@ -196,7 +224,12 @@ class Worker:
         if any(letter.kind == "cancel" for letter in self._employer.store.letters([row.number])):
             await self._end_by_cancel(mine)
             return
-        driver = self.drive(mine, workflow, taken=Taken(proven))
+        try:
+            driver = self.drive(mine, workflow, taken=Taken(proven))
+        except NewerEvent:
+            if explicit:
+                raise
+            return
         if driver is None or explicit:
             return
         died_at_work = row.owner is not None and row.status == "running"
@@ -242,11 +275,13 @@ class Worker:
         if self._in_doubt:
             self._forget_errors()
         self._in_doubt = False
-        rows = store.takeable(self._employer.known(), [*gone, *mine], wall_clock())
+        # What is left alone here comes back each time, and must not crowd the others out.
+        most = MOST_TAKEN + len(self.unreadable)
+        rows = store.takeable(self._employer.known(), [*gone, *mine], wall_clock(), limit=most)
         takes = [
             self.take(row, proven=gone.get(row.owner or "", True))
             for row in rows
-            if row.number not in self._drivers
+            if row.number not in self._drivers and row.number not in self.unreadable
         ]
         await asyncio.gather(*takes)
 

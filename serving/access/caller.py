@@ -14,7 +14,7 @@ from serving.access.keys import Key
 from serving.access.limits import Usage
 from serving.http.errors import ApiError
 
-__all__ = ["Caller"]
+__all__ = ["Caller", "stopping"]
 
 
 class Caller(Tenant):
@@ -24,7 +24,7 @@ class Caller(Tenant):
         home: the runtime.
         tenant: the key's.
         key: None where no key is needed.
-        usage: of this process.
+        usage: of what the limits allow.
         closing: set when the server stops; from then on nothing is started.
     """
 
@@ -82,14 +82,15 @@ class Caller(Tenant):
     @asynccontextmanager
     async def _room(self) -> AsyncIterator[None]:
         if self._closing.is_set():
-            raise _stopping()
+            raise stopping()
         most = self._key.open_runs if self._key else None
         count = len(await self.runs(status=OPEN, limit=most)) if most is not None else 0
         with self._usage.starting(self.tenant, count, most):
             yield
 
 
-def _stopping() -> ApiError:
+def stopping() -> ApiError:
+    """Return a refusal to begin anything; another process may."""
     return ApiError(
         status=503,
         message="the server stops; nothing was started, ask again",

@@ -14,7 +14,7 @@ from crew.errors import InputInvalid
 from crew.graph import Workflow
 from crew.run import Runtime, Tenant
 from serving.access.caller import Caller
-from serving.access.limits import Limits, Usage
+from serving.access.limits import Counts, Limits, Tally, Usage
 
 __all__ = ["Door", "by_name"]
 
@@ -35,13 +35,14 @@ class Door:
     max_body_bytes: int = 4 << 20
     heartbeat: float = 10.0
     limits: Limits = field(default_factory=Limits)
+    counts: Counts = field(default_factory=Tally)
     closing: asyncio.Event = field(default_factory=asyncio.Event)
     opened_at: int = field(default_factory=lambda: int(time.time()))
 
     @cached_property
     def usage(self) -> Usage:
-        """What is in use here of what the limits allow."""
-        return Usage(self.limits)
+        """What is in use of what the limits allow."""
+        return Usage(self.limits, self.counts)
 
     def tenant(self, request: Request) -> Tenant:
         """What the caller may do and see."""

@@ -34,15 +34,15 @@ class Guard:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope)
-        key = None if self._operation.public else self._identified(request)
+        key = None if self._operation.public else await self._identified(request)
         self._refuse_unreadable(request)
         if not self._operation.streams:
             await self._app(scope, receive, send)
             return
-        with self._door.usage.open_answer(key):
+        async with self._door.usage.open_answer(key):
             await self._begun_in_time(scope, receive, send)
 
-    def _identified(self, request: Request) -> Key | None:
+    async def _identified(self, request: Request) -> Key | None:
         headers = request.headers
         key = self._access.caller(
             authorization=headers.get("authorization", ""),
@@ -51,7 +51,7 @@ class Guard:
         )
         if key is not None:
             request.scope.update(tenant=key.tenant, key=key)
-            self._door.usage.count_request(key)
+            await self._door.usage.count_request(key)
         return key
 
     def _refuse_unreadable(self, request: Request) -> None:

@@ -1,20 +1,21 @@
 """What may be used at once, by one key and by all, and the refusals of more.
 
-Counted in this process: a second server on the same store counts its own. Open runs are asked of
-the store.
+What a key uses is counted for all processes of a server; a second server on the same store counts
+its own. Open runs are asked of the store.
 """
 
 import math
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
+from typing import Protocol
 
 from serving.access.keys import Key
 from serving.http.errors import ApiError
 
-__all__ = ["Bucket", "Limits", "Usage", "too_much"]
+__all__ = ["Bucket", "Counts", "Limits", "Tally", "Usage", "too_much"]
 
 STREAM_RETRY_SECONDS = 2
 """When to come back after too many open answers: nobody knows when one ends."""
@@ -29,7 +30,7 @@ class Limits:
     """What a server bears, whoever calls.
 
     Args:
-        streams: answers that are open at once, streamed or waited for.
+        streams: answers that are open at once in one process, streamed or waited for.
         wait_seconds: how long an answer that is not streamed is waited for. OpenAI's client gives
             up after 600.
     """
@@ -63,55 +64,104 @@ class Bucket:
         return 0.0
 
 
-class Usage:
-    """What is in use in this process.
+class Counts(Protocol):
+    """Where it is counted what keys use: in this process, or for several."""
+
+    async def take(self, key: str, per_minute: int) -> float:
+        """Count a request; return 0, or else the seconds until there may be one."""
+        ...
+
+    async def enter(self, key: str, most: int) -> bool:
+        """Count one more open answer, until `leave`; False where there are `most`."""
+        ...
+
+    def leave(self, key: str) -> None:
+        """Count an open answer no more."""
+        ...
+
+
+class Tally:
+    """Counts for one process, or for those that ask it.
 
     Args:
-        limits: of the server.
         clock: seconds that never go back.
     """
 
-    def __init__(self, limits: Limits, clock: Callable[[], float] = time.monotonic) -> None:
-        self._limits, self._clock = limits, clock
-        self._buckets: dict[str, Bucket] = {}
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._buckets: dict[tuple[str, int], Bucket] = {}
         self._answers: Counter[str] = Counter()
+
+    async def take(self, key: str, per_minute: int) -> float:
+        now = self._clock()
+        return self._buckets.setdefault((key, per_minute), Bucket(per_minute, now)).take(now)
+
+    async def enter(self, key: str, most: int) -> bool:
+        if self._answers[key] >= most:
+            return False
+        self._answers[key] += 1
+        return True
+
+    def leave(self, key: str) -> None:
+        self._answers[key] -= 1
+
+
+class Usage:
+    """What is in use, of what may be.
+
+    Args:
+        limits: of the server.
+        counts: where it is counted what keys use.
+    """
+
+    def __init__(self, limits: Limits, counts: Counts) -> None:
+        self._limits, self._counts = limits, counts
+        self._answers = 0
         self._starting: Counter[str] = Counter()
 
-    def count_request(self, key: Key) -> None:
+    async def count_request(self, key: Key) -> None:
         """Count one request.
 
         Raises:
             ApiError: 429, the key made too many in the last minute.
         """
-        if key.requests_per_minute is None:
-            return
-        now = self._clock()
-        bucket = self._buckets.setdefault(key.name, Bucket(key.requests_per_minute, now))
-        if (wait := bucket.take(now)) > 0:
-            raise too_much(
-                f"the key {key.name!r} may make {key.requests_per_minute} requests a minute", wait
-            )
+        most = key.requests_per_minute
+        if most is not None and (wait := await self._counts.take(key.name, most)) > 0:
+            raise too_much(f"the key {key.name!r} may make {most} requests a minute", wait)
 
-    @contextmanager
-    def open_answer(self, key: Key | None) -> Iterator[None]:
+    @asynccontextmanager
+    async def open_answer(self, key: Key | None) -> AsyncIterator[None]:
         """Count an answer for as long as it is open.
 
         Raises:
             ApiError: 429, there are too many.
         """
-        name = key.name if key else ""
-        most = key.streams if key else None
-        if most is not None and self._answers[name] >= most:
-            raise too_much(
-                f"the key {name!r} may have {most} answers open at once", STREAM_RETRY_SECONDS
-            )
-        if self._answers.total() >= self._limits.streams:
+        if self._answers >= self._limits.streams:
             raise too_much(
                 f"this server holds {self._limits.streams} answers open at once",
                 STREAM_RETRY_SECONDS,
             )
-        with _counted(self._answers, name):
+        self._answers += 1
+        try:
+            async with self._entered(key):
+                yield
+        finally:
+            self._answers -= 1
+
+    @asynccontextmanager
+    async def _entered(self, key: Key | None) -> AsyncIterator[None]:
+        if key is None or key.streams is None:
             yield
+            return
+        if not await self._counts.enter(key.name, key.streams):
+            raise too_much(
+                f"the key {key.name!r} may have {key.streams} answers open at once",
+                STREAM_RETRY_SECONDS,
+            )
+        try:
+            yield
+        finally:
+            self._counts.leave(key.name)
 
     @contextmanager
     def starting(self, tenant: str, open_runs: int, most: int | None) -> Iterator[None]:

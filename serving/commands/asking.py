@@ -12,7 +12,7 @@ from pydantic import BaseModel
 
 from crew.budget import Budget
 from crew.config import Settings
-from crew.errors import InputInvalid, RunCancelled, RunFailed
+from crew.errors import InputInvalid, NewerEvent, RunCancelled, RunFailed
 from crew.graph import Workflow
 from crew.run import Run, Runtime
 from serving.commands.opening import absolute, opened, prepare_weights
@@ -91,7 +91,12 @@ async def resume_runs(run_id: str | None, spec: str, settings: Settings, *, as_j
     async with opened(settings, [workflow], console) as runtime:
         for one in mine:
             seen = len(await (await runtime.get(one)).recorded())
-            run = await runtime.resume(one)
+            try:
+                run = await runtime.resume(one)
+            except NewerEvent as error:
+                console.print(str(error), markup=False)
+                worst = 1
+                continue
             worst = max(worst, await watched(run, as_json=as_json, since=seen))
     return worst
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from crew.config import Settings
 from crew.errors import CrewError
-from crew.event import Event, RunParked
+from crew.event import Event, RunParked, is_known
 from crew.journal import RunStatus
 from crew.run import Run, Runtime
 from serving.commands.opening import absolute
@@ -55,15 +55,18 @@ async def show_run(run_id: str, settings: Settings, *, as_json: bool) -> int:
         questions = await run.questions()
     held = parked(run.id, events, settings) if status == "waiting" else None
     unknown = unknown_effects(events)
+    newer = [event for event in events if not is_known(event.kind)]
     if as_json:
         told: dict[str, Any] = {"run": run.id, "status": status}
         told["parked"] = asdict(held) if held else None
         told["unknown_effects"] = [asdict(effect) | {"means": effect.means} for effect in unknown]
+        told["newer_events"] = [event.offset for event in newer]
         show_json(told | {"events": [listed(event) for event in events]})
         return 0
     progress = Progress()
     for event in events:
-        progress.add(event)
+        if is_known(event.kind):
+            progress.add(event)
     console = notes()
     console.print(progress.tree(f"run {run.id} of {run.workflow} · {status}"))
     console.print(f"{len(events)} events · {count(events)}")
@@ -83,12 +86,21 @@ async def show_run(run_id: str, settings: Settings, *, as_json: bool) -> int:
             f"policy {effect.policy!r}: {effect.means}",
             markup=False,
         )
+    for event in newer:
+        console.print(_of_newer_release(event), markup=False)
     if held is not None:
         for line in lines_of(held):
             console.print(line, markup=False)
-    elif status in ("running", "waiting") and not questions:
+    elif status in ("running", "waiting") and not (questions or newer):
         console.print(f"if its process died, go on with: crew resume {run.id}")
     return 0
+
+
+def _of_newer_release(event: Event) -> str:
+    return (
+        f"event {event.offset} is of a kind that a newer release wrote: {event.kind}. It is not "
+        "shown above, and the run is left to processes of that release; update crew to go on here"
+    )
 
 
 async def tail_run(run_id: str, after: int, settings: Settings, *, as_json: bool) -> int:

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 
 from crew.config import Settings, load_settings
-from crew.event import Event, RunForked, RunParked, from_data
+from crew.event import Event, RunForked, RunParked, from_data, is_known
 from crew.run import Run
 from serving.gallery import bundled_names
 
@@ -65,6 +65,8 @@ async def to_rest(run: Run, *, since: int, after: int = 0) -> AsyncIterator[Even
 
 def parked(run: str, events: Sequence[Event], settings: Settings) -> Parked | None:
     """Return why a run is parked, and the ways on; None if it is not."""
+    if not is_known(events[-1].kind):
+        return None
     last = from_data(events[-1].kind, events[-1].path, events[-1].data)
     if not isinstance(last, RunParked):
         return None

@@ -1,6 +1,7 @@
 """`crew serve`: the endpoint, its runtime, and the beacon by which other commands find it."""
 
 import os
+import signal
 import socket
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -19,7 +20,8 @@ from serving.commands import beacon
 from serving.commands.files import Files
 from serving.commands.opening import absolute, opened
 from serving.commands.output import notes, results, show_json
-from serving.commands.workers import Ready, Workers, end_with_parent, tell_parent
+from serving.commands.shared import Parent, end_of_worker
+from serving.commands.workers import Ready, Workers, tell_parent
 from serving.gallery import load_workflows
 from serving.listening import listen, url_of
 
@@ -95,9 +97,10 @@ async def serve_alone(what: Served, *, inherited: int | None = None) -> int:
     """
     settings = what.settings
     configure(settings)
+    parent: Parent | None = None
     if inherited is not None:
+        parent = await Parent.joined(end_of_worker(), gone=_end)
         listener = socket.socket(fileno=inherited)
-        end_with_parent()
     else:
         listener = listen(what.host, what.port)
     workflows = [workflow for spec in what.specs for workflow in load_workflows(spec)]
@@ -110,11 +113,15 @@ async def serve_alone(what: Served, *, inherited: int | None = None) -> int:
             settings=settings,
             input_defaults=what.input_defaults,
             keys=what.keys,
+            counts=parent,
+            everyone=None if parent is None else parent.everyone,
         )
+        if parent is not None:
+            parent.count = application.state.meter.counted
         with ExitStack() as stack:
 
             def ready(url: str) -> None:
-                if inherited is not None:
+                if parent is not None:
                     tell_parent(codes)
                     return
                 shown = beacon.Beacon(os.getpid(), url, codes)
@@ -126,6 +133,10 @@ async def serve_alone(what: Served, *, inherited: int | None = None) -> int:
             )
         console.print("stopping; runs under way can be resumed")
     return 0
+
+
+def _end() -> None:
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 async def serve_by_workers(what: Served, words: Sequence[str], *, count: int, reload: bool) -> int:

@@ -1,13 +1,13 @@
 """`crew serve` in processes of its own: several at once, or one anew whenever its code changes.
 
 The parent takes the port, passes it on, and serves nothing itself. Workers know nothing of each
-other: what they share is the store, and a worker that dies loses its runs to the others.
+other: what they share is the store, and what their parent counts for all of them. A worker that
+dies loses its runs to the others.
 """
 
 import asyncio
 import contextlib
 import json
-import os
 import signal
 import socket
 import sys
@@ -19,8 +19,9 @@ from rich.console import Console
 
 from serving.commands.files import Files
 from serving.commands.output import show
+from serving.commands.shared import Shared
 
-__all__ = ["Ready", "Workers", "end_with_parent", "tell_parent"]
+__all__ = ["Ready", "Workers", "tell_parent"]
 
 FIRST_WAIT_SECONDS = 0.5
 """Before a worker that ended before it served is tried again; each time twice as long."""
@@ -62,7 +63,9 @@ class Workers:
     ) -> None:
         self._words, self._count, self._listener = words, count, listener
         self._files, self._on_ready, self._console = files, on_ready, console
-        self._processes: set[Process] = set()
+        self._shared = Shared()
+        self._processes: dict[Process, asyncio.Task[None]] = {}
+        """With what attends to each."""
         self._ready: dict[Process, dict[str, str]] = {}
         self._is_told = False
         self._changed = asyncio.Event()
@@ -104,7 +107,7 @@ class Workers:
             process = process or await self._begun()
             served = process in self._ready
             status = await process.wait()
-            self._processes.discard(process)
+            self._processes.pop(process).cancel()
             self._ready.pop(process, None)
             if not (self._stopped.is_set() or self._changed.is_set()):
                 self._console.print(f"worker {process.pid} ended ({_why(status)})")
@@ -115,8 +118,8 @@ class Workers:
 
     async def _begun(self) -> Process:
         """Start a worker and wait until it serves, or has ended."""
-        process = await _start(self._words, self._listener)
-        self._processes.add(process)
+        process, end = await _start(self._words, self._listener)
+        self._processes[process] = asyncio.create_task(self._shared.attend(end))
         if self._stopped.is_set():
             process.terminate()
         assert process.stdout is not None
@@ -150,37 +153,28 @@ class Workers:
                 self._end_all(signal.SIGINT)
 
 
-async def _start(words: Sequence[str], listener: socket.socket) -> Process:
-    """Start a worker.
+async def _start(words: Sequence[str], listener: socket.socket) -> tuple[Process, socket.socket]:
+    """Start a worker; return it, and this end of the sockets between us.
 
     In a process group of its own, as Ctrl-C is its parent's to tell; without the working directory
     on its path, where folders may be called like ours.
     """
     port = str(listener.fileno())
-    return await asyncio.create_subprocess_exec(
-        *(sys.executable, "-P", "-m", "serving.cli", *words, "--listener", port),
-        stdin=PIPE,
-        stdout=PIPE,
-        pass_fds=[listener.fileno()],
-        process_group=0,
-    )
+    mine, its = socket.socketpair()
+    with its:
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-P", "-m", "serving.cli", *words, "--listener", port),
+            stdin=its.fileno(),
+            stdout=PIPE,
+            pass_fds=[listener.fileno()],
+            process_group=0,
+        )
+    return process, mine
 
 
 def tell_parent(codes: dict[str, str]) -> None:
     """Say, in a worker, that it serves, and which code."""
     show(json.dumps(codes))
-
-
-def end_with_parent() -> None:
-    """End this worker as SIGTERM would when its parent is gone, in whatever way that ended."""
-    loop = asyncio.get_running_loop()
-
-    def read() -> None:
-        if not os.read(0, 1):
-            loop.remove_reader(0)
-            os.kill(os.getpid(), signal.SIGTERM)
-
-    loop.add_reader(0, read)
 
 
 def _why(status: int) -> str:

@@ -4,12 +4,24 @@ import asyncio
 import json
 import sqlite3
 from contextlib import closing
+from dataclasses import asdict
 
 import pytest
 
-from crew import Agent, Context, Graph, ModelError, Retry, Runtime, workflow
+from crew import (
+    Agent,
+    Budget,
+    Context,
+    Graph,
+    ModelError,
+    Retry,
+    RunFailed,
+    Runtime,
+    workflow,
+)
 from crew.journal.sqlite import SqliteStore
 from crew.llm import ModelReply
+from crew.message import Usage
 from crew.testing import ScriptedModel
 from tests.core.flows import Answer, Question
 
@@ -183,6 +195,36 @@ async def test_an_answer_that_broke_off_is_said_anew_a_few_times(runtime, times,
     assert await run.status() == status
     assert [event.kind for event in events].count("text.discarded") == min(times, 4)
     assert [event.kind for event in events].count("model.started") == 1
+
+
+class BreakingOnce(ScriptedModel):
+    """Breaks off in its first answer, which cost 330 tokens; each whole one costs 45."""
+
+    async def complete(self, request, *, on_text=None):
+        self.requests.append(request)
+        on_text("half a sent")
+        if len(self.requests) == 1:
+            raise ModelError(broke_off=True, input_tokens=300, output_tokens=30)
+        return ModelReply("half a sentence", usage=Usage(40, 5, calls=1))
+
+
+async def test_tokens_of_an_answer_that_broke_off_are_counted_with_those_of_the_next(runtime):
+    run = await runtime.start(story(BreakingOnce()), "go")
+    await run.result()
+    assert await run.usage() == asdict(Usage(340, 35, calls=1))
+
+
+async def test_a_budget_counts_what_an_answer_cost_that_broke_off(runtime):
+    teller = Agent("teller", model=BreakingOnce(), max_tokens=50)
+
+    @workflow
+    async def flow(ctx: Context) -> None:
+        for text in "abcd":
+            await ctx.run(teller, text, emit=True)
+
+    run = await runtime.start(flow, budget=Budget(tokens=500))
+    with pytest.raises(RunFailed, match="35 left"):
+        await run.result()
 
 
 async def test_an_agent_without_plain_text_is_emitted_when_it_is_done(runtime):

@@ -9,7 +9,7 @@ import pytest
 from crew.errors import ModelError
 from crew.llm import ModelRequest, ToolSpec
 from crew.llm.client import OpenAIModel
-from crew.llm.wire import INVALID_ARGUMENTS
+from crew.llm.wire import INVALID_ARGUMENTS, prompt_text
 from crew.message import Message, ToolCall, Usage
 
 ASK = ModelRequest((Message("system", "Be brief."), Message("user", "Hello?")))
@@ -287,6 +287,40 @@ async def test_what_vllm_had_said_is_neither_asked_nor_counted_twice(model, endp
     assert again["messages"][-1] == {"role": "assistant", "content": "Hello"}
     assert (again["continue_final_message"], again["add_generation_prompt"]) == (True, False)
     assert again["max_tokens"] == 7
+
+
+async def test_tokens_of_a_stream_that_broke_are_counted_with_those_of_the_next(
+    model, endpoint, streams
+):
+    broken = streams({"content": "four"}, {"content": " char"}, end=False, cut=True)
+    endpoint.owner, endpoint.answers = "vllm", [broken, streams({"content": "acters"})]
+    usage = (await model.complete(ASK, on_text=lambda _: None)).usage
+    asked = len(prompt_text(endpoint.requests[0]))
+    assert usage == Usage(9 + -(-asked // 4), 2 + 3, calls=1)
+
+
+async def test_what_the_endpoint_counted_before_its_stream_broke_is_not_estimated(
+    model, endpoint, streams
+):
+    broken = streams({"content": "Hel"}, end=False, cut=True)
+    counted = {"choices": [], "usage": {"prompt_tokens": 70, "completion_tokens": 1}}
+    broken.body += f"data: {json.dumps(counted)}\n\n"
+    endpoint.owner, endpoint.answers = "vllm", [broken, streams({"content": "lo"})]
+    usage = (await model.complete(ASK, on_text=lambda _: None)).usage
+    assert usage == Usage(70 + 9, 1 + 2, calls=1)
+
+
+async def test_requests_that_were_not_answered_cost_nothing(model, endpoint, says, refuses):
+    endpoint.answers = [refuses(503), says("Hi.")]
+    assert (await model.complete(ASK)).usage == Usage(9, 2, 4, calls=1)
+
+
+async def test_an_answer_that_broke_off_says_what_it_cost(model, endpoint, streams):
+    endpoint.answers = [streams({"content": "Hal"}, end=False, cut=True)]
+    with pytest.raises(ModelError) as caught:
+        await model.complete(ASK, on_text=lambda _: None)
+    assert caught.value.input_tokens > 5
+    assert caught.value.output_tokens == 1
 
 
 async def test_a_key_of_another_service_is_not_sent(endpoint, says, monkeypatch):

@@ -7,7 +7,7 @@ import pytest
 
 from crew.errors import RunCancelled
 from serving.access.keys import key_of
-from serving.access.limits import Bucket, Limits, Usage
+from serving.access.limits import Bucket, Limits, Tally, Usage
 from serving.http.errors import ApiError
 
 KEY = key_of("k1", name="k", tenant="acme")
@@ -35,15 +35,15 @@ def test_bucket_gives_a_minute_at_once_and_then_its_rate():
     assert [bucket.take(3600.0) for _ in range(121)][-1] == pytest.approx(0.5)
 
 
-def test_keys_are_counted_apart():
-    usage = Usage(Limits(), clock=lambda: 7.0)
+async def test_keys_are_counted_apart():
+    usage = Usage(Limits(), Tally(clock=lambda: 7.0))
     one, other = limited(requests_per_minute=1)[0], key_of("k2", name="o", tenant="acme")
-    usage.count_request(one)
+    await usage.count_request(one)
 
     with pytest.raises(ApiError) as caught:
-        usage.count_request(one)
+        await usage.count_request(one)
     assert caught.value.all_headers == {"x-should-retry": "true", "Retry-After": "60"}
-    usage.count_request(other)
+    await usage.count_request(other)
 
 
 async def test_too_many_requests_are_refused_in_openais_shape(opened):
