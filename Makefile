@@ -88,14 +88,14 @@ build: .venv/dev.stamp  ## the wheel and the source archive, in dist/
 	$(UV) build --quiet
 
 requirements: $(UV)  ## compile the pinned requirement files anew
-	@for set in "run:--extra embedded --extra ray --extra serve" \
-	            "dev:--extra embedded --extra ray --extra serve --extra postgres --extra telemetry --group dev -c requirements/run.txt" \
-	            "mutants:--group mutants -c requirements/dev.txt" \
-	            "bench:--group bench -c requirements/run.txt" \
-	            "vllm:--extra serve --extra postgres --group vllm --override requirements/vllm-without.txt"; do \
+	@for set in "run:pyproject.toml --extra embedded --extra ray --extra serve" \
+	            "dev:pyproject.toml --extra embedded --extra ray --extra serve --extra postgres --extra telemetry --group dev -c requirements/run.txt" \
+	            "mutants:pyproject.toml --group mutants -c requirements/dev.txt" \
+	            "bench:--group bench" \
+	            "vllm:pyproject.toml --extra serve --extra postgres --group vllm --override requirements/vllm-without.txt"; do \
 	  name=$${set%%:*}; $(UV) pip compile --quiet --universal --generate-hashes --python-version 3.11 \
 	    --no-header --no-annotate --no-emit-index-url --no-emit-find-links \
-	    pyproject.toml $${set#*:} -o requirements/$$name.txt && \
+	    $${set#*:} -o requirements/$$name.txt && \
 	  sed -i '1i # Pinned with hashes; made by `make requirements` from pyproject.toml.' requirements/$$name.txt; \
 	done
 

@@ -3,7 +3,7 @@
 An engine that costs next to nothing says words at a given pace (`tests/engine.py`); what stands in
 front of it is a process tree of its own, whose CPU is counted. Each answer is checked word by word.
 
-    python benchmarks/endpoint.py --peer-python PYTHON
+    make bench BENCH=endpoint
 """
 
 import asyncio
@@ -22,7 +22,7 @@ import race
 
 STREAMS, PACE, WORDS = 32, 50.0, 400
 MANY, MANY_PACE, MANY_WORDS = 128, 20.0, 200
-PLAIN = ("crew", "bytes", "objects")
+PLAIN = ("crew", "bytes", "objects", "LiteLLM")
 ON_SERVE = ("crew on Serve", "bytes on Serve")
 _TICK = 1.0 / 100
 
@@ -31,7 +31,7 @@ def rows(options: race.Options) -> list[race.Row]:
     names = [*PLAIN, *ON_SERVE]
     cpu: dict[str, list[float]] = {name: [] for name in names}
     first: dict[str, list[float]] = {name: [] for name in (*PLAIN, "engine")}
-    rate: dict[str, list[float]] = {name: [] for name in ("crew", "bytes")}
+    rate: dict[str, list[float]] = {name: [] for name in ("crew", "bytes", "LiteLLM")}
     for _ in range(options.rounds):
         for name in names:
             with program(WORDS, PACE) as engine, front(name, engine, options) as (port, pid):
@@ -61,6 +61,7 @@ def _shown(cpu, first, rate) -> list[race.Row]:
         race.times(work, "us", cpu["crew"], "FastAPI, bytes", cpu["bytes"]),
         race.Row(f"{work}, journalled / bytes", [ratio], "x", "", (), "<= 1.5", ratio <= 1.5),
         race.times(work, "us", cpu["crew"], "FastAPI, openai client", cpu["objects"]),
+        race.times(work, "us", cpu["crew"], "LiteLLM's proxy", cpu["LiteLLM"]),
         race.times(
             f"{work}, on Serve", "us", cpu["crew on Serve"], "Serve, bytes", cpu["bytes on Serve"]
         ),
@@ -74,6 +75,13 @@ def _shown(cpu, first, rate) -> list[race.Row]:
             rate["bytes"],
             ">= 0.95",
             statistics.median(rate["crew"]) >= 0.95,
+        ),
+        race.Row(
+            f"{MANY} streams of {MANY_PACE:.0f} tokens/s: achieved / offered",
+            rate["crew"],
+            "x",
+            "LiteLLM's proxy",
+            rate["LiteLLM"],
         ),
     ]
 
@@ -97,6 +105,7 @@ def front(name: str, engine: int, options: race.Options) -> Iterator[tuple[int, 
             "objects": [sys.executable, str(place / "relay.py"), "objects", url],
             "bytes on Serve": [sys.executable, str(place / "on_serve.py"), "bare", url, folder],
             "crew on Serve": [sys.executable, str(place / "on_serve.py"), "crew", url, folder],
+            "LiteLLM": [options.peer_python, str(place / "litellm_proxy.py"), url, folder],
             "crew": [
                 *(sys.executable, "-m", "serving.cli", "serve", "chat", "--port", "0", "--json"),
                 *("--store", f"sqlite:///{folder}/runs.db"),

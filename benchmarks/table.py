@@ -1,4 +1,4 @@
-"""The speed of the journal beside its peers: every topic, one table.
+"""The speed of the journal and of the endpoint beside their peers: every topic, one table.
 
 Each program is a process of its own; programs that are compared run in interleaved rounds. Only
 ratios are to be trusted: the machine is shared. Exits with 1 when a goal is not reached.
@@ -15,6 +15,7 @@ import sys
 from importlib.metadata import version
 
 import disk
+import endpoint
 import kills
 import race
 import resume
@@ -22,8 +23,8 @@ import start
 import steps
 import waiting
 
-TOPICS = {topic.__name__: topic for topic in (steps, disk, resume, start, waiting, kills)}
-_PEERS = ("langgraph", "langgraph-checkpoint-sqlite", "dbos", "pydantic-graph")
+TOPICS = {topic.__name__: topic for topic in (steps, disk, resume, start, waiting, kills, endpoint)}
+_PEERS = ("langgraph", "langgraph-checkpoint-sqlite", "dbos", "pydantic-graph", "litellm")
 
 
 def main() -> None:

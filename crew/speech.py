@@ -1,7 +1,6 @@
 """What a model says, passed on while it says it: in small batches, each an event of the journal."""
 
 import asyncio
-import contextlib
 from contextvars import Context
 from typing import Self
 
@@ -9,6 +8,10 @@ from crew.call import Calls
 
 BATCH_SECONDS = 0.04
 """How long tokens are gathered for one event; the first ones of an answer go out at once."""
+MOST_BATCHES_A_SECOND = 400
+"""Of a process: where many speak at once, each gathers longer."""
+
+_speaking: set["Speech"] = set()
 
 
 class Speech:
@@ -27,7 +30,8 @@ class Speech:
         self._calls, self._path = calls, path
         self._pieces: list[str] = []
         self._arrived = asyncio.Event()
-        self._ended = asyncio.Event()
+        self._due = asyncio.Event()
+        self._ended = False
         self._said = said
         self._passing: asyncio.Task[None] | None = None
 
@@ -46,12 +50,15 @@ class Speech:
     async def __aenter__(self) -> Self:
         # In a context of its own: it is no branch of the step, whose branches have numbers.
         loop = asyncio.get_running_loop()
+        _speaking.add(self)
         self._passing = loop.create_task(self._pass_on(), context=Context())
         return self
 
     async def __aexit__(self, kind: type[BaseException] | None, *exc: object) -> None:
         assert self._passing is not None
-        self._ended.set()
+        _speaking.discard(self)
+        self._ended = True
+        self._due.set()
         self._arrived.set()
         if kind is not None and not issubclass(kind, Exception):
             self._passing.cancel()  # a cancel, or the end of the process: somebody may go on
@@ -62,7 +69,8 @@ class Speech:
             await self._calls.unsay(self._path)
 
     async def _pass_on(self) -> None:
-        while not self._ended.is_set() or self._pieces:
+        loop = asyncio.get_running_loop()
+        while not self._ended or self._pieces:
             await self._arrived.wait()
             self._arrived.clear()
             if self._pieces:
@@ -70,6 +78,9 @@ class Speech:
                 self._pieces.clear()
                 self._said = True
                 await self._calls.say(self._path, text)
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(BATCH_SECONDS):
-                        await self._ended.wait()
+                pause = max(BATCH_SECONDS, len(_speaking) / MOST_BATCHES_A_SECOND)
+                timer = loop.call_later(pause, self._due.set)
+                await self._due.wait()
+                timer.cancel()
+                if not self._ended:
+                    self._due.clear()

@@ -2,7 +2,7 @@
 
 import asyncio
 import sys
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -138,18 +138,19 @@ def serve(
     """
     from serving.commands.deployed import serve_on_ray
     from serving.commands.server import serve_alone, serve_by_workers, served
+    from serving.listening import fastest_loop
 
     settings = _settings(store=store, agents=agents, docs=docs)
     names = workflows or ["research"]
     what = served(names, settings, host, port, api_key or [], key_file, as_json=as_json)
     if listener is not None:
-        _run(serve_alone(what, inherited=listener))
+        _run(serve_alone(what, inherited=listener), loop=fastest_loop())
     elif on_ray:
         _run(serve_on_ray(what, replicas=workers, reload=reload))
     elif reload or workers > 1:
         _run(serve_by_workers(what, sys.argv[1:], count=workers, reload=reload))
     else:
-        _run(serve_alone(what))
+        _run(serve_alone(what), loop=fastest_loop())
 
 
 @app.command()
@@ -428,8 +429,13 @@ def _settings(**given: str | None) -> Settings:
     return load_settings(**given)
 
 
-def _run(work: Coroutine[Any, Any, int | None]) -> None:
-    status = asyncio.run(work)
+def _run(
+    work: Coroutine[Any, Any, int | None],
+    *,
+    loop: Callable[[], asyncio.AbstractEventLoop] | None = None,
+) -> None:
+    with asyncio.Runner(loop_factory=loop) as runner:
+        status = runner.run(work)
     if status:
         raise typer.Exit(status)
 

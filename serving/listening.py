@@ -15,7 +15,7 @@ from serving.access.auth import check_exposure
 if TYPE_CHECKING:
     from starlette.applications import Starlette
 
-__all__ = ["listen", "serve_http", "url_of"]
+__all__ = ["fastest_loop", "listen", "serve_http", "url_of"]
 
 DRAIN_SECONDS = 1.0
 """How long after SIGTERM new requests are still taken, so that a balancer is told by a 503."""
@@ -133,6 +133,13 @@ def _cannot_listen(host: str, port: int, error: OSError) -> str:
     if error.errno == errno.EACCES:
         return f"port {port} needs rights this user lacks; choose one above 1023 with --port"
     return f"cannot listen on {host}:{port}: {error.strerror}; see --host and --port"
+
+
+def fastest_loop() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    """Return what makes the event loop that uvicorn would choose: uvloop, where it is installed."""
+    import uvicorn
+
+    return uvicorn.Config(app="").get_loop_factory()
 
 
 def url_of(listener: socket.socket) -> str:

@@ -39,7 +39,14 @@ from crew.journal.memory import answered_before, answered_too_late, busy, reused
 from crew.journal.owner_files import OwnerFiles
 from crew.journal.sqlite_blobs import Blobs
 from crew.journal.sqlite_file import connect, explain, is_busy, prepare, refuse_network_filesystem
-from crew.journal.sqlite_rows import insert_row, read_row, read_rows, sound_rows, update_row
+from crew.journal.sqlite_rows import (
+    follow_row,
+    insert_row,
+    read_row,
+    read_rows,
+    sound_rows,
+    update_row,
+)
 from crew.journal.sqlite_segments import insert_events, read_events, remove_events
 
 Connect = Callable[[str], sqlite3.Connection]
@@ -82,6 +89,8 @@ class SqliteStore:
             self._owners = OwnerFiles(self.path.with_name(self.path.name + ".owners"))
         self._blobs = Blobs(self.path.with_name(self.path.name + ".blobs"))
         self._deflater = Deflater(compress=compress)
+        self._known: dict[int, tuple[RunRow, int]] = {}
+        """Rows of open runs and their checksums, as they were written here last."""
         self._connection: sqlite3.Connection | None = None
         self._connected()
 
@@ -146,6 +155,7 @@ class SqliteStore:
                 return self._take(db, operation)
             case Release(number=number, epoch=epoch, to=to):
                 row = _numbered(db, number)
+                self._known.pop(number, None)
                 if row is not None and row.epoch == epoch:
                     update_row(db, replace(row, owner=to))
                 return None
@@ -193,6 +203,8 @@ class SqliteStore:
         return [number for (number,) in db.execute(query, (new.tenant, new.thread))]
 
     def _append(self, db: sqlite3.Connection, append: Append) -> Fenced | None:
+        if self._followed(db, append):
+            return None
         last = append.events[-1] if append.events else None
         ended = append.status is not None and append.status not in OPEN
         row = _numbered(db, append.number)
@@ -207,14 +219,37 @@ class SqliteStore:
             crc=last.crc if last else row.crc,
             updated_at=last.at if last else row.updated_at,
         )
-        update_row(db, changed)
+        self._known[append.number] = (changed, update_row(db, changed))
         self._insert_events(db, append.number, row.crc, append.events)
         if ended:
+            del self._known[append.number]
             db.execute("DELETE FROM letters WHERE number = ?", (append.number,))
             db.execute("DELETE FROM snapshots WHERE number = ?", (append.number,))
         elif append.snapshot is not None:
             self._keep_snapshot(db, append.number, append.snapshot)
         return None
+
+    def _followed(self, db: sqlite3.Connection, append: Append) -> bool:
+        """Write events that change no status to a run that is as this store left it.
+
+        Most appends are such: they spare reading the row and checking it.
+        """
+        known = self._known.get(append.number)
+        if known is None or append.status is not None or not append.events:
+            return False
+        if known[0].epoch != append.epoch:
+            return False
+        (before, check), last = known, append.events[-1]
+        row = replace(before, offset=last.offset, crc=last.crc, updated_at=last.at)
+        now = follow_row(db, before, check, row)
+        if now is None:
+            del self._known[append.number]
+            return False
+        self._known[append.number] = (row, now)
+        self._insert_events(db, append.number, before.crc, append.events)
+        if append.snapshot is not None:
+            self._keep_snapshot(db, append.number, append.snapshot)
+        return True
 
     def _keep_snapshot(self, db: sqlite3.Connection, number: int, snapshot: Snapshot) -> None:
         db.execute(

@@ -74,8 +74,9 @@ def insert_row(db: sqlite3.Connection, row: RunRow) -> RunRow:
     return row
 
 
-def update_row(db: sqlite3.Connection, row: RunRow) -> None:
-    """Write what may change of a row that was read in this transaction."""
+def update_row(db: sqlite3.Connection, row: RunRow) -> int:
+    """Write what may change of a row that was read in this transaction; return its checksum."""
+    check = _check(_values(row))
     db.execute(
         "UPDATE runs SET status = ?, owner = ?, epoch = ?, last_offset = ?, crc = ?, "
         "updated_at = ?, due = ?, row_crc = ? WHERE number = ?",
@@ -87,10 +88,27 @@ def update_row(db: sqlite3.Connection, row: RunRow) -> None:
             row.crc,
             row.updated_at,
             row.due,
-            _check(_values(row)),
+            check,
             row.number,
         ),
     )
+    return check
+
+
+def follow_row(db: sqlite3.Connection, before: RunRow, check: int, row: RunRow) -> int | None:
+    """Write what an append changes, if the row is still as it was with the checksum `check`.
+
+    Return the new checksum; None if the row is another one by now. All of the row that is not
+    written is known from `before`, so that damage to it does not get a checksum that fits.
+    """
+    changed = _check(_values(row))
+    place = (row.number, before.epoch, before.offset, check)
+    found = db.execute(
+        "UPDATE runs SET last_offset = ?, crc = ?, updated_at = ?, row_crc = ? "
+        "WHERE number = ? AND epoch = ? AND last_offset = ? AND row_crc = ?",
+        (row.offset, row.crc, row.updated_at, changed, *place),
+    )
+    return changed if found.rowcount else None
 
 
 def check_rows(db: sqlite3.Connection) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import importlib
+import importlib.util
 import json
 import logging
 import sys
@@ -16,7 +17,14 @@ from crew.errors import ModelError
 from crew.llm import ModelReply, ModelRequest
 from crew.llm.answer import Answer, OnText
 from crew.llm.refusal import explain, pause, refuses_grammar
-from crew.llm.wire import Assembly, read_reply, request_body, with_schema_in_prompt, without_fence
+from crew.llm.wire import (
+    Assembly,
+    event_data,
+    read_reply,
+    request_body,
+    with_schema_in_prompt,
+    without_fence,
+)
 from crew.message import Json
 
 if TYPE_CHECKING:  # importing it takes a second, which hello must not pay
@@ -64,6 +72,8 @@ class OpenAIModel:
         api_key: empty for endpoints that want none.
         timeout: seconds without a byte from the endpoint.
         max_attempts: calls in all, so 1 never repeats.
+        closed: whether `close` is sure to be called. aiohttp, which reads a stream at half the cost
+            where it is installed, complains of what is left open.
     """
 
     def __init__(
@@ -74,12 +84,14 @@ class OpenAIModel:
         api_key: str = "",
         timeout: float = 600.0,
         max_attempts: int = 4,
+        closed: bool = False,
     ) -> None:
         self._model = model
         self.base_url = base_url.rstrip("/")
         self._api_key = api_key
         self._timeout = timeout
         self._max_attempts = max_attempts
+        self._by_aiohttp = closed and importlib.util.find_spec("aiohttp") is not None
         self._knows_grammar = True
         self._owner: str | None = None
         self._ask_again_at = 0.0
@@ -240,20 +252,20 @@ class OpenAIModel:
         )
         async with call as response:
             if response.headers.get("content-type", "").startswith("text/event-stream"):
-                await self._receive(response.iter_lines(), received, tell)
+                await self._receive(response.iter_bytes(), received, tell)
                 return received.completion()
             completion = self._parse(await response.text())
         if body.get("stream") and completion.get("choices"):
             tell(completion["choices"][0].get("message", {}).get("content") or "")
         return completion
 
-    async def _receive(self, lines: AsyncIterator[str], received: Assembly, tell: OnText) -> None:
+    async def _receive(self, body: AsyncIterator[bytes], received: Assembly, tell: OnText) -> None:
         done = False
-        async for line in lines:
-            data = line.removeprefix("data:").strip() if line.startswith("data:") else ""
-            if data and data != "[DONE]" and (piece := received.add(self._streamed(data))):
+        async for data in event_data(body):
+            if data == b"[DONE]":
+                done = True
+            elif piece := received.add(self._streamed(data.decode())):
                 tell(piece)
-            done = done or data == "[DONE]"
         if not done and received.finish_reason is None:
             raise _BrokenOff("before its end, after: " + "".join(received.text)[-100:])
 
@@ -343,6 +355,7 @@ class OpenAIModel:
         loop = asyncio.get_running_loop()
         if loop not in self._clients:
             self._clients[loop] = openai.AsyncOpenAI(
+                http_client=openai.DefaultAioHttpClient() if self._by_aiohttp else None,
                 base_url=self.base_url,
                 # The client insists on a key, and takes another service's from the environment
                 # where it is given none.

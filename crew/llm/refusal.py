@@ -49,13 +49,16 @@ def explain(error: Exception, endpoint: str, model: str, offered: Sequence[str] 
 
 
 def _unreachable(error: Exception, endpoint: str) -> str:
-    if "timeout" in type(error).__name__.lower():
+    cause: BaseException = error
+    while cause.__cause__ is not None:
+        cause = cause.__cause__
+    if isinstance(cause, TimeoutError) or type(cause).__name__.endswith("Timeout"):
         return (
             f"{endpoint} did not answer in time; the engine may be loading or overloaded: "
             f"look at its log, or check it with: curl {endpoint}/models"
         )
     return (
-        f"cannot reach {endpoint} ({error.__cause__ or error}); start the server or correct "
+        f"cannot reach {endpoint} ({cause}); start the server or correct "
         f"CREW_BASE_URL; check it with: curl {endpoint}/models"
     )
 

@@ -1,6 +1,7 @@
 """The chat completion wire format: what is sent, and what comes back, whole or in pieces."""
 
 import json
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, field, replace
 
 from crew.errors import ModelError
@@ -12,6 +13,7 @@ __all__ = [
     "Assembly",
     "estimate_tokens",
     "estimate_usage",
+    "event_data",
     "prompt_text",
     "read_reply",
     "request_body",
@@ -98,6 +100,22 @@ def read_reply(completion: Json, request: ModelRequest, *, endpoint: str) -> Mod
         model=completion.get("model") or "",
         finish_reason=choices[0].get("finish_reason") or "stop",
     )
+
+
+async def event_data(body: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """Yield the data of each server-sent event of one line, which is how chunks are sent.
+
+    Source: the HTML standard, section 9.2.6.
+    """
+    rest = b""
+    async for piece in body:
+        # A line may end with either or both; an empty one more says nothing.
+        *lines, rest = (rest + piece.replace(b"\r", b"\n")).split(b"\n")
+        for line in lines:
+            if line.startswith(b"data:") and (data := line[5:].strip()):
+                yield data
+    if rest.startswith(b"data:") and (data := rest[5:].strip()):
+        yield data
 
 
 @dataclass(slots=True)

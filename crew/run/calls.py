@@ -309,7 +309,7 @@ class RunCalls:
         self._append(CallUnknown(path, call))
 
     async def say(self, path: str, text: str) -> None:
-        is_first = not self.records.said(path)
+        is_first = not self.records.has_said(path)
         self._append(TextEmitted(path, text, streamed=True))
         if is_first:
             self._around.writer.hasten()  # somebody waits for the first word
@@ -318,7 +318,7 @@ class RunCalls:
         self._append(TextDiscarded(path))
 
     def has_said(self, path: str) -> bool:
-        return bool(self.records.said(path))
+        return self.records.has_said(path)
 
     def confirm(self) -> None:
         self._around.writer.confirm(self._open)

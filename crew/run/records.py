@@ -1,5 +1,6 @@
 """What the journal holds of a run's calls, by path: what they are answered from."""
 
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -50,17 +51,20 @@ class Records:
 
     def said(self, path: str) -> str:
         """Return what was said, and not taken back, at a model call's path or beneath it."""
+        return "".join(piece for pieces in self._pieces(path) for piece in pieces)
+
+    def has_said(self, path: str) -> bool:
+        """Return whether that is more than nothing."""
+        return any(self._pieces(path))
+
+    def _pieces(self, path: str) -> Iterator[list[str]]:
         said = self._said.get(step_of(path), {})
-        return "".join(
-            piece
-            for place, pieces in said.items()
-            if place == path or place.startswith(f"{path}/")
-            for piece in pieces
-        )
+        beneath = f"{path}/"
+        return (p for place, p in said.items() if place == path or place.startswith(beneath))
 
     def has_emitted(self, attempt: str) -> bool:
         """Return whether a step's attempt, by its path, added to the workflow's answer."""
-        return bool(self.said(attempt)) or any(
+        return self.has_said(attempt) or any(
             path.startswith(f"{attempt}/") for path in self._emitted.get(step_of(attempt), ())
         )
 

@@ -76,7 +76,8 @@ class Guard:
         timer = asyncio.timeout(patience)
 
         async def sending(message: Message) -> None:
-            timer.reschedule(None)
+            if timer.when() is not None:
+                timer.reschedule(None)
             await send(message)
 
         try:

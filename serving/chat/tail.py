@@ -164,18 +164,22 @@ def _cut(queue: asyncio.Queue[list[Event] | None], pump: asyncio.Task[None]) -> 
         queue.put_nowait(None)
 
 
+def _wake(queue: asyncio.Queue[list[Event] | None]) -> None:
+    if queue.empty():
+        queue.put_nowait([])
+
+
 async def _together(
     queue: asyncio.Queue[list[Event] | None], patience: float
 ) -> list[Event] | None:
     """Wait for events and take all that came with them; empty after `patience`, None at the end."""
+    timer = asyncio.get_running_loop().call_later(patience, _wake, queue)
     try:
-        async with asyncio.timeout(patience):
-            first = await queue.get()
-    except TimeoutError:
-        return []
-    if first is None:
+        events = await queue.get()
+    finally:
+        timer.cancel()
+    if events is None:
         return None
-    events = first
     while not queue.empty():
         more = queue.get_nowait()
         if more is None:

@@ -17,9 +17,20 @@ SCHEMA = {"type": "object", "properties": {"n": {"type": "integer"}}, "required"
 SEARCH = ToolSpec("search", "Finds.", {"type": "object", "properties": {"q": {"type": "string"}}})
 
 
+@pytest.fixture(params=[False, True], ids=["httpx2", "aiohttp"])
+def by_aiohttp(request):
+    return request.param
+
+
 @pytest.fixture
-async def model(endpoint):
-    model = OpenAIModel("big-1", base_url=endpoint.base_url, api_key="k-123", max_attempts=3)
+async def model(endpoint, by_aiohttp):
+    model = OpenAIModel(
+        "big-1",
+        base_url=endpoint.base_url,
+        api_key="k-123",
+        max_attempts=3,
+        closed=by_aiohttp,
+    )
     yield model
     await model.close()
 
@@ -154,8 +165,8 @@ async def test_an_unknown_model_is_told_which_there_are(model, endpoint, refuses
         await model.complete(ASK)
 
 
-async def test_an_unreachable_endpoint_is_named_with_the_way_to_check_it():
-    model = OpenAIModel("m", base_url="http://127.0.0.1:9/v1", max_attempts=1)
+async def test_an_unreachable_endpoint_is_named_with_the_way_to_check_it(by_aiohttp):
+    model = OpenAIModel("m", base_url="http://127.0.0.1:9/v1", max_attempts=1, closed=by_aiohttp)
     with pytest.raises(ModelError, match=r"127\.0\.0\.1:9/v1 .*CREW_BASE_URL.*curl") as caught:
         await model.complete(ASK)
     assert caught.value.status is None
@@ -163,9 +174,11 @@ async def test_an_unreachable_endpoint_is_named_with_the_way_to_check_it():
     await model.close()
 
 
-async def test_an_endpoint_that_says_nothing_times_out(endpoint, answers):
+async def test_an_endpoint_that_says_nothing_times_out(endpoint, answers, by_aiohttp):
     endpoint.answers = [answers(headers={"content-length": "9"}, body="{", hang=True)]
-    model = OpenAIModel("m", base_url=endpoint.base_url, timeout=0.2, max_attempts=1)
+    model = OpenAIModel(
+        "m", base_url=endpoint.base_url, timeout=0.2, max_attempts=1, closed=by_aiohttp
+    )
     with pytest.raises(ModelError, match="in time"):
         await model.complete(ASK)
     await model.close()
@@ -266,12 +279,12 @@ async def test_a_cache_salt_is_sent_to_vllm_alone(model, endpoint, says, owner, 
     assert endpoint.requests[0].get("cache_salt") == sent
 
 
-@pytest.mark.parametrize("status", [200, 404, 501, 503])
-async def test_many_calls_ask_once_whose_an_endpoint_is(model, endpoint, says, status):
-    endpoint.lists, endpoint.answers = status, [says("a") for _ in range(16)]
+@pytest.mark.parametrize(("status", "calls"), [(200, 16), (404, 16), (501, 16), (503, 8)])
+async def test_many_calls_ask_once_whose_an_endpoint_is(model, endpoint, says, status, calls):
+    endpoint.lists, endpoint.answers = status, [says("a") for _ in range(calls)]
     request = ModelRequest(ASK.messages, cache_salt="s1")
-    await asyncio.gather(*(model.complete(request) for _ in range(8)))
-    await asyncio.gather(*(model.complete(request) for _ in range(8)))
+    while endpoint.answers:
+        await asyncio.gather(*(model.complete(request) for _ in range(8)))
     assert endpoint.listed == 1
 
 
