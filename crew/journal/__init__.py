@@ -113,7 +113,8 @@ class NewRun:
 class Append:
     """Write events after the last one of a run, by the worker that holds `epoch`.
 
-    With a `status`, `due` is set too. The letters of a run that ends are removed.
+    With a `status`, `due` is set too. The letters of a run that ends are removed; of answers with a
+    key the body alone.
     """
 
     number: int
@@ -150,7 +151,9 @@ class Release:
 class Post:
     """Put a letter into a run's inbox: an `answer` (`name` is its question's path) or a `cancel`.
 
-    A second answer to one question is refused with `AskError`, and so is any to a run that ended.
+    A second answer to one question is refused with `AskError`, and so is any to a run that ended;
+    but one with the idempotency `key` of the first is the first, sent again. `seen` is the offset
+    up to which its sender has read the run.
     """
 
     number: int
@@ -158,6 +161,8 @@ class Post:
     name: str
     body: str
     at: float
+    key: str | None = None
+    seen: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,11 +193,15 @@ Operation = NewRun | Append | Take | Release | Post | Clear | Remove
 
 @dataclass(frozen=True, slots=True)
 class Letter:
+    """A `Post` in an inbox; the body of one that was turned into an event is empty."""
+
     id: int
     number: int
     kind: str
     name: str
     body: str
+    key: str | None = None
+    seen: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -305,7 +314,13 @@ class Store(Protocol):
         """Return a thread's runs after turn `after`, in their order; forks are no turns."""
         ...
 
-    def letters(self, numbers: Sequence[int]) -> list[Letter]: ...
+    def letters(self, numbers: Sequence[int]) -> list[Letter]:
+        """Return what lies in inboxes and was not turned into an event, in the order of arrival."""
+        ...
+
+    def answers(self, tenant: str, key: str) -> list[Letter]:
+        """Return the answers to a tenant's runs that came with a key, those that ended, too."""
+        ...
 
     def changed(self) -> int:
         """Return a number that is another one after another process committed."""

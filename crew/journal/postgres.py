@@ -25,6 +25,7 @@ from crew.journal.postgres_operations import COLUMNS
 from crew.journal.postgres_schema import prepare
 
 _IS_OPEN = "status IN ('running', 'waiting')"
+_LETTER = "id, number, kind, name, coalesce(body, ''), key, seen"
 _OPEN_SECONDS = 6.0
 """How long the first connection is waited for."""
 
@@ -145,10 +146,17 @@ class PostgresStore:
 
     def letters(self, numbers: Sequence[int]) -> list[Letter]:
         query = (
-            "SELECT id, number, kind, name, body FROM letters "
-            "WHERE number = ANY(%s) AND body IS NOT NULL ORDER BY id"
+            f"SELECT {_LETTER} FROM letters "  # noqa: S608  constants
+            f"WHERE number = ANY(%s) AND body IS NOT NULL ORDER BY id"
         )
         return [Letter(*row) for row in self._read(query, (list(numbers),))]
+
+    def answers(self, tenant: str, key: str) -> list[Letter]:
+        query = (
+            f"SELECT {_LETTER} FROM letters WHERE key = %s AND number IN "  # noqa: S608  constants
+            f"(SELECT number FROM runs WHERE tenant = %s) ORDER BY id"
+        )
+        return [Letter(*row) for row in self._read(query, (key, tenant))]
 
     def changed(self) -> int:
         # No NOTIFY in commits: they would wait for each other in all of the server's databases,

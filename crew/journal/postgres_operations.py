@@ -23,7 +23,14 @@ from crew.journal import (
     StoredEvent,
     Take,
 )
-from crew.journal.memory import answered_before, answered_too_late, busy, reused, row_of
+from crew.journal.memory import (
+    answered_before,
+    answered_too_late,
+    busy,
+    is_again,
+    reused,
+    row_of,
+)
 from crew.journal.postgres_link import Db
 
 COLUMNS = (
@@ -55,7 +62,10 @@ given AS (
         %s::bigint[], %s::float8[]) AS e(number, "offset", kind, path, body, crc, at)
     WHERE e.number IN (SELECT number FROM moved)
 ), forgotten AS (
-    DELETE FROM letters WHERE number IN (
+    DELETE FROM letters WHERE key IS NULL AND number IN (
+        SELECT number FROM moved WHERE status NOT IN ('running', 'waiting'))
+), emptied AS (
+    UPDATE letters SET body = NULL WHERE key IS NOT NULL AND number IN (
         SELECT number FROM moved WHERE status NOT IN ('running', 'waiting'))
 ), unneeded AS (
     DELETE FROM snapshots WHERE number IN (
@@ -293,17 +303,29 @@ def _post(db: Db, post: Post) -> AskError | RunNotFound | None:
     row = one(db, "WHERE number = %s FOR SHARE", (post.number,))
     if row is None:
         return RunNotFound(run=str(post.number))
+    if _is_again(db, post):
+        return None
     if row.status not in OPEN:
         return None if post.kind == "cancel" else answered_too_late(row.id, row.status)
-    return None if _insert_letter(db, post) else answered_before(row.id, post.name)
+    if _insert_letter(db, post) or _is_again(db, post):
+        return None
+    return answered_before(row.id, post.name)
+
+
+def _is_again(db: Db, post: Post) -> bool:
+    if post.key is None:
+        return False
+    known = "SELECT key FROM letters WHERE number = %s AND name = %s AND kind = 'answer'"
+    first = db.execute(known, (post.number, post.name)).fetchone()
+    return first is not None and is_again(post, first[0])
 
 
 def _insert_letter(db: Db, post: Post) -> bool:
     query = (
-        "INSERT INTO letters (number, kind, name, body, at) VALUES (%s, %s, %s, %s, %s) "
-        "ON CONFLICT DO NOTHING"
+        "INSERT INTO letters (number, kind, name, body, at, key, seen) "
+        "VALUES (%s, %s, %s, %s, %s, %s, %s) ON CONFLICT DO NOTHING"
     )
-    values = (post.number, post.kind, post.name, post.body, post.at)
+    values = (post.number, post.kind, post.name, post.body, post.at, post.key, post.seen)
     return db.execute(query, values).rowcount == 1
 
 

@@ -8,7 +8,7 @@ from crew.errors import RunNotFound
 from crew.graph import Workflow
 from crew.journal import RunRow, RunStatus, WhenBusy
 from crew.message import Json
-from crew.run.handle import Home, Run
+from crew.run.handle import Answered, Home, Run
 from crew.run.replay import replay
 from crew.run.retention import Removed, erase, prune
 from crew.thread import Conversations, Thread
@@ -136,6 +136,14 @@ class Tenant:
             tenant=self.tenant, status=wanted, thread=thread, before=number, limit=limit
         )
         return [Run(self._home, row) for row in rows]
+
+    async def answered(self, idempotency_key: str, *, thread: str) -> Answered | None:
+        """Return the answer that a turn of a thread was given under a key, or None."""
+        for letter in self._home.store.answers(self.tenant, idempotency_key):
+            row = self._home.store.numbered(letter.number)
+            if row is not None and row.thread == thread and row.turn is not None:
+                return await Run(self._home, row).answered(idempotency_key)
+        return None
 
     async def thread(self, thread: str) -> Thread:
         """Return a conversation of this tenant, empty if nothing was said on it."""

@@ -278,6 +278,35 @@ class StoreSuite:
         assert self.one(store, Post(row.number, "answer", "other", "3", 1.0)) is None
         store.close()
 
+    def test_an_answer_is_found_by_its_key_as_long_as_its_run_is_kept(self) -> None:
+        store = self.open()
+        row, other = self.start(store), self.start(store, "b", tenant="another")
+        post = Post(row.number, "answer", "q", "1", 1.0, key="k", seen=7)
+        assert store.commit([post, replace(post, number=other.number, seen=8)]) == [None, None]
+        (letter,) = store.letters([row.number])
+        assert store.answers("default", "k") == [letter]
+        store.commit([Clear(row.number, 1, (), (letter.id,))])
+        store.commit([Append(row.number, 1, (event(2),), "completed")])
+        assert store.answers("default", "k") == [replace(letter, body="")]
+        assert store.answers("default", "another") == []
+        self.one(store, Remove((row.number,)))
+        assert store.answers("default", "k") == []
+        assert [found.seen for found in store.answers("another", "k")] == [8]
+        store.close()
+
+    def test_an_answer_sent_again_with_its_key_is_the_first(self) -> None:
+        store = self.open()
+        row = self.start(store)
+        post = Post(row.number, "answer", "q", "1", 1.0, key="k", seen=7)
+        assert store.commit([post, replace(post, seen=9)]) == [None, None]
+        assert isinstance(self.one(store, replace(post, key="other")), AskError)
+        store.commit([Append(row.number, 1, (event(2),), "completed")])
+        assert store.letters([row.number]) == []
+        assert self.one(store, post) is None
+        assert isinstance(self.one(store, replace(post, key=None)), AskError)
+        assert [(found.body, found.seen) for found in store.answers("default", "k")] == [("", 7)]
+        store.close()
+
     def test_letters_are_cleared_by_the_owner_alone(self) -> None:
         store = self.open()
         row = self.start(store)

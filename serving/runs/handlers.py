@@ -87,7 +87,9 @@ async def answer_run(request: Request) -> Response:
     body = await read_body(request.stream(), AnswerBody, max_bytes=door.max_body_bytes)
     run = await _run(request)
     try:
-        await run.answer(body.key, body.value)
+        await run.answer(
+            body.key, body.value, idempotency_key=request.headers.get("idempotency-key")
+        )
     except AskError as error:
         if await run.status() in OPEN and body.key in await _open_keys(run):
             raise _invalid("value", "invalid_answer", error) from error

@@ -254,6 +254,20 @@ async def test_question_is_shown_and_its_answer_lets_the_run_go_on(api):
     assert (await until(api, run, *ENDED))["output"] == "refunded"
 
 
+async def test_answer_sent_again_with_its_key_is_the_first(api):
+    run = await until(api, await start(api, "asking", "x"), "waiting")
+    path, key = f"/runs/{run['id']}/answer", {"Idempotency-Key": "k"}
+    answer = {"key": "refund", "value": True}
+    first = await api.post(path, json=answer, headers=key)
+    ended = await until(api, run, *ENDED)
+    assert (first.status_code, ended["output"]) == (200, "refunded")
+
+    assert (await api.post(path, json=answer, headers=key)).json() == ended
+    other = await api.post(path, json={"key": "refund", "value": False}, headers=key)
+    assert (other.status_code, other.json()["error"]["code"]) == (400, "idempotency_key_reused")
+    assert (await api.post(path, json=answer)).status_code == 409
+
+
 async def test_answer_that_does_not_fit_is_refused_and_the_question_stays(api):
     run = await until(api, await start(api, "asking", "x"), "waiting")
     path = f"/runs/{run['id']}/answer"
