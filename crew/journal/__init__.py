@@ -10,6 +10,9 @@ WhenBusy = Literal["queue", "reject", "cancel"]
 
 OPEN: tuple[RunStatus, ...] = ("running", "waiting")
 
+NO_OPENING: Final = "[]"
+"""The opening of a thread that begins with its first turn."""
+
 PARKED: Final = "parked"
 """The owner of a run that waits for a person to choose how it goes on."""
 
@@ -81,6 +84,18 @@ class RunRow:
     base: int | None = None
     base_offset: int = 0
     due: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ThreadRow:
+    """What is kept of a thread beside its runs; see `KeepThread`. Times are unix seconds."""
+
+    tenant: str
+    thread: str
+    metadata: str
+    opening: str
+    created_at: float
+    updated_at: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,7 +203,30 @@ class Remove:
     numbers: tuple[int, ...]
 
 
-Operation = NewRun | Append | Take | Release | Post | Clear | Remove
+@dataclass(frozen=True, slots=True)
+class KeepThread:
+    """Keep with a thread what no run of it says; both are JSON text.
+
+    `metadata` takes the place of what was kept. `opening` is what was said before the first turn:
+    a thread has one from its beginning or never, since what was said does not change.
+    """
+
+    tenant: str
+    thread: str
+    metadata: str
+    at: float
+    opening: str = NO_OPENING
+
+
+@dataclass(frozen=True, slots=True)
+class ForgetThreads:
+    """Remove what is kept of threads beside their runs."""
+
+    tenant: str
+    threads: tuple[str, ...]
+
+
+Operation = NewRun | Append | Take | Release | Post | Clear | Remove | KeepThread | ForgetThreads
 
 
 @dataclass(frozen=True, slots=True)
@@ -312,6 +350,14 @@ class Store(Protocol):
 
     def turns(self, tenant: str, thread: str, *, after: int = 0) -> list[RunRow]:
         """Return a thread's runs after turn `after`, in their order; forks are no turns."""
+        ...
+
+    def thread(self, tenant: str, thread: str) -> ThreadRow | None:
+        """Return what is kept of a thread beside its runs, if anything is."""
+        ...
+
+    def threads(self, tenant: str) -> dict[str, float]:
+        """Return when what is kept of a tenant's threads was last changed, by their names."""
         ...
 
     def letters(self, numbers: Sequence[int]) -> list[Letter]:

@@ -10,6 +10,8 @@ from crew.journal import (
     PARKED,
     Append,
     Clear,
+    ForgetThreads,
+    KeepThread,
     Letter,
     NewRun,
     Operation,
@@ -23,6 +25,7 @@ from crew.journal import (
     Started,
     StoredEvent,
     Take,
+    ThreadRow,
 )
 
 
@@ -36,6 +39,7 @@ class MemoryStore:
         self._numbers: dict[str, int] = {}
         self._by_key: dict[tuple[str, str, str], int] = {}
         self._turns: dict[tuple[str, str], list[int]] = {}
+        self._threads: dict[tuple[str, str], ThreadRow] = {}
         self._open: dict[int, None] = {}
         self._events: dict[int, list[StoredEvent]] = {}
         self._snapshots: dict[int, Snapshot] = {}
@@ -68,6 +72,13 @@ class MemoryStore:
                 return self._clear(operation)
             case Remove(numbers=numbers):
                 return self._remove(numbers)
+            case KeepThread(tenant=tenant, thread=thread):
+                self._threads[tenant, thread] = kept(self.thread(tenant, thread), operation)
+                return None
+            case ForgetThreads(tenant=tenant, threads=threads):
+                for thread in threads:
+                    self._threads.pop((tenant, thread), None)
+                return None
             case _:
                 assert_never(operation)
 
@@ -279,6 +290,13 @@ class MemoryStore:
         rows = [self._rows[number] for number in self._turns.get((tenant, thread), ())]
         return [row for row in rows if (row.turn or 0) > after]
 
+    def thread(self, tenant: str, thread: str) -> ThreadRow | None:
+        return self._threads.get((tenant, thread))
+
+    def threads(self, tenant: str) -> dict[str, float]:
+        rows = [row for row in self._threads.values() if row.tenant == tenant]
+        return {row.thread: row.updated_at for row in rows}
+
     def letters(self, numbers: Sequence[int]) -> list[Letter]:
         found = [letter for n in numbers for letter in self._letters.get(n, {}).values()]
         return sorted(found, key=lambda letter: letter.id)
@@ -338,6 +356,15 @@ def row_of(number: int, new: NewRun, turn: int | None) -> RunRow:
         base=new.base,
         base_offset=new.base_offset,
     )
+
+
+def kept(row: ThreadRow | None, keep: KeepThread) -> ThreadRow:
+    """Return what is kept of a thread from now on, given what was."""
+    if row is None:
+        return ThreadRow(
+            keep.tenant, keep.thread, keep.metadata, keep.opening, float(keep.at), float(keep.at)
+        )
+    return replace(row, metadata=keep.metadata, updated_at=float(keep.at))
 
 
 def reused(new: NewRun) -> KeyReused:

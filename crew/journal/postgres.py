@@ -17,6 +17,7 @@ from crew.journal import (
     Sign,
     Snapshot,
     StoredEvent,
+    ThreadRow,
 )
 from crew.journal.owner_place import Place
 from crew.journal.postgres_commits import Commits
@@ -26,6 +27,8 @@ from crew.journal.postgres_schema import prepare
 
 _IS_OPEN = "status IN ('running', 'waiting')"
 _LETTER = "id, number, kind, name, coalesce(body, ''), key, seen"
+_TABLES = ("runs", "events", "snapshots", "letters", "blobs", "blob_uses", "threads")
+"""Those that hold what somebody said."""
 _OPEN_SECONDS = 6.0
 """How long the first connection is waited for."""
 
@@ -92,6 +95,14 @@ class PostgresStore:
             values.append(before)
         where = f"WHERE {' AND '.join(conditions)} ORDER BY number DESC LIMIT %s"
         return self._rows(where, [*values, limit])
+
+    def thread(self, tenant: str, thread: str) -> ThreadRow | None:
+        query = "SELECT * FROM threads WHERE tenant = %s AND thread = %s"
+        return next((ThreadRow(*row) for row in self._read(query, (tenant, thread))), None)
+
+    def threads(self, tenant: str) -> dict[str, float]:
+        query = "SELECT thread, updated_at FROM threads WHERE tenant = %s"
+        return dict(self._read(query, (tenant,)))
 
     def events(self, number: int, *, after: int = 0, limit: int = 1024) -> list[StoredEvent]:
         query = (
@@ -204,7 +215,7 @@ class PostgresStore:
             db = self._link.get()
             db.execute("SET statement_timeout = 0")  # it takes as long as the tables are big
             try:
-                for table in ("runs", "events", "snapshots", "letters", "blobs", "blob_uses"):
+                for table in _TABLES:
                     db.execute(f"VACUUM FULL {table}")  # pyrefly: ignore
             finally:
                 self._link.drop()

@@ -12,6 +12,8 @@ from crew.journal import (
     Append,
     Blob,
     Clear,
+    ForgetThreads,
+    KeepThread,
     NewRun,
     Operation,
     Post,
@@ -197,6 +199,12 @@ def apply(db: Db, operation: Operation) -> object:
             return _clear(db, operation)
         case Remove(numbers=numbers):
             return _remove(db, numbers)
+        case KeepThread():
+            return _keep_thread(db, operation)
+        case ForgetThreads(tenant=tenant, threads=threads):
+            query = "DELETE FROM threads WHERE tenant = %s AND thread = ANY(%s)"
+            db.execute(query, (tenant, list(threads)))
+            return None
         case _:
             assert_never(operation)
 
@@ -360,6 +368,14 @@ def _remove(db: Db, numbers: Sequence[int]) -> tuple[int, ...]:
         ([digest for (digest,) in uses],),
     )
     return tuple(sorted(removed))
+
+
+def _keep_thread(db: Db, keep: KeepThread) -> None:
+    db.execute(
+        "INSERT INTO threads VALUES (%s, %s, %s, %s, %s, %s) ON CONFLICT (tenant, thread) "
+        "DO UPDATE SET metadata = excluded.metadata, updated_at = excluded.updated_at",
+        (keep.tenant, keep.thread, keep.metadata, keep.opening, keep.at, keep.at),
+    )
 
 
 def one(db: Db, where: str, values: Sequence[object]) -> RunRow | None:

@@ -20,6 +20,8 @@ from crew.journal import (
     Busy,
     Clear,
     Damaged,
+    ForgetThreads,
+    KeepThread,
     Letter,
     NewRun,
     Operation,
@@ -33,6 +35,7 @@ from crew.journal import (
     Started,
     StoredEvent,
     Take,
+    ThreadRow,
 )
 from crew.journal.deflate import Deflater
 from crew.journal.memory import (
@@ -48,6 +51,7 @@ from crew.journal.sqlite_blobs import Blobs
 from crew.journal.sqlite_file import connect, explain, is_busy, prepare, refuse_network_filesystem
 from crew.journal.sqlite_rows import insert_row, read_row, read_rows, sound_rows, update_row
 from crew.journal.sqlite_segments import insert_events, read_events, remove_events
+from crew.journal.sqlite_threads import forget_threads, keep_thread, read_thread
 
 Connect = Callable[[str], sqlite3.Connection]
 
@@ -163,6 +167,10 @@ class SqliteStore:
                 return self._clear(db, operation)
             case Remove(numbers=numbers):
                 return self._remove(db, numbers)
+            case KeepThread():
+                return keep_thread(db, operation)
+            case ForgetThreads(tenant=tenant, threads=threads):
+                return forget_threads(db, tenant, threads)
             case _:
                 assert_never(operation)
 
@@ -370,6 +378,15 @@ class SqliteStore:
         return self._rows(
             "WHERE tenant = ? AND thread = ? AND turn > ? ORDER BY turn", [tenant, thread, after]
         )
+
+    def thread(self, tenant: str, thread: str) -> ThreadRow | None:
+        with self._errors("read"):
+            return read_thread(self._connected(), tenant, thread)
+
+    def threads(self, tenant: str) -> dict[str, float]:
+        query = "SELECT thread, updated_at FROM threads WHERE tenant = ?"
+        with self._errors("read"):
+            return dict(self._connected().execute(query, (tenant,)).fetchall())
 
     def events(self, number: int, *, after: int = 0, limit: int = 1024) -> list[StoredEvent]:
         with self._errors("read"):

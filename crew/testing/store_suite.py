@@ -22,6 +22,8 @@ from crew.journal import (
     Append,
     Blob,
     Clear,
+    ForgetThreads,
+    KeepThread,
     NewRun,
     Operation,
     Post,
@@ -33,6 +35,7 @@ from crew.journal import (
     Store,
     StoredEvent,
     Take,
+    ThreadRow,
 )
 from crew.journal.reading import checksum
 
@@ -388,6 +391,20 @@ class StoreSuite:
             fork.number,
             last.number,
         )
+        store.close()
+
+    def test_what_is_kept_of_a_thread_is_changed_and_forgotten(self) -> None:
+        store, other = self.open(), self.open()
+        assert store.thread("default", "t") is None
+        keep = KeepThread("default", "t", '{"a": "1"}', 1.0, opening='["said"]')
+        assert store.commit([keep, replace(keep, tenant="another")]) == [None, None]
+        assert self.one(store, replace(keep, metadata="{}", opening='["more"]', at=2.0)) is None
+        assert other.thread("default", "t") == ThreadRow("default", "t", "{}", '["said"]', 1.0, 2.0)
+        assert other.threads("default") == {"t": 2.0}
+        assert self.one(store, ForgetThreads("default", ("t", "nobody's"))) is None
+        assert other.thread("default", "t") is None
+        assert other.threads("another") == {"t": 1.0}
+        other.close()
         store.close()
 
     def test_an_owner_lives_until_it_is_released(self) -> None:
