@@ -170,6 +170,13 @@ class StoreSuite:
         assert isinstance(self.one(store, Take(row.number, "you", None)), Fenced)
         store.close()
 
+    def test_nothing_comes_after_a_place_that_no_journal_has(self) -> None:
+        store = self.open()
+        row, _ = self.start(store), self.start(store, "b")
+        for after in (1, 1 << 32, 1 << 80):
+            assert store.events(row.number, after=after) == []
+        store.close()
+
     def test_a_release_needs_the_epoch(self) -> None:
         store = self.open()
         row = self.start(store)
