@@ -45,6 +45,7 @@ async def create_response(request: Request) -> Response:
     telling = await _answered(request, door, turn, body)
     if telling is None:
         telling = await _started(request, door, workflow, turn, body)
+    request.scope["run"] = telling.run.id  # for the guard, where the answer takes too long
     headers = {"X-Run-Id": telling.run.id, "X-Thread-Id": telling.run.thread or ""}
     if body.stream:
         frames = telling.frames(starting_after=-1, heartbeat=door.heartbeat)
