@@ -88,6 +88,17 @@ async def test_an_answer_under_its_key_may_come_again_even_once_the_run_has_ende
         assert await runtime.answered("k", thread="another") is None
 
 
+async def test_one_key_may_come_with_an_answer_to_each_of_two_runs(url):
+    counted = Counted()
+    async with Runtime(url) as runtime:
+        runs = [await runtime.start(counted.flow, name) for name in ("a", "b")]
+        for run in runs:
+            await left(runtime, run)
+        for run in runs * 2:
+            await run.answer("refund", run is runs[0], idempotency_key="k")
+        assert [await run.result() for run in runs] == ["a: True", "b: False"]
+
+
 async def test_the_first_answer_wins_and_the_later_one_is_told(url):
     counted = Counted()
     async with Runtime(url) as runtime:
