@@ -46,7 +46,7 @@ vllm: .venv-vllm/weights.stamp  ## the crew on the real vLLM, computed on a CPU 
 gpu: .venv-gpu/weights.stamp  ## the same on a GPU, with ray[llm] (GPU=L4, by Ray's name for it)
 	CREW_TEST_GPU=$(GPU) $(subst .venv-vllm,.venv-gpu,$(VLLM_PYTEST))
 
-coverage: install  ## every line and branch of the core, or it fails
+coverage: install  ## every line and branch of the core, or it fails (under 5 minutes on 2 cores)
 	$(BIN)/coverage erase
 	$(BIN)/coverage run -m pytest -n $(WORKERS) --dist loadgroup -m 'not slow' --timeout $(SECONDS_EACH) $(CORE)
 	$(BIN)/coverage combine --quiet

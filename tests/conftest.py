@@ -1,8 +1,17 @@
+import contextlib
+
 import pytest
 
 from tests.endpoint import PAGE, Endpoint
 from tests.place import Place
 from tests.postgres import Server
+
+with contextlib.suppress(ImportError):  # the environment of tests/vllm is without
+    from hypothesis import settings
+
+    # An example of a millisecond takes a second where the processor is wanted elsewhere.
+    settings.register_profile("patient", deadline=None)
+    settings.load_profile("patient")
 
 
 @pytest.fixture(scope="session")

@@ -53,15 +53,15 @@ async def summarise(ctx: Context, found: list[Found]) -> Answer:
 
 
 async def main() -> None:
-    gate = asyncio.Semaphore(at_once)
+    numbers = iter(range(runs))
 
-    async def one(number: int) -> None:
-        async with gate:
+    async def work(runtime: Runtime) -> None:
+        for number in numbers:
             run = await runtime.start(research, Question(text=f"q{number}"), key=str(number))
             await run.result()
 
     async with Runtime(f"sqlite:///{folder}/ours.db", workflows=[research]) as runtime:
-        await asyncio.gather(*(one(number) for number in range(runs)))
+        await asyncio.gather(*(work(runtime) for _ in range(at_once)))
 
 
 asyncio.run(main())

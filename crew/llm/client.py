@@ -5,6 +5,7 @@ import importlib
 import json
 import logging
 import sys
+import time
 import weakref
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
@@ -29,6 +30,8 @@ logger = logging.getLogger(__name__)
 OnText: TypeAlias = Callable[[str], None]
 
 CONNECT_SECONDS = 10.0
+ASK_AGAIN_SECONDS = 1.0
+"""How long an endpoint that could not say who owns its models is not asked again."""
 
 _CONTINUATIONS: dict[str, dict[str, Json]] = {
     "vllm": {"continue_final_message": True, "add_generation_prompt": False},
@@ -80,9 +83,12 @@ class OpenAIModel:
         self._max_attempts = max_attempts
         self._knows_grammar = True
         self._owner: str | None = None
+        self._ask_again_at = 0.0
         # One client per event loop: its connections belong to the loop they were opened in.
         self._clients: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, AsyncOpenAI]
         self._clients = weakref.WeakKeyDictionary()
+        self._asking: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Task[None]]
+        self._asking = weakref.WeakKeyDictionary()
 
     @property
     def name(self) -> str:
@@ -98,10 +104,13 @@ class OpenAIModel:
         return f"OpenAIModel({self._model!r}, base_url={self.base_url!r})"
 
     def __getstate__(self) -> dict[str, Any]:
-        return {key: value for key, value in self.__dict__.items() if key != "_clients"}
+        of_loops = ("_clients", "_asking")
+        return {key: value for key, value in self.__dict__.items() if key not in of_loops}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state, _clients=weakref.WeakKeyDictionary())
+        self.__dict__.update(
+            state, _clients=weakref.WeakKeyDictionary(), _asking=weakref.WeakKeyDictionary()
+        )
 
     async def complete(self, request: ModelRequest, *, on_text: OnText | None = None) -> ModelReply:
         """Answer one request; with `on_text` as a stream. Cancelling closes the connection.
@@ -143,7 +152,10 @@ class OpenAIModel:
 
     async def close(self) -> None:
         """Close the connections of this event loop. Safe to call twice."""
-        client = self._clients.pop(asyncio.get_running_loop(), None)
+        loop = asyncio.get_running_loop()
+        if loop in self._asking:
+            self._asking[loop].cancel()
+        client = self._clients.pop(loop, None)
         if client is not None:
             await client.close()
 
@@ -279,10 +291,21 @@ class OpenAIModel:
         return self._model
 
     async def _owned_by(self) -> str | None:
-        if self._owner is None:
+        """Return who owns the endpoint's models; all who want to know share one request."""
+        if self._owner is None and time.monotonic() >= self._ask_again_at:
+            loop = asyncio.get_running_loop()
+            if loop not in self._asking:
+                self._asking[loop] = loop.create_task(self._learn_owner())
+            await asyncio.shield(self._asking[loop])
+        return self._owner
+
+    async def _learn_owner(self) -> None:
+        try:
             await _import_openai()
             self._owner = await self._asked_owner()
-        return self._owner
+            self._ask_again_at = time.monotonic() + ASK_AGAIN_SECONDS
+        finally:
+            del self._asking[asyncio.get_running_loop()]
 
     async def _asked_owner(self) -> str | None:
         """Return who owns the endpoint's models; None if it could not be asked."""
@@ -338,12 +361,17 @@ def _rest_of(request: ModelRequest, told: list[str]) -> ModelRequest:
 
 
 def _is_passing(error: BaseException) -> bool:
-    """Tell whether the same call may succeed later: 408, 429, 5xx, time out, no connection."""
+    """Tell whether the same call may succeed later: 408, 429, 5xx, time out, no connection.
+
+    Not 501: RFC 9110, 15.6.2, has it for a method that the server knows for no resource.
+    """
     import httpx2
     import openai
 
     if isinstance(error, _BrokenOff):
         return True
     if isinstance(error, openai.APIStatusError):
-        return error.status_code in (408, 429) or error.status_code >= 500
+        return error.status_code in (408, 429) or (
+            error.status_code >= 500 and error.status_code != 501
+        )
     return isinstance(error, openai.APIConnectionError | httpx2.TransportError)

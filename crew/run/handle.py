@@ -129,8 +129,8 @@ class Run:
     async def batches(self, after: int = 0) -> AsyncGenerator[list[Event]]:
         """Yield the same in lists: of each, what became durable together, or was there already."""
         row = self._fresh()
-        if row.status not in OPEN and after >= row.offset:
-            return  # nothing comes any more
+        if row.status not in OPEN and row.offset <= after:
+            return
         reader, offset, written = self._reader(), after, cast("Sequence[StoredEvent]", ())
         while True:
             # What this process has just written need not be read from the store.

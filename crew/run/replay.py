@@ -1,6 +1,5 @@
 """A recorded run, run again on its records: no model, no tool, no effect."""
 
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import NoReturn
 
@@ -8,7 +7,7 @@ from crew.errors import Diverged, InputInvalid
 from crew.event import Event, from_data
 from crew.graph import Workflow
 from crew.hosts import Hosts
-from crew.journal import NewRun, RunRow, Started, Store, StoredEvent
+from crew.journal import NewRun, RunRow, Started, Store
 from crew.journal.memory import MemoryStore
 from crew.journal.reading import JournalReader
 from crew.journal.writer import OpenRun, Writer, seal
@@ -92,18 +91,11 @@ class _Copy:
     def workflow_of(self, row: RunRow) -> Workflow | None:
         return self._workflow
 
-    async def grown(self, number: int, after: int) -> Sequence[StoredEvent]:
-        """A replay has ended when it is handed out."""
-        return ()
-
-    async def poke(self, row: RunRow) -> None:
-        """Nobody drives it any more."""
-
     async def close(self) -> None:
         """There is nothing to close."""
 
     def _never(self, *_: object, **__: object) -> NoReturn:  # pragma: no cover  as it says
-        """A replay's rules refuse every call first, and nothing is said to a run that has ended."""
+        """A replay's rules refuse every call first, and it has ended when it is handed out."""
         raise AssertionError
 
-    place = perform = run_child = check_answer = cancel_unowned = _never
+    place = perform = run_child = grown = poke = check_answer = cancel_unowned = _never

@@ -160,6 +160,17 @@ class StoreSuite:
         assert [e.offset for e in store.events(other.number)] == [1, 2]
         store.close()
 
+    def test_the_old_owner_is_fenced_alone_among_other_operations(self) -> None:
+        store = self.open()
+        mine, other = self.start(store, "a"), self.start(store, "b")
+        self.one(store, Take(mine.number, "you", "me"))
+        results = store.commit([Append(mine.number, 1, (event(2),)), Release(other.number, 1)])
+        assert isinstance(results[0], Fenced)
+        assert results[1] is None
+        assert [e.offset for e in store.events(mine.number)] == [1]
+        assert self._owner(store, other) is None
+        store.close()
+
     def test_only_the_owner_that_was_found_is_taken_from(self) -> None:
         store = self.open()
         row = self.start(store)

@@ -1,10 +1,11 @@
 """A budget is shared down the tree, checked before each call, and never passed."""
 
 import asyncio
+import time
 
 import pytest
 
-from crew import Agent, Budget, Context, RunFailed, Runtime, workflow
+from crew import Agent, Budget, Context, RunCancelled, RunFailed, Runtime, workflow
 from crew.testing import ScriptedModel
 
 
@@ -50,6 +51,24 @@ async def test_a_run_ends_when_its_seconds_are_over(runtime):
     run = await runtime.start(slow, budget=Budget(seconds=0.2))
     with pytest.raises(RunFailed, match="BudgetExceeded: 1 seconds needed"):
         await run.result()
+
+
+async def test_a_run_that_is_being_cancelled_is_not_failed_when_its_seconds_are_over():
+    @workflow
+    async def tidies_up(ctx: Context, until: float) -> None:
+        try:
+            await asyncio.sleep(60)
+        finally:
+            while time.time() < until:
+                await asyncio.sleep(0.02)
+
+    async with Runtime(":memory:") as runtime:
+        run = await runtime.start(tidies_up, time.time() + 0.6, budget=Budget(seconds=0.5))
+        async for event in run.events():
+            if event.kind == "step.started":
+                await run.cancel()
+        with pytest.raises(RunCancelled):
+            await run.result()
 
 
 async def test_seconds_go_on_while_nobody_drives_the_run(url):

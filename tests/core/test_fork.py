@@ -130,6 +130,15 @@ async def test_a_fork_goes_on_at_every_event_of_a_run(url):
             assert [offset for offset, _, _ in own] == list(range(1, len(own) + 1))
 
 
+async def test_a_page_of_a_fork_holds_events_of_both_sides_of_the_cut(url):
+    asked = Asked()
+    async with Runtime(url) as runtime:
+        run = await finished(runtime, asked)
+        fork = await runtime.fork(run.id, at=4)
+        await fork.result()
+        assert await fork.page(after=2, limit=4) == (await fork.recorded())[2:6]
+
+
 async def test_an_effect_that_had_begun_at_the_cut_is_not_repeated(url):
     asked = Asked()
     async with Runtime(url) as runtime:

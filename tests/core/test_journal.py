@@ -12,7 +12,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from crew import Context, RunFailed, Runtime, StoreError, workflow
@@ -33,6 +33,7 @@ bodies = st.recursive(
 
 
 @given(st.lists(bodies, max_size=6))
+@example([{"$text": "a dict of the user's own"}, ["x" * 70]])
 def test_packed_text_comes_back_whatever_it_looks_like(values):
     writer, reader = (
         TextWriter(),
@@ -100,6 +101,15 @@ def test_a_file_that_is_no_database_is_refused(tmp_path):
     path.write_bytes(b"this is not a database, but long enough to look like a page" * 100)
     with pytest.raises(StoreError, match="not a sound database .*crew doctor"):
         SqliteStore(path)
+
+
+def test_a_file_that_may_only_be_read_is_refused(tmp_path):
+    def reading(name: str) -> sqlite3.Connection:
+        return sqlite3.connect(f"file:{name}?mode=ro", uri=True, isolation_level=None)
+
+    (tmp_path / "runs.db").touch()
+    with pytest.raises(StoreError, match="cannot open .* readonly"):
+        SqliteStore(tmp_path / "runs.db", opener=reading)
 
 
 def test_a_network_filesystem_is_refused_naming_postgresql(tmp_path):

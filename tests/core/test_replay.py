@@ -59,6 +59,15 @@ async def test_a_graph_replays(runtime):
     assert await (await runtime.replay(run.id)).result() == output
 
 
+async def test_a_replay_is_read_from_its_last_event_on(runtime):
+    run = await runtime.start(research(), Question(text="c"))
+    await run.result()
+    for ended in (run, await runtime.replay(run.id)):
+        *_, last = await ended.recorded()
+        async with asyncio.timeout(5):
+            assert [event async for event in ended.events(after=last.offset)] == []
+
+
 async def test_a_turn_replays_on_the_conversation_that_it_had(runtime):
     @workflow
     async def reply(ctx: Context, text: str) -> str:

@@ -21,10 +21,11 @@ from crew import (
 )
 from crew.config import Settings
 from crew.event import ProgressMade, RunTaken
-from crew.journal import Append, Take, sqlite_file
+from crew.journal import Append, Release, Take, sqlite_file
 from crew.journal.memory import MemoryStore
 from crew.journal.writer import OpenRun, seal
 from crew.run import runtime as runtimes
+from crew.run import worker as workers
 from crew.testing import CrashingStore
 from tests.core.flows import Question, research
 
@@ -282,6 +283,64 @@ async def test_a_store_that_fails_a_child_for_a_moment_fails_no_parent(monkeypat
         assert entered == ["x", "x"]
 
 
+class Holding(CrashingStore):
+    """A store that refuses to let the first run go."""
+
+    refused = False
+
+    def commit(self, operations):
+        if not self.refused and any(isinstance(item, Release) for item in operations):
+            self.refused = True
+            raise StoreError(message="for a moment")
+        return super().commit(operations)
+
+
+async def test_a_run_that_could_not_be_let_go_is_taken_anew(monkeypatch):
+    monkeypatch.setattr(workers, "LINGER_SECONDS", 0.02)
+    monkeypatch.setattr(runtimes, "TAKE_SECONDS", 0.02)
+    store = Holding(MemoryStore(), after=1000)
+
+    @workflow
+    async def asks(ctx: Context) -> bool:
+        return await ctx.ask(bool, "Sure?", key="sure")
+
+    async with Runtime(store) as runtime, asyncio.timeout(5):
+        run = await runtime.start(asks)
+        while not store.refused:
+            await asyncio.sleep(0.01)
+        await run.answer("sure", True)
+        assert await run.result() is True
+
+
+class Robbed(FailingOnce):
+    """One whose run is taken by another worker while its commit fails."""
+
+    def commit(self, operations):
+        if self.fails:
+            self._store.commit([Take(1, "other", self.numbered(1).owner)])
+        return super().commit(operations)
+
+
+async def test_a_run_that_another_worker_took_while_the_store_failed_is_followed():
+    store = Robbed(MemoryStore(), after=1000)
+    store.claim_owner("other")
+
+    @workflow
+    async def tells(ctx: Context) -> None:
+        store.fails = True
+        ctx.progress("on")
+        await asyncio.sleep(60)
+
+    async with Runtime(store) as runtime:
+        run = await runtime.start(tells)
+        async with asyncio.timeout(5):
+            while runtime.active() or runtime.lost_of(1) is not None:
+                await asyncio.sleep(0.01)
+        assert store.numbered(1).owner == "other"
+        with pytest.raises(TimeoutError):  # it is the other's to end, and followed until then
+            await asyncio.wait_for(run.result(), 0.1)
+
+
 async def test_a_store_that_fails_is_the_callers_error_and_nothing_is_lost():
     kept = MemoryStore()
     store = CrashingStore(kept, after=4)
@@ -316,6 +375,64 @@ async def test_a_run_says_what_it_is(runtime):
     assert repr(run) == f"<run {run.id} of 'echo'>"
     await run.result()
     assert run.created_at == pytest.approx((await run.recorded())[0].at, abs=1)
+
+
+async def test_events_are_read_in_pages(runtime):
+    run = await runtime.start(research(), Question(text="c"))
+    await run.result()
+    first = await run.page(after=0, limit=4)
+    rest = await run.page(after=4, limit=100)
+    assert len(first) == 4
+    assert first + rest == await run.recorded()
+    assert await run.page(after=rest[-1].offset, limit=4) == []
+
+
+async def test_a_run_tells_its_first_event_and_the_newest(runtime):
+    run = await runtime.start(echo, "x")
+    await run.result()
+    first, newest = await run.ends()
+    assert (first.offset, first.data["input"]) == (1, "x")
+    assert (newest.kind, newest.data["output"]) == ("run.completed", "x after []")
+
+
+async def test_a_slow_reader_waits_for_nothing_that_is_there_already(url):
+    go_on = asyncio.Semaphore(0)
+
+    @workflow
+    async def tells(ctx: Context) -> None:
+        for text in "abc":
+            await go_on.acquire()
+            ctx.progress(text)
+
+    async with Runtime(url, look_seconds=60) as runtime, asyncio.timeout(10):
+        run = await runtime.start(tells)
+        async for event in run.events():
+            if event.kind == "step.started" or event.data.get("text") == "a":
+                go_on.release()
+            while event.data.get("text") == "a" and (await run.recorded())[-1] == event:
+                await asyncio.sleep(0.01)  # it comes back when "b" is written
+            if event.data.get("text") == "b":
+                break
+
+
+async def test_what_others_wrote_before_a_cancel_from_here_is_not_missed(url):
+    @workflow
+    async def asks(ctx: Context) -> bool:
+        return await ctx.ask(bool, "Sure?", key="sure")
+
+    async with Runtime(url, worker=False, look_seconds=60) as looking:
+        run = await looking.start(asks)
+        seen = asyncio.create_task(kinds_of(run))
+        async with Runtime(url, workflows=[asks]):
+            while not await run.questions():
+                await asyncio.sleep(0.01)
+        await run.cancel()
+        assert await seen == [event.kind for event in await run.recorded()]
+        assert "ask.opened" in await seen
+
+
+async def kinds_of(run):
+    return [event.kind async for event in run.events()]
 
 
 async def test_a_run_that_was_erased_is_not_there_any_more(runtime):

@@ -8,15 +8,17 @@ from types import SimpleNamespace
 import pytest
 from pydantic import BaseModel
 
-from crew import Context, Graph, Runtime, StoreError
+from crew import Agent, Context, Graph, Runtime, StoreError
 from crew.journal import writer
 from crew.journal.reading import JournalReader
 from crew.journal.sqlite import SqliteStore
 from crew.journal.writer import Writer
-from crew.run import driver
+from crew.llm import ModelReply
+from crew.run import driver, snapshot
 from crew.run.driver import Driver
 from crew.run.snapshot import snapshot_version, state_to_data
-from crew.testing import CrashingStore
+from crew.run.worker import Worker
+from crew.testing import CrashingStore, ScriptedModel
 from tests.core.flows import Count, loop
 
 
@@ -155,9 +157,42 @@ async def test_a_snapshot_that_cannot_be_read_is_not_used(change, store):
         assert len((await (await runtime.get(row.id)).result()).texts) == 24
 
 
-def beside(go_on: asyncio.Event) -> Graph:
-    """A step that has told and called, and waits, while another one goes round."""
+async def test_a_snapshot_of_an_older_form_is_not_used(store, monkeypatch):
+    graph = wide()
+    with monkeypatch.context() as older:
+        older.setattr(snapshot, "FORMAT", snapshot.FORMAT - 1)
+        older.setattr(driver, "state_to_data", lambda state: "of a form that nobody reads now")
+        row = await stopped(store, graph, Batch(items=24), 700)
+    assert store.snapshot(row.number) is not None
+    worker = Worker(SimpleNamespace(store=store), "me", takes_over=False, lease=1.0)
+    folding = Driver(SimpleNamespace(writer=Writer(store, on_commit=dict)), graph, row)
+    worker._fold(folding, graph, row)
+    anew = await folded(store, graph, row, from_snapshot=False)
+    assert (state_to_data(folding._state), folding.calls.to_data()) == anew
+    async with Runtime(store, workflows=[graph]) as runtime:
+        assert len((await (await runtime.get(row.id)).result()).texts) == 24
+
+
+class Halting(ScriptedModel):
+    """Says the half of its answer, and the rest when it is let on."""
+
+    def __init__(self, go_on: asyncio.Event) -> None:
+        super().__init__(continues=True)
+        self.go_on = go_on
+
+    async def complete(self, request, *, on_text=None):
+        self.requests.append(request)
+        if not request.partial:
+            on_text("held ")
+        await self.go_on.wait()
+        on_text("on")
+        return ModelReply("held on", model="halting")
+
+
+def beside(model: ScriptedModel) -> Graph:
+    """A step that has told and called, and whose model halts, while another one goes round."""
     graph = Graph("beside", input=Batch, output=Whole)
+    speaker = Agent("speaker", model=model)
 
     async def fails(number: int) -> int:
         raise ValueError(f"no {number}")
@@ -172,8 +207,8 @@ def beside(go_on: asyncio.Event) -> Graph:
         more = await ctx.run(one_more, item.number)
         with contextlib.suppress(ValueError):
             await ctx.effect(fails, more)
-        await go_on.wait()
-        return Piece(number=more, text="held")
+        said = await ctx.run(speaker, "go", emit=True)
+        return Piece(number=more, text=said.output)
 
     @graph.node
     async def go_round(count: Count) -> Count | Piece:
@@ -186,15 +221,18 @@ def beside(go_on: asyncio.Event) -> Graph:
     return graph
 
 
-async def test_a_snapshot_holds_what_a_step_under_way_has_called_and_told(store):
+async def test_a_snapshot_holds_what_a_step_under_way_has_called_told_and_said(store):
     go_on = asyncio.Event()
-    graph = beside(go_on)
+    model = Halting(go_on)
+    graph = beside(model)
     row = await stopped(store, graph, Batch(items=2), 700)
     whole = await folded(store, graph, row, from_snapshot=False)
     assert await folded(store, graph, row, from_snapshot=True) == whole
     go_on.set()
     async with Runtime(store, workflows=[graph]) as runtime:
         run = await runtime.get(row.id)
-        assert (await run.result()).texts == ["held", "round"]
+        assert (await run.result()).texts == ["held on", "round"]
         held = [e.kind async for e in run.events() if e.path.startswith("hold[0]/")]
-    assert held == ["text.emitted", "function.completed", "effect.started", "effect.failed"]
+    assert held[:4] == ["text.emitted", "function.completed", "effect.started", "effect.failed"]
+    assert held[4:7] == ["agent.started", "model.started", "text.emitted"]
+    assert [request.partial for request in model.requests] == ["", "held "]

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import sqlite3
+from contextlib import closing
 
 import pytest
 
@@ -67,12 +68,13 @@ async def test_text_is_passed_on_while_it_is_said(runtime):
     assert answer_of(events) == STORY
 
 
-async def cut_off(url, tmp_path, *, continues: bool):
+async def cut_off(url, first: Slow, *, continues: bool = True):
     """Crash in the middle of the story, go on in another process; return the events, requests."""
-    first = Slow(STORY, stop_after=3)
     async with Runtime(url) as runtime:
         run = await runtime.start(story(first), "go")
         await first.stopped.wait()
+        while answer_of(await run.recorded()) != STORY[:30]:
+            await asyncio.sleep(0.01)
     second = Slow(STORY, continues=continues)
     async with Runtime(url, workflows=[story(second)]) as runtime:
         run = await runtime.get(run.id)
@@ -80,18 +82,34 @@ async def cut_off(url, tmp_path, *, continues: bool):
         return await run.recorded(), second.requests
 
 
-async def test_an_answer_that_was_cut_off_goes_on_without_a_seam(url, tmp_path):
-    events, requests = await cut_off(url, tmp_path, continues=True)
+async def test_an_answer_that_was_cut_off_goes_on_without_a_seam(url):
+    events, requests = await cut_off(url, Slow(STORY, stop_after=3))
     assert requests[0].partial == STORY[:30]
     assert answer_of(events) == STORY
     assert not any(event.kind == "text.discarded" for event in events)
 
 
-async def test_where_a_model_cannot_go_on_the_answer_starts_again(url, tmp_path):
-    events, requests = await cut_off(url, tmp_path, continues=False)
+async def test_where_a_model_cannot_go_on_the_answer_starts_again(url):
+    events, requests = await cut_off(url, Slow(STORY, stop_after=3), continues=False)
     assert requests[0].partial == ""
     assert [e.path for e in events if e.kind == "text.discarded"] == ["tell[0]/teller/model.0"]
     assert answer_of(events) == STORY
+
+
+async def test_what_was_taken_back_before_a_crash_is_not_gone_on_with(url, tmp_path):
+    class BreakingOnce(Slow):
+        async def complete(self, request, *, on_text=None):
+            if not self.requests:
+                self.requests.append(request)
+                on_text("It was a dark and stormy night")
+                raise ModelError(message="the engine is gone", broke_off=True)
+            return await super().complete(request, on_text=on_text)
+
+    events, requests = await cut_off(url, BreakingOnce(STORY, stop_after=3))
+    assert requests[0].partial == STORY[:30]
+    assert answer_of(events) == STORY
+    with closing(SqliteStore(tmp_path / "runs.db")) as store:
+        assert not any(STORY in event.body for event in store.events(1))  # said, so pointed at
 
 
 async def test_what_was_said_is_stored_once(url, tmp_path):

@@ -2,7 +2,7 @@
 
 import pytest
 
-from crew import Runtime, StoreError
+from crew import Context, Runtime, StoreError, workflow
 from crew.journal import Append, Damaged, ForgetThreads, KeepThread, Release, Take
 from crew.journal.reading import JournalReader
 from crew.journal.sqlite import SqliteStore
@@ -10,6 +10,11 @@ from crew.testing.store_suite import following, new_run
 from tests.core.flows import Count, loop
 
 POINTER = '{"text":{"$text":[2,0]},"filler":"' + "short words " * 9 + '"}'
+
+
+@workflow
+async def echo(ctx: Context, text: str) -> str:
+    return text
 
 
 @pytest.fixture
@@ -41,6 +46,23 @@ async def test_a_fork_whose_base_is_gone_is_said_to_be_damaged(store):
         change(store, f"DELETE FROM runs WHERE id = '{base.id}'")
         with pytest.raises(StoreError, match=f"run {fork.id} .* is damaged at event 1"):
             await fork.recorded()
+
+
+def test_a_checksum_that_differs_is_noticed_for_events_that_lie_together(store):
+    row = store.numbered(started(store).number)
+    store.commit([Append(row.number, 1, following(row, "{}", "{}"))])
+    change(store, "UPDATE segments SET crc = crc + 1 WHERE id % 4294967296 = 3")
+    with pytest.raises(StoreError, match="is damaged at event 2"):
+        JournalReader(store, row).events(after=1)
+
+
+async def test_a_big_text_that_is_missing_is_missed(store):
+    async with Runtime(store) as runtime:
+        run = await runtime.start(echo, "big" * 40_000)
+        await run.result()
+        change(store, "DELETE FROM blobs")
+        with pytest.raises(StoreError, match=f"blob .* of run {run.id} .* is missing or damaged"):
+            await run.recorded()
 
 
 async def test_events_that_are_missing_at_the_end_are_missed(store):

@@ -49,8 +49,11 @@ def asks_for_place(request):
 
 @pytest.fixture(scope="module")
 def cluster():
-    with quiet_cluster() as address:
-        yield address
+    with pytest.MonkeyPatch.context() as patch:
+        # `make coverage` measures this process alone: Ray kills its own before they could tell.
+        patch.delenv("COVERAGE_PROCESS_CONFIG", raising=False)
+        with quiet_cluster() as address:
+            yield address
 
 
 @pytest.fixture

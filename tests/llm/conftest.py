@@ -58,6 +58,8 @@ class Endpoint:
     answers: list[Answer] = field(default_factory=list)
     models: list[str] = field(default_factory=lambda: ["big-1", "small-1"])
     owner: str = "somebody"
+    lists: int = 200  # the status of its list of models
+    listed: int = 0
     requests: list[dict[str, Any]] = field(default_factory=list)
     headers: list[dict[str, str]] = field(default_factory=list)
     port: int = 0
@@ -84,8 +86,9 @@ class Endpoint:
 
     def _answer(self, line: str, headers: dict[str, str], body: bytes) -> Answer:
         if line.startswith("GET /v1/models"):
+            self.listed += 1
             listed = [{"id": name, "owned_by": self.owner} for name in self.models]
-            return Answer(body={"object": "list", "data": listed})
+            return Answer(self.lists, body={"object": "list", "data": listed})
         self.requests.append(json.loads(body))
         self.headers.append(headers)
         return self.answers.pop(0)

@@ -266,6 +266,15 @@ async def test_a_cache_salt_is_sent_to_vllm_alone(model, endpoint, says, owner, 
     assert endpoint.requests[0].get("cache_salt") == sent
 
 
+@pytest.mark.parametrize("status", [200, 404, 501, 503])
+async def test_many_calls_ask_once_whose_an_endpoint_is(model, endpoint, says, status):
+    endpoint.lists, endpoint.answers = status, [says("a") for _ in range(16)]
+    request = ModelRequest(ASK.messages, cache_salt="s1")
+    await asyncio.gather(*(model.complete(request) for _ in range(8)))
+    await asyncio.gather(*(model.complete(request) for _ in range(8)))
+    assert endpoint.listed == 1
+
+
 async def test_what_vllm_had_said_is_neither_asked_nor_counted_twice(model, endpoint, streams):
     broken = streams({"content": "Hel"}, {"content": "lo"}, end=False, cut=True)
     endpoint.owner, endpoint.answers = "vllm", [broken, streams({"content": " you."})]

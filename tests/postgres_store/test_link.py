@@ -3,6 +3,7 @@
 import threading
 import time
 
+import psycopg
 import pytest
 
 from crew import StoreError
@@ -45,3 +46,21 @@ def test_a_connection_that_comes_when_nobody_waits_any_more_is_closed(postgres_u
     while not (opened and opened[0].closed):
         assert time.monotonic() < deadline
         time.sleep(0.001)
+
+
+def test_a_connection_that_fails_when_nobody_waits_any_more_is_no_news(caplog):
+    opening, may_fail = [], threading.Event()
+
+    def fails_slowly(url):
+        opening.append(threading.current_thread())
+        may_fail.wait(10)
+        raise psycopg.OperationalError("refused")
+
+    link = Link("postgresql://crew@nowhere/none", fails_slowly)
+    with pytest.raises(Busy, match="does not answer yet"):
+        link.get(patience=0.01)
+    link.drop()
+    may_fail.set()
+    opening[0].join(5)
+    assert not opening[0].is_alive()
+    assert caplog.records == []
