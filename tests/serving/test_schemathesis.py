@@ -16,7 +16,7 @@ from serving.http.operation import describe
 from serving.routes import OPERATIONS
 from tests.serving.conftest import open_endpoint
 
-QUICK, LONG = 30, 150
+QUICK, LONG = 12, 150
 """Requests of each operation: seconds for the first stage of CI, a minute for the second."""
 CHECKS = [
     not_a_server_error,
