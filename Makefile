@@ -100,7 +100,7 @@ requirements: $(UV)  ## compile the pinned requirement files anew
 	done
 
 clean:  ## remove what was made here
-	rm -rf .venv .venv-bench .venv-vllm .venv-gpu dist build .pytest_cache .ruff_cache .hypothesis .import_linter_cache mutants .coverage*
+	rm -rf .venv .venv-bench .venv-vllm .venv-gpu dist build artifacts .pytest_cache .ruff_cache .hypothesis .import_linter_cache mutants .coverage*
 
 $(UV):
 	@test -n "$(PYTHON)" || { echo "crew needs Python 3.11, 3.12 or 3.13; none was found. Install one, or: make PYTHON=/path/to/python"; exit 1; }

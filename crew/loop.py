@@ -24,7 +24,7 @@ from crew.call import (
 )
 from crew.errors import CrewError, EffectUnknown, ModelError, OutputInvalid, ToolError
 from crew.event import CallKind, Failure
-from crew.llm import Model, ModelReply, ModelRequest, ToolSpec, continues
+from crew.llm import Model, ModelReply, ModelRequest, ToolSpec, continues, provider_of
 from crew.llm.wire import INVALID_ARGUMENTS
 from crew.message import Json, Message, ToolCall, Usage, message_data
 from crew.speech import Speech
@@ -129,7 +129,7 @@ class Loop:
     async def _ask_model(self) -> ModelReply:
         path = f"{self.task.path}/model.{self.turn}"
         new = self._of_this_task(self.sent)
-        data: dict[str, Json] = {"model": self.model.name, "messages": new}
+        data: dict[str, Json] = {"model": self.model.name, "messages": new, **self._provider()}
         if self.turn:
             data["base"] = f"{self.task.path}/model.{self.turn - 1}"
         elif self.task.history:
@@ -164,7 +164,12 @@ class Loop:
         else:
             reply = await self.model.complete(request)
         seconds = round(time.monotonic() - began, 3)
-        return {**reply_data(reply), "seconds": seconds}
+        return {**reply_data(reply), "seconds": seconds, **self._provider()}
+
+    def _provider(self) -> dict[str, Json]:
+        """Return who computes, which an endpoint may have told by its first answer alone."""
+        provider = provider_of(self.model)
+        return {"provider": provider} if provider else {}
 
     async def _speak(self, path: str, request: ModelRequest) -> ModelReply:
         """Pass the answer on while it is said; one that breaks off is said anew, and paid twice."""

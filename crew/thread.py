@@ -1,9 +1,11 @@
 """A conversation: the ordered messages of a thread's turns, read from their runs' journals."""
 
+import json
 from collections import OrderedDict
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from crew.journal import OPEN, RunRow, Store
+from crew.journal import OPEN, RunRow, Store, ThreadRow
 from crew.journal.reading import JournalReader
 from crew.message import Message
 from crew.value import text_of
@@ -18,10 +20,18 @@ class Thread:
 
     A turn is a user's message and what answered it; one that failed or was cancelled keeps its
     user's message, with `(not answered: …)` in the answer's place.
+
+    The first `opening` messages were there before the first turn.
     """
 
     id: str
     messages: tuple[Message, ...] = ()
+    opening: int = 0
+
+
+def opening_text(messages: Iterable[Message]) -> str:
+    """Return messages of user and assistant as a thread's opening is stored."""
+    return json.dumps([[message.role, message.text] for message in messages])
 
 
 class Conversations:
@@ -39,7 +49,8 @@ class Conversations:
 
     def whole(self, tenant: str, thread: str) -> Thread:
         """Return a conversation, empty if nothing was said on it."""
-        return Thread(thread, tuple(self._messages(tenant, thread, None)))
+        messages = tuple(self._messages(tenant, thread, None))
+        return Thread(thread, messages, len(_opening(self._store.thread(tenant, thread))))
 
     def before(self, row: RunRow) -> Thread:
         """Return the conversation before a run's turn; a fork has that of what it stands on.
@@ -59,6 +70,8 @@ class Conversations:
         known = self._remembered(tenant, thread)
         if before is not None and before <= known.turn:
             known = _Known()  # an earlier turn than the last one that was read
+        if not known.number:
+            known.messages = _opening(self._store.thread(tenant, thread))
         messages, is_settled = list(known.messages), True
         for row in self._store.turns(tenant, thread, after=known.turn):
             turn = row.turn or 0
@@ -90,6 +103,12 @@ class _Known:
     turn: int = 0
     number: int = 0
     messages: list[Message] = field(default_factory=list)
+
+
+def _opening(kept: ThreadRow | None) -> list[Message]:
+    if kept is None:
+        return []
+    return [Message(role, text) for role, text in json.loads(kept.opening)]
 
 
 def _turn(store: Store, row: RunRow) -> list[Message]:

@@ -10,6 +10,9 @@ WhenBusy = Literal["queue", "reject", "cancel"]
 
 OPEN: tuple[RunStatus, ...] = ("running", "waiting")
 
+NO_OPENING: Final = "[]"
+"""The opening of a thread that begins with its first turn."""
+
 PARKED: Final = "parked"
 """The owner of a run that waits for a person to choose how it goes on."""
 
@@ -84,6 +87,18 @@ class RunRow:
 
 
 @dataclass(frozen=True, slots=True)
+class ThreadRow:
+    """What is kept of a thread beside its runs; see `KeepThread`. Times are unix seconds."""
+
+    tenant: str
+    thread: str
+    metadata: str
+    opening: str
+    created_at: float
+    updated_at: float
+
+
+@dataclass(frozen=True, slots=True)
 class NewRun:
     """Start a run: its row and its first event, in one transaction.
 
@@ -113,7 +128,8 @@ class NewRun:
 class Append:
     """Write events after the last one of a run, by the worker that holds `epoch`.
 
-    With a `status`, `due` is set too. The letters of a run that ends are removed.
+    With a `status`, `due` is set too. The letters of a run that ends are removed; of answers with a
+    key the body alone.
     """
 
     number: int
@@ -150,7 +166,9 @@ class Release:
 class Post:
     """Put a letter into a run's inbox: an `answer` (`name` is its question's path) or a `cancel`.
 
-    A second answer to one question is refused with `AskError`, and so is any to a run that ended.
+    A second answer to one question is refused with `AskError`, and so is any to a run that ended;
+    but one with the idempotency `key` of the first is the first, sent again. `seen` is the offset
+    up to which its sender has read the run.
     """
 
     number: int
@@ -158,6 +176,8 @@ class Post:
     name: str
     body: str
     at: float
+    key: str | None = None
+    seen: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,16 +203,43 @@ class Remove:
     numbers: tuple[int, ...]
 
 
-Operation = NewRun | Append | Take | Release | Post | Clear | Remove
+@dataclass(frozen=True, slots=True)
+class KeepThread:
+    """Keep with a thread what no run of it says; both are JSON text.
+
+    `metadata` takes the place of what was kept. `opening` is what was said before the first turn:
+    a thread has one from its beginning or never, since what was said does not change.
+    """
+
+    tenant: str
+    thread: str
+    metadata: str
+    at: float
+    opening: str = NO_OPENING
+
+
+@dataclass(frozen=True, slots=True)
+class ForgetThreads:
+    """Remove what is kept of threads beside their runs."""
+
+    tenant: str
+    threads: tuple[str, ...]
+
+
+Operation = NewRun | Append | Take | Release | Post | Clear | Remove | KeepThread | ForgetThreads
 
 
 @dataclass(frozen=True, slots=True)
 class Letter:
+    """A `Post` in an inbox; the body of one that was turned into an event is empty."""
+
     id: int
     number: int
     kind: str
     name: str
     body: str
+    key: str | None = None
+    seen: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -305,7 +352,21 @@ class Store(Protocol):
         """Return a thread's runs after turn `after`, in their order; forks are no turns."""
         ...
 
-    def letters(self, numbers: Sequence[int]) -> list[Letter]: ...
+    def thread(self, tenant: str, thread: str) -> ThreadRow | None:
+        """Return what is kept of a thread beside its runs, if anything is."""
+        ...
+
+    def threads(self, tenant: str) -> dict[str, float]:
+        """Return when what is kept of a tenant's threads was last changed, by their names."""
+        ...
+
+    def letters(self, numbers: Sequence[int]) -> list[Letter]:
+        """Return what lies in inboxes and was not turned into an event, in the order of arrival."""
+        ...
+
+    def answers(self, tenant: str, key: str) -> list[Letter]:
+        """Return the answers to a tenant's runs that came with a key, those that ended, too."""
+        ...
 
     def changed(self) -> int:
         """Return a number that is another one after another process committed."""

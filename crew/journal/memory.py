@@ -10,6 +10,8 @@ from crew.journal import (
     PARKED,
     Append,
     Clear,
+    ForgetThreads,
+    KeepThread,
     Letter,
     NewRun,
     Operation,
@@ -23,6 +25,7 @@ from crew.journal import (
     Started,
     StoredEvent,
     Take,
+    ThreadRow,
 )
 
 
@@ -36,11 +39,12 @@ class MemoryStore:
         self._numbers: dict[str, int] = {}
         self._by_key: dict[tuple[str, str, str], int] = {}
         self._turns: dict[tuple[str, str], list[int]] = {}
+        self._threads: dict[tuple[str, str], ThreadRow] = {}
         self._open: dict[int, None] = {}
         self._events: dict[int, list[StoredEvent]] = {}
         self._snapshots: dict[int, Snapshot] = {}
         self._letters: dict[int, dict[int, Letter]] = {}
-        self._answered: dict[int, set[str]] = {}
+        self._answered: dict[int, dict[str, Letter]] = {}
         self._blobs: dict[str, bytes] = {}
         self._uses: dict[str, set[int]] = {}
         self._owners: dict[str, int] = {}
@@ -68,6 +72,13 @@ class MemoryStore:
                 return self._clear(operation)
             case Remove(numbers=numbers):
                 return self._remove(numbers)
+            case KeepThread(tenant=tenant, thread=thread):
+                self._threads[tenant, thread] = kept(self.thread(tenant, thread), operation)
+                return None
+            case ForgetThreads(tenant=tenant, threads=threads):
+                for thread in threads:
+                    self._threads.pop((tenant, thread), None)
+                return None
             case _:
                 assert_never(operation)
 
@@ -130,8 +141,7 @@ class MemoryStore:
         )
         if ended:
             self._open.pop(append.number, None)
-            self._letters.pop(append.number, None)
-            self._answered.pop(append.number, None)
+            self._keep_answers(append.number)
             self._snapshots.pop(append.number, None)
         return None
 
@@ -148,15 +158,17 @@ class MemoryStore:
         row = self._rows.get(post.number)
         if row is None:
             return RunNotFound(run=str(post.number))
+        first = next((item for item in self._answers(post.number) if item.name == post.name), None)
+        if first is not None and is_again(post, first.key):
+            return None
         if row.status not in OPEN:
             return None if post.kind == "cancel" else answered_too_late(row.id, row.status)
-        letters = self._letters.setdefault(post.number, {})
-        if post.kind == "answer":
-            names = {letter.name for letter in letters.values() if letter.kind == "answer"}
-            if post.name in names | self._answered.get(post.number, set()):
-                return answered_before(row.id, post.name)
-        letter = Letter(self._next_letter, post.number, post.kind, post.name, post.body)
-        letters[letter.id] = letter
+        if first is not None and post.kind == "answer":
+            return answered_before(row.id, post.name)
+        letter = Letter(
+            self._next_letter, post.number, post.kind, post.name, post.body, post.key, post.seen
+        )
+        self._letters.setdefault(post.number, {})[letter.id] = letter
         self._next_letter += 1
         return None
 
@@ -167,7 +179,18 @@ class MemoryStore:
         for number in (*clear.letters, *clear.kept):
             letter = letters.pop(number, None)
             if letter is not None and number in clear.kept:
-                self._answered.setdefault(clear.number, set()).add(letter.name)
+                self._answered.setdefault(clear.number, {})[letter.name] = replace(letter, body="")
+
+    def _answers(self, number: int) -> list[Letter]:
+        waiting = self._letters.get(number, {}).values()
+        taken = self._answered.get(number, {}).values()
+        return [*taken, *(letter for letter in waiting if letter.kind == "answer")]
+
+    def _keep_answers(self, number: int) -> None:
+        """Of a run that ends, the answers that have a key are still found by it."""
+        keyed = [letter for letter in self._answers(number) if letter.key is not None]
+        self._letters.pop(number, None)
+        self._answered[number] = {letter.name: replace(letter, body="") for letter in keyed}
 
     def _remove(self, numbers: Sequence[int]) -> tuple[int, ...]:
         going = {number for number in numbers if number in self._rows}
@@ -267,8 +290,20 @@ class MemoryStore:
         rows = [self._rows[number] for number in self._turns.get((tenant, thread), ())]
         return [row for row in rows if (row.turn or 0) > after]
 
+    def thread(self, tenant: str, thread: str) -> ThreadRow | None:
+        return self._threads.get((tenant, thread))
+
+    def threads(self, tenant: str) -> dict[str, float]:
+        rows = [row for row in self._threads.values() if row.tenant == tenant]
+        return {row.thread: row.updated_at for row in rows}
+
     def letters(self, numbers: Sequence[int]) -> list[Letter]:
         found = [letter for n in numbers for letter in self._letters.get(n, {}).values()]
+        return sorted(found, key=lambda letter: letter.id)
+
+    def answers(self, tenant: str, key: str) -> list[Letter]:
+        numbers = [row.number for row in self._rows.values() if row.tenant == tenant]
+        found = [letter for n in numbers for letter in self._answers(n) if letter.key == key]
         return sorted(found, key=lambda letter: letter.id)
 
     def changed(self) -> int:
@@ -323,6 +358,15 @@ def row_of(number: int, new: NewRun, turn: int | None) -> RunRow:
     )
 
 
+def kept(row: ThreadRow | None, keep: KeepThread) -> ThreadRow:
+    """Return what is kept of a thread from now on, given what was."""
+    if row is None:
+        return ThreadRow(
+            keep.tenant, keep.thread, keep.metadata, keep.opening, float(keep.at), float(keep.at)
+        )
+    return replace(row, metadata=keep.metadata, updated_at=float(keep.at))
+
+
 def reused(new: NewRun) -> KeyReused:
     """Return the error of a key that came back with another input."""
     return KeyReused(
@@ -344,6 +388,11 @@ def busy(new: NewRun) -> ThreadBusy:
 def answered_before(run: str, path: str) -> AskError:
     """Return the error of a second answer to one question."""
     return AskError(message=f"the question {path} of run {run} was answered before; the first wins")
+
+
+def is_again(post: Post, key: str | None) -> bool:
+    """Return whether an answer is the one that came with `key`, sent once more."""
+    return post.key is not None and post.key == key
 
 
 def answered_too_late(run: str, status: RunStatus) -> AskError:

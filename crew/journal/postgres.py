@@ -17,6 +17,7 @@ from crew.journal import (
     Sign,
     Snapshot,
     StoredEvent,
+    ThreadRow,
 )
 from crew.journal.owner_place import Place
 from crew.journal.postgres_commits import Commits
@@ -25,6 +26,9 @@ from crew.journal.postgres_operations import COLUMNS
 from crew.journal.postgres_schema import prepare
 
 _IS_OPEN = "status IN ('running', 'waiting')"
+_LETTER = "id, number, kind, name, coalesce(body, ''), key, seen"
+_TABLES = ("runs", "events", "snapshots", "letters", "blobs", "blob_uses", "threads")
+"""Those that hold what somebody said."""
 _OPEN_SECONDS = 6.0
 """How long the first connection is waited for."""
 
@@ -92,6 +96,14 @@ class PostgresStore:
         where = f"WHERE {' AND '.join(conditions)} ORDER BY number DESC LIMIT %s"
         return self._rows(where, [*values, limit])
 
+    def thread(self, tenant: str, thread: str) -> ThreadRow | None:
+        query = "SELECT * FROM threads WHERE tenant = %s AND thread = %s"
+        return next((ThreadRow(*row) for row in self._read(query, (tenant, thread))), None)
+
+    def threads(self, tenant: str) -> dict[str, float]:
+        query = "SELECT thread, updated_at FROM threads WHERE tenant = %s"
+        return dict(self._read(query, (tenant,)))
+
     def events(self, number: int, *, after: int = 0, limit: int = 1024) -> list[StoredEvent]:
         query = (
             'SELECT "offset", kind, path, body, crc, at FROM events WHERE number = %s '
@@ -145,10 +157,17 @@ class PostgresStore:
 
     def letters(self, numbers: Sequence[int]) -> list[Letter]:
         query = (
-            "SELECT id, number, kind, name, body FROM letters "
-            "WHERE number = ANY(%s) AND body IS NOT NULL ORDER BY id"
+            f"SELECT {_LETTER} FROM letters "  # noqa: S608  constants
+            f"WHERE number = ANY(%s) AND body IS NOT NULL ORDER BY id"
         )
         return [Letter(*row) for row in self._read(query, (list(numbers),))]
+
+    def answers(self, tenant: str, key: str) -> list[Letter]:
+        query = (
+            f"SELECT {_LETTER} FROM letters WHERE key = %s AND number IN "  # noqa: S608  constants
+            f"(SELECT number FROM runs WHERE tenant = %s) ORDER BY id"
+        )
+        return [Letter(*row) for row in self._read(query, (key, tenant))]
 
     def changed(self) -> int:
         # No NOTIFY in commits: they would wait for each other in all of the server's databases,
@@ -196,7 +215,7 @@ class PostgresStore:
             db = self._link.get()
             db.execute("SET statement_timeout = 0")  # it takes as long as the tables are big
             try:
-                for table in ("runs", "events", "snapshots", "letters", "blobs", "blob_uses"):
+                for table in _TABLES:
                     db.execute(f"VACUUM FULL {table}")  # pyrefly: ignore
             finally:
                 self._link.drop()

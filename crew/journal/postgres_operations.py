@@ -12,6 +12,8 @@ from crew.journal import (
     Append,
     Blob,
     Clear,
+    ForgetThreads,
+    KeepThread,
     NewRun,
     Operation,
     Post,
@@ -23,7 +25,14 @@ from crew.journal import (
     StoredEvent,
     Take,
 )
-from crew.journal.memory import answered_before, answered_too_late, busy, reused, row_of
+from crew.journal.memory import (
+    answered_before,
+    answered_too_late,
+    busy,
+    is_again,
+    reused,
+    row_of,
+)
 from crew.journal.postgres_link import Db
 
 COLUMNS = (
@@ -55,7 +64,10 @@ given AS (
         %s::bigint[], %s::float8[]) AS e(number, "offset", kind, path, body, crc, at)
     WHERE e.number IN (SELECT number FROM moved)
 ), forgotten AS (
-    DELETE FROM letters WHERE number IN (
+    DELETE FROM letters WHERE key IS NULL AND number IN (
+        SELECT number FROM moved WHERE status NOT IN ('running', 'waiting'))
+), emptied AS (
+    UPDATE letters SET body = NULL WHERE key IS NOT NULL AND number IN (
         SELECT number FROM moved WHERE status NOT IN ('running', 'waiting'))
 ), unneeded AS (
     DELETE FROM snapshots WHERE number IN (
@@ -187,6 +199,12 @@ def apply(db: Db, operation: Operation) -> object:
             return _clear(db, operation)
         case Remove(numbers=numbers):
             return _remove(db, numbers)
+        case KeepThread():
+            return _keep_thread(db, operation)
+        case ForgetThreads(tenant=tenant, threads=threads):
+            query = "DELETE FROM threads WHERE tenant = %s AND thread = ANY(%s)"
+            db.execute(query, (tenant, list(threads)))
+            return None
         case _:
             assert_never(operation)
 
@@ -293,17 +311,29 @@ def _post(db: Db, post: Post) -> AskError | RunNotFound | None:
     row = one(db, "WHERE number = %s FOR SHARE", (post.number,))
     if row is None:
         return RunNotFound(run=str(post.number))
+    if _is_again(db, post):
+        return None
     if row.status not in OPEN:
         return None if post.kind == "cancel" else answered_too_late(row.id, row.status)
-    return None if _insert_letter(db, post) else answered_before(row.id, post.name)
+    if _insert_letter(db, post) or _is_again(db, post):
+        return None
+    return answered_before(row.id, post.name)
+
+
+def _is_again(db: Db, post: Post) -> bool:
+    if post.key is None:
+        return False
+    known = "SELECT key FROM letters WHERE number = %s AND name = %s AND kind = 'answer'"
+    first = db.execute(known, (post.number, post.name)).fetchone()
+    return first is not None and is_again(post, first[0])
 
 
 def _insert_letter(db: Db, post: Post) -> bool:
     query = (
-        "INSERT INTO letters (number, kind, name, body, at) VALUES (%s, %s, %s, %s, %s) "
-        "ON CONFLICT DO NOTHING"
+        "INSERT INTO letters (number, kind, name, body, at, key, seen) "
+        "VALUES (%s, %s, %s, %s, %s, %s, %s) ON CONFLICT DO NOTHING"
     )
-    values = (post.number, post.kind, post.name, post.body, post.at)
+    values = (post.number, post.kind, post.name, post.body, post.at, post.key, post.seen)
     return db.execute(query, values).rowcount == 1
 
 
@@ -338,6 +368,14 @@ def _remove(db: Db, numbers: Sequence[int]) -> tuple[int, ...]:
         ([digest for (digest,) in uses],),
     )
     return tuple(sorted(removed))
+
+
+def _keep_thread(db: Db, keep: KeepThread) -> None:
+    db.execute(
+        "INSERT INTO threads VALUES (%s, %s, %s, %s, %s, %s) ON CONFLICT (tenant, thread) "
+        "DO UPDATE SET metadata = excluded.metadata, updated_at = excluded.updated_at",
+        (keep.tenant, keep.thread, keep.metadata, keep.opening, keep.at, keep.at),
+    )
 
 
 def one(db: Db, where: str, values: Sequence[object]) -> RunRow | None:

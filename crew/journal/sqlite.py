@@ -20,6 +20,8 @@ from crew.journal import (
     Busy,
     Clear,
     Damaged,
+    ForgetThreads,
+    KeepThread,
     Letter,
     NewRun,
     Operation,
@@ -33,9 +35,17 @@ from crew.journal import (
     Started,
     StoredEvent,
     Take,
+    ThreadRow,
 )
 from crew.journal.deflate import Deflater
-from crew.journal.memory import answered_before, answered_too_late, busy, reused, row_of
+from crew.journal.memory import (
+    answered_before,
+    answered_too_late,
+    busy,
+    is_again,
+    reused,
+    row_of,
+)
 from crew.journal.owner_files import OwnerFiles
 from crew.journal.sqlite_blobs import Blobs
 from crew.journal.sqlite_file import connect, explain, is_busy, prepare, refuse_network_filesystem
@@ -48,10 +58,12 @@ from crew.journal.sqlite_rows import (
     update_row,
 )
 from crew.journal.sqlite_segments import insert_events, read_events, remove_events
+from crew.journal.sqlite_threads import forget_threads, keep_thread, read_thread
 
 Connect = Callable[[str], sqlite3.Connection]
 
 _OPEN = "status IN ('running', 'waiting')"
+_LETTER = "id, number, kind, name, coalesce(body, ''), key, seen"
 _FIRST_IN_THREAD = (
     "(turn IS NULL OR NOT EXISTS (SELECT 1 FROM runs AS earlier WHERE earlier.tenant = r.tenant "
     "AND earlier.thread = r.thread AND earlier.turn < r.turn "
@@ -165,6 +177,10 @@ class SqliteStore:
                 return self._clear(db, operation)
             case Remove(numbers=numbers):
                 return self._remove(db, numbers)
+            case KeepThread():
+                return keep_thread(db, operation)
+            case ForgetThreads(tenant=tenant, threads=threads):
+                return forget_threads(db, tenant, threads)
             case _:
                 assert_never(operation)
 
@@ -223,7 +239,8 @@ class SqliteStore:
         self._insert_events(db, append.number, row.crc, append.events)
         if ended:
             del self._known[append.number]
-            db.execute("DELETE FROM letters WHERE number = ?", (append.number,))
+            db.execute("DELETE FROM letters WHERE number = ? AND key IS NULL", (append.number,))
+            db.execute("UPDATE letters SET body = NULL WHERE number = ?", (append.number,))
             db.execute("DELETE FROM snapshots WHERE number = ?", (append.number,))
         elif append.snapshot is not None:
             self._keep_snapshot(db, append.number, append.snapshot)
@@ -278,10 +295,13 @@ class SqliteStore:
         row = _numbered(db, post.number)
         if row is None:
             return RunNotFound(run=str(post.number))
+        known = "SELECT key FROM letters WHERE number = ? AND name = ? AND kind = 'answer'"
+        first = db.execute(known, (post.number, post.name)).fetchone()
+        if first is not None and is_again(post, first[0]):
+            return None
         if row.status not in OPEN:
             return None if post.kind == "cancel" else answered_too_late(row.id, row.status)
-        known = "SELECT 1 FROM letters WHERE number = ? AND name = ? AND kind = 'answer'"
-        if post.kind == "answer" and db.execute(known, (post.number, post.name)).fetchone():
+        if first is not None and post.kind == "answer":
             return answered_before(row.id, post.name)
         _insert_letter(db, post)
         return None
@@ -394,6 +414,15 @@ class SqliteStore:
             "WHERE tenant = ? AND thread = ? AND turn > ? ORDER BY turn", [tenant, thread, after]
         )
 
+    def thread(self, tenant: str, thread: str) -> ThreadRow | None:
+        with self._errors("read"):
+            return read_thread(self._connected(), tenant, thread)
+
+    def threads(self, tenant: str) -> dict[str, float]:
+        query = "SELECT thread, updated_at FROM threads WHERE tenant = ?"
+        with self._errors("read"):
+            return dict(self._connected().execute(query, (tenant,)).fetchall())
+
     def events(self, number: int, *, after: int = 0, limit: int = 1024) -> list[StoredEvent]:
         with self._errors("read"):
             db = self._connected()
@@ -421,13 +450,21 @@ class SqliteStore:
 
     def letters(self, numbers: Sequence[int]) -> list[Letter]:
         wanted = set(numbers)
-        query = "SELECT id, number, kind, name, body FROM letters WHERE body IS NOT NULL"
+        query = f"SELECT {_LETTER} FROM letters WHERE body IS NOT NULL"  # noqa: S608  constants
         if len(wanted) == 1:
             query += f" AND number = {min(wanted)}"
         with self._errors("read"):
             # Letters lie there for a moment only: all of them are fewer than the runs asked for.
             rows = self._connected().execute(f"{query} ORDER BY id")
             return [Letter(*row) for row in rows if row[1] in wanted]
+
+    def answers(self, tenant: str, key: str) -> list[Letter]:
+        query = (
+            f"SELECT {_LETTER} FROM letters WHERE key = ? AND number IN "  # noqa: S608  constants
+            f"(SELECT number FROM runs WHERE tenant = ?) ORDER BY id"
+        )
+        with self._errors("read"):
+            return [Letter(*row) for row in self._connected().execute(query, (key, tenant))]
 
     def changed(self) -> int:
         with self._errors("read"):
@@ -507,8 +544,9 @@ class SqliteStore:
 
 def _insert_letter(db: sqlite3.Connection, post: Post) -> None:
     db.execute(
-        "INSERT INTO letters (number, kind, name, body, at) VALUES (?, ?, ?, ?, ?)",
-        (post.number, post.kind, post.name, post.body, post.at),
+        "INSERT INTO letters (number, kind, name, body, at, key, seen) "
+        "VALUES (?, ?, ?, ?, ?, ?, ?)",
+        (post.number, post.kind, post.name, post.body, post.at, post.key, post.seen),
     )
 
 

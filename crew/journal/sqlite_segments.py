@@ -59,7 +59,7 @@ def _events(
     first = number * _SHIFT
     rows = db.execute(
         "SELECT id - ?, before, crc, body FROM segments WHERE id > ? AND id < ? ORDER BY id",
-        (first, first + after, first + _SHIFT),
+        (first, first + min(after, _SHIFT), first + _SHIFT),
     )
     for offset, before, crc, body in rows:
         try:

@@ -6,7 +6,15 @@ from typing import Protocol, runtime_checkable
 
 from crew.message import Json, Message, ToolCall, Usage
 
-__all__ = ["Continuing", "Model", "ModelReply", "ModelRequest", "ToolSpec", "continues"]
+__all__ = [
+    "Continuing",
+    "Model",
+    "ModelReply",
+    "ModelRequest",
+    "ToolSpec",
+    "continues",
+    "provider_of",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,3 +103,8 @@ async def continues(model: Model) -> bool:
     """Return whether a model goes on from the `partial` text of a request."""
     ask = getattr(model, "continues", None)
     return ask is not None and await ask()
+
+
+def provider_of(model: Model) -> str:
+    """Return who computes for a model, by OpenTelemetry's names; empty if it does not say."""
+    return str(getattr(model, "provider", ""))

@@ -16,6 +16,7 @@ from urllib.parse import quote
 from crew.errors import ModelError
 from crew.llm import ModelReply, ModelRequest
 from crew.llm.answer import Answer, OnText
+from crew.llm.provider import provider_at
 from crew.llm.refusal import explain, pause, refuses_grammar
 from crew.llm.wire import (
     Assembly,
@@ -105,6 +106,11 @@ class OpenAIModel:
     def name(self) -> str:
         """The model's id, or the endpoint as long as the id was not asked for."""
         return self._model or self.base_url
+
+    @property
+    def provider(self) -> str:
+        """Who computes, by its host, or as the endpoint says once it was asked."""
+        return provider_at(self.base_url, self._owner or "")
 
     def __repr__(self) -> str:
         return f"OpenAIModel({self._model!r}, base_url={self.base_url!r})"

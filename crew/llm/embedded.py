@@ -13,6 +13,7 @@ from crew.llm import ModelReply, ModelRequest
 from crew.llm.default_weights import DEFAULT
 from crew.llm.gguf import knows_tools
 from crew.llm.llamacpp import Engine, require_engine
+from crew.llm.provider import LLAMACPP
 from crew.llm.weights import OnProgress, ensure_weights
 from crew.llm.wire import Assembly, read_reply, request_body
 
@@ -51,6 +52,11 @@ class EmbeddedModel:
     def name(self) -> str:
         """The file's name without its ending."""
         return Path(self.path or DEFAULT.file).stem
+
+    @property
+    def provider(self) -> str:
+        """The engine."""
+        return LLAMACPP
 
     def __repr__(self) -> str:
         return f"EmbeddedModel({self.path!r})"

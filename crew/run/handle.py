@@ -7,7 +7,7 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any, Protocol, cast
 
-from crew.errors import AskError, NoOutput, RunCancelled, RunFailed, RunNotFound
+from crew.errors import AskError, KeyReused, NoOutput, RunCancelled, RunFailed, RunNotFound
 from crew.event import ENDS, Event
 from crew.graph import Workflow
 from crew.journal import OPEN, Post, RunRow, RunStatus, Store, StoredEvent
@@ -56,6 +56,18 @@ class Question:
     key: str
     question: str
     schema: dict[str, Json]
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """An answer that a run was given under an idempotency key.
+
+    Whoever gave it had read the run's events up to offset `after`.
+    """
+
+    run: "Run"
+    question: Question
+    after: int
 
 
 class Run:
@@ -185,10 +197,7 @@ class Run:
         found: dict[str, Question] = {}
         for event in await self.recorded():
             if event.kind == "ask.opened":
-                data = event.data
-                found[event.path] = Question(
-                    event.path, data["key"], data["question"], data["schema"]
-                )
+                found[event.path] = _question(event)
             elif event.kind == "ask.answered":
                 found.pop(event.path, None)
         return list(found.values())
@@ -202,15 +211,36 @@ class Run:
     def _reader(self) -> JournalReader:
         return JournalReader(self._home.store, self._row)
 
-    async def answer(self, key: str, value: Any) -> None:
+    async def answer(self, key: str, value: Any, *, idempotency_key: str | None = None) -> None:
         """Answer an open question, by its key or its full name; the first answer wins.
 
         On return the answer is stored, and recorded too if this process drives the run.
 
+        Args:
+            key: the question's.
+            value: JSON of the question's type.
+            idempotency_key: the same answer under the same key is the first one, sent again, also
+                once the run has ended.
+
         Raises:
             AskError: no open question, or several, have that key (the message lists them); it was
                 answered before; or the answer is not of its type.
+            KeyReused: the idempotency key came with another answer before.
         """
+        if idempotency_key is not None and (first := await self.answered(idempotency_key)):
+            self._compare(first, key, value, idempotency_key)
+        else:
+            await self._answer(key, value, idempotency_key)
+
+    async def answered(self, idempotency_key: str) -> Answered | None:
+        """Return the answer that came with an idempotency key, or None."""
+        for letter in self._home.store.answers(self._row.tenant, idempotency_key):
+            if letter.number == self._row.number:
+                opened = self._at(letter.name, "ask.opened")[0]
+                return Answered(self, _question(opened), letter.seen)
+        return None
+
+    async def _answer(self, key: str, value: Any, idempotency_key: str | None) -> None:
         row = self._fresh()
         if row.status not in OPEN:
             raise AskError(
@@ -224,9 +254,24 @@ class Run:
             raise AskError(message=f"{problem} the key {key!r} in run {self.id}; open: {names}")
         path, stored = matching[0].path, json.loads(canonical(value))
         is_mine = self._home.check_answer(row.number, path, stored)
-        await self._post("answer", path, stored)
+        await self._post("answer", path, stored, idempotency_key, row.offset)
         if is_mine:
             await self._recorded_answer(path, row.offset)
+
+    def _compare(self, first: Answered, key: str, value: Any, idempotency_key: str) -> None:
+        """Refuse another answer than the one that came first with an idempotency key."""
+        path = first.question.path
+        recorded = [event.data["value"] for event in self._at(path, "ask.answered")]
+        is_other = bool(recorded) and recorded != [json.loads(canonical(value))]
+        if is_other or key not in (path, first.question.key):
+            raise KeyReused(
+                message=f"key {idempotency_key!r} came with another answer to run {self.id}; use a "
+                "new key, or the same answer to get the same result",
+                key=idempotency_key,
+            )
+
+    def _at(self, path: str, kind: str) -> list[Event]:
+        return [item for item in self._reader().every() if (item.path, item.kind) == (path, kind)]
 
     async def _recorded_answer(self, path: str, after: int) -> None:
         """Return when the answer to a question is an event, or it takes unusually long."""
@@ -248,9 +293,11 @@ class Run:
         if row.status in OPEN and not await self._home.cancel_unowned(row):
             await self._post("cancel", "", None)
 
-    async def _post(self, kind: str, name: str, value: Json) -> None:
-        letter = Post(self._row.number, kind, name, json.dumps(value), time.time())
-        await self._home.writer.execute(letter)
+    async def _post(
+        self, kind: str, name: str, value: Json, key: str | None = None, seen: int = 0
+    ) -> None:
+        number, body = self._row.number, json.dumps(value)
+        await self._home.writer.execute(Post(number, kind, name, body, time.time(), key, seen))
         await self._home.poke(self._row)
 
     def _fresh(self) -> RunRow:
@@ -276,6 +323,11 @@ class Run:
         lines = [f"**run {row.id}** of `{row.workflow}` version {row.version}: {row.status}", ""]
         lines += ["| step | state | seconds | tokens |", "|---|---|---|---|"]
         return "\n".join(lines + [f"| {' | '.join(cells)} |" for cells in rows.values()])
+
+
+def _question(opened: Event) -> Question:
+    data = opened.data
+    return Question(opened.path, data["key"], data["question"], data["schema"])
 
 
 def _failure(run: str, error: dict[str, Json]) -> RunFailed:

@@ -2,11 +2,11 @@
 
 import asyncio
 import time
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 
 from crew.errors import InputInvalid, StoreError
-from crew.journal import OPEN, Busy, Remove, RunRow, Store
+from crew.journal import OPEN, Busy, ForgetThreads, Remove, RunRow, Store
 from crew.journal.writer import Writer
 
 BATCH = 64
@@ -28,16 +28,19 @@ async def prune(
     """Remove what has ended and is old; see `Runtime.prune`."""
     if older_than is None and keep is None:
         raise InputInvalid(message="say what to prune: older_than=seconds, keep=count, or both")
-    rows = _all_rows(store, tenant)
-    ended = [unit for unit in _units(rows) if all(row.status not in OPEN for row in unit)]
-    ended.sort(key=_last_use, reverse=True)
+    units = _units(_all_rows(store, tenant), store.threads(tenant))
+    ended = [unit for unit in units if all(row.status not in OPEN for row in unit.rows)]
+    ended.sort(key=lambda unit: unit.last_use, reverse=True)
     before = time.time() - older_than if older_than is not None else None
     going = [
         unit
         for place, unit in enumerate(ended)
-        if (before is None or _last_use(unit) < before) and (keep is None or place >= keep)
+        if (before is None or unit.last_use < before) and (keep is None or place >= keep)
     ]
-    return await _remove(writer, [row for unit in going for row in unit])
+    removed = await _remove(writer, [row for unit in going for row in unit.rows])
+    threads = [unit.thread for unit in going if unit.thread is not None]
+    await writer.execute(ForgetThreads(tenant, tuple(threads)))
+    return removed
 
 
 async def erase(store: Store, writer: Writer, tenant: str, thread: str | None) -> Removed:
@@ -58,6 +61,8 @@ async def erase(store: Store, writer: Writer, tenant: str, thread: str | None) -
             "cancel them first: `crew cancel`"
         )
     removed = await _remove(writer, chosen)
+    threads = (thread,) if thread is not None else tuple(store.threads(tenant))
+    await writer.execute(ForgetThreads(tenant, threads))
     await _scrub(store)
     return removed
 
@@ -72,8 +77,20 @@ def _all_rows(store: Store, tenant: str) -> list[RunRow]:
     return store.runs(tenant=tenant, limit=1 << 31)
 
 
-def _units(rows: list[RunRow]) -> list[list[RunRow]]:
-    """Return what is kept or goes together: a conversation, or a run, with its children."""
+@dataclass(slots=True)
+class _Unit:
+    """What is kept or goes together: a conversation, or a run, with its children."""
+
+    thread: str | None
+    described_at: float
+    rows: list[RunRow] = field(default_factory=list)
+
+    @property
+    def last_use(self) -> float:
+        return max([self.described_at, *(row.updated_at for row in self.rows)])
+
+
+def _units(rows: list[RunRow], threads: Mapping[str, float]) -> list[_Unit]:
     roots: dict[str, str] = {row.id: row.parent for row in rows if row.parent is not None}
 
     def root_of(run: str) -> str:
@@ -82,16 +99,12 @@ def _units(rows: list[RunRow]) -> list[list[RunRow]]:
         return run
 
     by_id = {row.id: row for row in rows}
-    units: dict[tuple[str, str], list[RunRow]] = {}
+    units = {("thread", name): _Unit(name, at) for name, at in threads.items()}
     for row in rows:
         root = by_id.get(root_of(row.id), row)
         name = ("thread", root.thread) if root.thread is not None else ("run", root.id)
-        units.setdefault(name, []).append(row)
+        units.setdefault(name, _Unit(root.thread, 0.0)).rows.append(row)
     return list(units.values())
-
-
-def _last_use(unit: list[RunRow]) -> float:
-    return max(row.updated_at for row in unit)
 
 
 async def _remove(writer: Writer, rows: list[RunRow]) -> Removed:

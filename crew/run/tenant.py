@@ -1,17 +1,19 @@
 """What one tenant may do: start, find, vary and remove its own runs and conversations."""
 
+import json
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol, cast
 
 from crew.budget import Budget
-from crew.errors import RunNotFound
+from crew.errors import InputInvalid, RunNotFound
 from crew.graph import Workflow
-from crew.journal import RunRow, RunStatus, WhenBusy
-from crew.message import Json
-from crew.run.handle import Home, Run
+from crew.journal import NO_OPENING, KeepThread, RunRow, RunStatus, WhenBusy
+from crew.message import Json, Message
+from crew.run.handle import Answered, Home, Run
 from crew.run.replay import replay
 from crew.run.retention import Removed, erase, prune
-from crew.thread import Conversations, Thread
+from crew.thread import Conversations, Thread, opening_text
 
 
 class Landlord(Home, Protocol):
@@ -137,9 +139,61 @@ class Tenant:
         )
         return [Run(self._home, row) for row in rows]
 
+    async def answered(self, idempotency_key: str, *, thread: str) -> Answered | None:
+        """Return the answer that a turn of a thread was given under a key, or None."""
+        for letter in self._home.store.answers(self.tenant, idempotency_key):
+            row = self._home.store.numbered(letter.number)
+            if row is not None and row.thread == thread and row.turn is not None:
+                return await Run(self._home, row).answered(idempotency_key)
+        return None
+
     async def thread(self, thread: str) -> Thread:
         """Return a conversation of this tenant, empty if nothing was said on it."""
         return self._home.conversations.whole(self.tenant, thread)
+
+    async def thread_metadata(self, thread: str) -> dict[str, Json]:
+        """Return the JSON that is kept with a conversation, without reading what was said."""
+        kept = self._home.store.thread(self.tenant, thread)
+        return {} if kept is None else json.loads(kept.metadata)
+
+    async def open_thread(
+        self,
+        thread: str,
+        messages: Sequence[Message] = (),
+        *,
+        metadata: Mapping[str, Json] | None = None,
+    ) -> None:
+        """Begin a conversation with what was said elsewhere; every turn of it sees that.
+
+        Args:
+            thread: its name.
+            messages: of `user` and `assistant`, the oldest first; text alone is kept.
+            metadata: JSON that its caller keeps with it.
+
+        Raises:
+            InputInvalid: it was begun before, or a message is of another role.
+        """
+        if self._home.store.thread(self.tenant, thread) or self._home.store.turns(
+            self.tenant, thread
+        ):
+            raise InputInvalid(message=f"the thread {thread!r} was begun before; use a new name")
+        if roles := {item.role for item in messages} - {"user", "assistant"}:
+            raise InputInvalid(
+                message=f"a thread is what user and assistant said; it cannot hold {min(roles)!r}"
+            )
+        await self._keep(thread, metadata or {}, opening_text(messages))
+
+    async def describe_thread(self, thread: str, metadata: Mapping[str, Json]) -> None:
+        """Keep JSON with a conversation, in the place of what was kept with it."""
+        await self._keep(thread, metadata)
+
+    async def _keep(
+        self, thread: str, metadata: Mapping[str, Json], opening: str = NO_OPENING
+    ) -> None:
+        keep = KeepThread(
+            self.tenant, thread, json.dumps(dict(metadata)), time.time(), opening=opening
+        )
+        await self._home.writer.execute(keep)
 
     async def replay(self, run_id: str) -> Run:
         """Run a recorded run's code again on its records: no model, no tool, no effect.

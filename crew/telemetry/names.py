@@ -22,8 +22,8 @@ INVOKE_AGENT = "invoke_agent"
 CHAT = "chat"
 EXECUTE_TOOL = "execute_tool"
 
-OPENAI = "openai"
-"""The provider, as the conventions have it for whatever speaks OpenAI's API."""
+UNKNOWN = "unknown"
+"""The provider of a model that does not say who computes for it."""
 
 RUN = "crew.run.id"
 VERSION = "crew.workflow.version"

@@ -130,7 +130,7 @@ def _described(work: Work) -> tuple[str, SpanKind, Attributes]:
         case "model":
             model, kind = str(work.asked.get("model", "")), SpanKind.CLIENT
             name = f"{names.CHAT} {model}"
-            attributes |= {names.OPERATION: names.CHAT, names.PROVIDER: names.OPENAI}
+            attributes |= {names.OPERATION: names.CHAT, names.PROVIDER: _provider(work)}
             attributes |= {names.REQUEST_MODEL: model} | _usage(work.result)
             if answered := work.result.get("model"):
                 attributes[names.RESPONSE_MODEL] = str(answered)
@@ -139,6 +139,12 @@ def _described(work: Work) -> tuple[str, SpanKind, Attributes]:
             name = f"{names.EXECUTE_TOOL} {tool}"
             attributes |= {names.OPERATION: names.EXECUTE_TOOL, names.TOOL: tool}
     return name, kind, attributes
+
+
+def _provider(work: Work) -> str:
+    """Who computed: what was known after the answer, else what was known before."""
+    known = work.result.get("provider") or work.asked.get("provider")
+    return str(known or names.UNKNOWN)
 
 
 def _usage(result: Mapping[str, Json]) -> Attributes:

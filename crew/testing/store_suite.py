@@ -22,6 +22,8 @@ from crew.journal import (
     Append,
     Blob,
     Clear,
+    ForgetThreads,
+    KeepThread,
     NewRun,
     Operation,
     Post,
@@ -33,6 +35,7 @@ from crew.journal import (
     Store,
     StoredEvent,
     Take,
+    ThreadRow,
 )
 from crew.journal.reading import checksum
 
@@ -178,6 +181,13 @@ class StoreSuite:
         assert isinstance(self.one(store, Take(row.number, "you", None)), Fenced)
         store.close()
 
+    def test_nothing_comes_after_a_place_that_no_journal_has(self) -> None:
+        store = self.open()
+        row, _ = self.start(store), self.start(store, "b")
+        for after in (1, 1 << 32, 1 << 80):
+            assert store.events(row.number, after=after) == []
+        store.close()
+
     def test_a_release_needs_the_epoch(self) -> None:
         store = self.open()
         row = self.start(store)
@@ -289,6 +299,35 @@ class StoreSuite:
         assert self.one(store, Post(row.number, "answer", "other", "3", 1.0)) is None
         store.close()
 
+    def test_an_answer_is_found_by_its_key_as_long_as_its_run_is_kept(self) -> None:
+        store = self.open()
+        row, other = self.start(store), self.start(store, "b", tenant="another")
+        post = Post(row.number, "answer", "q", "1", 1.0, key="k", seen=7)
+        assert store.commit([post, replace(post, number=other.number, seen=8)]) == [None, None]
+        (letter,) = store.letters([row.number])
+        assert store.answers("default", "k") == [letter]
+        store.commit([Clear(row.number, 1, (), (letter.id,))])
+        store.commit([Append(row.number, 1, (event(2),), "completed")])
+        assert store.answers("default", "k") == [replace(letter, body="")]
+        assert store.answers("default", "another") == []
+        self.one(store, Remove((row.number,)))
+        assert store.answers("default", "k") == []
+        assert [found.seen for found in store.answers("another", "k")] == [8]
+        store.close()
+
+    def test_an_answer_sent_again_with_its_key_is_the_first(self) -> None:
+        store = self.open()
+        row = self.start(store)
+        post = Post(row.number, "answer", "q", "1", 1.0, key="k", seen=7)
+        assert store.commit([post, replace(post, seen=9)]) == [None, None]
+        assert isinstance(self.one(store, replace(post, key="other")), AskError)
+        store.commit([Append(row.number, 1, (event(2),), "completed")])
+        assert store.letters([row.number]) == []
+        assert self.one(store, post) is None
+        assert isinstance(self.one(store, replace(post, key=None)), AskError)
+        assert [(found.body, found.seen) for found in store.answers("default", "k")] == [("", 7)]
+        store.close()
+
     def test_letters_are_cleared_by_the_owner_alone(self) -> None:
         store = self.open()
         row = self.start(store)
@@ -370,6 +409,20 @@ class StoreSuite:
             fork.number,
             last.number,
         )
+        store.close()
+
+    def test_what_is_kept_of_a_thread_is_changed_and_forgotten(self) -> None:
+        store, other = self.open(), self.open()
+        assert store.thread("default", "t") is None
+        keep = KeepThread("default", "t", '{"a": "1"}', 1.0, opening='["said"]')
+        assert store.commit([keep, replace(keep, tenant="another")]) == [None, None]
+        assert self.one(store, replace(keep, metadata="{}", opening='["more"]', at=2.0)) is None
+        assert other.thread("default", "t") == ThreadRow("default", "t", "{}", '["said"]', 1.0, 2.0)
+        assert other.threads("default") == {"t": 2.0}
+        assert self.one(store, ForgetThreads("default", ("t", "nobody's"))) is None
+        assert other.thread("default", "t") is None
+        assert other.threads("another") == {"t": 1.0}
+        other.close()
         store.close()
 
     def test_an_owner_lives_until_it_is_released(self) -> None:

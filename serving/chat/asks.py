@@ -5,10 +5,10 @@ from dataclasses import dataclass
 
 from crew.errors import AskError
 from crew.message import Json
-from crew.run import Run, Tenant
+from crew.run import Question, Run, Tenant
 from serving.conversations.items import turns_of
 
-__all__ = ["Answered", "answer_open_question", "answer_value", "waiting_runs"]
+__all__ = ["Answered", "answer_open_question", "find_question", "give_answer"]
 
 _YES = frozenset({"yes", "y", "true", "ok", "okay", "sure"})
 _NO = frozenset({"no", "n", "false"})
@@ -29,33 +29,63 @@ class Answered:
 async def answer_open_question(
     tenant: Tenant, thread: str, text: str, *, key: str | None
 ) -> Answered | None:
-    """Answer the oldest open question of the thread; None if nothing was asked.
+    """Answer the question that is open on the thread; None if nothing was asked.
 
-    Whether it fits is decided by the run: what is no answer leaves the question open. A request
-    that is sent again, by its idempotency `key`, is none.
+    Whether it fits is decided by the run: what is no answer leaves the question open.
+
+    Raises:
+        KeyReused: the idempotency `key` came with another answer.
     """
-    for run in await waiting_runs(tenant, thread, key=key):
+    if (asked := await find_question(tenant, thread, key=key)) is None:
+        return None
+    run, question = asked
+    offset = len(await run.recorded())
+    try:
+        return await give_answer(run, question, text, key=key)
+    except AskError:
+        return Answered(run, offset, "")
+
+
+async def find_question(
+    tenant: Tenant, thread: str, *, key: str | None
+) -> tuple[Run, Question] | None:
+    """Return the question that a message on the thread answers, or None.
+
+    That is the oldest open one. A request that is sent again, by its idempotency `key`, answers the
+    one that it has answered before; or none, if it has started a run.
+    """
+    if key is not None and (first := await tenant.answered(key, thread=thread)) is not None:
+        return first.run, first.question
+    for run in await _waiting_runs(tenant, thread, key):
         if questions := await run.questions():
-            offset, path = len(await run.recorded()), questions[0].path
-            try:
-                await run.answer(path, answer_value(questions[0].schema, text))
-            except AskError:
-                return Answered(run, offset, "")
-            return Answered(run, offset, path)
+            return run, questions[0]
     return None
 
 
-async def waiting_runs(tenant: Tenant, thread: str, *, key: str | None) -> list[Run]:
+async def give_answer(run: Run, question: Question, text: str, *, key: str | None) -> Answered:
+    """Answer a question of a run; or, with the key of an earlier answer, give that one again.
+
+    Raises:
+        AskError: it is none.
+        KeyReused: the key came with another answer.
+    """
+    offset, value = len(await run.recorded()), _answer_value(question.schema, text)
+    await run.answer(question.path, value, idempotency_key=key)
+    first = await run.answered(key) if key is not None else None
+    return Answered(run, offset if first is None else first.after, question.path)
+
+
+async def _waiting_runs(tenant: Tenant, thread: str, key: str | None) -> list[Run]:
     """Return the runs of a thread that wait for a person, the oldest first.
 
-    None for a request that is sent again: one whose idempotency `key` has started a run there.
+    None for a request whose idempotency key has started a run there.
     """
     waiting = await tenant.runs(status="waiting", thread=thread)
     turns = await turns_of(tenant, thread) if waiting and key is not None else []
     return [] if any(turn.key == key for turn in turns) else waiting[::-1]
 
 
-def answer_value(schema: dict[str, Json], text: str) -> Json:
+def _answer_value(schema: dict[str, Json], text: str) -> Json:
     """Read an answer as the question's type: words for yes and no, text, else JSON."""
     said = text.strip()
     if schema.get("type") == "string":

@@ -4,33 +4,16 @@ import json
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from serving.chat.sampling import Sampling, TokenLimit
+from serving.http.content import Text
 from serving.http.errors import ApiError
 
 __all__ = ["ChatBody", "ChatMessage", "Conversation", "NoTools", "asked_place"]
 
-MOST_CHARACTERS = 1_000_000
-"""Of one message."""
 MOST_METADATA_BYTES = 16 << 10
 """As JSON; they are kept with the run."""
-
-
-def _as_text(content: object) -> str:
-    """Join the text parts of a message; a workflow's question is text."""
-    if content is None or isinstance(content, str):
-        return content or ""
-    if not isinstance(content, list):
-        raise ValueError(f"must be a string or a list of text parts, not {content!r:.50}")
-    return "\n".join(_part_text(part) for part in content)
-
-
-def _part_text(part: object) -> str:
-    if isinstance(part, dict) and isinstance(part.get("text"), str):
-        return part["text"]
-    kind = part.get("type") if isinstance(part, dict) else part
-    raise ValueError(f"only text parts are understood, not {kind!r:.50}")
 
 
 def _no_tools(tools: list[Any] | None) -> None:
@@ -57,7 +40,7 @@ class ChatMessage(BaseModel):
 
     model_config = ConfigDict(frozen=True)
     role: Literal["system", "developer", "user", "assistant", "tool", "function"]
-    content: Annotated[str, BeforeValidator(_as_text), Field(max_length=MOST_CHARACTERS)] = ""
+    content: Text = ""
 
 
 class StreamOptions(BaseModel):

@@ -1,9 +1,9 @@
 """Conversations in the OpenAI API's shapes: threads, and the messages of their runs."""
 
-from serving.conversations.messages import ItemsBody, add_items, list_items, retrieve_item
+from serving.conversations.body import ConversationBody, ItemsBody, UpdateBody
+from serving.conversations.messages import add_items, delete_item, list_items, retrieve_item
 from serving.conversations.paging import PageQuery
 from serving.conversations.threads import (
-    ConversationBody,
     create_conversation,
     delete_conversation,
     retrieve_conversation,
@@ -20,7 +20,7 @@ OPERATIONS = [
     Operation(
         method="POST",
         path="/v1/conversations",
-        summary="Name a new, empty conversation.",
+        summary="Name a new conversation, with metadata and what was said before if given.",
         handle=create_conversation,
         body=ConversationBody,
     ),
@@ -30,6 +30,13 @@ OPERATIONS = [
         summary="One message of a conversation.",
         handle=retrieve_item,
         errors=[404, 409],
+    ),
+    Operation(
+        method="DELETE",
+        path=f"{_ONE}/items/{{item}}",
+        summary="Refused: what was said stays, until the conversation is erased.",
+        handle=delete_item,
+        errors=[404],
     ),
     Operation(
         method="GET",
@@ -57,9 +64,9 @@ OPERATIONS = [
     Operation(
         method="POST",
         path=_ONE,
-        summary="Metadata is refused; without, the conversation.",
+        summary="Keep other metadata with a conversation.",
         handle=update_conversation,
-        body=ConversationBody,
+        body=UpdateBody,
         errors=[404],
     ),
     Operation(

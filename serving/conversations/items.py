@@ -20,11 +20,13 @@ async def turns_of(tenant: Tenant, thread: str) -> list[Run]:
 async def conversation_items(tenant: Tenant, thread: str) -> list[dict[str, Json]]:
     """Return what was said, the oldest first; an item's id names the run it belongs to.
 
+    One from before the first turn is named by the conversation.
+
     Raises:
         ApiError: 409, the conversation changed while it was read.
     """
-    turns = await turns_of(tenant, thread)
-    said = _by_turn((await tenant.thread(thread)).messages)
+    turns, whole = await turns_of(tenant, thread), await tenant.thread(thread)
+    said = _by_turn(whole.messages[whole.opening :])
     if len(said) < len(turns):
         raise ApiError(
             status=409,
@@ -32,21 +34,25 @@ async def conversation_items(tenant: Tenant, thread: str) -> list[dict[str, Json
             type="conflict_error",
             code="conversation_changed",
         )
-    return [
+    opening = [
+        input_item(thread, message.text, name=str(place), role=message.role)
+        for place, message in enumerate(whole.messages[: whole.opening])
+    ]
+    return opening + [
         _item(run, message)
         for run, messages in zip(turns, said, strict=False)
         for message in messages
     ]
 
 
-def input_item(run: str, text: str, *, name: str = "in", role: str = "user") -> dict[str, Json]:
-    """Return a message that a run was given."""
+def input_item(origin: str, text: str, *, name: str = "in", role: str = "user") -> dict[str, Json]:
+    """Return a message that a run was given, or a conversation began with."""
     kind = "output_text" if role == "assistant" else "input_text"
     part: dict[str, Json] = {"type": kind, "text": text}
     if role == "assistant":
         part |= {"annotations": list[Json](), "logprobs": list[Json]()}
     return {
-        "id": f"msg_{run}_{name}",
+        "id": f"msg_{origin}_{name}",
         "type": "message",
         "role": role,
         "status": "completed",

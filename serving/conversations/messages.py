@@ -1,26 +1,17 @@
 """`/v1/conversations/{id}/items`: what was said, by the runs that said it."""
 
-from typing import Any
-
-from pydantic import BaseModel, ConfigDict
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from serving.access.door import Door
+from serving.conversations.body import ItemsBody
 from serving.conversations.items import conversation_items
 from serving.conversations.paging import PageQuery, page
 from serving.conversations.threads import named
 from serving.http.body import read_body, read_query
 from serving.http.errors import ApiError
 
-__all__ = ["ItemsBody", "add_items", "list_items", "retrieve_item"]
-
-
-class ItemsBody(BaseModel):
-    """Items that somebody wants to add."""
-
-    model_config = ConfigDict(frozen=True, strict=True)
-    items: list[Any]
+__all__ = ["add_items", "delete_item", "list_items", "retrieve_item"]
 
 
 async def list_items(request: Request) -> Response:
@@ -38,9 +29,20 @@ async def add_items(request: Request) -> Response:
     name, _ = await named(request)
     raise ApiError(
         status=400,
-        message="items come into a conversation with runs alone; say it with: "
+        message="once a conversation has begun, items come into it with runs alone; say it with: "
         f'POST /v1/responses {{"conversation": "{name}", "input": …}}',
         param="items",
+        code="unsupported_operation",
+    )
+
+
+async def delete_item(request: Request) -> Response:
+    """Refuse: what was said in a conversation stays, since later turns stand on it."""
+    name, _ = await named(request)
+    raise ApiError(
+        status=400,
+        message="one item cannot be taken out of a conversation, since what came later stands on "
+        f"it; erase it whole with: DELETE /v1/conversations/{name}",
         code="unsupported_operation",
     )
 

@@ -1,14 +1,14 @@
 """`/v1/conversations`: a conversation is a thread, and what was said on it is in its runs."""
 
 import time
-from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, ConfigDict
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from crew.message import Json
+from crew.run import Tenant
 from serving.access.door import Door
+from serving.conversations.body import ConversationBody, UpdateBody
 from serving.conversations.erasing import erase_thread
 from serving.conversations.items import turns_of
 from serving.conversations.naming import made_at, new_conversation
@@ -16,7 +16,6 @@ from serving.http.body import read_body
 from serving.http.errors import ApiError
 
 __all__ = [
-    "ConversationBody",
     "create_conversation",
     "delete_conversation",
     "named",
@@ -25,47 +24,31 @@ __all__ = [
 ]
 
 
-def _none_kept(metadata: dict[str, Any] | None) -> None:
-    if metadata:
-        raise ValueError(
-            "a conversation is what its runs said, and holds nothing else; give metadata to each "
-            "response"
-        )
-
-
-def _nothing_said(items: list[Any] | None) -> None:
-    if items:
-        raise ValueError(
-            "a conversation begins empty; send these items as `input` of its first response"
-        )
-
-
-class ConversationBody(BaseModel):
-    """What is read of a request: a conversation has no metadata, and no items but its runs'."""
-
-    model_config = ConfigDict(frozen=True, strict=True)
-    items: Annotated[list[Any] | None, AfterValidator(_nothing_said)] = None
-    metadata: Annotated[dict[str, Any] | None, AfterValidator(_none_kept)] = None
-
-
 async def create_conversation(request: Request) -> Response:
-    """Name a new conversation; it is empty, so that nothing has to be stored."""
+    """Name a new conversation; an empty one needs no storage."""
     door: Door = request.app.state.door
-    await read_body(request.stream(), ConversationBody, max_bytes=door.max_body_bytes)
-    now = time.time()
-    return JSONResponse(_shape(new_conversation(door.tenant(request).tenant, now), int(now)))
+    body = await read_body(request.stream(), ConversationBody, max_bytes=door.max_body_bytes)
+    tenant, now = door.tenant(request), time.time()
+    name = new_conversation(tenant.tenant, now)
+    if body.metadata or body.items:
+        await tenant.open_thread(name, body.opening, metadata=body.metadata)
+    return await _shown(tenant, name, int(now))
 
 
 async def retrieve_conversation(request: Request) -> Response:
     """Return a conversation, one that any door began, too."""
-    return JSONResponse(_shape(*await named(request)))
+    door: Door = request.app.state.door
+    return await _shown(door.tenant(request), *await named(request))
 
 
 async def update_conversation(request: Request) -> Response:
-    """Refuse metadata: there is no place for it."""
+    """Keep other metadata with a conversation."""
     door: Door = request.app.state.door
-    await read_body(request.stream(), ConversationBody, max_bytes=door.max_body_bytes)
-    return JSONResponse(_shape(*await named(request)))
+    body = await read_body(request.stream(), UpdateBody, max_bytes=door.max_body_bytes)
+    tenant, (name, made) = door.tenant(request), await named(request)
+    if body.metadata is not None:
+        await tenant.describe_thread(name, body.metadata)
+    return await _shown(tenant, name, made)
 
 
 async def delete_conversation(request: Request) -> Response:
@@ -96,5 +79,7 @@ async def named(request: Request) -> tuple[str, int]:
     return name, made
 
 
-def _shape(name: str, made: int) -> dict[str, Json]:
-    return {"id": name, "object": "conversation", "created_at": made, "metadata": {}}
+async def _shown(tenant: Tenant, name: str, made: int) -> Response:
+    facts: dict[str, Json] = {"id": name, "object": "conversation", "created_at": made}
+    metadata = await tenant.thread_metadata(name)
+    return JSONResponse({**facts, "metadata": dict(metadata)})

@@ -2,21 +2,13 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    StringConstraints,
-)
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 from serving.chat.body import ChatMessage, Conversation, NoTools, asked_place
 from serving.chat.sampling import Sampling, TokenLimit
+from serving.conversations.body import Metadata
 
 __all__ = ["ResponseBody", "RetrieveQuery"]
-
-_MOST_PAIRS = 16
 
 
 def _as_items(given: object) -> object:
@@ -50,17 +42,6 @@ def _stored(store: bool | None) -> bool | None:
 def _no_prompt(prompt: object) -> None:
     if prompt is not None:
         raise ValueError("there are no stored prompts here; write the text into `input`")
-
-
-def _few(metadata: dict[str, str] | None) -> dict[str, str] | None:
-    if metadata and len(metadata) > _MOST_PAIRS:
-        raise ValueError(f"must hold {_MOST_PAIRS} pairs at most")
-    return metadata
-
-
-Key = Annotated[str, StringConstraints(max_length=64)]
-Value = Annotated[str, StringConstraints(max_length=512)]
-Metadata = Annotated[dict[Key, Value] | None, AfterValidator(_few)]
 
 
 class InputItem(ChatMessage):

@@ -17,7 +17,7 @@ from crew.event import Event
 from crew.graph import Workflow
 from crew.message import Json
 from serving.access.door import Door
-from serving.chat.asks import answer_value, waiting_runs
+from serving.chat.asks import find_question, give_answer
 from serving.chat.form import wants_json
 from serving.chat.models import find
 from serving.chat.question import takes, workflow_input
@@ -45,6 +45,7 @@ async def create_response(request: Request) -> Response:
     telling = await _answered(request, door, turn, body)
     if telling is None:
         telling = await _started(request, door, workflow, turn, body)
+    request.scope["run"] = telling.run.id  # for the guard, where the answer takes too long
     headers = {"X-Run-Id": telling.run.id, "X-Thread-Id": telling.run.thread or ""}
     if body.stream:
         frames = telling.frames(starting_after=-1, heartbeat=door.heartbeat)
@@ -60,25 +61,21 @@ def event_stream(frames: AsyncIterator[bytes], headers: dict[str, str]) -> Strea
 
 
 async def _answered(request: Request, door: Door, turn: Turn, body: ResponseBody) -> Telling | None:
-    """Answer the oldest open question of the conversation; None if nothing is asked.
-
-    A request that started a run of it, sent again, is no answer.
-    """
-    key = request.headers.get("idempotency-key")
-    for run in await waiting_runs(door.tenant(request), turn.thread, key=key):
-        if questions := await run.questions():
-            asked, offset = questions[0], len(await run.recorded())
-            try:
-                await run.answer(asked.path, answer_value(asked.schema, body.question))
-            except AskError as error:
-                raise ApiError(
-                    status=400,
-                    message=f"{error}; the question is: {asked.question}",
-                    param="input",
-                    code="not_an_answer",
-                ) from error
-            return Telling(run=run, closing=door.closing, after=offset, answered=asked.path)
-    return None
+    """Answer the open question of the conversation; None if nothing is asked."""
+    tenant, key = door.tenant(request), request.headers.get("idempotency-key")
+    if (asked := await find_question(tenant, turn.thread, key=key)) is None:
+        return None
+    run, question = asked
+    try:
+        given = await give_answer(run, question, body.question, key=key)
+    except AskError as error:
+        raise ApiError(
+            status=400,
+            message=f"{error}; the question is: {question.question}",
+            param="input",
+            code="not_an_answer",
+        ) from error
+    return Telling(run=run, closing=door.closing, after=given.offset, answered=given.path)
 
 
 async def _started(

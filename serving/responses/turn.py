@@ -77,17 +77,20 @@ async def _after(request: Request, tenant: Tenant, previous: str) -> Turn:
     if run.thread is None or run.turn is None:
         raise _not_last(previous, "it is no turn of a conversation; give its text as input")
     later = [turn for turn in await turns_of(tenant, run.thread) if (turn.turn or 0) > run.turn]
-    if later and not _is_again(request, later) and await run.status() != "waiting":
+    is_again = await _is_again(request, tenant, run.thread, later)
+    if later and not is_again and await run.status() != "waiting":
         way = f"its conversation has gone on; go on from {response_id(later[-1].id)}"
         raise _not_last(previous, f"{way}, or try another way with: crew fork {run_id}")
     # What comes at the same moment would be a branch, too.
     return Turn(run.thread, is_first=False, when_busy="reject")
 
 
-def _is_again(request: Request, later: list[Run]) -> bool:
-    """Return whether the request that made the next turn is repeated."""
+async def _is_again(request: Request, tenant: Tenant, thread: str, later: list[Run]) -> bool:
+    """Return whether the request that made the next turn, or gave an answer, is repeated."""
     key = request.headers.get("idempotency-key")
-    return key is not None and later[0].key == key
+    if key is None or not later:
+        return False
+    return later[0].key == key or await tenant.answered(key, thread=thread) is not None
 
 
 def _not_last(previous: str, way: str) -> ApiError:

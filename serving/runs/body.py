@@ -8,10 +8,12 @@ from crew.budget import Budget
 from crew.journal import RunStatus, WhenBusy
 from crew.message import Json
 
-__all__ = ["AnswerBody", "EventsQuery", "ForkBody", "RunsQuery", "StartBody"]
+__all__ = ["MOST_OFFSET", "AnswerBody", "EventsQuery", "ForkBody", "RunsQuery", "StartBody"]
 
 _MOST = 10**12
 """Of what a budget counts."""
+MOST_OFFSET = (1 << 32) - 1
+"""Of an event in its run."""
 
 
 def _printable(text: str) -> str:
@@ -60,7 +62,7 @@ class ForkBody(BaseModel):
     """How a fork differs from its run; see `crew.run.Tenant.fork`."""
 
     model_config = ConfigDict(frozen=True, strict=True)
-    at: int | None = Field(default=None, ge=1)
+    at: int | None = Field(default=None, ge=1, le=MOST_OFFSET)
     live: bool = True
     effects: bool = True
 
@@ -79,6 +81,6 @@ class EventsQuery(BaseModel):
     """Which events; `limit` is a page's, a stream goes on to the run's end."""
 
     model_config = ConfigDict(frozen=True)
-    after: int = Field(default=0, ge=0)
+    after: int = Field(default=0, ge=0, le=MOST_OFFSET)
     stream: bool = True
     limit: int = Field(default=1000, ge=1, le=1000)

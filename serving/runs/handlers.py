@@ -13,7 +13,7 @@ from crew.value import json_text
 from serving.access.door import Door
 from serving.http.body import read_body, read_query
 from serving.http.errors import ApiError
-from serving.runs.body import AnswerBody, EventsQuery, ForkBody, RunsQuery, StartBody
+from serving.runs.body import MOST_OFFSET, AnswerBody, EventsQuery, ForkBody, RunsQuery, StartBody
 from serving.runs.events import event_data, event_frames
 
 __all__ = [
@@ -87,7 +87,9 @@ async def answer_run(request: Request) -> Response:
     body = await read_body(request.stream(), AnswerBody, max_bytes=door.max_body_bytes)
     run = await _run(request)
     try:
-        await run.answer(body.key, body.value)
+        await run.answer(
+            body.key, body.value, idempotency_key=request.headers.get("idempotency-key")
+        )
     except AskError as error:
         if await run.status() in OPEN and body.key in await _open_keys(run):
             raise _invalid("value", "invalid_answer", error) from error
@@ -142,7 +144,7 @@ async def _run(request: Request) -> Run:
 def _last_event_id(request: Request) -> int:
     """What a browser's own reader sends when it comes back to a stream."""
     text = request.headers.get("last-event-id", "0")
-    if text.isascii() and text.isdecimal() and len(text) < 16:
+    if text.isascii() and text.isdecimal() and len(text) < 16 and int(text) <= MOST_OFFSET:
         return int(text)
     raise ApiError(
         status=400,

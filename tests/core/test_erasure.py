@@ -9,6 +9,7 @@ import pytest
 
 from crew import Runtime, StoreError
 from crew.journal.sqlite import SqliteStore
+from crew.message import Message
 from crew.run import retention
 from tests.core.test_retention import done, echo, parent
 
@@ -23,9 +24,13 @@ async def test_no_byte_of_an_erased_conversation_is_in_any_file(compress, tmp_pa
         for n in range(40):
             await done(runtime, echo, f"number {n} of the others " + "other words " * n)
             await done(runtime, echo, f"{secret} and {'other words ' * n}", thread="secret")
+        await runtime.describe_thread("secret", {"about": secret})
+        await runtime.open_thread("begun", [Message("user", secret)])
         for text in texts:
             await done(runtime, parent, text, thread="secret")
         last = await done(runtime, echo, "the others go on" * 20)
+        assert found(tmp_path, secret)
+        await runtime.erase(thread="begun")
         assert found(tmp_path, secret)
         await runtime.erase(thread="secret")
         assert not found(tmp_path, secret)

@@ -69,6 +69,26 @@ async def test_a_conversation_goes_whole_or_not_at_all(url):
         assert len((await runtime.thread("long")).messages) == 6
 
 
+async def test_what_is_kept_of_a_thread_goes_with_it_and_is_pruned_by_itself(url):
+    async with Runtime(url) as runtime:
+        await runtime.open_thread("empty", metadata={"n": 1})
+        await done(runtime, echo, "a", thread="used")
+        await runtime.describe_thread("used", {"n": 2})
+        assert (await runtime.prune(keep=1)).runs == 0
+        assert [await runtime.thread_metadata(name) for name in ("empty", "used")] == [{}, {"n": 2}]
+        assert (await runtime.prune(keep=0)).runs == 1
+        assert await runtime.thread_metadata("used") == {}
+
+
+async def test_erasing_a_tenant_erases_what_is_kept_of_its_threads(url):
+    async with Runtime(url) as runtime:
+        await runtime.open_thread("t", metadata={"n": 1})
+        await runtime.of("another").open_thread("t", metadata={"n": 2})
+        await runtime.erase()
+        assert await runtime.thread_metadata("t") == {}
+        assert await runtime.of("another").thread_metadata("t") == {"n": 2}
+
+
 async def test_children_go_with_their_parent(url):
     async with Runtime(url) as runtime:
         await done(runtime, parent, "a")

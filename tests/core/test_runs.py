@@ -46,6 +46,15 @@ async def test_the_same_key_and_input_is_the_same_run(runtime):
     assert (three.id, await three.result()) == (one.id, "a after []")
 
 
+@pytest.mark.parametrize("further", [0, 1, 1 << 80])
+async def test_whoever_has_the_last_event_of_a_run_waits_for_no_more(runtime, further):
+    run = await runtime.start(echo, "a")
+    await run.result()
+    last = (await run.recorded())[-1].offset
+    async with asyncio.timeout(5):
+        assert [event async for event in run.events(after=last + further)] == []
+
+
 async def test_a_key_with_another_input_is_refused(runtime):
     await runtime.start(echo, "a", key="k")
     with pytest.raises(KeyReused, match="'k' of workflow 'echo' was used with another input"):

@@ -106,11 +106,34 @@ async def test_spans_follow_the_conventions_and_hold_no_text(url, spans):
         "crew.path": "search[0]/searcher/model.0",
         "gen_ai.conversation.id": "t1",
         "gen_ai.operation.name": "chat",
-        "gen_ai.provider.name": "openai",
+        "gen_ai.provider.name": "unknown",
         "gen_ai.request.model": "m1",
         "gen_ai.response.model": "m1",
     }
     assert "found" not in repr([(s.attributes, s.status.description) for s in spans.all])
+
+
+class Served(ScriptedModel):
+    """A model whose endpoint tells with its first answer who computes there."""
+
+    @property
+    def provider(self) -> str:
+        return "vllm" if self.requests else "openai"
+
+
+@pytest.mark.parametrize(("reply", "provider"), [("yes", "vllm"), (ValueError("no"), "openai")])
+async def test_provider_is_the_one_that_is_known_at_the_end(url, spans, reply, provider):
+    model = Served([reply], name="m1")
+
+    @workflow
+    async def asking(ctx: Context, text: str) -> str:
+        return (await ctx.run(Agent("asker", model=model), text)).output
+
+    async with spans.follow(Runtime(url)) as runtime:
+        run = await runtime.start(asking, "?")
+        await asyncio.gather(run.result(), return_exceptions=True)
+
+    assert spans.named("chat m1").attributes["gen_ai.provider.name"] == provider
 
 
 async def test_times_are_those_of_the_journal(url, spans):

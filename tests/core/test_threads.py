@@ -4,7 +4,8 @@ import asyncio
 
 import pytest
 
-from crew import Context, RunCancelled, Runtime, ThreadBusy, workflow
+from crew import Context, InputInvalid, RunCancelled, Runtime, ThreadBusy, workflow
+from crew.message import Message
 
 pytestmark = pytest.mark.parametrize("url", ["memory", "sqlite", "postgres"], indirect=True)
 
@@ -73,3 +74,33 @@ async def test_the_newest_turn_cancels_the_older_ones_which_keep_their_questions
             assert messages[-1].text == answered[-1] or messages[-1].text in answered
             marked = [m for m in messages if m.text.startswith("(not answered")]
             assert len(marked) == len(cancelled)
+
+
+async def test_every_turn_sees_what_was_said_before_the_first(url):
+    opening = [Message("user", "a"), Message("assistant", "b")]
+    async with Runtime(url) as runtime:
+        await runtime.open_thread("t", opening, metadata={"n": 1})
+        outputs = [
+            await (await runtime.start(reply, text, thread="t")).result() for text in ("c", "d")
+        ]
+        assert outputs == ["2 before c", "4 before d"]
+        thread = await runtime.thread("t")
+        assert thread.messages[: thread.opening] == tuple(opening)
+        assert [message.text for message in thread.messages[2:]] == [
+            "c",
+            outputs[0],
+            "d",
+            outputs[1],
+        ]
+
+
+async def test_a_thread_is_begun_once_and_with_what_was_said(url):
+    async with Runtime(url) as runtime:
+        await (await runtime.start(reply, "c", thread="begun")).result()
+        await runtime.open_thread("opened")
+        for name in ("begun", "opened"):
+            with pytest.raises(InputInvalid, match="begun before"):
+                await runtime.open_thread(name, [Message("user", "a")])
+        with pytest.raises(InputInvalid, match="cannot hold 'tool'"):
+            await runtime.open_thread("new", [Message("tool", "a")])
+        assert (await runtime.thread("new")).messages == ()

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from crew import AskError, Context, Graph, Retry, Runtime, workflow
+from crew import AskError, Context, Graph, KeyReused, Retry, Runtime, workflow
 from crew.run import handle, worker
 from crew.run.driver import Driver
 
@@ -68,6 +68,35 @@ async def test_an_answer_of_the_wrong_type_is_refused_though_nobody_holds_the_ru
         assert len(await run.questions()) == 1
         await run.answer("refund", False)
         assert await run.result() == "a: False"
+
+
+async def test_an_answer_under_its_key_may_come_again_even_once_the_run_has_ended(url):
+    counted = Counted()
+    async with Runtime(url) as runtime:
+        run = await runtime.start(counted.flow, "a", thread="t")
+        await left(runtime, run)
+        again = [run.answer("refund", True, idempotency_key="k") for _ in range(2)]
+        await asyncio.gather(*again)
+        assert await run.result() == "a: True"
+        await run.answer("refund", True, idempotency_key="k")
+        with pytest.raises(KeyReused, match="another answer"):
+            await run.answer("refund", False, idempotency_key="k")
+        with pytest.raises(AskError):
+            await run.answer("refund", True)
+        found = await runtime.answered("k", thread="t")
+        assert (found.run.id, found.question.key) == (run.id, "refund")
+        assert await runtime.answered("k", thread="another") is None
+
+
+async def test_one_key_may_come_with_an_answer_to_each_of_two_runs(url):
+    counted = Counted()
+    async with Runtime(url) as runtime:
+        runs = [await runtime.start(counted.flow, name) for name in ("a", "b")]
+        for run in runs:
+            await left(runtime, run)
+        for run in runs * 2:
+            await run.answer("refund", run is runs[0], idempotency_key="k")
+        assert [await run.result() for run in runs] == ["a: True", "b: False"]
 
 
 async def test_the_first_answer_wins_and_the_later_one_is_told(url):

@@ -3,7 +3,7 @@
 import pytest
 
 from crew import Context, Runtime, StoreError, workflow
-from crew.journal import Append, Damaged, Release, Take
+from crew.journal import Append, Damaged, ForgetThreads, KeepThread, Release, Take
 from crew.journal.reading import JournalReader
 from crew.journal.sqlite import SqliteStore
 from crew.testing.store_suite import following, new_run
@@ -112,3 +112,15 @@ def test_a_damaged_row_is_refused_alone(store):
     assert isinstance(refused, StoreError)
     assert "knows of run bad" in str(refused)
     assert (taken.owner, taken.epoch) == ("you", 2)
+
+
+def test_what_is_kept_of_a_thread_is_checked_and_can_be_forgotten(store):
+    keep = KeepThread("default", "t", '{"n": 1}', 1.0)
+    store.commit([keep])
+    change(store, """UPDATE threads SET metadata = '{"n": 2}'""")
+    with pytest.raises(StoreError, match="thread 't' is damaged"):
+        store.thread("default", "t")
+    (refused,) = store.commit([keep])
+    assert isinstance(refused, StoreError)
+    store.commit([ForgetThreads("default", ("t",)), keep])
+    assert store.thread("default", "t").metadata == '{"n": 1}'

@@ -84,6 +84,13 @@ async def asking(ctx: Context, text: str) -> str:
 
 
 @workflow
+async def asking_twice(ctx: Context, text: str) -> str:
+    name = await ctx.ask(str, "Your name?", key="name")
+    town = await ctx.ask(str, "Your town?", key="town")
+    return f"{name} of {town}"
+
+
+@workflow
 async def ordering(ctx: Context, order: Order) -> str:
     return f"{order.count} of {order.item}"
 
@@ -103,7 +110,9 @@ async def greeting(ctx: Context, text: str) -> str:
     return second.output
 
 
-SERVED = [echo, telling, stumbling, failing, asking, ordering, remembering, greeting]
+SERVED = [
+    *(echo, telling, stumbling, failing, asking, asking_twice, ordering, remembering, greeting),
+]
 
 
 class Endpoint:

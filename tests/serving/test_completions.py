@@ -167,6 +167,20 @@ async def test_request_sent_again_is_no_answer_to_a_question_of_its_thread(endpo
     )
 
 
+async def test_answer_sent_again_with_its_key_is_the_same_answer(endpoint):
+    thread = {"extra_body": {"metadata": {"thread_id": "t1"}}}
+    await endpoint.ask("asking", "I want my money", **thread)
+    again = {**thread, "extra_headers": {"Idempotency-Key": "k"}}
+    done = await endpoint.ask("asking", "yes", **again)
+    repeated = await endpoint.ask("asking", "yes", **again)
+
+    assert repeated.choices == done.choices
+    assert repeated.crew == done.crew
+    chunks = await endpoint.stream("asking", "yes", **again)
+    assert "".join(chunk.choices[0].delta.content or "" for chunk in chunks) == "refunded"
+    assert len(await endpoint.runtime.runs()) == 1
+
+
 async def test_text_that_is_taken_back_ends_the_stream_with_an_error_that_names_the_run(
     endpoint, gate, request
 ):

@@ -125,18 +125,82 @@ async def test_conversation_in_which_somebody_is_asked_is_not_deleted(endpoint):
     assert (await endpoint.client.conversations.delete("t1")).deleted
 
 
-async def test_what_a_conversation_cannot_hold_is_refused_with_what_to_do(endpoint):
-    conversations, item = endpoint.client.conversations, {"role": "user", "content": "a"}
-    made = await conversations.create()
-    for attempt, advice in (
-        (conversations.create(metadata={"a": "b"}), "give metadata to each response"),
-        (conversations.create(items=[item]), "`input` of its first response"),
-        (conversations.update(made.id, metadata={"a": "b"}), "give metadata to each response"),
-        (conversations.items.create(made.id, items=[item]), "POST /v1/responses"),
-    ):
-        with pytest.raises(openai.BadRequestError, match=advice) as caught:
-            await attempt
-        assert caught.value.param in ("metadata", "items")
+async def test_metadata_is_kept_with_a_conversation_and_changed(opening, tmp_path):
+    store = f"sqlite:///{tmp_path}/runs.db"
+    async with opening(store) as one, opening(store) as another:
+        made = await one.client.conversations.create(metadata={"topic": "tea"})
+        found = another.client.conversations
+        assert (await found.retrieve(made.id)).metadata == {"topic": "tea"}
+
+        changed = await found.update(made.id, metadata={"topic": "tea", "cups": "2"})
+        assert await one.client.conversations.retrieve(made.id) == changed
+        assert changed.metadata == {"topic": "tea", "cups": "2"}
+        assert (await found.update(made.id, metadata={})).metadata == {}
+
+
+async def test_thread_of_another_door_may_have_metadata(endpoint):
+    await say(endpoint, "t1", "a")
+    await endpoint.client.conversations.update("t1", metadata={"topic": "tea"})
+
+    assert (await endpoint.client.conversations.retrieve("t1")).metadata == {"topic": "tea"}
+    assert len(await messages(endpoint, "t1")) == 2
+
+
+async def test_conversation_begins_with_what_was_said_before(endpoint):
+    parts = [{"type": "input_text", "text": "a"}]
+    given = [
+        {"type": "message", "role": "user", "content": parts},
+        {"role": "assistant", "content": "b"},
+    ]
+    made = await endpoint.client.conversations.create(items=given)
+    assert await messages(endpoint, made.id, order="asc") == [("user", "a"), ("assistant", "b")]
+    assert await endpoint.runtime.runs() == []
+
+    [reply] = await say(endpoint, made.id, "c")
+    assert reply.output_text == "c (2 before)"
+    items = [item async for item in await endpoint.client.conversations.items.list(made.id)]
+    assert [item.content[0].text for item in items] == ["c (2 before)", "c", "b", "a"]
+    for item in items:
+        ITEM.validate_python(item.to_dict())
+        found = endpoint.client.conversations.items.retrieve(item.id, conversation_id=made.id)
+        assert await found == item
+
+
+async def test_deleted_conversation_keeps_nothing_of_how_it_began(endpoint):
+    given = [{"role": "user", "content": "a secret"}]
+    made = await endpoint.client.conversations.create(items=given, metadata={"a": "b"})
+    await endpoint.client.conversations.delete(made.id)
+
+    assert (await endpoint.client.conversations.retrieve(made.id)).metadata == {}
+    assert await messages(endpoint, made.id) == []
+
+
+@pytest.mark.parametrize(
+    ("given", "param", "advice"),
+    [
+        ({"items": [{"role": "system", "content": "a"}]}, "items[0].role", "instructions"),
+        ({"items": [{"type": "reasoning", "role": "user"}]}, "items[0].type", "messages alone"),
+        ({"items": [{"role": "user", "content": ""}]}, "items[0].content", "at least 1"),
+        ({"items": [{"role": "user", "content": "a"}] * 21}, "items", "at most 20"),
+        ({"metadata": {str(n): "" for n in range(17)}}, "metadata", "16 pairs"),
+        ({"metadata": {"a": "b" * 513}}, "metadata.a", "at most 512"),
+    ],
+)
+async def test_how_a_conversation_cannot_begin(endpoint, given, param, advice):
+    with pytest.raises(openai.BadRequestError, match=advice) as caught:
+        await endpoint.client.conversations.create(**given)
+    assert caught.value.param == param
+
+
+async def test_what_was_said_is_neither_added_to_nor_taken_out(endpoint):
+    items, said = endpoint.client.conversations.items, {"role": "user", "content": "a"}
+    made = await endpoint.client.conversations.create(items=[said])
+    [item] = (await items.list(made.id)).data
+    with pytest.raises(openai.BadRequestError, match="POST /v1/responses") as caught:
+        await items.create(made.id, items=[said])
+    assert caught.value.param == "items"
+    with pytest.raises(openai.BadRequestError, match=f"DELETE /v1/conversations/{made.id}"):
+        await items.delete(item.id, conversation_id=made.id)
 
 
 @pytest.mark.parametrize("name", ["unknown", "conv_1", f"conv_{'0' * 48}"])
@@ -149,6 +213,7 @@ async def test_unknown_conversation_is_not_found(endpoint, name):
         conversations.items.list(name),
         conversations.items.retrieve("msg_r1_in", conversation_id=name),
         conversations.items.create(name, items=[]),
+        conversations.items.delete("msg_r1_in", conversation_id=name),
     ):
         with pytest.raises(openai.NotFoundError, match=name):
             await attempt
@@ -176,7 +241,7 @@ async def clients_of(*tenants: str):
 
 async def test_tenant_sees_nothing_of_another_ones_responses_and_conversations():
     async with clients_of("a", "b") as (a, b):
-        made = await a.conversations.create()
+        made = await a.conversations.create(metadata={"a": "b"})
         reply = await a.responses.create(model="echo", input="secret", conversation=made.id)
         [item, _] = (await a.conversations.items.list(made.id)).data
         for attempt in (
@@ -186,6 +251,7 @@ async def test_tenant_sees_nothing_of_another_ones_responses_and_conversations()
             b.responses.input_items.list(reply.id),
             b.responses.create(model="echo", input="hi", previous_response_id=reply.id),
             b.conversations.retrieve(made.id),
+            b.conversations.update(made.id, metadata={}),
             b.conversations.delete(made.id),
             b.conversations.items.list(made.id),
             b.conversations.items.retrieve(item.id, conversation_id=made.id),

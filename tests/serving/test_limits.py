@@ -130,13 +130,16 @@ async def test_run_over_its_budget_is_no_error_of_the_server(opened):
 
 
 async def test_answer_that_takes_too_long_is_ended_and_its_run_goes_on(opened, gate, request):
-    async with opened(limits=Limits(wait_seconds=0.1)) as endpoint:
-        with pytest.raises(openai.InternalServerError, match="goes on") as caught:
-            await endpoint.ask("echo", request.node.name)
-        assert (caught.value.status_code, caught.value.code) == (504, "still_running")
-        run = await endpoint.runtime.get(caught.value.response.headers["x-run-id"])
+    async with opened(limits=Limits(wait_seconds=0.5)) as endpoint:
+        name, responses = request.node.name, endpoint.client.responses
+        runs = []
+        for asked in (endpoint.ask("echo", name), responses.create(model="echo", input=name)):
+            with pytest.raises(openai.InternalServerError, match="goes on") as caught:
+                await asked
+            assert (caught.value.status_code, caught.value.code) == (504, "still_running")
+            runs.append(await endpoint.runtime.get(caught.value.response.headers["x-run-id"]))
         gate.set()
-        assert (await run.result()).text.startswith(request.node.name)
+        assert [(await run.result()).text.startswith(name) for run in runs] == [True, True]
 
 
 async def test_stream_may_last_longer_than_an_answer_is_waited_for(opened, gate, request):

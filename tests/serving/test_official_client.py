@@ -212,6 +212,17 @@ async def test_conversation_and_its_items(client):
     assert await client.items("conversations.items.list", made.id) == []
 
 
+async def test_conversation_begins_with_items_and_keeps_metadata(client):
+    given = [{"type": "message", "role": "user", "content": "before"}]
+    made = await client.call("conversations.create", items=given, metadata={"topic": "tea"})
+    [item] = await client.items("conversations.items.list", made.id)
+    assert (made.metadata, item.content[0].text) == ({"topic": "tea"}, "before")
+
+    await client.call("conversations.update", made.id, metadata={"topic": "coffee"})
+    found = await client.call("conversations.retrieve", made.id)
+    assert found.metadata == {"topic": "coffee"}
+
+
 ERRORS = {
     "bad request": (openai.BadRequestError, 400, {"n": 2}, {}),
     "key": (openai.AuthenticationError, 401, {}, {"api_key": "no"}),

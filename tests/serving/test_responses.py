@@ -251,6 +251,33 @@ async def test_request_sent_again_is_no_answer_to_the_question_that_it_led_to(en
     assert (await create(endpoint, "asking", "yes", conversation="t1")).output_text == "refunded"
 
 
+async def test_answer_sent_again_with_its_key_is_the_same_response(endpoint):
+    asked = await create(endpoint, "asking", "I want my money")
+    again = {"previous_response_id": asked.id, "extra_headers": {"Idempotency-Key": "k"}}
+    done = await create(endpoint, "asking", "yes", **again)
+    assert await create(endpoint, "asking", "yes", **again) == done
+    assert done.output_text == "refunded"
+
+    await create(endpoint, "echo", "another turn", previous_response_id=done.id)
+    assert await create(endpoint, "asking", "yes", **again) == done
+    assert len(await endpoint.runtime.runs()) == 2
+    with pytest.raises(openai.BadRequestError) as caught:
+        await create(endpoint, "asking", "no", **again)
+    assert caught.value.code == "idempotency_key_reused"
+
+
+async def test_answer_sent_again_is_no_answer_to_the_next_question(endpoint):
+    in_conversation = {"conversation": "t1"}
+    await create(endpoint, "asking_twice", "hi", **in_conversation)
+    again = {**in_conversation, "extra_headers": {"Idempotency-Key": "k"}}
+    asked = await create(endpoint, "asking_twice", "Ada", **again)
+    assert asked.output_text == "Your town?"
+
+    assert await create(endpoint, "asking_twice", "Ada", **again) == asked
+    done = await create(endpoint, "asking_twice", "London", **in_conversation)
+    assert done.output_text == "Ada of London"
+
+
 async def test_question_is_answered_through_another_replica(opening, tmp_path):
     store = f"sqlite:///{tmp_path}/runs.db"
     async with opening(store) as one, opening(store) as two:

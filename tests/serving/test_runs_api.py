@@ -235,12 +235,22 @@ async def test_events_come_as_pages_too(api):
     assert rest == {"object": "list", "data": events[1:], "has_more": False}
 
 
-@pytest.mark.parametrize("offset", ["-1", "x", "1.5", "9" * 40])
+@pytest.mark.parametrize("offset", ["-1", "x", "1.5", "9" * 15, "9" * 40])
 async def test_place_in_the_events_that_cannot_be_is_refused(api, offset):
     run = await start(api, "telling", "hi")
-    answer = await api.get(f"/runs/{run['id']}/events", headers={"Last-Event-ID": offset})
-
+    path = f"/runs/{run['id']}"
+    answer = await api.get(f"{path}/events", headers={"Last-Event-ID": offset})
     assert (answer.status_code, answer.json()["error"]["param"]) == (400, "Last-Event-ID")
+
+    page = await api.get(f"{path}/events", params={"after": offset, "stream": False})
+    assert (page.status_code, page.json()["error"]["param"]) == (400, "after")
+
+
+async def test_fork_at_a_place_that_no_journal_has_is_refused(api):
+    run = await start(api, "telling", "hi")
+    answer = await api.post(f"/runs/{run['id']}/fork", json={"at": 1 << 80})
+
+    assert (answer.status_code, answer.json()["error"]["param"]) == (400, "at")
 
 
 async def test_question_is_shown_and_its_answer_lets_the_run_go_on(api):
@@ -252,6 +262,20 @@ async def test_question_is_shown_and_its_answer_lets_the_run_go_on(api):
     answer = {"key": question["path"], "value": True}
     assert (await api.post(f"/runs/{run['id']}/answer", json=answer)).status_code == 200
     assert (await until(api, run, *ENDED))["output"] == "refunded"
+
+
+async def test_answer_sent_again_with_its_key_is_the_first(api):
+    run = await until(api, await start(api, "asking", "x"), "waiting")
+    path, key = f"/runs/{run['id']}/answer", {"Idempotency-Key": "k"}
+    answer = {"key": "refund", "value": True}
+    first = await api.post(path, json=answer, headers=key)
+    ended = await until(api, run, *ENDED)
+    assert (first.status_code, ended["output"]) == (200, "refunded")
+
+    assert (await api.post(path, json=answer, headers=key)).json() == ended
+    other = await api.post(path, json={"key": "refund", "value": False}, headers=key)
+    assert (other.status_code, other.json()["error"]["code"]) == (400, "idempotency_key_reused")
+    assert (await api.post(path, json=answer)).status_code == 409
 
 
 async def test_answer_that_does_not_fit_is_refused_and_the_question_stays(api):

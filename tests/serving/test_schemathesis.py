@@ -16,10 +16,8 @@ from serving.http.operation import describe
 from serving.routes import OPERATIONS
 from tests.serving.conftest import open_endpoint
 
-pytestmark = pytest.mark.slow
-CONFIG = schemathesis.Config.from_dict(
-    {"seed": 20261127, "generation": {"max-examples": 60, "database": "none"}}
-)
+QUICK, LONG = 12, 150
+"""Requests of each operation: seconds for the first stage of CI, a minute for the second."""
 CHECKS = [
     not_a_server_error,
     status_code_conformance,
@@ -73,11 +71,28 @@ def grounded(case, run: str) -> bool:
     return named
 
 
-schema = schemathesis.openapi.from_dict(describe(OPERATIONS, version="0"), config=CONFIG)
+def described(requests: int) -> schemathesis.BaseSchema:
+    """Return the API as it describes itself, to be asked so much of each operation."""
+    generation = {"max-examples": requests, "database": "none"}
+    config = schemathesis.Config.from_dict({"seed": 20261127, "generation": generation})
+    return schemathesis.openapi.from_dict(describe(OPERATIONS, version="0"), config=config)
 
 
-@schema.parametrize()
+quick, long = described(QUICK), described(LONG)
+
+
+@quick.parametrize()
 def test_answer_is_as_it_is_described(case, served):
+    ask(case, served)
+
+
+@pytest.mark.slow
+@long.parametrize()
+def test_answer_is_as_it_is_described_for_a_minute(case, served):
+    ask(case, served)
+
+
+def ask(case, served) -> None:
     url, run = served
     case.call_and_validate(base_url=url, checks=CHECKS, timeout=10)
     if case.meta.generation.mode.is_positive and grounded(case, run):

@@ -1,0 +1,83 @@
+"""The request bodies of conversations, checked."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+)
+
+from crew.message import Message
+from serving.http.content import Text
+
+__all__ = ["ConversationBody", "ItemsBody", "Metadata", "UpdateBody"]
+
+MOST_PAIRS = 16
+MOST_ITEMS = 20
+"""Of what is said before a conversation's first turn."""
+
+
+def _few(metadata: dict[str, str] | None) -> dict[str, str] | None:
+    if metadata and len(metadata) > MOST_PAIRS:
+        raise ValueError(f"must hold {MOST_PAIRS} pairs at most")
+    return metadata
+
+
+Key = Annotated[str, StringConstraints(max_length=64)]
+Value = Annotated[str, StringConstraints(max_length=512)]
+Metadata = Annotated[dict[Key, Value] | None, AfterValidator(_few)]
+
+
+def _a_message(kind: object) -> object:
+    if kind != "message":
+        raise ValueError(f"a conversation begins with messages alone, not {kind!r:.50}")
+    return kind
+
+
+def _said(role: object) -> object:
+    if role in ("system", "developer"):
+        raise ValueError(
+            "a conversation is what user and assistant said; give instructions with each response"
+        )
+    return role
+
+
+class OpeningItem(BaseModel):
+    """A message from before the first turn."""
+
+    model_config = ConfigDict(frozen=True)
+    type: Annotated[Literal["message"], BeforeValidator(_a_message)] = "message"
+    role: Annotated[Literal["user", "assistant"], BeforeValidator(_said)]
+    content: Annotated[Text, Field(min_length=1)]
+
+    @property
+    def message(self) -> Message:
+        return Message(self.role, self.content)
+
+
+class UpdateBody(BaseModel):
+    """What is to be kept with a conversation; without `metadata` it stays as it is."""
+
+    model_config = ConfigDict(frozen=True, strict=True)
+    metadata: Metadata = None
+
+
+class ConversationBody(UpdateBody):
+    """How a conversation begins."""
+
+    items: Annotated[list[OpeningItem] | None, Field(max_length=MOST_ITEMS)] = None
+
+    @property
+    def opening(self) -> list[Message]:
+        return [item.message for item in self.items or []]
+
+
+class ItemsBody(BaseModel):
+    """Items that somebody wants to add."""
+
+    model_config = ConfigDict(frozen=True, strict=True)
+    items: list[Any]
