@@ -12,7 +12,7 @@ GPU ?= any
 # A build for CPUs: where the plain index has none, TORCH_INDEX="--index-url …" names one that does.
 TORCH := torch==2.13.0
 TORCH_INDEX ?=
-VLLM_PYTEST = .venv-vllm/bin/pytest tests/vllm -m vllm --timeout $(SECONDS_EACH) --durations 15
+VLLM_PYTEST = .venv-vllm/bin/pytest tests/vllm -m vllm --timeout 1200 --durations 15
 CORE := tests/core tests/conformance tests/faults tests/golden tests/hosts tests/postgres_store
 
 export UV_COMPILE_BYTECODE := 1
@@ -140,11 +140,14 @@ $(UV):
 # --no-deps keeps CUDA's libraries out whatever it finds.
 .venv-vllm/stamp: requirements/vllm.txt pyproject.toml | $(UV)
 	@echo "installing vLLM for CPUs (about 4 GB)"
-	@$(BIN)/python -m venv .venv-vllm
+	@$(BIN)/python -m venv --clear .venv-vllm
 	@$(call ticking, .venv-vllm/bin/python -m pip install --quiet --disable-pip-version-check \
-	    --no-deps $(TORCH) $(TORCH_INDEX) && \
-	  $(UV) pip install --quiet --python .venv-vllm/bin/python --no-deps --require-hashes \
-	    -r requirements/vllm.txt)
+	    --no-deps $(TORCH) $(TORCH_INDEX))
+	@grep -q 'cuda.* = None' .venv-vllm/lib/python*/site-packages/torch/version.py || \
+	  { echo "pip found a $(TORCH) for CUDA here, and vLLM for CPUs needs one without: name an index that has it," \
+	         "make vllm TORCH_INDEX='--index-url …'"; exit 1; }
+	@$(call ticking, $(UV) pip install --quiet --python .venv-vllm/bin/python --no-deps \
+	    --require-hashes -r requirements/vllm.txt)
 	@$(UV) pip install --quiet --python .venv-vllm/bin/python --no-deps -e .
 	@touch $@
 
