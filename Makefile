@@ -9,6 +9,7 @@ UV_VERSION := 0.13.9
 WORKERS ?= 2
 SECONDS_EACH := 600
 GPU ?= any
+FOR_GPU := .[gpu,serve,postgres]
 # A build for CPUs: where the plain index has none, TORCH_INDEX="--index-url …" names one that does.
 TORCH := torch==2.13.0
 TORCH_INDEX ?=
@@ -40,10 +41,10 @@ test: install  ## the default tests, in random order (under 12 minutes on 2 core
 test-slow: install  ## the second stage: every crash moment, the real engine on Ray Serve, the wheel
 	$(BIN)/pytest -n $(WORKERS) --dist loadgroup -m slow --timeout $(SECONDS_EACH)
 
-vllm: .venv-vllm/weights.stamp  ## the crew on the real vLLM, computed on a CPU (4 GB of packages, 7 minutes)
+vllm: .venv-vllm/weights.stamp  ## the crew on the real vLLM, computed on a CPU (4 GB in .venv-vllm, 7 minutes)
 	$(VLLM_PYTEST)
 
-gpu: .venv-gpu/weights.stamp  ## the same on a GPU, with ray[llm] (GPU=L4, by Ray's name for it)
+gpu: .venv-gpu/weights.stamp  ## the same on a GPU, with ray[llm] (9 GB in .venv-gpu; GPU=L4 by Ray's name)
 	CREW_TEST_GPU=$(GPU) $(subst .venv-vllm,.venv-gpu,$(VLLM_PYTEST))
 
 coverage: install  ## every line and branch of the core, or it fails (under 5 minutes on 2 cores)
@@ -154,7 +155,7 @@ $(UV):
 .venv-gpu/stamp: pyproject.toml | $(UV)
 	@$(BIN)/python -m venv .venv-gpu
 	@$(call ticking, $(UV) pip install --quiet --python .venv-gpu/bin/python \
-	  -e ".[gpu,serve,postgres]" accelerate gguf pytest pytest-asyncio pytest-timeout)
+	  -e "$(FOR_GPU)" accelerate gguf pytest pytest-asyncio pytest-timeout)
 	@touch $@
 
 .venv-%/weights.stamp: .venv-%/stamp .venv/weights.stamp tests/vllm/weights.py
