@@ -9,10 +9,11 @@ UV_VERSION := 0.13.9
 WORKERS ?= 2
 SECONDS_EACH := 600
 GPU ?= any
+FOR_GPU := .[gpu,serve,postgres]
 # A build for CPUs: where the plain index has none, TORCH_INDEX="--index-url …" names one that does.
 TORCH := torch==2.13.0
 TORCH_INDEX ?=
-VLLM_PYTEST = .venv-vllm/bin/pytest tests/vllm -m vllm --timeout $(SECONDS_EACH) --durations 15
+VLLM_PYTEST = .venv-vllm/bin/pytest tests/vllm -m vllm --timeout 1200 --durations 15
 CORE := tests/core tests/conformance tests/faults tests/golden tests/hosts tests/postgres_store
 
 export UV_COMPILE_BYTECODE := 1
@@ -40,10 +41,10 @@ test: install  ## the default tests, in random order (under 12 minutes on 2 core
 test-slow: install  ## the second stage: every crash moment, the real engine on Ray Serve, the wheel
 	$(BIN)/pytest -n $(WORKERS) --dist loadgroup -m slow --timeout $(SECONDS_EACH)
 
-vllm: .venv-vllm/weights.stamp  ## the crew on the real vLLM, computed on a CPU (4 GB of packages, 7 minutes)
+vllm: .venv-vllm/weights.stamp  ## the crew on the real vLLM, computed on a CPU (4 GB in .venv-vllm, 7 minutes)
 	$(VLLM_PYTEST)
 
-gpu: .venv-gpu/weights.stamp  ## the same on a GPU, with ray[llm] (GPU=L4, by Ray's name for it)
+gpu: .venv-gpu/weights.stamp  ## the same on a GPU, with ray[llm] (9 GB in .venv-gpu; GPU=L4 by Ray's name)
 	CREW_TEST_GPU=$(GPU) $(subst .venv-vllm,.venv-gpu,$(VLLM_PYTEST))
 
 coverage: install  ## every line and branch of the core, or it fails (under 5 minutes on 2 cores)
@@ -142,16 +143,20 @@ $(UV):
 	@echo "installing vLLM for CPUs (about 4 GB)"
 	@$(BIN)/python -m venv .venv-vllm
 	@$(call ticking, .venv-vllm/bin/python -m pip install --quiet --disable-pip-version-check \
-	    --no-deps $(TORCH) $(TORCH_INDEX) && \
-	  $(UV) pip install --quiet --python .venv-vllm/bin/python --no-deps --require-hashes \
-	    -r requirements/vllm.txt)
+	    --no-deps $(TORCH) $(TORCH_INDEX))
+	@grep -q 'cuda.* = None' .venv-vllm/lib/python*/site-packages/torch/version.py || \
+	  { rm -rf .venv-vllm; \
+	    echo "pip found a $(TORCH) for CUDA; name an index that has one for CPUs:" \
+	         "make vllm TORCH_INDEX='--index-url …'"; exit 1; }
+	@$(call ticking, $(UV) pip install --quiet --python .venv-vllm/bin/python --no-deps \
+	    --require-hashes -r requirements/vllm.txt)
 	@$(UV) pip install --quiet --python .venv-vllm/bin/python --no-deps -e .
 	@touch $@
 
 .venv-gpu/stamp: pyproject.toml | $(UV)
 	@$(BIN)/python -m venv .venv-gpu
 	@$(call ticking, $(UV) pip install --quiet --python .venv-gpu/bin/python \
-	  -e ".[gpu,serve,postgres]" accelerate gguf pytest pytest-asyncio pytest-timeout)
+	  -e "$(FOR_GPU)" accelerate gguf pytest pytest-asyncio pytest-timeout)
 	@touch $@
 
 .venv-%/weights.stamp: .venv-%/stamp .venv/weights.stamp tests/vllm/weights.py

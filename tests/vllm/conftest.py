@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import os
-import signal
 import sys
 import time
 import urllib.request
@@ -48,19 +47,22 @@ class Engine:
 
         return _get_global_client().get_serve_details()["applications"]["llm"]["deployments"]
 
-    def kill(self) -> int:
-        """End the one replica of the engine by SIGKILL, and return its pid."""
+    def pid(self) -> int:
+        """The process of the engine's one replica."""
         named = self.deployments().items()
         [engine] = [deployment for name, deployment in named if name.startswith("LLMServer:")]
         [replica] = engine["replicas"]
-        os.kill(replica["pid"], signal.SIGKILL)
         return replica["pid"]
 
     def running(self) -> float:
         """How many requests vLLM says that it computes."""
         return sum(self._metric("ray_vllm_num_requests_running"))
 
-    async def wait_for_running(self, count: int, seconds: float) -> None:
+    def generated(self) -> float:
+        """How many tokens vLLM says that it has written since it started."""
+        return sum(self._metric("ray_vllm_generation_tokens_total"))
+
+    async def wait_for_running(self, count: int, seconds: float = 90) -> None:
         """Wait until it says so for three seconds on end: what it says is a second or two old."""
         deadline, steady = time.monotonic() + seconds, 0
         while steady < 15:
