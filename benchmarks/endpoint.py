@@ -9,6 +9,7 @@ front of it is a process tree of its own, whose CPU is counted. Each answer is c
 import asyncio
 import contextlib
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -21,6 +22,7 @@ from pathlib import Path
 import race
 
 STREAMS, PACE, WORDS = 32, 50.0, 400
+FEW = 5
 MANY, MANY_PACE, MANY_WORDS = 128, 20.0, 200
 PLAIN = ("crew", "bytes", "objects", "LiteLLM")
 ON_SERVE = ("crew on Serve", "bytes on Serve")
@@ -36,10 +38,9 @@ def rows(options: race.Options) -> list[race.Row]:
         for name in names:
             with program(WORDS, PACE) as engine, front(name, engine, options) as (port, pid):
                 cpu[name].append(asyncio.run(tokens_cost(port, pid, name)))
-                if name in first:
-                    first[name].append(asyncio.run(first_token(port, name)))
-                    if name == "crew":
-                        first["engine"].append(asyncio.run(first_token(engine, "engine")))
+        for name in (*PLAIN, "engine"):
+            with program(FEW, PACE) as engine, front(name, engine, options) as (port, _):
+                first[name].append(asyncio.run(first_token(port, name)))
         for name in rate:
             with (
                 program(MANY_WORDS, MANY_PACE) as engine,
@@ -67,6 +68,16 @@ def _shown(cpu, first, rate) -> list[race.Row]:
         ),
         race.Row(f"{work}, on Serve / bare", [on_serve], "x", "", (), "<= 1", on_serve <= 1),
         race.bound("time to the first token, added", "ms", added, 5),
+        *(
+            race.times(
+                "time to the first token",
+                "ms",
+                [1e3 * seconds for seconds in first["crew"]],
+                peer,
+                [1e3 * seconds for seconds in first[name]],
+            )
+            for peer, name in (("FastAPI, bytes", "bytes"), ("LiteLLM's proxy", "LiteLLM"))
+        ),
         race.Row(
             f"{MANY} streams of {MANY_PACE:.0f} tokens/s: achieved / offered",
             rate["crew"],
@@ -97,6 +108,9 @@ def program(words: int, pace: float) -> Iterator[int]:
 @contextmanager
 def front(name: str, engine: int, options: race.Options) -> Iterator[tuple[int, int]]:
     """Start what stands in front of the engine; give its port and its process."""
+    if name == "engine":
+        yield engine, os.getpid()
+        return
     url = f"http://127.0.0.1:{engine}/v1"
     with tempfile.TemporaryDirectory() as folder:
         place = race.FOLDER / "endpoints"
@@ -157,17 +171,18 @@ async def tokens_cost(port: int, pid: int, name: str) -> float:
 
 async def first_token(port: int, name: str) -> float:
     """Return the median seconds to the first word, one stream at a time."""
-    return statistics.median([(await stream(port, name, WORDS, most=1))[0] for _ in range(15)])
+    await stream(port, name, FEW)
+    return statistics.median([(await stream(port, name, FEW))[0] for _ in range(30)])
 
 
 async def offered_rate(port: int, name: str) -> float:
-    await stream(port, name, MANY_WORDS, most=1)
+    await stream(port, name, MANY_WORDS)
     began = time.monotonic()
     await asyncio.gather(*(stream(port, name, MANY_WORDS) for _ in range(MANY)))
     return (MANY_WORDS / MANY_PACE) / (time.monotonic() - began)
 
 
-async def stream(port: int, name: str, words: int, most: int | None = None) -> tuple[float, int]:
+async def stream(port: int, name: str, words: int) -> tuple[float, int]:
     """Read one answer; return the seconds to its first word, and how many words came.
 
     Raises:
@@ -190,11 +205,9 @@ async def stream(port: int, name: str, words: int, most: int | None = None) -> t
         if choices and (piece := choices[0]["delta"].get("content")):
             first = first or time.perf_counter() - began
             text += piece
-            if most is not None:
-                break
     writer.close()
     expected = "".join(f"w{number} " for number in range(words))
-    if most is None and text != expected:
+    if text != expected:
         raise RuntimeError(f"{name}: {len(text)} of {len(expected)} characters came, or others")
     return first, text.count(" ")
 
