@@ -1,6 +1,7 @@
 """What a model says, passed on while it says it: in small batches, each an event of the journal."""
 
 import asyncio
+import weakref
 from contextvars import Context
 from typing import Self
 
@@ -11,7 +12,7 @@ BATCH_SECONDS = 0.04
 MOST_BATCHES_A_SECOND = 400
 """Of a process: where many speak at once, each gathers longer."""
 
-_speaking: set["Speech"] = set()
+_speaking: weakref.WeakSet["Speech"] = weakref.WeakSet()
 
 
 class Speech:
