@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from crew import ExtraMissing, Runtime, StoreError
-from crew.journal import Append, Blob, Busy, Post, Started
+from crew import ExtraMissing, Fenced, Runtime, StoreError
+from crew.journal import Append, Blob, Busy, Post, Started, Take
 from crew.journal.opening import open_store
 from crew.journal.sqlite import SqliteStore, connect
 from crew.testing.store_suite import event, following, new_run
@@ -188,3 +188,33 @@ async def test_a_damaged_run_keeps_nobody_from_erasing_another_one(path, store, 
             await broken.recorded()
     outside.close()
     assert secret.encode() not in path.read_bytes()
+
+
+def append(store, row):
+    (result,) = store.commit([Append(row.number, row.epoch, following(row, "{}"))])
+    return result
+
+
+def test_a_run_that_another_process_took_since_the_last_append_is_left_to_it(path, store):
+    row = say(store, start(store), "a")
+    other = SqliteStore(path)
+    (taken,) = other.commit([Take(row.number, "other", row.owner)])
+    other.close()
+    assert isinstance(append(store, row), Fenced)
+    assert store.numbered(row.number) == taken
+
+
+def test_a_row_that_was_damaged_since_the_last_append_is_not_written(store, outside):
+    row = say(store, start(store), "a")
+    outside.execute("UPDATE runs SET last_offset = last_offset + 4")
+    outside.commit()
+    assert isinstance(append(store, row), StoreError)
+
+
+def test_an_append_gives_no_damaged_row_a_checksum_that_fits(store, outside):
+    row = say(store, start(store), "a")
+    outside.execute("UPDATE runs SET workflow = 'another'")
+    outside.commit()
+    assert append(store, row) is None
+    with pytest.raises(StoreError, match="damaged"):
+        store.numbered(row.number)
