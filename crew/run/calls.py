@@ -68,6 +68,10 @@ class Surroundings(Protocol):
     writer: Writer
     hosts: Hosts
 
+    def look(self) -> None:
+        """Look for work and letters soon: something has changed."""
+        ...
+
     def read_thread(self, row: RunRow) -> Thread: ...
 
     async def run_child(
@@ -337,6 +341,7 @@ class RunCalls:
     async def answer(self, path: str, codec: Codec) -> Json:
         future: asyncio.Future[Json] = asyncio.get_running_loop().create_future()
         self._answers[path] = (codec, future)
+        self._around.look()  # the answer may have come already: that is why a run was taken
         with self.waiting(path, None):
             try:
                 return await future

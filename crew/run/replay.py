@@ -91,6 +91,9 @@ class _Copy:
     def workflow_of(self, row: RunRow) -> Workflow | None:
         return self._workflow
 
+    def look(self) -> None:
+        """No letter comes for what has ended."""
+
     async def close(self) -> None:
         """There is nothing to close."""
 

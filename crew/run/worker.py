@@ -44,10 +44,6 @@ class Employer(Surroundings, Protocol):
         """Return the names and versions of the workflows that may be driven here."""
         ...
 
-    def look(self) -> None:
-        """Look for work soon: something has changed."""
-        ...
-
     def wake(self, *numbers: int) -> None:
         """Let those who follow these runs look at them again."""
         ...

@@ -92,6 +92,19 @@ async def test_a_failed_run_replays_to_its_failure(runtime):
         await (await runtime.replay(run.id)).result()
 
 
+async def test_a_run_that_went_on_without_an_answer_replays(runtime):
+    @workflow
+    async def impatient(ctx: Context, text: str) -> str:
+        asking = asyncio.ensure_future(ctx.ask(bool, "May I?", key="may"))
+        said = await ctx.run(same, text)
+        asking.cancel()
+        return said
+
+    run = await runtime.start(impatient, "a")
+    assert await run.result() == "a"
+    assert await (await runtime.replay(run.id)).result() == "a"
+
+
 async def same(text: str) -> str:
     return text
 

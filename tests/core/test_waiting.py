@@ -59,6 +59,23 @@ async def test_a_run_that_asks_leaves_memory_and_comes_back(url):
         assert (counted.entered, counted.paid) == (2, ["a"])
 
 
+async def test_an_answer_to_a_run_out_of_memory_waits_for_nobodys_next_look(url, monkeypatch):
+    @workflow
+    async def approve(ctx: Context) -> bool:
+        return await ctx.ask(bool, "May it go?", key="go")
+
+    async with Runtime(url) as runtime:
+        run = await runtime.start(approve)
+        await left(runtime, run)
+        monkeypatch.setattr(worker, "LINGER_SECONDS", 60.0)
+        runtime._look_seconds = 60.0
+        runtime.look()
+        await asyncio.sleep(0.1)
+        async with asyncio.timeout(10):
+            await run.answer("go", True)
+            assert await run.result() is True
+
+
 async def test_an_answer_of_the_wrong_type_is_refused_though_nobody_holds_the_run(url):
     counted = Counted()
     async with Runtime(url) as runtime:

@@ -137,6 +137,8 @@ class Desk:
     @contextmanager
     def started(self, *words: str) -> Iterator["subprocess.Popen[str]"]:
         settings = {"CREW_STORE": self.store, "CREW_BASE_URL": self.url, "CREW_API_KEY": "k"}
+        # Whoever runs the tests in the background may ignore it, and children inherit that.
+        before = signal.signal(signal.SIGINT, signal.default_int_handler)
         command = subprocess.Popen(
             [sys.executable, "-P", "-m", "serving.cli", *words],
             cwd=self.folder,
@@ -144,9 +146,8 @@ class Desk:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-            # Whoever runs the tests in the background may ignore it, and children inherit that.
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
+        signal.signal(signal.SIGINT, before)
         with command:
             try:
                 yield command
