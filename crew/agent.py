@@ -143,6 +143,6 @@ class Agent(Generic[T]):
         def make() -> Model:
             from crew.llm.choice import default_model  # engines load when first needed
 
-            return default_model(equipment.settings, closed=True)
+            return default_model(equipment.settings, will_close=True)
 
         return equipment.keep("default model", make)

@@ -219,13 +219,41 @@ class SqliteStore:
         return [number for (number,) in db.execute(query, (new.tenant, new.thread))]
 
     def _append(self, db: sqlite3.Connection, append: Append) -> Fenced | None:
-        if self._followed(db, append):
+        before = self._followed(db, append)
+        if before is None:
+            before = _numbered(db, append.number)
+            if before is None or before.epoch != append.epoch:
+                return Fenced(run=before.id if before else str(append.number))
+            self._change(db, before, append)
+        self._insert_events(db, append.number, before.crc, append.events)
+        if append.status is not None and append.status not in OPEN:
+            self._known.pop(append.number)
+            db.execute("DELETE FROM letters WHERE number = ? AND key IS NULL", (append.number,))
+            db.execute("UPDATE letters SET body = NULL WHERE number = ?", (append.number,))
+            db.execute("DELETE FROM snapshots WHERE number = ?", (append.number,))
+        elif append.snapshot is not None:
+            self._keep_snapshot(db, append.number, append.snapshot)
+        return None
+
+    def _followed(self, db: sqlite3.Connection, append: Append) -> RunRow | None:
+        """Change the row of a run that is as this store left it; return it as it was.
+
+        Most appends change no status: they spare reading the row and checking it.
+        """
+        known = self._known.pop(append.number, None)
+        if known is None or append.status is not None or not append.events:
             return None
+        (before, check), last = known, append.events[-1]
+        row = replace(before, offset=last.offset, crc=last.crc, updated_at=last.at)
+        now = follow_row(db, before, check, row) if before.epoch == append.epoch else None
+        if now is None:
+            return None
+        self._known[append.number] = (row, now)
+        return before
+
+    def _change(self, db: sqlite3.Connection, row: RunRow, append: Append) -> None:
         last = append.events[-1] if append.events else None
         ended = append.status is not None and append.status not in OPEN
-        row = _numbered(db, append.number)
-        if row is None or row.epoch != append.epoch:
-            return Fenced(run=row.id if row else str(append.number))
         changed = replace(
             row,
             status=append.status or row.status,
@@ -236,37 +264,6 @@ class SqliteStore:
             updated_at=last.at if last else row.updated_at,
         )
         self._known[append.number] = (changed, update_row(db, changed))
-        self._insert_events(db, append.number, row.crc, append.events)
-        if ended:
-            del self._known[append.number]
-            db.execute("DELETE FROM letters WHERE number = ? AND key IS NULL", (append.number,))
-            db.execute("UPDATE letters SET body = NULL WHERE number = ?", (append.number,))
-            db.execute("DELETE FROM snapshots WHERE number = ?", (append.number,))
-        elif append.snapshot is not None:
-            self._keep_snapshot(db, append.number, append.snapshot)
-        return None
-
-    def _followed(self, db: sqlite3.Connection, append: Append) -> bool:
-        """Write events that change no status to a run that is as this store left it.
-
-        Most appends are such: they spare reading the row and checking it.
-        """
-        known = self._known.get(append.number)
-        if known is None or append.status is not None or not append.events:
-            return False
-        if known[0].epoch != append.epoch:
-            return False
-        (before, check), last = known, append.events[-1]
-        row = replace(before, offset=last.offset, crc=last.crc, updated_at=last.at)
-        now = follow_row(db, before, check, row)
-        if now is None:
-            del self._known[append.number]
-            return False
-        self._known[append.number] = (row, now)
-        self._insert_events(db, append.number, before.crc, append.events)
-        if append.snapshot is not None:
-            self._keep_snapshot(db, append.number, append.snapshot)
-        return True
 
     def _keep_snapshot(self, db: sqlite3.Connection, number: int, snapshot: Snapshot) -> None:
         db.execute(

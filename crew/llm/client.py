@@ -55,8 +55,8 @@ class _BrokenOff(Exception):
 class OpenAIModel:
     """Speaks the chat completions API; vLLM, Ollama, llama.cpp and most vendors answer it.
 
-    Calls that failed for a passing reason (408, 429, 5xx, time out, no connection) are made again
-    after a random, growing pause, or the one the endpoint asks for. Once text was handed to
+    Calls that failed for a passing reason (408, 429, 5xx but 501, time out, no connection) are made
+    again after a random, growing pause, or the one the endpoint asks for. Once text was handed to
     `on_text` the next one goes on from there, at an endpoint that can (vLLM, llama.cpp); elsewhere
     the call fails (`broke_off`), since the text would come twice. Its usage is that of all its
     requests; for one whose stream broke see `crew.llm.answer.Answer.broke`.
@@ -73,7 +73,7 @@ class OpenAIModel:
         api_key: empty for endpoints that want none.
         timeout: seconds without a byte from the endpoint.
         max_attempts: calls in all, so 1 never repeats.
-        closed: whether `close` is sure to be called. aiohttp, which reads a stream at half the cost
+        will_close: whether `close` is sure to be called: aiohttp, which reads streams for less
             where it is installed, complains of what is left open.
     """
 
@@ -85,14 +85,14 @@ class OpenAIModel:
         api_key: str = "",
         timeout: float = 600.0,
         max_attempts: int = 4,
-        closed: bool = False,
+        will_close: bool = False,
     ) -> None:
         self._model = model
         self.base_url = base_url.rstrip("/")
         self._api_key = api_key
         self._timeout = timeout
         self._max_attempts = max_attempts
-        self._by_aiohttp = closed and importlib.util.find_spec("aiohttp") is not None
+        self._by_aiohttp = will_close and importlib.util.find_spec("aiohttp") is not None
         self._knows_grammar = True
         self._owner: str | None = None
         self._ask_again_at = 0.0

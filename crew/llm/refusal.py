@@ -74,6 +74,8 @@ def _refusal(status: int, model: str, offered: Sequence[str]) -> str:
         )
     if status == 429:
         return "still refuses for too many requests or a used-up quota (status 429); try later"
+    if status == 501:
+        return "does not know this request (status 501); check CREW_BASE_URL, and its own log"
     if status >= 500:
         return f"failed again and again (status {status}); look at the endpoint's log, try later"
     return f"refused the request (status {status})"

@@ -93,7 +93,7 @@ async def _model(settings: Settings) -> Finding:
     from crew.llm.choice import default_model
     from crew.llm.client import OpenAIModel
 
-    model = default_model(settings, closed=True)
+    model = default_model(settings, will_close=True)
     try:
         assert isinstance(model, OpenAIModel)
         names = await model.models()

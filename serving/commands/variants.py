@@ -70,4 +70,4 @@ def with_model(settings: Settings) -> WithModel:
     """Return what gives every agent the model that the settings name."""
     from crew.llm.choice import default_model  # engines load when first needed
 
-    return WithModel(default_model(settings, closed=False))
+    return WithModel(default_model(settings, will_close=False))

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 
 from crew.errors import CrewError
-from crew.event import ENDS, Event
+from crew.event import Event
 from crew.message import Json
 from crew.run import Run
 from crew.value import json_text
@@ -32,8 +32,6 @@ async def event_frames(
     yield PING  # the status goes out with the first bytes, and a run may be quiet for long
     try:
         _, last = await run.ends()
-        if last.kind in ENDS and after >= last.offset:
-            return
         after = min(after, last.offset)
         batches = watch(run, Outcome(), after=after, idle=heartbeat, closing=closing, to_rest=False)
         async for batch in batches:

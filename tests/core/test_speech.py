@@ -17,6 +17,7 @@ from crew import (
     Retry,
     RunFailed,
     Runtime,
+    speech,
     workflow,
 )
 from crew.journal.sqlite import SqliteStore
@@ -68,6 +69,14 @@ def answer_of(events) -> str:
             gone = event.path
             said = [(p, t) for p, t in said if p != gone and not p.startswith(f"{gone}/")]
     return "".join(text for _, text in said)
+
+
+async def test_where_many_speak_each_comes_in_longer_pieces(runtime, monkeypatch):
+    monkeypatch.setattr(speech, "MOST_BATCHES_A_SECOND", 1)
+    run = await runtime.start(story(Slow(STORY)), "go")
+    assert await run.result() == STORY
+    said = [event for event in await run.recorded() if event.kind == "text.emitted"]
+    assert len(said) == 2  # the first piece at once, the others together
 
 
 async def test_text_is_passed_on_while_it_is_said(runtime):

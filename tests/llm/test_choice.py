@@ -15,27 +15,27 @@ from crew.llm.embedded import EmbeddedModel
 
 def test_an_endpoint_is_used_where_one_is_set():
     model = default_model(
-        Settings(base_url="http://127.0.0.1:9/v1", model="m", api_key="k"), closed=False
+        Settings(base_url="http://127.0.0.1:9/v1", model="m", api_key="k"), will_close=False
     )
     assert isinstance(model, OpenAIModel)
     assert (model.name, model.base_url) == ("m", "http://127.0.0.1:9/v1")
 
 
 def test_else_the_embedded_model():
-    assert isinstance(default_model(Settings(), closed=False), EmbeddedModel)
-    assert default_model(Settings(model="/m/x.gguf"), closed=False).name == "x"
+    assert isinstance(default_model(Settings(), will_close=False), EmbeddedModel)
+    assert default_model(Settings(model="/m/x.gguf"), will_close=False).name == "x"
 
 
 @pytest.mark.parametrize("base_url", ["", "http://127.0.0.1:9/v1"])
 def test_both_are_models(base_url):
-    assert isinstance(default_model(Settings(base_url=base_url), closed=False), Model)
+    assert isinstance(default_model(Settings(base_url=base_url), will_close=False), Model)
 
 
 def test_choosing_imports_nothing_heavy():
     code = (
         "import sys; from crew.config import Settings; from crew.llm.choice import default_model;"
-        "default_model(Settings(), closed=False);"
-        "default_model(Settings(base_url='http://x/v1'), closed=False);"
+        "default_model(Settings(), will_close=False);"
+        "default_model(Settings(base_url='http://x/v1'), will_close=False);"
         "print({'openai', 'httpx2', 'xllamacpp', 'tenacity', 'ray'} & set(sys.modules))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

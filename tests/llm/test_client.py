@@ -4,6 +4,7 @@ import asyncio
 import json
 import pickle
 
+import openai
 import pytest
 
 from crew.errors import ModelError
@@ -29,7 +30,7 @@ async def model(endpoint, by_aiohttp):
         base_url=endpoint.base_url,
         api_key="k-123",
         max_attempts=3,
-        closed=by_aiohttp,
+        will_close=by_aiohttp,
     )
     yield model
     await model.close()
@@ -136,7 +137,9 @@ async def test_a_date_to_retry_after_is_understood(model, endpoint, says, refuse
     assert (await model.complete(ASK)).text == "Hi."
 
 
-@pytest.mark.parametrize(("status", "hint"), [(400, "odd"), (401, "CREW_API_KEY"), (403, "KEY")])
+@pytest.mark.parametrize(
+    ("status", "hint"), [(400, "odd"), (401, "CREW_API_KEY"), (403, "KEY"), (501, "BASE_URL")]
+)
 async def test_a_mistake_of_ours_is_not_tried_again(model, endpoint, refuses, status, hint):
     endpoint.answers = [refuses(status, "odd")]
     with pytest.raises(ModelError, match=hint) as caught:
@@ -166,7 +169,9 @@ async def test_an_unknown_model_is_told_which_there_are(model, endpoint, refuses
 
 
 async def test_an_unreachable_endpoint_is_named_with_the_way_to_check_it(by_aiohttp):
-    model = OpenAIModel("m", base_url="http://127.0.0.1:9/v1", max_attempts=1, closed=by_aiohttp)
+    model = OpenAIModel(
+        "m", base_url="http://127.0.0.1:9/v1", max_attempts=1, will_close=by_aiohttp
+    )
     with pytest.raises(ModelError, match=r"127\.0\.0\.1:9/v1 .*CREW_BASE_URL.*curl") as caught:
         await model.complete(ASK)
     assert caught.value.status is None
@@ -177,7 +182,7 @@ async def test_an_unreachable_endpoint_is_named_with_the_way_to_check_it(by_aioh
 async def test_an_endpoint_that_says_nothing_times_out(endpoint, answers, by_aiohttp):
     endpoint.answers = [answers(headers={"content-length": "9"}, body="{", hang=True)]
     model = OpenAIModel(
-        "m", base_url=endpoint.base_url, timeout=0.2, max_attempts=1, closed=by_aiohttp
+        "m", base_url=endpoint.base_url, timeout=0.2, max_attempts=1, will_close=by_aiohttp
     )
     with pytest.raises(ModelError, match="in time"):
         await model.complete(ASK)
@@ -277,6 +282,10 @@ async def test_a_cache_salt_is_sent_to_vllm_alone(model, endpoint, says, owner, 
     endpoint.owner, endpoint.answers = owner, [says("a")]
     await model.complete(ModelRequest(ASK.messages, cache_salt="s1"))
     assert endpoint.requests[0].get("cache_salt") == sent
+
+
+async def test_aiohttp_reads_for_a_model_that_will_be_closed(model, by_aiohttp):
+    assert isinstance(model._client()._client, openai.DefaultAioHttpClient) == by_aiohttp
 
 
 @pytest.mark.parametrize(("status", "calls"), [(200, 16), (404, 16), (501, 16), (503, 8)])

@@ -8,6 +8,7 @@ import sys
 import time
 from asyncio.subprocess import PIPE
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import openai
 import pytest
@@ -116,6 +117,13 @@ async def test_workers_share_a_port_and_a_store(place, store, request):
         assert len(server.told["workers"]) == 2
         listed = await server.client.get("/runs", cast_to=object)
         assert len(listed["data"]) == 12
+
+
+@pytest.mark.parametrize("words", [(), ("--workers", "2")], ids=["alone", "workers"])
+async def test_what_serves_runs_on_uvloop(place, words):
+    async with serving(place, *words) as server:
+        for pid in server.told.get("workers", [server.told["pid"]]):
+            assert "/uvloop/" in Path(f"/proc/{pid}/maps").read_text()
 
 
 async def test_run_of_a_worker_that_is_killed_goes_on_and_the_worker_is_replaced(place):
