@@ -64,6 +64,12 @@ class Ledger:
             return None
         return self.limit.calls - self.calls
 
+    def seconds_left(self, began: float, now: float) -> float | None:
+        """Return how long it may still take; None without a limit. Times are unix seconds."""
+        if self.limit is None or self.limit.seconds is None:
+            return None
+        return began + self.limit.seconds - now
+
     def reserve(self, bound: int, calls: int) -> None:
         self.reserved += bound
         self.calls += calls

@@ -11,7 +11,14 @@ from typing import Any, Literal, Protocol, TypeVar, cast, runtime_checkable
 
 from crew import errors
 from crew.config import Settings
-from crew.errors import CrewError, Diverged, Fenced, StepTimeout, StoreError
+from crew.errors import (
+    CrewError,
+    Diverged,
+    Fenced,
+    NotAnException,
+    StepTimeout,
+    StoreError,
+)
 from crew.event import CallKind, Failure
 from crew.message import Json, Message
 from crew.value import Codec, canonical
@@ -23,16 +30,23 @@ class Record:
 
     `in_doubt`: whoever started it may still be at it, being stopped or cut off, not dead.
     `said`: of a model call that is under way, the part of its text that was streamed so far.
+    `offset`: that of the event which told of its end.
     """
 
     call: CallKind
     fingerprint: str
-    state: Literal["started", "completed", "failed", "unknown"]
+    state: Literal["started", "completed", "failed", "unknown", "cancelled"]
     data: dict[str, Json]
     result: dict[str, Json] = field(default_factory=dict)
     error: Failure | None = None
     in_doubt: bool = False
     said: str = ""
+    offset: int = 0
+
+    @property
+    def is_ended(self) -> bool:
+        """Whether its caller went on with what came of it."""
+        return self.state in ("completed", "failed", "cancelled")
 
 
 class Calls(Protocol):
@@ -153,17 +167,68 @@ def describe_callee(callee: Any) -> str:
 
 
 async def invoke(function: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
-    """Call a function of the user's; a synchronous one in a thread, off the event loop."""
+    """Call a function of the user's; a synchronous one in a thread, off the event loop.
+
+    Raises:
+        NotAnException: it raised what would end more than this call, and nobody asked for that.
+    """
+    try:
+        if _is_async(function):
+            return await function(*arguments, **options)
+        result = await _in_thread(functools.partial(function, *arguments, **options))
+        return await result if isinstance(result, Awaitable) else result
+    except (Exception, KeyboardInterrupt):
+        raise
+    except asyncio.CancelledError as error:
+        if is_asked_to_stop():
+            raise
+        raise not_an_exception(error) from error
+    except BaseException as error:
+        raise not_an_exception(error) from error
+
+
+def _is_async(function: Callable[..., Any]) -> bool:
     code = getattr(function, "__code__", None)
     if code is not None and code.co_flags & inspect.CO_COROUTINE:
-        return await function(*arguments, **options)
+        return True
     target = function.func if isinstance(function, functools.partial) else function
-    if inspect.iscoroutinefunction(target) or inspect.iscoroutinefunction(
+    return inspect.iscoroutinefunction(target) or inspect.iscoroutinefunction(
         getattr(target, "__call__", None)  # noqa: B004  asks what it is, not whether it is
-    ):
-        return await function(*arguments, **options)
-    result = await asyncio.to_thread(function, *arguments, **options)
-    return await result if isinstance(result, Awaitable) else result
+    )
+
+
+async def _in_thread(function: Callable[[], Any]) -> Any:
+    """Call a function in a thread, and bring whatever it raises back as it is.
+
+    A future takes no StopIteration, and an event loop ends at a SystemExit.
+    """
+    outcome, error = await asyncio.to_thread(_outcome_of, function)
+    if isinstance(error, StopIteration):
+        raise not_an_exception(error) from error
+    if error is not None:
+        raise error
+    return outcome
+
+
+def _outcome_of(function: Callable[[], Any]) -> tuple[Any, BaseException | None]:
+    try:
+        return function(), None
+    except BaseException as error:  # noqa: BLE001  whatever it is, it is the caller's
+        return None, error
+
+
+def is_asked_to_stop() -> bool:
+    """Return whether somebody cancelled the current task."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
+
+
+def not_an_exception(error: BaseException) -> NotAnException:
+    """Return the error of code that raised what is no ordinary exception."""
+    return NotAnException(
+        message=f"the code raised {type(error).__name__}, which would end more than this call, and "
+        "nobody asked for that; raise an Exception instead"
+    )
 
 
 async def together(work: Iterable[Coroutine[Any, Any, T]]) -> list[T]:

@@ -8,23 +8,28 @@ tasks is faster, so that a resumed run finds each recorded call again.
 import asyncio
 import functools
 import random
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator
+from contextlib import nullcontext
+from dataclasses import dataclass
 from inspect import isfunction
-from typing import Any, Protocol, cast
+from typing import Any, NoReturn, Protocol, TypeVar, cast
 
 from pydantic import BaseModel
 
+from crew.attempt import Attempt
 from crew.budget import Budget
 from crew.call import (
     AgentTask,
     Calls,
     Performer,
+    Record,
     data_arguments,
     describe_callee,
     failure_of,
     fingerprint_of,
     invoke,
-    is_of_the_run,
+    is_asked_to_stop,
+    not_an_exception,
     outcome,
     returned_codec,
     time_limit,
@@ -32,13 +37,16 @@ from crew.call import (
 )
 from crew.clock import wall_clock
 from crew.effect import Effect, Unknown
-from crew.errors import CrewError, GraphError, InputInvalid, OutputInvalid
+from crew.errors import Diverged, GraphError, InputInvalid, OutputInvalid
+from crew.event import CallKind
 from crew.graph import Workflow
-from crew.lineage import SCOPE, Branches, Scope, entered
+from crew.lineage import SCOPE, Inside, Scope, as_key, entered
 from crew.message import Json
 from crew.retry import ONCE, Retry
 from crew.thread import Thread
 from crew.value import Codec, describe
+
+T = TypeVar("T")
 
 
 class Driven(Calls, Protocol):
@@ -47,6 +55,7 @@ class Driven(Calls, Protocol):
     run_id: str
     thread_id: str | None
     tenant: str
+    attempt: Attempt
 
     def confirm(self) -> None: ...
 
@@ -60,14 +69,34 @@ class Driven(Calls, Protocol):
 
     def progress(self, path: str, text: str) -> None: ...
 
+    async def turn(self, path: str) -> None:
+        """Return when what came of the call at `path` may be handed to the step's code."""
+        ...
+
+    async def cancelled(self, path: str, call: CallKind) -> None:
+        """Record that the step's code cancelled a call, and return when its end is handed out."""
+        ...
+
+    async def until_cancelled(self, path: str) -> NoReturn:
+        """Wait for the cancel that is on record of the call at `path`, until its turn."""
+        ...
+
+    def has_record(self, path: str) -> bool:
+        """Return whether the call at `path` is on record."""
+        ...
+
     async def answer(self, path: str, codec: Codec) -> Json:
         """Wait for an answer that validates, and return it once it is recorded."""
         ...
 
     async def sleep_until(self, path: str, until: float) -> None: ...
 
+    async def agent(self, agent: Performer, path: str, fingerprint: str) -> Record | None:
+        """Return what is on record of an agent's call; one in flight as a record without an end."""
+        ...
+
     async def perform(self, agent: Performer, task: AgentTask, fingerprint: str) -> dict[str, Json]:
-        """Have an agent's task done in a host, and its start and end recorded."""
+        """Have an agent's task done in a host, after its start was recorded."""
         ...
 
     async def child(
@@ -80,29 +109,69 @@ class Driven(Calls, Protocol):
         """Return what a child run may spend: what it is given, as far as this run has it left."""
         ...
 
+    def diverge(self, error: Diverged) -> None:
+        """Stop the run, since its code is not that of its journal."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where one call is made: `above` in its path, at a `part` of it; `~n` names its attempts.
+
+    `within` is the place of the code that makes it.
+    """
+
+    above: Scope
+    part: str
+    within: Scope
+
+    def path(self, attempt: int = 1) -> str:
+        return f"{self.above.prefix}/{self.part}{self._tries}{_suffix(attempt)}"
+
+    @property
+    def lasting_path(self) -> str:
+        """The path of what further attempts find again, such as an effect."""
+        return f"{self.above.lasting}/{self.part}"
+
+    @property
+    def _tries(self) -> str:
+        return "" if self.above is self.within else self.within.tries
+
+    def inside(self, attempt: int) -> Scope:
+        return self.above.beneath(self.part, self._tries + _suffix(attempt))
+
+
+@dataclass(frozen=True, slots=True)
+class _Policies:
+    """How one call of `Context.run` is made."""
+
+    timeout: float | None = None
+    budget: Budget | None = None
+    emit: bool = False
+
+
+_NO_POLICIES = _Policies()
+
+
+def _suffix(attempt: int) -> str:
+    return f"~{attempt}" if attempt > 1 else ""
+
 
 class Context:
     """What a node holds of its run.
 
     Every method that is awaited is journalled: after a crash the node is entered again, and each
-    of its calls that has a recorded result returns that result at once.
+    of its calls that has a recorded result returns that result at once, in the order in which the
+    results came.
     """
 
     is_crew_context = True
 
-    def __init__(self, driver: Driven, step: str, attempt: int, state: BaseModel | None) -> None:
+    def __init__(self, driver: Driven, state: BaseModel | None) -> None:
         self._driver = driver
-        self._attempt = attempt
         self._state = state
         self._patch: dict[str, Json] = {}
-        self._keys: set[str] = set()
-        prefix = step if attempt == 1 else f"{step}~{attempt}"
-        self._root = Scope(self, step, prefix, Branches())
-
-    @property
-    def branches(self) -> Branches:
-        """The asyncio tasks of this step."""
-        return self._root.branches
+        self._keys: dict[str, tuple[str, str]] = {}
 
     @property
     def run_id(self) -> str:
@@ -162,62 +231,77 @@ class Context:
         Returns:
             An `AgentResult`, the workflow's output, or what the function returned.
         """
-        if retry is None and timeout is None:
-            return await self._call(callee, arguments, key, 1, budget, emit=emit)
+        place = self._place(describe_callee(callee), key)
+        if retry is None and timeout is None and budget is None and not emit:
+            return await self._handed_out(self._call(callee, arguments, place), place)
+        policies = _Policies(timeout, budget, emit)
         attempts = retry or ONCE
         for attempt in range(1, attempts.attempts + 1):
             try:
-                async with time_limit(timeout, describe_callee(callee)):
-                    return await self._call(callee, arguments, key, attempt, budget, emit=emit)
+                work = self._call(callee, arguments, place, attempt, policies)
+                return await self._handed_out(work, place, attempt)
             except Exception as error:
                 if not attempts.allows(error, attempt):
                     raise
-                await asyncio.sleep(attempts.delay(attempt))
+                if not self._driver.has_record(place.path(attempt + 1)):
+                    await asyncio.sleep(attempts.delay(attempt))
         raise AssertionError("a retry has at least one attempt")
+
+    async def _handed_out(self, work: Awaitable[T], place: _Place, attempt: int = 1) -> T:
+        """Return what came of a call when it is its turn, or raise it."""
+        attempts = self._driver.attempt
+        try:
+            value = await work
+        except Exception:
+            if not attempts.is_alone:
+                await self._driver.turn(place.path(attempt))
+            raise
+        if not attempts.is_alone:
+            await self._driver.turn(place.path(attempt))
+        return value
 
     async def _call(
         self,
         callee: Any,
         arguments: tuple[Any, ...],
-        key: str | None,
-        attempt: int,
-        budget: Budget | None,
-        *,
-        emit: bool,
+        place: _Place,
+        attempt: int = 1,
+        policies: _Policies = _NO_POLICIES,
     ) -> Any:
-        suffix = f"~{attempt}" if attempt > 1 else ""
         if isfunction(callee):
-            return await self._run_function(callee, arguments, key, suffix)
+            return await self._run_function(callee, arguments, place, attempt, policies)
         if isinstance(callee, Workflow):
-            return await self._run_child(callee, arguments, key, suffix, budget)
+            return await self._run_child(callee, arguments, place, attempt, policies)
         if isinstance(callee, Performer):
-            return await self._run_agent(callee, arguments, key, suffix, emit=emit)
+            return await self._run_agent(callee, arguments, place, attempt, policies)
         if not callable(callee):
             raise GraphError(
                 message=f"ctx.run takes an agent, a workflow or a function, not {callee!r}"
             )
-        return await self._run_function(callee, arguments, key, suffix)
+        return await self._run_function(callee, arguments, place, attempt, policies)
 
     async def _run_agent(
         self,
         agent: Performer,
         arguments: tuple[Any, ...],
-        key: str | None,
-        suffix: str,
-        *,
-        emit: bool,
+        place: _Place,
+        attempt: int,
+        policies: _Policies,
     ) -> Any:
         if len(arguments) != 1 or not isinstance(arguments[0], str):
             raise GraphError(message=f"ctx.run(agent, text): {agent.name!r} takes one text")
         (text,) = arguments
-        path = self._path(agent.name, key) + suffix
+        path, driver, emit = place.path(attempt), self._driver, policies.emit
         history = self.thread.messages if agent.history else ()
-        session = f"{self._driver.thread_id or self.run_id}/{agent.name}"
-        tenant = self._driver.tenant
-        task = AgentTask(self.run_id, path, text, history, session, emit=emit, tenant=tenant)
-        result = await self._driver.perform(agent, task, fingerprint_of(agent.name, text))
+        session = f"{driver.thread_id or self.run_id}/{agent.name}"
+        task = AgentTask(self.run_id, path, text, history, session, emit=emit, tenant=driver.tenant)
+        fingerprint = fingerprint_of(agent.name, text)
+        record = await driver.agent(agent, path, fingerprint)
+        work = functools.partial(driver.perform, agent, task, fingerprint)
+        inside = Inside(f"the agent {agent.name!r}")
+        result = await self._made(record, path, "agent", work, inside, policies.timeout)
         found = agent.result_of(result)
-        if emit and not self._driver.has_said(path):
+        if emit and not driver.has_said(path):
             self.emit(str(found.output))
         return found
 
@@ -225,50 +309,100 @@ class Context:
         self,
         workflow: Workflow,
         arguments: tuple[Any, ...],
-        key: str | None,
-        suffix: str,
-        budget: Budget | None,
+        place: _Place,
+        attempt: int,
+        policies: _Policies,
     ) -> Any:
         (value,) = arguments or (None,)
-        path = self._path(workflow.name, key) + suffix
+        path, driver = place.path(attempt), self._driver
         stored = _encoded(workflow.input_codec, value)
         fingerprint = fingerprint_of(workflow.name, stored)
-        data = {"workflow": workflow.name, "input": stored}
-        share = self._driver.share_of(budget)
+        data: dict[str, Json] = {"workflow": workflow.name, "input": stored}
+        share = None if driver.has_record(path) else driver.share_of(policies.budget)
         if share is not None:
             data |= {"reserve": share.tokens or 0, "reserve_calls": share.calls or 0}
-        record = await self._driver.begin(path, "child", fingerprint, data)
-        if record is None or record.state == "started":
-            try:
-                result = await self._driver.child(workflow, value, path, share)
-            except CrewError as error:
-                if not is_of_the_run(error):
-                    await self._driver.fail(path, "child", failure_of(error, path))
-                raise
-            await self._driver.complete(path, "child", result)
-        else:
-            result = outcome(record)
-        return workflow.output_codec.decode(result["output"])
+        record = await driver.begin(path, "child", fingerprint, data)
+        if record is not None and record.state == "started":
+            share = _share_in(record.data)
+        work = functools.partial(driver.child, workflow, value, path, share)
+        inside = Inside(f"the child {workflow.name!r}")
+        result = await self._made(record, path, "child", work, inside, policies.timeout)
+        return self._recalled(workflow.output_codec, result["output"], path)
 
     async def _run_function(
-        self, function: Callable[..., Any], arguments: tuple[Any, ...], key: str | None, suffix: str
+        self,
+        function: Callable[..., Any],
+        arguments: tuple[Any, ...],
+        place: _Place,
+        attempt: int,
+        policies: _Policies,
     ) -> Any:
         name = describe_callee(function)
-        path = self._path(name, key) + suffix
+        path = place.path(attempt)
         codec = returned_codec(function, name)
         fingerprint = fingerprint_of(name, data_arguments(function, arguments))
         record = await self._driver.begin(path, "function", fingerprint, {})
-        if record is not None and record.state != "started":
-            return codec.decode(outcome(record)["result"])
+        value: Any = None
+
+        async def work() -> dict[str, Json]:
+            nonlocal value
+            stored, value = codec.passed_on(await invoke(function, *arguments))
+            return {"result": stored}
+
+        is_new = record is None or record.state == "started"
+        inside = place.inside(attempt)
+        result = await self._made(record, path, "function", work, inside, policies.timeout)
+        return value if is_new else self._recalled(codec, result["result"], path)
+
+    async def _made(
+        self,
+        record: Record | None,
+        path: str,
+        call: CallKind,
+        work: Callable[[], Awaitable[dict[str, Json]]],
+        inside: Scope | Inside,
+        timeout: float | None,  # noqa: ASYNC109  recorded as the end of the call
+    ) -> dict[str, Json]:
+        """Return the recorded result of a call, or make it and record what comes of it."""
+        driver = self._driver
+        if record is not None and record.state == "cancelled":
+            await driver.until_cancelled(path)
+        if record is not None and record.is_ended:
+            return outcome(record)
         try:
-            with entered(self._root.within(path)):
-                stored, value = codec.passed_on(await invoke(function, *arguments))
+            with entered(inside):
+                if timeout is None:
+                    result = await work()
+                else:
+                    async with time_limit(timeout, path):
+                        result = await work()
+        except asyncio.CancelledError as error:
+            if is_asked_to_stop() or driver.attempt.is_over:
+                await driver.cancelled(path, call)
+                raise
+            broken = not_an_exception(error)
+            await driver.fail(path, call, failure_of(broken, path))
+            raise broken from error
         except Exception as error:
-            if not is_of_the_run(error):
-                await self._driver.fail(path, "function", failure_of(error, path))
+            await driver.fail(path, call, failure_of(error, path))
             raise
-        await self._driver.complete(path, "function", {"result": stored})
-        return value
+        await driver.complete(path, call, result)
+        return result
+
+    def _recalled(self, codec: Codec, stored: Json, path: str) -> Any:
+        """Return a value that is on record; new code may be unable to read it.
+
+        Raises:
+            CancelledError: it is, so that the run is stopped until somebody chooses a way on.
+        """
+        try:
+            return codec.decode(stored)
+        except OutputInvalid as error:
+            recorded = f"{stored!r:.200}"
+            self._driver.diverge(
+                Diverged(run=self.run_id, path=path, recorded=recorded, asked=str(error))
+            )
+            raise asyncio.CancelledError from error
 
     async def effect(
         self,
@@ -292,27 +426,56 @@ class Context:
         Raises:
             EffectUnknown: it may have happened, and `unknown` is `fail`.
         """
-        path = self._lasting_path(describe_callee(function), key)
-        effect = Effect(self._driver, path, self._attempt, function, arguments)
-        return await effect.happen(unknown, ask=functools.partial(self.ask, bool))
+        place = self._place(describe_callee(function), key)
+        path = place.lasting_path
+        effect = Effect(self._driver, path, place.within.prefix, function, arguments)
+        ask = functools.partial(self.ask, bool)
+        try:
+            value = await effect.happen(unknown, ask=ask)
+        except asyncio.CancelledError:
+            await self._driver.cancelled(path, "effect")
+            raise
+        except Exception:
+            await self._driver.turn(path)
+            raise
+        await self._driver.turn(path)
+        return value
 
     async def ask(self, answer: Any, question: str, *, key: str | None = None) -> Any:
         """Ask a person, and wait for an answer of the type `answer`, for as long as it takes.
 
         `key` addresses the question; it is unique in the step.
         """
-        path = self._lasting_path("ask", key)
+        place = self._place("ask", key)
+        path, within = place.lasting_path, place.within.prefix
         codec = Codec(answer, where=f"the answer to {question!r}")
         data = {
             "question": question,
-            "key": path.rpartition("/")[2],
+            "key": key or place.part,
             "schema": codec.schema(),
             "type": describe(answer),
+            "within": within,
         }
-        record = await self._driver.begin(path, "ask", fingerprint_of("ask", question), data)
+        fingerprint = fingerprint_of("ask", question)
+        record = await self._driver.begin(path, "ask", fingerprint, data)
+        if record is not None and record.state == "cancelled":
+            if record.data["within"] == within:
+                await self._driver.until_cancelled(path)
+            await self._driver.restart(path, "ask", fingerprint, data)
         if record is not None and record.state == "completed":
-            return codec.decode(record.result["value"])
-        return codec.decode(await self._driver.answer(path, codec))
+            value = record.result["value"]
+        else:
+            value = await self._waited(self._driver.answer(path, codec), path, "ask")
+        await self._driver.turn(path)
+        return self._recalled(codec, value, path)
+
+    async def _waited(self, wait: Awaitable[T], path: str, call: CallKind) -> T:
+        """Wait for the world outside; a cancel closes what was waited for."""
+        try:
+            return await wait
+        except asyncio.CancelledError:
+            await self._driver.cancelled(path, call)
+            raise
 
     async def map(
         self,
@@ -333,28 +496,47 @@ class Context:
         Raises:
             Exception: the first error of a call, as it is; the others are cancelled.
         """
-        path = self._path(describe_callee(function), key)
-        limit = asyncio.Semaphore(concurrency) if concurrency else None
+        name = describe_callee(function)
+        place = self._place(name, key)
+        attempt = self._driver.attempt
+        limit = asyncio.Semaphore(concurrency) if concurrency else nullcontext()
+        last = ""
 
-        async def one(index: int, item: Any) -> Any:
-            # The item's index is its place, not the number of the task that happens to run it.
-            with entered(self._root.within(f"{path}[{index}]")):
-                if limit is None:
-                    return await self.run(function, item)
-                async with limit:
-                    return await self.run(function, item)
+        async def one(item: Any) -> Any:
+            nonlocal last
+            async with limit:
+                # No code of the user's runs between items, so that live they need no turn.
+                inner = self._place(name, None)
+                try:
+                    return await self._call(function, (item,), inner)
+                finally:
+                    last = inner.path()
+                    if attempt.is_reentered:
+                        await self._driver.turn(last)
 
-        return await together(one(index, item) for index, item in enumerate(items))
+        def items_at_work() -> Iterator[Coroutine[Any, Any, Any]]:
+            for index, item in enumerate(items):
+                # The item's index is its place, not the number of the task that happens to run it.
+                with entered(place.above.placed(f"{place.part}[{index}]")):
+                    yield one(item)
+
+        try:
+            return await together(items_at_work())
+        finally:
+            if last:
+                await self._driver.turn(last)
 
     async def sleep(self, seconds: float) -> None:
         """Wait; the time goes on while the process is down."""
-        path = self._path("sleep", None)
+        path = self._place("sleep", None).path()
         data = {"until": wall_clock() + seconds}
         record = await self._driver.begin(path, "timer", fingerprint_of("sleep", seconds), data)
-        if record is not None and record.state == "completed":
-            return
-        until = (record.data if record is not None else data)["until"]
-        await self._driver.sleep_until(path, until)
+        if record is not None and record.state == "cancelled":
+            await self._driver.until_cancelled(path)
+        if record is None or record.state != "completed":
+            until = (record.data if record is not None else data)["until"]
+            await self._waited(self._driver.sleep_until(path, until), path, "timer")
+        await self._driver.turn(path)
 
     async def now(self) -> float:
         """Return the wall clock in unix seconds, the same on every resume."""
@@ -365,7 +547,7 @@ class Context:
         return cast("float", await self._value("random", random.random))
 
     async def _value(self, name: str, make: Callable[[], float]) -> Json:
-        path = self._path(name, None)
+        path = self._place(name, None).path()
         record = await self._driver.begin(path, "value", fingerprint_of(name, None), {})
         if record is not None and record.state == "completed":
             return record.result["value"]
@@ -375,33 +557,39 @@ class Context:
 
     def emit(self, text: str) -> None:
         """Add a piece to the workflow's answer, as a caller that streams it sees it."""
-        self._driver.emit(self._path("emit", None), text)
+        self._driver.emit(self._place("emit", None).path(), text)
 
     def progress(self, text: str) -> None:
         """Tell whoever watches what is being done."""
-        self._driver.progress(self._path("progress", None), text)
+        self._driver.progress(self._place("progress", None).path(), text)
 
-    def _path(self, name: str, key: str | None) -> str:
-        scope = SCOPE.get()
-        if scope is None or scope.context is not self:
-            scope = self._root
+    def _place(self, name: str, key: str | None) -> _Place:
+        """Return the place of a call that is made now.
+
+        Raises:
+            GraphError: it is made where no call can have one.
+        """
+        scope, attempt = SCOPE.get(), self._driver.attempt
+        if type(scope) is not Scope or scope.owner is not attempt:
+            raise GraphError(message=_misplaced(name, scope, attempt.path))
         if key is None:
-            return scope.next(name)
-        self._claim(key)
-        return f"{self._root.prefix}/{key}"
+            return _Place(scope, scope.next(name), scope)
+        self._claim(key, scope)
+        return _Place(attempt.scope, as_key(key), scope)
 
-    def _lasting_path(self, name: str, key: str | None) -> str:
-        """Return the path of an effect or question, which further attempts find again."""
-        if key is not None:
-            self._claim(key)
-            return f"{self._root.step}/{key}"
-        path = self._path(name, None)
-        return self._root.step + path.removeprefix(self._root.prefix)
-
-    def _claim(self, key: str) -> None:
-        if key in self._keys:
+    def _claim(self, key: str, scope: Scope) -> None:
+        before = self._keys.get(key)
+        # The same code in a further attempt of a call is no second use.
+        is_again = before is not None and before[0] == scope.lasting and before[1] != scope.prefix
+        if before is not None and not is_again:
             raise GraphError(message=f"the key {key!r} was used twice in one step; keys are unique")
-        self._keys.add(key)
+        self._keys[key] = (scope.lasting, scope.prefix)
+
+
+def _share_in(data: dict[str, Json]) -> Budget | None:
+    """Return what a child was given when it was first started."""
+    tokens, calls = data.get("reserve") or None, data.get("reserve_calls") or None
+    return None if tokens is calls is None else Budget(tokens=tokens, calls=calls)
 
 
 def _encoded(codec: Codec, value: object) -> Json:
@@ -409,3 +597,15 @@ def _encoded(codec: Codec, value: object) -> Json:
         return codec.encode(value)
     except OutputInvalid as error:
         raise InputInvalid(message=str(error)) from error
+
+
+def _misplaced(name: str, scope: Scope | Inside | None, step: str) -> str:
+    """Say why a call has no place, and where it could have one."""
+    match scope:
+        case Inside(what=what):
+            where = f"inside {what}, which may run again or not at all after a crash"
+        case Scope():
+            where = "in another step"
+        case _:
+            where = "outside the tasks of its step"
+    return f"the context of step {step} was used for {name!r} {where}; call it in the step's code"

@@ -1,8 +1,9 @@
 """An effect: an act on the outside world that a crash must not repeat."""
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, NoReturn, Protocol
 
 from crew.call import (
     Calls,
@@ -18,6 +19,7 @@ from crew.call import (
     takes_idempotency_key,
 )
 from crew.errors import EffectUnknown
+from crew.lineage import Inside, entered
 from crew.message import Json
 
 Unknown = Literal["fail", "retry", "ask"]
@@ -39,6 +41,10 @@ class Acting(Calls, Protocol):
         """
         ...
 
+    async def until_cancelled(self, path: str) -> NoReturn:
+        """Wait for the cancel that is on record of the call at `path`, until its turn."""
+        ...
+
 
 class Effect:
     """One effect of a step: a function with its arguments, at a path in the run.
@@ -46,7 +52,8 @@ class Effect:
     Args:
         driver: journals it.
         path: its place, the same in every attempt of the step.
-        attempt: that of the step; a further one tries a failed effect again.
+        within: the place of the code that asks for it, with its attempts; a further one tries a
+            failed effect again.
         function: what acts.
         arguments: what it is given.
     """
@@ -55,13 +62,13 @@ class Effect:
         self,
         driver: Acting,
         path: str,
-        attempt: int,
+        within: str,
         function: Callable[..., Any],
         arguments: tuple[Any, ...],
     ) -> None:
         self._driver = driver
         self._path = path
-        self._attempt = attempt
+        self._within = within
         self._function = function
         self._arguments = arguments
         self._name = describe_callee(function)
@@ -80,13 +87,15 @@ class Effect:
         data: dict[str, Json] = {
             "function": self._name,
             "unknown": unknown,
-            "attempt": self._attempt,
+            "within": self._within,
             "idempotency_key": self._key,
         }
         record = await self._driver.begin(self._path, "effect", fingerprint, data)
         if record is not None:
             if record.state == "completed":
                 return self._codec.decode(record.result["result"])
+            if record.state == "cancelled" and record.data["within"] == self._within:
+                await self._driver.until_cancelled(self._path)
             if not await self._may_act(record, unknown, ask):
                 return None
             # The far side knows it by the key it was begun with, whatever run goes on with it.
@@ -99,7 +108,7 @@ class Effect:
     ) -> bool:
         if record.state != "failed":
             return await self._may_repeat(record, unknown, ask)
-        if record.data.get("attempt") == self._attempt:
+        if record.data.get("within") == self._within:
             outcome(record)
         return True
 
@@ -125,21 +134,26 @@ class Effect:
                 run=self._driver.run_id,
                 path=self._path,
             )
-        happened = await ask(
-            f"Did the effect {self._path} happen?", key=f"{self._path.rpartition('/')[2]}:happened"
-        )
-        return not happened
+        name = self._path.rpartition("/")[2].removeprefix("=")
+        return not await ask(f"Did the effect {self._path} happen?", key=f"{name}:happened")
 
     async def _act(self) -> Any:
         self._driver.confirm()
         extra = {"idempotency_key": self._key} if takes_idempotency_key(self._function) else {}
-        acting = asyncio.ensure_future(invoke(self._function, *self._arguments, **extra))
+        with entered(Inside(f"the effect {self._name!r}")):
+            acting = asyncio.ensure_future(invoke(self._function, *self._arguments, **extra))
+        acting.add_done_callback(_seen)
         try:
-            result = await asyncio.shield(acting)
-            stored, value = self._codec.passed_on(result)
+            await asyncio.wait({acting})
         except asyncio.CancelledError:
             await self._let_end(acting)
             raise
+        return await self._record(acting)
+
+    async def _record(self, acting: "asyncio.Future[Any]") -> Any:
+        """Record what became of an act that has ended, and return its result."""
+        try:
+            stored, value = self._codec.passed_on(acting.result())
         except Exception as error:
             await self._driver.fail(self._path, "effect", failure_of(error, self._path))
             raise
@@ -149,9 +163,15 @@ class Effect:
     async def _let_end(self, acting: "asyncio.Future[Any]") -> None:
         """A cancel came while it was under way: give it a moment, then say what is known."""
         done, _ = await asyncio.wait({acting}, timeout=EFFECT_GRACE)
-        if done and not acting.cancelled() and acting.exception() is None:
-            result = {"result": self._codec.encode(acting.result())}
-            await self._driver.complete(self._path, "effect", result)
+        if done and not acting.cancelled():
+            with contextlib.suppress(Exception):  # it is recorded; who cancelled it is gone
+                await self._record(acting)
             return
         acting.cancel()
         await self._driver.mark_unknown(self._path, "effect")
+
+
+def _seen(acting: "asyncio.Future[Any]") -> None:
+    """Let an act that nobody waits for any more fail without a word: it is recorded as unknown."""
+    if not acting.cancelled():
+        acting.exception()

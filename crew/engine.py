@@ -11,12 +11,15 @@ Source: coloured Petri nets (Jensen, 1981), with scopes in place of colours.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from math import ceil
 from typing import assert_never
 
+from crew.errors import Diverged
 from crew.event import (
     AgentDrifted,
     AnswerRefused,
+    CallCancelled,
     CallCompleted,
     CallFailed,
     CallStarted,
@@ -68,7 +71,8 @@ def apply(wiring: Wiring, state: RunState, event: RunEvent) -> list[Command]:
 def _apply(wiring: Wiring, state: RunState, event: RunEvent) -> list[Command]:
     match event:
         # The two that come with every step are asked for first.
-        case StepStarted():
+        case StepStarted(path=path):
+            _step_of(wiring, state, path)
             return []
         case StepCompleted():
             return _complete(wiring, state, event)
@@ -99,6 +103,7 @@ def _apply(wiring: Wiring, state: RunState, event: RunEvent) -> list[Command]:
             | CallCompleted()
             | CallFailed()
             | CallUnknown()
+            | CallCancelled()
             | AnswerRefused()
             | AgentDrifted()
             | TextEmitted()
@@ -140,9 +145,10 @@ def _start(wiring: Wiring, state: RunState, event: RunStarted) -> list[Command]:
 
 
 def _complete(wiring: Wiring, state: RunState, event: StepCompleted) -> list[Command]:
-    step = state.steps.pop(base_path(event.path), None)
+    step = _step_of(wiring, state, event.path)
     if step is None:
         return []
+    del state.steps[step.path]
     state.completed += 1
     for name, value in (event.patch or {}).items():
         old = state.shared.get(name)
@@ -158,6 +164,23 @@ def _complete(wiring: Wiring, state: RunState, event: StepCompleted) -> list[Com
         return _fan_out(wiring, state, step, event.output)
     token = _token_of(event.output, wiring.gives[step.node], step.token)
     return _route(wiring, state, step.node, token)
+
+
+def _step_of(wiring: Wiring, state: RunState, path: str) -> Step | None:
+    """Return the step that an event is of, or None if a quorum let go of it.
+
+    Raises:
+        Diverged: by this graph there is no such step now.
+    """
+    path = base_path(path)
+    step = state.steps.get(path)
+    if step is None and path not in state.let_go:
+        raise Diverged(
+            path=path,
+            recorded=f"the step {path}",
+            asked=f"none of that name there: its nodes are {', '.join(wiring.nodes)}",
+        )
+    return step
 
 
 def _token_of(value: Json, kinds: Sequence[str], before: Token) -> Token:
@@ -193,7 +216,13 @@ def _route(wiring: Wiring, state: RunState, giver: str | None, token: Token) -> 
     if token.scope == ROOT and giver is not None and (giver, token.type) in wiring.ends:
         tagged = {"type": token.type, "value": token.value}
         return [Finish(tagged if wiring.tags_output else token.value)]
-    takers = wiring.consumers[giver, token.type]
+    takers = wiring.consumers.get((giver, token.type))
+    if takers is None:
+        raise Diverged(
+            path=giver or "input",
+            recorded=f"a value of type {token.type!r} from {giver or 'the input'}",
+            asked=f"one of {sorted(kind for source, kind in wiring.consumers if source == giver)}",
+        )
     _count(state, token.scope, len(takers) - 1)
     commands: list[Command] = []
     for name in takers:
@@ -315,6 +344,7 @@ def _fire_early(wiring: Wiring, state: RunState, number: int) -> list[Command]:
     for path, step in list(state.steps.items()):
         if step.token.scope in inside:
             del state.steps[path]
+            state.let_go.add(path)
             commands.append(CancelStep(path))
     for inner in inside - {number}:
         del state.scopes[inner]
@@ -331,14 +361,13 @@ def _scopes_inside(state: RunState, number: int) -> set[int]:
 
 
 def _fail(wiring: Wiring, state: RunState, event: StepFailed) -> list[Command]:
-    path = base_path(event.path)
-    step = state.steps.get(path)
+    step = _step_of(wiring, state, event.path)
     if step is None:
         return []
     if event.final:
-        return [Fail(Failure(event.error.type, event.error.message, event.path))]
+        return [Fail(replace(event.error, path=event.path))]
     step.attempt, step.until = event.attempt + 1, event.until
-    return [RunStep(path, step.node, step.token.value, step.attempt, step.until)]
+    return [RunStep(step.path, step.node, step.token.value, step.attempt, step.until)]
 
 
 def _no_output(state: RunState) -> Failure:

@@ -13,6 +13,7 @@ CrewError
 │   ├── RunNotFound       no run of that id in this store
 │   ├── StepLimit         one token went through more steps than `max_steps`
 │   ├── StepTimeout       a step or call took longer than its `timeout`
+│   ├── NotAnException    a step or call raised what would end more than itself
 │   ├── EffectUnknown     a crash hid whether an effect happened
 │   ├── Diverged          the code asks for another call than the journal holds
 │   ├── BudgetExceeded    the run asked for more than its budget has left
@@ -140,6 +141,11 @@ class StepLimit(RunError):
 @dataclass(eq=False, kw_only=True)
 class StepTimeout(RunError):
     """A step or call took longer than its `timeout`."""
+
+
+@dataclass(eq=False, kw_only=True)
+class NotAnException(RunError):
+    """Code raised `CancelledError` though nobody cancelled it, `SystemExit`, or their like."""
 
 
 @dataclass(eq=False, kw_only=True)

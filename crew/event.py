@@ -219,6 +219,18 @@ class CallUnknown:
 
 
 @dataclass(frozen=True, slots=True)
+class CallCancelled:
+    """The code of the run cancelled the call, and it has ended."""
+
+    path: str
+    call: CallKind
+
+    @property
+    def kind(self) -> str:
+        return f"{self.call}.cancelled"
+
+
+@dataclass(frozen=True, slots=True)
 class AnswerRefused:
     """An answer to the question at `path` was not of its type; the question stays open."""
 
@@ -286,6 +298,7 @@ RunEvent = (
     | CallCompleted
     | CallFailed
     | CallUnknown
+    | CallCancelled
     | AnswerRefused
     | AgentDrifted
     | TextEmitted
@@ -303,7 +316,7 @@ _CALL_PHASES: dict[str, type[CallStarted] | type[CallCompleted]] = {
     "completed": CallCompleted,
     "answered": CallCompleted,
 }
-_PHASES = frozenset({*_CALL_PHASES, "failed", "unknown"})
+_PHASES = frozenset({*_CALL_PHASES, "failed", "unknown", "cancelled"})
 _SIMPLE: dict[str, Any] = {
     kind.kind: kind
     for kind in (
@@ -337,7 +350,7 @@ def to_data(event: RunEvent) -> dict[str, Json]:
         return event.data
     if isinstance(event, CallFailed):
         return {"error": _failure_data(event.error)}
-    if isinstance(event, CallUnknown):
+    if isinstance(event, CallUnknown | CallCancelled):
         return {}
     data: dict[str, Json] = {}
     for name in _FIELDS[type(event)]:
@@ -371,6 +384,8 @@ def from_data(kind: str, path: str, data: dict[str, Json]) -> RunEvent:
         return CallFailed(path=path, call=call, error=Failure(**data["error"]))  # type: ignore[arg-type]
     if phase == "unknown":
         return CallUnknown(path=path, call=call)  # type: ignore[arg-type]
+    if phase == "cancelled":
+        return CallCancelled(path=path, call=call)  # type: ignore[arg-type]
     return _CALL_PHASES[phase](path=path, call=call, data=data)  # type: ignore[arg-type]
 
 

@@ -1,108 +1,105 @@
-"""Where a call is in the program: the lineage of its asyncio task, and its position in it."""
+"""Where a call is in the program: its step, the tasks it is made in, and its position there.
+
+A place depends on the user's program alone. Tasks that this package makes for its own work run
+outside any scope: they take no number, and calls of a context are refused in them.
+"""
 
 import asyncio
-from collections.abc import Callable, Coroutine, Iterator
-from contextlib import contextmanager
+import functools
+import re
+import sys
+from collections.abc import Coroutine
 from contextvars import Context as Variables
 from contextvars import ContextVar, copy_context
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from types import FrameType
+from typing import Any, Protocol, TypeVar
+
+from crew.errors import GraphError
 
 T = TypeVar("T")
 
-_WAITS_FOR_TASKS = frozenset({"TaskGroup.__aexit__", "_wait", "wait_for"})
-"""Coroutines of asyncio that wait for tasks by a future of their own."""
+_SPECIAL = re.compile(r"[/%:=~]|\.(?=\d+$)")
+"""What a name may not hold as it is: it tells the parts of a path apart, or their kinds."""
+_MADE_BY_WAIT_FOR = asyncio.wait_for.__code__
+_MADE_BY_AS_COMPLETED = asyncio.as_completed.__code__
+_ASYNCIO = asyncio.tasks.__file__.rpartition("tasks")[0]
 
 
-class Branches:
-    """The asyncio tasks of one step, and which of them wait for the world outside."""
+class Owner(Protocol):
+    """Whoever the tasks of one step belong to."""
 
-    def __init__(self) -> None:
-        self.changed: Callable[[], None] = _nothing
-        """Called when a task ends."""
-        self._tasks: set[asyncio.Task[Any]] = set()
-        self._waiting: set[asyncio.Task[Any] | None] = set()
-
-    def add(self, task: "asyncio.Task[Any]") -> None:
-        """Watch a task of the step until it ends."""
-        self._tasks.add(task)
-        task.add_done_callback(self._ended)
-
-    def _ended(self, task: "asyncio.Task[Any]") -> None:
-        self._tasks.discard(task)
-        self.changed()
-
-    @contextmanager
-    def waiting(self) -> Iterator[None]:
-        """A block in which the current task waits for the world outside."""
-        task = asyncio.current_task()
-        self._waiting.add(task)
-        try:
-            yield
-        finally:
-            self._waiting.discard(task)
-
-    def all_wait(self, root: "asyncio.Task[Any]") -> bool:
-        """Return whether no task of the step, whose first one is `root`, can go on by itself.
-
-        Each waits for the world outside, or for others of them. One that waits for anything else,
-        such as a socket of the user's own, is taken to be at work.
-        """
-        tasks = {root, *self._tasks}
-        return all(task in self._waiting or _awaits_some_of(tasks, task) for task in tasks)
-
-
-def _nothing() -> None:
-    """Nobody wants to know."""
-
-
-def _awaits_some_of(tasks: "set[asyncio.Task[Any]]", task: "asyncio.Task[Any]") -> bool:
-    awaiting: Any = task.get_coro()
-    name = ""
-    while (inner := getattr(awaiting, "cr_await", None)) is not None:
-        name = getattr(awaiting, "__qualname__", "")
-        awaiting = inner
-    # A task, or what gather() gives, is awaited through an iterator; the task knows what it is.
-    waiter = getattr(task, "_fut_waiter", None)
-    if waiter is None:
-        return False
-    if waiter in tasks:
-        return True
-    children = getattr(waiter, "_children", None)
-    if children is not None:
-        return all(child.done() or child in tasks for child in children)
-    return name in _WAITS_FOR_TASKS
+    def add(self, task: "asyncio.Task[Any]") -> None: ...
 
 
 @dataclass(slots=True)
 class Scope:
-    """Where the calls of one asyncio task get their paths.
+    """Where the calls of one asyncio task of a step get their paths.
 
-    `step` is the step's path without its attempt; `prefix` ends with the task's lineage.
+    `prefix` names the attempts it is in, and `lasting` does not: what further attempts must find
+    again is named by the latter. Calls by position, by key, and tasks are told apart in a path:
+    `fetch`, `fetch.1` · `=refund` · `branch:0`.
     """
 
-    context: object
-    step: str
+    owner: Owner
     prefix: str
-    branches: Branches
-    counts: dict[str, int] = field(default_factory=dict)
-    tasks: int = 0
+    lasting: str
+    tries: str = ""
+    """The attempts of the calls around, such as `~2`: what a key does not tell by itself."""
+    is_placed: bool = False
+    """Whether the next task that is made here is in this very place, such as an item of a map."""
+    _calls: dict[str, int] = field(default_factory=dict)
+    _tasks: dict[str, int] = field(default_factory=dict)
 
     def next(self, name: str) -> str:
-        """Return the path of the next call of this name in this task."""
-        position = self.counts.get(name, 0)
-        self.counts[name] = position + 1
-        return f"{self.prefix}/{name}.{position}" if position else f"{self.prefix}/{name}"
+        """Return the last part of the path of the next call of this name in this task."""
+        position = self._calls.get(name, 0)
+        self._calls[name] = position + 1
+        return f"{as_part(name)}.{position}" if position else as_part(name)
 
-    def child(self, part: str) -> "Scope":
-        return Scope(self.context, self.step, f"{self.prefix}/{part}", self.branches)
+    def beneath(self, part: str, attempt: str = "") -> "Scope":
+        """Return the scope of what happens inside the call `part`, in its `attempt`, such as `~2`."""
+        prefix, lasting = f"{self.prefix}/{part}{attempt}", f"{self.lasting}/{part}"
+        return Scope(self.owner, prefix, lasting, self.tries + attempt)
 
-    def within(self, path: str) -> "Scope":
-        """Return the scope of what happens inside the call at `path`."""
-        return Scope(self.context, self.step, path, self.branches)
+    def placed(self, part: str) -> "Scope":
+        """Return the scope of a task that is made for the place `part`."""
+        scope = self.beneath(part)
+        scope.is_placed = True
+        return scope
+
+    def of_task(self, coroutine: Coroutine[Any, Any, Any]) -> "Scope":
+        """Return the scope of a task that is made here for a coroutine.
+
+        Raises:
+            GraphError: it is made by `asyncio.as_completed`, which makes them in no order.
+        """
+        if self.is_placed:
+            self.is_placed = False
+            return self
+        makers = _makers(sys._getframe(2))  # noqa: SLF001  who makes a task is nowhere else
+        if _MADE_BY_WAIT_FOR in makers:
+            return self  # newer versions of Python wait in the caller's own task
+        if _MADE_BY_AS_COMPLETED in makers:
+            coroutine.close()
+            raise GraphError(
+                message="asyncio.as_completed() makes tasks of coroutines in an order that "
+                "changes; make them yourself first: as_completed([asyncio.create_task(c) for c in …])"
+            )
+        name = _name_of(coroutine)
+        number = self._tasks.get(name, 0)
+        self._tasks[name] = number + 1
+        return self.beneath(f"{name}:{number}")
 
 
-SCOPE: ContextVar[Scope | None] = ContextVar("crew_scope", default=None)
+@dataclass(frozen=True, slots=True)
+class Inside:
+    """Code that this package runs for a step, in which no call of a context is journalled."""
+
+    what: str
+
+
+SCOPE: ContextVar[Scope | Inside | None] = ContextVar("crew_scope", default=None)
 
 
 def task_factory(
@@ -114,22 +111,51 @@ def task_factory(
 ) -> asyncio.Task[T]:
     """Make a task that knows its place among its parent's; for `loop.set_task_factory`."""
     scope = SCOPE.get() if context is None else context.get(SCOPE)
-    if scope is not None:
-        context = copy_context() if context is None else context
-        context.run(SCOPE.set, scope.child(f"t{scope.tasks}"))
-        scope.tasks += 1
+    if type(scope) is not Scope:
+        return asyncio.Task(coroutine, loop=loop, context=context, **options)
+    inner = scope.of_task(coroutine)
+    context = copy_context() if context is None else context.copy()
+    context.run(SCOPE.set, inner)
     task = asyncio.Task(coroutine, loop=loop, context=context, **options)
-    if scope is not None:
-        scope.branches.add(task)
+    scope.owner.add(task)
     return task
 
 
+@functools.lru_cache(maxsize=4096)
+def as_part(name: str) -> str:
+    """Return a name or key as one part of a path."""
+    return _SPECIAL.sub(lambda found: f"%{ord(found[0]):02X}", name)
+
+
+def as_key(key: str) -> str:
+    """Return the part of a path that stands for a key of the user's."""
+    return f"={as_part(key)}"
+
+
+def _name_of(coroutine: Coroutine[Any, Any, Any]) -> str:
+    """Return the name of a coroutine's function, from where it was defined."""
+    name: str = getattr(coroutine, "__qualname__", type(coroutine).__qualname__)
+    return name.rpartition("<locals>.")[2].removeprefix("Context.")
+
+
+def _makers(frame: FrameType | None) -> set[Any]:
+    """Return the functions of asyncio that are making a task."""
+    makers: set[Any] = set()
+    while frame is not None:
+        code = frame.f_code
+        if not code.co_filename.startswith(_ASYNCIO):
+            break
+        makers.add(code)
+        frame = frame.f_back
+    return makers
+
+
 class entered:  # noqa: N801  reads as `with entered(scope)`
-    """A block in which calls get their paths in `scope`."""
+    """A block in which calls get their paths in `scope`, or are refused `Inside` something."""
 
     __slots__ = ("_scope", "_token")
 
-    def __init__(self, scope: Scope) -> None:
+    def __init__(self, scope: Scope | Inside) -> None:
         self._scope = scope
 
     def __enter__(self) -> None:

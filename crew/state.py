@@ -102,6 +102,8 @@ class RunState:
     """How often each node fired, by place. A place inside a scope that is settled is forgotten,
     but for the most that any node fired there: `settled`."""
     settled: dict[tuple[int, ...], int] = field(default_factory=dict)
+    let_go: set[str] = field(default_factory=set)
+    """Steps that a quorum cancelled: what they still write changes nothing."""
     shared: dict[str, Json] = field(default_factory=dict)
     output: Json = None
     error: Failure | None = None

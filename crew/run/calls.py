@@ -1,20 +1,18 @@
 """The calls of one run: recorded when they are made, and answered from their records."""
 
 import asyncio
-import hashlib
-import logging
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import NoReturn, Protocol
 
+from crew.attempt import Attempt
 from crew.budget import Budget, Ledger
-from crew.call import AgentTask, Performer, Record, failure_of, is_of_the_run, outcome
-from crew.clock import wall_clock
-from crew.errors import BudgetExceeded, CrewError, Diverged
+from crew.call import Record
+from crew.errors import BudgetExceeded, Diverged
 from crew.event import (
     AgentDrifted,
     AnswerRefused,
+    CallCancelled,
     CallCompleted,
     CallFailed,
     CallKind,
@@ -30,23 +28,25 @@ from crew.event import (
     TextDiscarded,
     TextEmitted,
 )
+from crew.gate import LAST, Order, offered, own
 from crew.graph import Workflow
-from crew.hosts import HostLost, Hosts
+from crew.hosts import Hosts
 from crew.journal import RunRow
 from crew.journal.writer import OpenRun, Writer
-from crew.lineage import SCOPE
 from crew.message import Json
-from crew.run.records import Records, step_of
+from crew.run.ending import End
+from crew.run.records import Records, is_act, step_of
+from crew.run.waits import Waits
 from crew.thread import Thread
-from crew.value import Codec
-
-logger = logging.getLogger(__name__)
 
 _LEAVES_PROCESS: frozenset[CallKind] = frozenset({"model", "tool", "effect", "ask", "child"})
-
-
-MOST_HOSTS_LOST = 8
-"""After so many hosts in a row that died at one task, the task is taken to kill them."""
+_OF_AGENTS: frozenset[CallKind] = frozenset({"model", "tool"})
+"""Calls that no code of a step waits for, but an agent within one of its calls."""
+_OF_EACH_ATTEMPT: frozenset[CallKind] = frozenset({"effect", "ask"})
+"""Calls that further attempts of a step find again, at a path without their number."""
+FORGOTTEN_SECONDS = 1.0
+"""How long a new act waits for an older one that the code may still ask for."""
+_LOOK_SECONDS = 0.01
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,11 +76,17 @@ class Surroundings(Protocol):
 
     async def run_child(
         self, parent: RunRow, path: str, workflow: Workflow, value: object, budget: Budget | None
-    ) -> dict[str, Json]: ...
+    ) -> dict[str, Json]:
+        """Run a workflow as a run of its own; return its id, its encoded output and its usage."""
+        ...
+
+    async def cancel_child(self, parent: RunRow, path: str) -> None:
+        """Cancel the child that a run has at `path`, if there is one; do not wait for its end."""
+        ...
 
 
 class RunCalls:
-    """Answers the calls of a run from its journal, or carries them out and records them.
+    """Answers the calls of a run from its journal, or records them as they are made.
 
     Args:
         around: what the run's driver has around it.
@@ -88,7 +94,6 @@ class RunCalls:
         open_run: where its events are appended.
         append: appends one event, and carries out what follows from it.
         changed: called when a branch starts or stops waiting for the world outside.
-        substitute: what stands in for an agent, as in a fork with another one.
     """
 
     def __init__(
@@ -99,11 +104,11 @@ class RunCalls:
         *,
         append: Callable[[RunEvent], None],
         changed: Callable[[], None],
-        substitute: Callable[[Performer], Performer],
     ) -> None:
         self.run_id = row.id
-        self.thread_id = row.thread
-        self.tenant = row.tenant
+        self.row = row
+        self.around = around
+        self.append = append
         self.ledger = Ledger()
         self.usage: dict[str, int] = {}
         self.served = 0
@@ -113,20 +118,33 @@ class RunCalls:
         self.records = Records()
         self.offered = Records()
         """Records of another run, or of this one as it was, that may answer equal calls."""
+        self.ends = Records()
+        """What acts came to, in the run that this one is a fork of, that were under way there."""
         self.rules = Rules()
-        self.waits: dict[str, float | None] = {}
-        """What waits for the world outside, by path, and until when if that is known."""
-        self.resuming = 0
-        """How many branches have their answer, and are about to go on."""
-        self._around = around
-        self._row = row
+        self.waits = Waits(changed)
+        self.end: End | None = None
+        """Why the run ends or is let go, from when that is known: no new call begins then."""
         self._open = open_run
-        self._append = append
-        self._changed = changed
-        self._substitute = substitute
-        self._answers: dict[str, tuple[Codec, asyncio.Future[Json]]] = {}
+        self._attempts: dict[str, Attempt] = {}
 
-    def learn(self, event: RunEvent) -> None:
+    def enter(self, attempt: Attempt) -> None:
+        """Take the calls of an attempt that begins now, in the place of an earlier one."""
+        step = attempt.step
+        self._attempts[step] = attempt
+        attempt.is_reentered = bool(self.records.beneath(step) or self.offered.beneath(step))
+        attempt.forgotten = self.records.acts(step, attempt.path)
+
+    def leave(self, attempt: Attempt) -> None:
+        """Take no more calls of an attempt; acts that are under way are unknown from here on."""
+        attempt.close()
+        if self._attempts.get(attempt.step) is attempt:
+            del self._attempts[attempt.step]
+        for path in attempt.acting:
+            record = self.records.get(path)
+            if record is not None and record.state == "started":
+                self.append(CallUnknown(path, record.call))
+
+    def learn(self, event: RunEvent, offset: int) -> None:
         """Keep what later calls of the same path are answered from."""
         match event:
             # The two that come with every step are asked for first.
@@ -135,16 +153,14 @@ class RunCalls:
             case StepCompleted(path=path):
                 self.records.drop(step_of(path))
             case CallStarted(call=call, data=data):
-                self.records.learn(event)
+                self.records.learn(event, offset)
                 calls = 1 if call == "model" else data.get("reserve_calls", 0)
                 self.ledger.reserve(data.get("reserve", 0), calls)
             case CallCompleted(call=call, data=data):
-                record = self.records.learn(event)
+                record = self.records.learn(event, offset)
                 self._settle(record, call, data)
             case CallFailed(call=call):
-                self._settle(self.records.learn(event), call, {})
-            case CallUnknown():
-                self.records.learn(event)
+                self._settle(self.records.learn(event, offset), call, {})
             case RunTaken(proven=False):
                 self.records.doubt()
             case RunForked():
@@ -153,7 +169,7 @@ class RunCalls:
                 self.usage = dict[str, int]()
                 self.ledger = Ledger()
             case _:
-                self.records.learn(event)
+                self.records.learn(event, offset)
 
     def to_data(self) -> dict[str, Json]:
         """Return what was learnt as JSON, for a snapshot."""
@@ -186,17 +202,6 @@ class RunCalls:
         if call == "child":
             self.ledger.settle_calls(asked.get("reserve_calls", 0), usage.get("calls", 0))
 
-    def problem_of(self, path: str, value: Json) -> str:
-        """Return why `value` does not answer the question that is open at `path`, or nothing."""
-        waiting = self._answers.get(path)
-        if waiting is None:
-            return ""
-        try:
-            waiting[0].decode(value)
-        except CrewError as error:
-            return str(error)
-        return ""
-
     def answered(self, path: str, value: Json) -> bool | None:
         """Record a person's answer.
 
@@ -204,31 +209,28 @@ class RunCalls:
             True if it is the answer; None if it is not of the question's type; False if the
             question at `path` is not asked yet.
         """
-        waiting = self._answers.get(path)
-        if waiting is None:
+        problem = self.waits.problem_of(path, value)
+        if problem is None:
             record = self.records.get(path)
-            return record is not None and record.state == "completed"
-        _, future = waiting
-        if problem := self.problem_of(path, value):
-            self._append(AnswerRefused(path, problem))
+            return record is not None and record.is_ended
+        if problem:
+            self.append(AnswerRefused(path, problem))
             return None
-        del self._answers[path]
-        self._append(CallCompleted(path, "ask", {"value": value}))
-        if not future.done():  # else whoever asked was cancelled, as by a timeout of its own
-            future.set_result(value)
-            self.resuming += 1
-            self._changed()
+        self.append(CallCompleted(path, "ask", {"value": value}))
+        self.waits.answered(path, value)
         return True
 
     async def begin(
         self, path: str, call: CallKind, fingerprint: str, data: dict[str, Json]
     ) -> Record | None:
-        record = self._recorded(path, call, fingerprint)
+        attempt = self._attempt_of(path, call)
+        record = await self.recorded(path, call, fingerprint)
+        attempt.forgotten.pop(path, None)
         if record is not None and record.state != "started":
             self.served += 1
             return record
         if not self.rules.live:
-            raise self._not_recorded(path, f"{call} {fingerprint}")
+            await self.refuse(path, call, fingerprint)
         if record is not None:
             said = self.records.said(path) if call == "model" else ""
             return replace(record, said=said) if said else record
@@ -236,40 +238,97 @@ class RunCalls:
             # Its body may be entered again, so its result alone is worth an event.
             self.records.put(path, Record(call, fingerprint, "started", data))
             return None
+        if attempt.forgotten and is_act(call, data):
+            await self._after_forgotten(attempt, path, f"{call} {fingerprint}")
         await self.restart(path, call, fingerprint, data)
         return None
 
-    def _recorded(
+    def _attempt_of(self, path: str, call: CallKind) -> Attempt:
+        """Return the attempt that a call is of.
+
+        Raises:
+            CancelledError: it is over.
+        """
+        attempt = self._attempts.get(step_of(path))
+        if attempt is None or (
+            call not in _OF_EACH_ATTEMPT and path.partition("/")[0] != attempt.path
+        ):
+            raise asyncio.CancelledError
+        return attempt
+
+    async def _after_forgotten(self, attempt: Attempt, path: str, asked: str) -> None:
+        """Return when each act on record was asked for, so that a new one stands behind them.
+
+        Raises:
+            Diverged: the code has nothing left to do that could lead to one of them.
+        """
+        loop = asyncio.get_running_loop()
+        until = loop.time() + FORGOTTEN_SECONDS
+        while True:
+            await attempt.last_turn(LAST)
+            left = [known for known in attempt.forgotten if not known.startswith(f"{path}/")]
+            if not left:
+                return
+            if attempt.others_wait() or loop.time() >= until:
+                raise Diverged(
+                    run=self.run_id,
+                    path=left[0],
+                    recorded=attempt.forgotten[left[0]],
+                    asked=f"{asked} at {path} instead",
+                )
+            await asyncio.sleep(_LOOK_SECONDS)
+
+    async def recorded(
         self, path: str, call: CallKind, fingerprint: str, definition: str = ""
     ) -> Record | None:
-        """Return what is recorded at `path`: by this run, or by one that it may reuse."""
+        """Return what is recorded at `path`: by this run, or by one that it may reuse.
+
+        Raises:
+            Diverged: it is another call.
+        """
         record = self.records.get(path)
         if record is not None:
             self._compare(path, record, call, fingerprint)
-            return record
-        offered = self.offered.get(path)
-        if offered is None:
+            return await self._ended_meanwhile(path, record)
+        found = self.offered.get(path)
+        if found is None:
             return None
         if self.rules.strict:
-            self._compare(path, offered, call, fingerprint)
-            return offered
-        equal = (offered.call, offered.fingerprint) == (call, fingerprint)
-        if definition and (not equal or offered.data.get("definition", "") != definition):
+            self._compare(path, found, call, fingerprint)
+            return found
+        equal = (found.call, found.fingerprint) == (call, fingerprint)
+        if definition and (not equal or found.data.get("definition", "") != definition):
             # Another prompt or another task: no answer of the model stands, though tools' may.
             self.offered.drop_beneath(path, "model")
             return None
-        if not equal or offered.state != "completed":
+        if not equal or found.state != "completed":
             return None
-        self._reuse(path, offered)
+        if call not in _OF_AGENTS:
+            # Its record gets its place in this journal only when it is handed out.
+            await self._attempt_of(path, call).turn(offered(found.offset))
+        self._reuse(path, found)
         return self.records.get(path)
+
+    async def _ended_meanwhile(self, path: str, record: Record) -> Record:
+        """Return what an act came to that was under way where this run was forked off."""
+        end = self.ends.get(path) if record.state == "started" else None
+        if end is None:
+            return record
+        if end.call not in _OF_AGENTS:
+            await self._attempt_of(path, end.call).turn(offered(end.offset))
+        if end.error is not None:
+            self.append(CallFailed(path, end.call, end.error))
+        else:
+            self.append(CallCompleted(path, end.call, end.result))
+        return self.records.get(path) or record
 
     def _reuse(self, path: str, record: Record) -> None:
         """Make a record of another run one of this run's; with an agent's go its calls."""
         if record.call == "agent":
             for inner, beneath in self.offered.beneath(step_of(path)).items():
                 if inner.startswith(f"{path}/") and beneath.state == "completed":
-                    self._append(_reused(inner, beneath))
-        self._append(_reused(path, record))
+                    self.append(_reused(inner, beneath))
+        self.append(_reused(path, record))
 
     def _compare(self, path: str, record: Record, call: CallKind, fingerprint: str) -> None:
         recorded = f"{record.call} {record.fingerprint}"
@@ -277,21 +336,32 @@ class RunCalls:
         if recorded != asked and record.fingerprint:
             raise Diverged(run=self.run_id, path=path, recorded=recorded, asked=asked)
 
+    async def refuse(self, path: str, call: CallKind, fingerprint: str) -> NoReturn:
+        """Refuse a call that has no record, once nothing that is on record could end it before.
+
+        Raises:
+            Diverged: always, unless the caller is cancelled first.
+        """
+        if call not in _OF_AGENTS:
+            await self._attempt_of(path, call).last_turn(LAST)
+        raise self._not_recorded(path, f"{call} {fingerprint}")
+
     def _not_recorded(self, path: str, asked: str) -> Diverged:
         return Diverged(run=self.run_id, path=path, recorded="no result of a call", asked=asked)
 
     async def restart(
         self, path: str, call: CallKind, fingerprint: str, data: dict[str, Json]
     ) -> None:
+        attempt = self._attempt_of(path, call)
         if call == "model":
             self._check_budget(path, data.get("reserve", 0))
-        # A child is a run of its own, which may do whatever it likes.
-        acts = call in ("effect", "child") or (call == "tool" and data.get("effect") == "once")
-        if acts and not self.rules.effects:
+        if is_act(call, data) and not self.rules.effects:
             raise self._not_recorded(path, f"{call} {fingerprint}, and new effects are not allowed")
-        self._append(CallStarted(path, call, {**data, "fingerprint": fingerprint}))
+        self.append(CallStarted(path, call, {**data, "fingerprint": fingerprint}))
+        if call != "child" and is_act(call, data):
+            attempt.acting.add(path)
         if call in _LEAVES_PROCESS:
-            await self._around.writer.durable(self._open)
+            await self.around.writer.durable(self._open)
 
     def _check_budget(self, path: str, needed: int) -> None:
         place = {"run": self.run_id, "path": path}
@@ -301,150 +371,62 @@ class RunCalls:
             raise BudgetExceeded(**place, needed=1, left=calls, unit="calls")
 
     async def complete(self, path: str, call: CallKind, data: dict[str, Json]) -> None:
+        self._attempt_of(path, call)
         if call in ("function", "value"):
             record = self.records.get(path)
             data = {**data, "fingerprint": record.fingerprint if record else ""}
-        self._append(CallCompleted(path, call, data))
+        self.append(CallCompleted(path, call, data))
 
     async def fail(self, path: str, call: CallKind, error: Failure) -> None:
-        self._append(CallFailed(path, call, error))
+        self._attempt_of(path, call)
+        self.append(CallFailed(path, call, error))
 
     async def mark_unknown(self, path: str, call: CallKind) -> None:
-        self._append(CallUnknown(path, call))
+        self._attempt_of(path, call)
+        self.append(CallUnknown(path, call))
 
     async def say(self, path: str, text: str) -> None:
+        self._attempt_of(path, "model")
         is_first = not self.records.has_said(path)
-        self._append(TextEmitted(path, text, streamed=True))
+        self.append(TextEmitted(path, text, streamed=True))
         if is_first:
-            self._around.writer.hasten()  # somebody waits for the first word
+            self.around.writer.hasten()  # somebody waits for the first word
 
     async def unsay(self, path: str) -> None:
-        self._append(TextDiscarded(path))
+        self.append(TextDiscarded(path))
 
-    def has_said(self, path: str) -> bool:
-        return self.records.has_said(path)
+    def cancelled(self, path: str, call: CallKind) -> None:
+        """Record that the code of the run cancelled a call, and that it has ended."""
+        record = self.records.get(path)
+        if record is None or not record.is_ended:
+            self.append(CallCancelled(path, call))
 
-    def confirm(self) -> None:
-        self._around.writer.confirm(self._open)
-
-    def thread(self) -> Thread:
-        return self._around.read_thread(self._row)
+    def order_of(self, path: str) -> Order:
+        """Return the order in which what came of a call is handed out."""
+        if (record := self.records.get(path)) is not None:
+            return own(record.offset)
+        found = self.offered.get(path)
+        return LAST if found is None else offered(found.offset)
 
     def emit(self, path: str, text: str) -> None:
         if not self.records.is_emitted(path):
-            self._append(TextEmitted(path, text))
+            self.append(TextEmitted(path, text))
 
     def progress(self, path: str, text: str) -> None:
         if not self.records.is_emitted(path):
-            self._append(ProgressMade(path, text))
+            self.append(ProgressMade(path, text))
 
-    async def answer(self, path: str, codec: Codec) -> Json:
-        future: asyncio.Future[Json] = asyncio.get_running_loop().create_future()
-        self._answers[path] = (codec, future)
-        self._around.look()  # the answer may have come already: that is why a run was taken
-        with self.waiting(path, None):
-            try:
-                return await future
-            finally:
-                self.resuming -= future.done() and not future.cancelled()
+    def drifted(self, path: str, recorded: str, now: str) -> None:
+        """Note that the agent at `path` is not defined as it was when its call was recorded."""
+        drift = f"{path}/drift"
+        if not self.records.is_emitted(drift):
+            self.append(AgentDrifted(drift, recorded, now))
 
-    async def sleep_until(self, path: str, until: float) -> None:
-        with self.waiting(path, until):
-            await asyncio.sleep(max(0.0, until - wall_clock()))
-        self._append(CallCompleted(path, "timer", {}))
+    def confirm(self) -> None:
+        self.around.writer.confirm(self._open)
 
-    async def perform(self, agent: Performer, task: AgentTask, fingerprint: str) -> dict[str, Json]:
-        agent = self._substitute(agent)
-        task = replace(task, epoch=self._row.epoch)
-        definition = _definition_hash(agent)
-        data: dict[str, Json] = {
-            "agent": agent.name,
-            "input": task.text,
-            "definition": definition,
-        }
-        record = self._recorded(task.path, "agent", fingerprint, definition)
-        if record is not None:
-            self._note_drift(task.path, record, definition)
-            if record.error is not None or record.state == "completed":
-                self.served += 1
-                return outcome(record)
-        if not self.rules.live:
-            raise self._not_recorded(task.path, f"agent {fingerprint}")
-        try:
-            result = await self._dispatch(agent, task, fingerprint, data)
-        except Exception as error:
-            if not is_of_the_run(error):
-                await self.fail(task.path, "agent", failure_of(error, task.path))
-            raise
-        await self.complete(task.path, "agent", result)
-        return result
-
-    def _note_drift(self, path: str, record: Record, definition: str) -> None:
-        recorded = record.data.get("definition", definition)
-        if recorded != definition and not self.rules.strict:
-            drift = f"{path}/drift"
-            if not self.records.is_emitted(drift):
-                self._append(AgentDrifted(drift, recorded, definition))
-
-    async def _dispatch(
-        self, agent: Performer, task: AgentTask, fingerprint: str, data: dict[str, Json]
-    ) -> dict[str, Json]:
-        for _ in range(MOST_HOSTS_LOST):
-            try:
-                place = await self._around.hosts.place(agent, task)
-                where = {"host": place.host, "pid": place.pid}
-                await self.restart(task.path, "agent", fingerprint, {**data, **where})
-                return await self._around.hosts.perform(agent, task, self)
-            except HostLost as lost:
-                facts = {"run": self.run_id, "path": task.path, "agent": agent.name}
-                logger.warning("host.lost", extra={**facts, "error": str(lost)})
-                self._append(ProgressMade(f"{task.path}/host", f"host lost: {lost}"))
-        raise CrewError(
-            message=f"{MOST_HOSTS_LOST} hosts of agent {agent.name!r} died one after the other at "
-            f"{task.path}; does its work kill them (memory, native code)?"
-        )
-
-    def share_of(self, budget: Budget | None) -> Budget | None:
-        if self.ledger.limit is None:
-            return budget
-        left = {"tokens": self.ledger.left(), "calls": self.ledger.left_calls()}
-        for unit, count in left.items():
-            if count is not None and count < 1:
-                raise BudgetExceeded(run=self.run_id, needed=1, left=count, unit=unit)
-        seconds = self.seconds_left()
-        # One whose time is up is ended by its driver, not here.
-        shortest = None if seconds is None else max(seconds, 0.001)
-        return Budget(**left, seconds=shortest).within(budget)
-
-    def seconds_left(self) -> float | None:
-        """Return how long the run may still take, or None without a limit."""
-        limit = self.ledger.limit
-        if limit is None or limit.seconds is None:
-            return None
-        return self._row.created_at + limit.seconds - wall_clock()
-
-    async def child(
-        self, workflow: Workflow, value: object, path: str, budget: Budget | None
-    ) -> dict[str, Json]:
-        return await self._around.run_child(self._row, path, workflow, value, budget)
-
-    @contextmanager
-    def waiting(self, path: str, until: float | None) -> Iterator[None]:
-        """A block in which the branch at `path` waits for the world outside."""
-        scope = SCOPE.get()
-        self.waits[path] = until
-        with nullcontext() if scope is None else scope.branches.waiting():
-            self._changed()
-            try:
-                yield
-            finally:
-                self.waits.pop(path, None)
-        self._changed()
-
-    def due(self) -> float | None:
-        """Return when the first of the waits ends by itself, in unix seconds."""
-        times = [until for until in self.waits.values() if until is not None]
-        return min(times, default=None)
+    def thread(self) -> Thread:
+        return self.around.read_thread(self.row)
 
 
 def _reused(path: str, record: Record) -> CallCompleted:
@@ -455,7 +437,3 @@ def _reused(path: str, record: Record) -> CallCompleted:
 def _add(total: dict[str, int], more: dict[str, int]) -> None:
     for name, count in more.items():
         total[name] = total.get(name, 0) + count
-
-
-def _definition_hash(agent: Performer) -> str:
-    return hashlib.sha256(agent.definition().encode("utf-8", "surrogatepass")).hexdigest()[:12]

@@ -1,6 +1,7 @@
 """The driver of one run: it carries out the engine's commands and appends events."""
 
 import asyncio
+import logging
 import time
 from collections import deque
 from collections.abc import Callable, Coroutine
@@ -10,13 +11,14 @@ from typing import Any, assert_never, cast
 
 from pydantic import BaseModel
 
+from crew.attempt import STOP_SECONDS
 from crew.budget import Budget
-from crew.call import Performer, failure_of, invoke, time_limit
+from crew.call import Performer, failure_of
 from crew.clock import wall_clock
-from crew.context import Context
 from crew.engine import apply, unfinished
-from crew.errors import BudgetExceeded, Diverged, Fenced, StoreError
+from crew.errors import BudgetExceeded, Diverged, Fenced, OutputInvalid, StoreError
 from crew.event import (
+    CallCancelled,
     CallCompleted,
     CallFailed,
     CallUnknown,
@@ -40,12 +42,16 @@ from crew.hosts import here
 from crew.journal import Letter, RunRow, RunStatus, Snapshot
 from crew.journal.reading import snapshot_of
 from crew.journal.writer import OpenRun
-from crew.lineage import Branches, entered
 from crew.message import Json
 from crew.node import Node
 from crew.run.calls import RunCalls, Surroundings
+from crew.run.dispatch import Dispatch
+from crew.run.ending import End
 from crew.run.snapshot import size_of, snapshot_version, state_from, state_to_data
+from crew.run.step_run import Gave, StepRun
 from crew.state import CancelStep, Command, Fail, Finish, RunState, RunStep, WaitForQuorum
+
+logger = logging.getLogger(__name__)
 
 MAX_WORKERS_A_TICK = 256
 SLICE_SECONDS = 0.005
@@ -54,6 +60,8 @@ SNAPSHOT_EVENTS = 128
 """A snapshot is due after so many events, or twice as many as what is live, if that is more."""
 SHORT_SECONDS = 1.0
 """A pause that is shorter is waited for in the process."""
+
+_ENDS_OF_CALLS = (CallCompleted, CallFailed, CallUnknown, CallCancelled)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,13 +92,9 @@ class Driver:
         self.open.lost, self.open.snapshot = self._lose, self._snapshot
         self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.calls = RunCalls(
-            around,
-            row,
-            self.open,
-            append=self._append,
-            changed=self._update_status,
-            substitute=lambda agent: _standing_in(workflow, agent),
+            around, row, self.open, append=self._append, changed=self._update_status
         )
+        self._dispatch = Dispatch(self.calls, lambda agent: _standing_in(workflow, agent))
         self._rests = rests
         self._around = around
         self._workflow = workflow
@@ -100,8 +104,9 @@ class Driver:
         self._running: dict[str, int] = {}
         self._held: dict[str, deque[RunStep]] = {}
         self._step_tasks: dict[str, asyncio.Task[Any]] = {}
-        self._branches: dict[str, Branches] = {}
+        self._steps: dict[str, StepRun] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
+        self._ending: asyncio.Task[Any] | None = None
         self._status: RunStatus = row.status
         self.due: float | None = row.due
         """When a waiting run goes on by itself, in unix seconds."""
@@ -110,10 +115,17 @@ class Driver:
         self._pumping = False
         self._going_on = 0
         """1 while a worker records a step's end: it takes one of the next steps itself."""
-        self._over = False
         self._clock: asyncio.TimerHandle | None = None
-        self.is_parked = False
         self.divergence: Diverged | None = None
+
+    @property
+    def end(self) -> End | None:
+        """Why the run is not driven here any more, or is about not to be."""
+        return self.calls.end
+
+    @property
+    def is_parked(self) -> bool:
+        return self.end is End.PARKED
 
     @property
     def is_waiting(self) -> bool:
@@ -127,16 +139,39 @@ class Driver:
         self.open.offset = self.open.durable_offset = self._snapshot_offset = offset
 
     def fold(self, events: list[Event]) -> None:
-        """Bring the state on by what the journal holds; nothing is carried out yet."""
-        known = [(event.at, from_data(event.kind, event.path, event.data)) for event in events]
-        for _, typed in known:
-            self.calls.learn(typed)
-            apply(self._wiring, self._state, typed)
+        """Bring the state on by what the journal holds; nothing is carried out yet.
+
+        Raises:
+            Diverged: it holds what this workflow would not have done.
+        """
         if events:
             self.open.offset = self.open.durable_offset = events[-1].offset
+        known = [(event.at, from_data(event.kind, event.path, event.data)) for event in events]
+        for event, (_, typed) in zip(events, known, strict=True):
+            self.calls.learn(typed, event.offset)
+            apply(self._wiring, self._state, typed)
         self._around.writer.recall(self.open, known)
         assert self._state.started is not None
         self.calls.ledger.limit = _budget_of(self._state.started)
+        self._check_steps()
+
+    def _check_steps(self) -> None:
+        """Let no act on record be left behind by a graph that does not have its step any more.
+
+        Raises:
+            Diverged: there is one.
+        """
+        for step in self.calls.records.steps():
+            if step in self._state.let_go:
+                self.calls.records.drop(step)
+            elif step not in self._state.steps:
+                for path, act in self.calls.records.acts(step).items():
+                    raise Diverged(
+                        run=self.run_id,
+                        path=path,
+                        recorded=act,
+                        asked=f"nothing there: its nodes are {', '.join(self._wiring.nodes)}",
+                    )
 
     def go(self, *, crc: int, code: str = "", taken: "Taken | None" = None) -> None:
         """Start carrying out what the folded state has unfinished.
@@ -153,17 +188,15 @@ class Driver:
             self.due = None
             self._append(event, "running")
         self._carry_out(unfinished(self._state))
-        if (left := self.calls.seconds_left()) is not None:
+        left = self.calls.ledger.seconds_left(self.row.created_at, wall_clock())
+        if left is not None:
             self._clock = asyncio.get_running_loop().call_later(max(0.0, left), self._time_is_up)
 
     def _time_is_up(self) -> None:
         """Fail the run: the seconds of its budget are over."""
-        if self._over:
-            return
-        self._over = True
         over = BudgetExceeded(run=self.run_id, needed=1, left=0, unit="seconds")
         failed = RunEndedInFailure(failure_of(over, ""), dict(self.calls.usage))
-        self._spawn(self._finish(failed, "failed"))
+        self._end_with(End.TIMED_OUT, failed, "failed")
 
     def deliver(self, letter: Letter, value: Json) -> bool | None:
         """Turn a letter into an event.
@@ -172,45 +205,93 @@ class Driver:
             True if it was; None if it was refused; False if it stays in the inbox: the question it
             answers is not asked yet, or it is a cancel, which goes with the run's end.
         """
+        if self.end is not None:
+            return False
         if letter.kind == "cancel":
-            self._spawn(self.cancel())
+            self._end_with(End.CANCELLED, RunEndedByCancel(), "cancelled")
             return False
         return self.calls.answered(letter.name, value)
 
-    async def cancel(self) -> None:
-        """Stop all steps, then record that the run was cancelled."""
-        if self._over:
-            return
-        self._over = True
-        await self._stop_steps()
-        self._append(RunEndedByCancel(), "cancelled")
-        await self._end()
-
     async def abandon(self) -> None:
         """Stop without an end: the run stays as its journal has it, for somebody else."""
-        self._over = True
+        self._end_with(End.LEFT)
+        if self._ending is not None:
+            await asyncio.wait({self._ending})
+
+    def park(self, reason: str, detail: str, path: str = "") -> None:
+        """Leave the run to a person: what it asks for is not what its journal holds."""
+        self._end_with(End.PARKED, RunParked(reason, detail, path), "waiting")
+
+    def stop(self, error: Exception) -> None:
+        """Stop driving, for an error that is of the run and not of a call in it."""
+        if not isinstance(error, Diverged):
+            self._lose(error)
+        elif self.end is None:
+            self.divergence = error
+            reason = "diverged" if self.calls.rules.live else "unrecorded"
+            self.park(reason, str(error), error.path)
+
+    def _end_with(
+        self, end: End, event: RunEvent | None = None, status: RunStatus | None = None
+    ) -> None:
+        """End what goes on here, for the first cause that comes up, and record that."""
+        if self.end is not None:
+            return
+        self.calls.end = end
         if self._clock is not None:
             self._clock.cancel()
+        self._ending = self._spawn(self._finish(event, status))
+
+    async def _finish(self, event: RunEvent | None, status: RunStatus | None) -> None:
         await self._stop_steps()
+        try:
+            if event is not None and not self.ended.done():
+                self._append(event, status)
+                await self._around.writer.durable(self.open)
+        except (Fenced, StoreError) as error:
+            self._lose(error)
         if not self.ended.done():
             self.ended.set_result(None)
 
+    async def _stop_steps(self) -> None:
+        """Cancel all steps, and wait a second at most; what takes longer writes nothing more."""
+        self._cancel_steps()
+        tasks = {*self._step_tasks.values()} - {asyncio.current_task()}
+        if tasks:
+            await asyncio.wait(tasks, timeout=STOP_SECONDS)
+        for run in list(self._steps.values()):
+            self.calls.leave(run.attempt)
+
+    def _cancel_steps(self) -> None:
+        for run in self._steps.values():
+            run.attempt.cancel()
+        for path, task in self._step_tasks.items():
+            if path not in self._steps and task is not asyncio.current_task():
+                task.cancel()
+
+    def _lose(self, error: Exception) -> None:
+        """The run is not ours any more, or its store failed: stop, and write nothing."""
+        if self.end is None or not self.ended.done():
+            self.calls.end = End.FENCED if isinstance(error, Fenced) else End.STORE_FAILED
+        for run in self._steps.values():
+            run.attempt.close()
+        self._cancel_steps()
+        if not self.ended.done():
+            self.ended.set_exception(error)
+            self.ended.exception()  # whoever waits gets it; nobody must
+
     def _append(self, event: RunEvent, status: RunStatus | None = None) -> None:
         """Append, learn and apply an event, and carry out what follows."""
-        if (
-            self._over
-            and status is None
-            and not isinstance(event, CallCompleted | CallFailed | CallUnknown)
-        ):
+        if self.end is not None and status is None and not isinstance(event, _ENDS_OF_CALLS):
             return
         if status is not None:
             self._status = status
         try:
-            self._around.writer.append(self.open, event, status)
+            offset = self._around.writer.append(self.open, event, status)
         except (Fenced, StoreError) as error:
             self._lose(error)
             raise
-        self.calls.learn(event)
+        self.calls.learn(event, offset)
         commands = apply(self._wiring, self._state, event)
         self._carry_out(commands)
 
@@ -219,7 +300,7 @@ class Driver:
         since = self.open.offset - self._snapshot_offset
         if since < SNAPSHOT_EVENTS or self._wiring.plain:
             return None
-        if self._over or self._state.outcome is not None:
+        if self.end is not None or self._state.outcome is not None:
             return None
         if since < 2 * (size_of(self._state) + len(self.calls.records)):
             return None
@@ -231,25 +312,22 @@ class Driver:
 
     def _carry_out(self, commands: list[Command]) -> None:
         for command in commands:
-            if self._over:
+            if self.end is not None:
                 return
             match command:
                 case RunStep():
                     self._ready.append(command)
                 case CancelStep(path=path):
-                    if (task := self._step_tasks.get(path)) is not None:
-                        task.cancel()
+                    self._let_go(path)
                 case WaitForQuorum():
                     self._spawn(self._wait_for_quorum(command))
                 case Finish(output=output):
-                    self._over = True
                     reused = dict(self.calls.reused) or None
                     done = RunCompleted(output, dict(self.calls.usage), reused)
-                    self._spawn(self._finish(done, "completed"))
+                    self._end_with(End.COMPLETED, done, "completed")
                 case Fail(error=error):
-                    self._over = True
-                    ended = RunEndedInFailure(error, dict(self.calls.usage))
-                    self._spawn(self._finish(ended, "failed"))
+                    failed = RunEndedInFailure(error, dict(self.calls.usage))
+                    self._end_with(End.FAILED, failed, "failed")
                 case _:
                     assert_never(command)
         if self._ready and not self._pumping:
@@ -258,7 +336,7 @@ class Driver:
 
     def _pump(self) -> None:
         """Start workers for what is ready; a worker goes on with the next step by itself."""
-        wanted = 0 if self._over else len(self._ready) - self._going_on
+        wanted = 0 if self.end is not None else len(self._ready) - self._going_on
         for _ in range(min(wanted, MAX_WORKERS_A_TICK)):
             self._spawn(self._work())
         if wanted > MAX_WORKERS_A_TICK:
@@ -273,14 +351,14 @@ class Driver:
                 await self._run_step(step)
             finally:
                 self._leave(step)
-            if self._over:
+            if self.end is not None:
                 return
             if time.monotonic() - began > SLICE_SECONDS:
                 await asyncio.sleep(0)
                 began = time.monotonic()
 
     def _next_step(self) -> RunStep | None:
-        while self._ready and not self._over:
+        while self._ready and self.end is None:
             step = self._ready.popleft()
             if step.path not in self._state.steps:
                 self._let_in(step.node)  # a quorum let go of it before it began
@@ -297,7 +375,7 @@ class Driver:
     def _leave(self, step: RunStep) -> None:
         self._running[step.node] -= 1
         # The worker that leaves goes on with the next one, unless it is about to end.
-        if self._let_in(step.node) and not self._over and not self._pumping:
+        if self._let_in(step.node) and self.end is None and not self._pumping:
             self._pumping = True
             asyncio.get_running_loop().call_soon(self._pump)
 
@@ -308,6 +386,13 @@ class Driver:
             self._ready.append(held.popleft())
         return bool(held)
 
+    def _let_go(self, path: str) -> None:
+        """Stop a step whose result no longer matters."""
+        if (run := self._steps.get(path)) is not None:
+            run.attempt.cancel()
+        elif (task := self._step_tasks.get(path)) is not None:
+            task.cancel()
+
     async def _run_step(self, step: RunStep) -> None:
         path = step.path if step.attempt == 1 else f"{step.path}~{step.attempt}"
         node = self._wiring.nodes[step.node]
@@ -315,64 +400,59 @@ class Driver:
         assert task is not None
         self._step_tasks[step.path] = task
         try:
-            if step.until:
-                await self._wait_until(step)
-            self._append(StepStarted(path))
-            state = self._shared_state()
-            context = Context(self.calls, step.path, step.attempt, state)
-            self._branches[step.path] = context.branches
-            context.branches.changed = self._branch_ended
-            value = node.input.decode(step.value)
-            result = await self._call_node(node, context, value)
-            output = node.output.encode(result)
-            node.output.decode(output)
+            gave = await self._carried_out(step, node, path)
         except asyncio.CancelledError:
-            if self._over or step.path in self._state.steps:
-                raise
-            task.uncancel()  # the engine let go of this step; its worker goes on
-        except (Fenced, StoreError) as error:
-            self._lose(error)
+            self._forget_cancel(step, task)
+        except (Diverged, Fenced, StoreError) as error:
+            self.stop(error)
         except Exception as error:  # noqa: BLE001  a user's step may raise anything
-            if (divergence := _divergence_in(error)) is None:
-                self._step_failed(step, path, node, error)
-            else:
-                await self._diverged(divergence)
+            self._step_failed(step, path, node, error)
         else:
-            self._step_completed(path, output, context)
+            self._step_completed(step, path, gave)
         finally:
-            self._step_tasks.pop(step.path, None)
-            self._branches.pop(step.path, None)
+            del self._step_tasks[step.path]
+            if step.path not in self._state.steps:
+                self.calls.records.drop(step.path)
 
-    async def _diverged(self, divergence: Diverged) -> None:
-        self.divergence = divergence
-        reason = "diverged" if self.calls.rules.live else "unrecorded"
-        await self.park(reason, str(divergence), divergence.path)
+    async def _carried_out(self, step: RunStep, node: Node, path: str) -> Gave:
+        if step.until:
+            await self._wait_until(step)
+        self._append(StepStarted(path))
+        run = self._steps[step.path] = StepRun(node, step, self.calls, self._dispatch, self.stop)
+        run.attempt.changed = self._branch_ended
+        try:
+            return await run.carry_out(self._shared_state)
+        finally:
+            del self._steps[step.path]
+
+    def _forget_cancel(self, step: RunStep, task: "asyncio.Task[Any]") -> None:
+        """Go on with other steps after one that was let go; else the worker ends as it was told."""
+        if self.end is not None or step.path in self._state.steps:
+            raise asyncio.CancelledError
+        while task.cancelling():
+            task.uncancel()
 
     async def _wait_until(self, step: RunStep) -> None:
         delay = step.until - wall_clock()
         if delay < SHORT_SECONDS:
             await asyncio.sleep(max(0.0, delay))
             return
-        with self.calls.waiting(f"{step.path}/retry", step.until):
+        with self.calls.waits.waiting(f"{step.path}/retry", step.until):
             await asyncio.sleep(delay)
 
-    async def _call_node(self, node: Node, context: Context, value: Any) -> Any:
-        arguments: list[Any] = [context] if node.takes_context else []
-        if node.parameter is not type(None):
-            arguments.append(value)
-        async with time_limit(node.timeout, f"step {node.name!r}"):
-            with entered(context._root):  # noqa: SLF001  the driver opens its own contexts
-                return await invoke(node.function, *arguments)
-
-    def _step_completed(self, path: str, output: Json, context: Context) -> None:
+    def _step_completed(self, step: RunStep, path: str, gave: Gave) -> None:
+        if step.path not in self._state.steps:
+            return  # a quorum let go of it
         self._going_on = 1
         try:
-            self._append(StepCompleted(path, output, context._patch or None))  # noqa: SLF001
+            self._append(StepCompleted(path, gave.output, gave.patch))
         finally:
             self._going_on = 0
         self._update_status()
 
     def _step_failed(self, step: RunStep, path: str, node: Node, error: Exception) -> None:
+        if step.path not in self._state.steps:
+            return
         final = not node.retry.allows(error, step.attempt)
         until = 0.0 if final else wall_clock() + node.retry.delay(step.attempt)
         failure = failure_of(error, path)
@@ -382,66 +462,29 @@ class Driver:
 
     def _shared_state(self) -> BaseModel | None:
         model = self._workflow.state
-        return None if model is None else model.model_validate(self._state.shared)
+        if model is None:
+            return None
+        try:
+            return model.model_validate(self._state.shared)
+        except ValueError as error:
+            raise Diverged(
+                run=self.run_id,
+                path="state",
+                recorded=f"{self._state.shared!r:.200}",
+                asked=str(OutputInvalid(message=str(error))),
+            ) from error
 
     async def _wait_for_quorum(self, command: WaitForQuorum) -> None:
         await asyncio.sleep(command.seconds)
         if command.scope in self._state.scopes:
             self._append(QuorumReached(command.path, command.scope))
 
-    async def _finish(self, event: RunCompleted | RunEndedInFailure, status: RunStatus) -> None:
-        await self._stop_steps()
-        try:
-            self._append(event, status)
-        except (Fenced, StoreError):
-            return
-        await self._end()
-
-    async def _end(self) -> None:
-        if self._clock is not None:
-            self._clock.cancel()
-        try:
-            await self._around.writer.durable(self.open)
-        except (Fenced, StoreError) as error:
-            self._lose(error)
-        if not self.ended.done():
-            self.ended.set_result(None)
-
-    async def park(self, reason: str, detail: str, path: str = "") -> None:
-        """Leave the run to a person: what it asks for is not what its journal holds."""
-        if self._over:
-            return
-        self._over = self.is_parked = True
-        self._append(RunParked(reason, detail, path), "waiting")
-        self._spawn(self._end())
-        current = asyncio.current_task()
-        for task in self._tasks - {current}:
-            if task in self._step_tasks.values():
-                task.cancel()
-
-    async def _stop_steps(self) -> None:
-        current = asyncio.current_task()
-        steps = [task for task in self._step_tasks.values() if task is not current]
-        for task in steps:
-            task.cancel()
-        if steps:
-            await asyncio.wait(steps)
-
-    def _lose(self, error: Exception) -> None:
-        """The run is not ours any more, or its store failed: stop, and write nothing."""
-        self._over = True
-        for task in self._step_tasks.values():
-            if task is not asyncio.current_task():
-                task.cancel()
-        if not self.ended.done():
-            self.ended.set_exception(error)
-            self.ended.exception()  # whoever waits gets it; nobody must
-
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> "asyncio.Task[None]":
         # A clean context: what a step set, its scope above all, is not for the driver's own tasks.
         task = asyncio.get_running_loop().create_task(work, context=self._clean.copy())
         self._tasks.add(task)
         task.add_done_callback(self._task_ended)
+        return task
 
     def _task_ended(self, task: "asyncio.Task[Any]") -> None:
         self._tasks.discard(task)
@@ -450,21 +493,22 @@ class Driver:
         self._lose(error if isinstance(error, Exception) else StoreError(message=str(error)))
 
     def _branch_ended(self) -> None:
-        if self.calls.waits:
+        if self.calls.waits.until:
             self._update_status()
 
     def review(self) -> None:
         """Look whether the run waits by now: a branch may have come to wait for another one."""
-        if self.calls.waits:
-            self._update_status()
+        self._branch_ended()
 
     def _update_status(self) -> None:
         """A run waits only when none of its branches is live."""
-        if self._over:
+        if self.end is not None:
             return
         idle = self._is_idle()
+        if idle and self._is_stuck():
+            return
         status: RunStatus = "waiting" if idle else "running"
-        due = self.calls.due() if idle else None
+        due = self.calls.waits.due() if idle else None
         if (status, due) == (self._status, self.due):
             return
         self._status, self.due = status, due
@@ -473,14 +517,28 @@ class Driver:
             self._rests(self)
 
     def _is_idle(self) -> bool:
-        if self._ready or self.calls.resuming or not self.calls.waits:
+        waits = self.calls.waits
+        if self._ready or waits.resuming or not waits.until:
             return False
         return all(
-            branches.all_wait(task)
-            if (branches := self._branches.get(path)) is not None
-            else f"{path}/retry" in self.calls.waits
-            for path, task in self._step_tasks.items()
+            run.attempt.all_wait()
+            if (run := self._steps.get(path)) is not None
+            else f"{path}/retry" in waits.until
+            for path in self._step_tasks
         )
+
+    def _is_stuck(self) -> bool:
+        """Park a run whose code only waits for cancels that it made before, and makes no more."""
+        waits = self.calls.waits
+        if not waits.doomed or waits.until.keys() - waits.doomed:
+            return False
+        if not any(run.attempt.has_timer() for run in self._steps.values()):
+            path = min(waits.doomed)
+            recorded = "a call that the code cancelled"
+            self.stop(
+                Diverged(run=self.run_id, path=path, recorded=recorded, asked="no cancel of it")
+            )
+        return True
 
 
 def _budget_of(started: RunStarted) -> Budget | None:
@@ -497,14 +555,6 @@ def _standing_in(workflow: Workflow, agent: Performer) -> Performer:
         return cast("Performer", named)
     every = overrides.get("*")
     return agent if every is None else cast("Performer", every(agent))
-
-
-def _divergence_in(error: BaseException) -> Diverged | None:
-    """Return the divergence that an error is, or that is in it, as in one of a task group."""
-    if isinstance(error, Diverged):
-        return error
-    inner = error.exceptions if isinstance(error, BaseExceptionGroup) else ()
-    return next((found for item in inner if (found := _divergence_in(item)) is not None), None)
 
 
 def is_poisoned(events: list[Event]) -> bool:

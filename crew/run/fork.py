@@ -39,9 +39,9 @@ def prepare_fork(driver: Driver, forked: RunForked, base: JournalReader) -> None
         if isinstance(typed, CallCompleted | CallFailed) and typed.call in ("effect", "tool"):
             begun = calls.records.get(typed.path)
             if begun is not None and begun.state == "started":
-                calls.records.learn(typed)  # it was under way at the cut, and came to this end
+                calls.ends.learn(typed, event.offset)  # it was under way at the cut
         if forked.reuse:
-            calls.offered.learn(typed)
+            calls.offered.learn(typed, event.offset)
 
 
 def new_fork(

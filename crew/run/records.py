@@ -8,6 +8,7 @@ from crew.call import Record
 from crew.engine import base_path
 from crew.event import (
     AgentDrifted,
+    CallCancelled,
     CallCompleted,
     CallFailed,
     CallKind,
@@ -68,8 +69,11 @@ class Records:
             path.startswith(f"{attempt}/") for path in self._emitted.get(step_of(attempt), ())
         )
 
-    def learn(self, event: RunEvent) -> Record | None:
-        """Keep what later calls of the same path are answered from; return the call's record."""
+    def learn(self, event: RunEvent, offset: int) -> Record | None:
+        """Keep what later calls of the same path are answered from; return the call's record.
+
+        `offset` is the event's in its journal.
+        """
         match event:
             case CallStarted(path=path, call=call, data=data):
                 known = self.get(path)
@@ -78,11 +82,13 @@ class Records:
                     self.put(path, known)
                 return known
             case CallCompleted(path=path, call=call, data=data):
-                return self._close(path, call, "completed", data, None)
+                return self._close(path, call, "completed", offset, result=data)
             case CallFailed(path=path, call=call, error=error):
-                return self._close(path, call, "failed", {}, error)
+                return self._close(path, call, "failed", offset, error=error)
             case CallUnknown(path=path, call=call):
-                return self._close(path, call, "unknown", {}, None)
+                return self._close(path, call, "unknown", offset)
+            case CallCancelled(path=path, call=call):
+                return self._close(path, call, "cancelled", offset)
             case TextEmitted(path=path, text=text, streamed=True):
                 self._said.setdefault(step_of(path), {}).setdefault(path, []).append(text)
             case TextDiscarded(path=path):
@@ -96,14 +102,44 @@ class Records:
         return None
 
     def _close(
-        self, path: str, call: CallKind, state: Any, result: dict[str, Json], error: Failure | None
+        self,
+        path: str,
+        call: CallKind,
+        state: Any,
+        offset: int,
+        *,
+        result: dict[str, Json] | None = None,
+        error: Failure | None = None,
     ) -> Record:
         known = self.get(path)
+        result = {} if result is None else result
         data = known.data if known else {}
         fingerprint = known.fingerprint if known else result.get("fingerprint", "")
-        record = Record(call, fingerprint, state, data, result, error)
+        record = Record(call, fingerprint, state, data, result, error, offset=offset)
         self.put(path, record)
         return record
+
+    def steps(self) -> list[str]:
+        """Return the steps of which there are records."""
+        return list(self._steps)
+
+    def acts(self, step: str, attempt: str = "") -> dict[str, str]:
+        """Return the acts of a step that are on record, by path, or those of one attempt.
+
+        Left out are those that happened within a call whose own end is on record: nobody asks for
+        them again.
+        """
+        calls = self.beneath(step)
+        found: dict[str, str] = {}
+        for path, record in calls.items():
+            if not is_act(record.call, record.data):
+                continue
+            place = record.data.get("within", path.rpartition("/")[0])
+            if attempt and place.partition("/")[0] != attempt:
+                continue
+            if not any(above in calls and calls[above].is_ended for above in _way_to(place)):
+                found[path] = f"{record.call} {record.fingerprint}"
+        return found
 
     def drop(self, step: str) -> None:
         """Forget the calls of a step that is over: nobody asks for them any more."""
@@ -143,6 +179,7 @@ class Records:
                 if record.error
                 else None,
                 record.in_doubt,
+                record.offset,
             ]
             for step in self._steps.values()
             for path, record in step.items()
@@ -153,15 +190,31 @@ class Records:
 
     def load(self, data: dict[str, Json]) -> None:
         """Read what `to_data` gave."""
-        for path, (call, fingerprint, state, asked, result, error, doubt) in data[
+        for path, (call, fingerprint, state, asked, result, error, doubt, offset) in data[
             "records"
         ].items():
             failure = Failure(*error) if error else None
-            self.put(path, Record(call, fingerprint, state, asked, result, failure, doubt))
+            record = Record(call, fingerprint, state, asked, result, failure, doubt, offset=offset)
+            self.put(path, record)
         for path in data["emitted"]:
             self._emitted.setdefault(step_of(path), set()).add(path)
         for path, pieces in data["said"].items():
             self._said.setdefault(step_of(path), {})[path] = pieces
+
+
+def is_act(call: CallKind, data: dict[str, Json]) -> bool:
+    """Return whether a call acts on the world, so that it must not be made twice.
+
+    A child is a run of its own, which may do whatever it likes.
+    """
+    return call in ("effect", "child") or (call == "tool" and data.get("effect") == "once")
+
+
+def _way_to(place: str) -> Iterator[str]:
+    """Yield the paths of the calls around a place, itself too, from the inside out."""
+    while place:
+        yield place
+        place = place.rpartition("/")[0]
 
 
 def step_of(path: str) -> str:

@@ -31,7 +31,7 @@ async def replay(store: Store, row: RunRow, workflow: Workflow) -> Run:
     driver = Driver(copy, workflow, copy.row)
     driver.fold(events[:1])
     for event in events[1:]:
-        driver.calls.offered.learn(from_data(event.kind, event.path, event.data))
+        driver.calls.offered.learn(from_data(event.kind, event.path, event.data), event.offset)
     driver.calls.rules = Rules(live=False, strict=True, effects=False)
     driver.go(crc=copy.row.crc)
     await driver.ended
@@ -101,4 +101,6 @@ class _Copy:
         """A replay's rules refuse every call first, and it has ended when it is handed out."""
         raise AssertionError
 
-    place = perform = run_child = grown = poke = check_answer = cancel_unowned = _never
+    place = perform = run_child = cancel_child = grown = poke = check_answer = cancel_unowned = (
+        _never
+    )

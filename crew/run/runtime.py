@@ -365,10 +365,6 @@ class Runtime(Tenant):
         )
         try:
             output = await run.result()
-        except asyncio.CancelledError:
-            if self._open:
-                await run.cancel()
-            raise
         except RunCancelled as error:
             raise CrewError(message=f"the child run {run.id} was cancelled") from error
         except CrewError as error:
@@ -377,6 +373,12 @@ class Runtime(Tenant):
             raise asyncio.CancelledError from error  # as the step that waits for it is about to be
         usage = await run.usage()
         return {"run": run.id, "output": workflow.output_codec.encode(output), "usage": usage}
+
+    async def cancel_child(self, parent: RunRow, path: str) -> None:
+        key = f"child:{parent.id}:{path}"
+        for row in self.store.runs(tenant=parent.tenant, status=OPEN):
+            if row.key == key:
+                await Run(self, row).cancel()
 
     # What a run host asks of the runtime that it holds.
 

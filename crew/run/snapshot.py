@@ -7,7 +7,7 @@ from crew.graph import Workflow
 from crew.message import Json
 from crew.state import RunState, Scope, Step, Token
 
-FORMAT = 2
+FORMAT = 3
 """Raised when the engine or this module changes what a state means."""
 
 
@@ -36,6 +36,7 @@ def state_to_data(state: RunState) -> dict[str, Json]:
         "root_live": state.root_live,
         "firings": [[list(place), fired] for place, fired in state.firings.items()],
         "settled": [[list(place), most] for place, most in state.settled.items()],
+        "let_go": sorted(state.let_go),
         "shared": state.shared,
         "output": state.output,
         "error": asdict(state.error) if state.error else None,
@@ -59,6 +60,7 @@ def state_from(data: dict[str, Json]) -> RunState:
         root_live=data["root_live"],
         firings={tuple(place): fired for place, fired in data["firings"]},
         settled={tuple(place): most for place, most in data["settled"]},
+        let_go=set(data["let_go"]),
         shared=data["shared"],
         output=data["output"],
         error=Failure(**data["error"]) if data["error"] else None,

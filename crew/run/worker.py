@@ -230,7 +230,7 @@ class Worker:
             return
         died_at_work = row.owner is not None and row.status == "running"
         if died_at_work and is_poisoned(await _tail(self._employer.store, row)):
-            await driver.park(
+            driver.park(
                 "poisoned", "its last workers died without one new event; look, then `crew resume`"
             )
 
@@ -326,7 +326,7 @@ class Worker:
             AskError: it does not validate.
         """
         driver = self._drivers.get(number)
-        if driver is not None and (problem := driver.calls.problem_of(path, value)):
+        if driver is not None and (problem := driver.calls.waits.problem_of(path, value)):
             raise AskError(message=f"that is no answer to {path}: {problem}")
 
     def calls_of(self, run: str, epoch: int) -> RunCalls:

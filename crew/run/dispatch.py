@@ -1,0 +1,87 @@
+"""Agents' work: sent to a host, and its start and end recorded."""
+
+import hashlib
+import logging
+from collections.abc import Callable
+from dataclasses import replace
+
+from crew.call import AgentTask, Calls, Performer, Record
+from crew.errors import CrewError
+from crew.event import ProgressMade
+from crew.hosts import HostLost
+from crew.message import Json
+from crew.run.calls import RunCalls
+
+logger = logging.getLogger(__name__)
+
+MOST_HOSTS_LOST = 8
+"""After so many hosts in a row that died at one task, the task is taken to kill them."""
+
+
+class Dispatch:
+    """Has the agents of one run do their work.
+
+    Args:
+        run: the run's calls.
+        substitute: what stands in for an agent, as in a fork with another one.
+    """
+
+    def __init__(self, run: RunCalls, substitute: Callable[[Performer], Performer]) -> None:
+        self._run = run
+        self._substitute = substitute
+
+    async def recorded(self, agent: Performer, path: str, fingerprint: str) -> Record | None:
+        """Return what is on record of an agent's call; one in flight as a record without an end.
+
+        Raises:
+            Diverged: it is another call; or there is none, and none may be made.
+        """
+        run = self._run
+        definition = _definition_hash(self._substitute(agent))
+        record = await run.recorded(path, "agent", fingerprint, definition)
+        if record is not None:
+            recorded = record.data.get("definition", definition)
+            if recorded != definition and not run.rules.strict:
+                run.drifted(path, recorded, definition)
+            if record.state != "started":
+                run.served += 1
+                return record
+        if not run.rules.live:
+            await run.refuse(path, "agent", fingerprint)
+        return record
+
+    async def perform(
+        self, agent: Performer, task: AgentTask, fingerprint: str, calls: Calls
+    ) -> dict[str, Json]:
+        """Do a task in a host, and in another one if that dies; each call goes through `calls`.
+
+        Raises:
+            CrewError: too many hosts died at it.
+        """
+        run = self._run
+        agent = self._substitute(agent)
+        task = replace(task, epoch=run.row.epoch)
+        data: dict[str, Json] = {
+            "agent": agent.name,
+            "input": task.text,
+            "definition": _definition_hash(agent),
+        }
+        hosts = run.around.hosts
+        for _ in range(MOST_HOSTS_LOST):
+            try:
+                place = await hosts.place(agent, task)
+                where = {"host": place.host, "pid": place.pid}
+                await run.restart(task.path, "agent", fingerprint, {**data, **where})
+                return await hosts.perform(agent, task, calls)
+            except HostLost as lost:
+                facts = {"run": run.run_id, "path": task.path, "agent": agent.name}
+                logger.warning("host.lost", extra={**facts, "error": str(lost)})
+                run.append(ProgressMade(f"{task.path}/host", f"host lost: {lost}"))
+        raise CrewError(
+            message=f"{MOST_HOSTS_LOST} hosts of agent {agent.name!r} died one after the other at "
+            f"{task.path}; does its work kill them (memory, native code)?"
+        )
+
+
+def _definition_hash(agent: Performer) -> str:
+    return hashlib.sha256(agent.definition().encode("utf-8", "surrogatepass")).hexdigest()[:12]

@@ -1,0 +1,211 @@
+"""The calls of one attempt of a step: what its context and its agents ask of the run."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import NoReturn, TypeVar
+
+from crew.attempt import Attempt
+from crew.budget import Budget
+from crew.call import AgentTask, Performer, Record
+from crew.clock import wall_clock
+from crew.errors import BudgetExceeded, Diverged, Fenced, StoreError
+from crew.event import CallCompleted, CallKind, Failure
+from crew.graph import Workflow
+from crew.message import Json
+from crew.run.calls import RunCalls
+from crew.run.dispatch import Dispatch
+from crew.thread import Thread
+from crew.value import Codec
+
+T = TypeVar("T")
+
+
+class StepCalls:
+    """Lets one attempt of a step call, as long as neither it nor the run is over.
+
+    What ends the run, such as a divergence, is not raised into the user's code, which might catch
+    it and go on: the run is stopped, and with it whoever called.
+
+    Args:
+        run: the run's calls.
+        dispatch: has agents' work done.
+        attempt: whose calls these are.
+        stop: stops the run for an error, which cancels the attempt.
+    """
+
+    def __init__(
+        self,
+        run: RunCalls,
+        dispatch: Dispatch,
+        attempt: Attempt,
+        stop: Callable[[Exception], None],
+    ) -> None:
+        self.run_id = run.run_id
+        self.thread_id = run.row.thread
+        self.tenant = run.row.tenant
+        self.attempt = attempt
+        self._run = run
+        self._dispatch = dispatch
+        self._stop = stop
+
+    async def begin(
+        self, path: str, call: CallKind, fingerprint: str, data: dict[str, Json]
+    ) -> Record | None:
+        self._require_running()
+        return await self._or_stop(self._run.begin(path, call, fingerprint, data))
+
+    async def restart(
+        self, path: str, call: CallKind, fingerprint: str, data: dict[str, Json]
+    ) -> None:
+        self._require_running()
+        await self._or_stop(self._run.restart(path, call, fingerprint, data))
+
+    async def complete(self, path: str, call: CallKind, data: dict[str, Json]) -> None:
+        self._require_open()
+        await self._or_stop(self._run.complete(path, call, data))
+
+    async def fail(self, path: str, call: CallKind, error: Failure) -> None:
+        self._require_open()
+        await self._or_stop(self._run.fail(path, call, error))
+
+    async def mark_unknown(self, path: str, call: CallKind) -> None:
+        self._require_open()
+        await self._or_stop(self._run.mark_unknown(path, call))
+
+    async def say(self, path: str, text: str) -> None:
+        self._require_running()
+        await self._or_stop(self._run.say(path, text))
+
+    async def unsay(self, path: str) -> None:
+        self._require_running()
+        await self._or_stop(self._run.unsay(path))
+
+    async def turn(self, path: str) -> None:
+        """Return when what came of the call at `path` may be handed to the step's code."""
+        if not self.attempt.is_alone:
+            await self.attempt.turn(self._run.order_of(path))
+
+    async def cancelled(self, path: str, call: CallKind) -> None:
+        """Record that the step's code cancelled a call, and return when its end is handed out.
+
+        An end of the run in this process alone is no end of the call: it will be made again.
+        """
+        self._require_open()
+        end = self._run.end
+        if end is None or end.is_final:
+            try:
+                self._run.cancelled(path, call)
+            except (Fenced, StoreError) as error:
+                await self._stopped(error)
+            await self.turn(path)
+
+    async def until_cancelled(self, path: str) -> NoReturn:
+        """Wait for the cancel that is on record of the call at `path`, until its turn."""
+        waits = self._run.waits
+        waits.doomed.add(path)
+        try:
+            with waits.waiting(path, None, self.attempt):
+                await asyncio.get_running_loop().create_future()
+        except asyncio.CancelledError:
+            await self.turn(path)
+            raise
+        finally:
+            waits.doomed.discard(path)
+        raise AssertionError("nobody sets that future")
+
+    def has_record(self, path: str) -> bool:
+        """Return whether the call at `path` is on record."""
+        return self._run.records.get(path) is not None
+
+    def has_said(self, path: str) -> bool:
+        return self._run.records.has_said(path)
+
+    def confirm(self) -> None:
+        self._require_running()
+        self._run.confirm()
+
+    def thread(self) -> Thread:
+        return self._run.thread()
+
+    def emit(self, path: str, text: str) -> None:
+        self._require_running()
+        self._run.emit(path, text)
+
+    def progress(self, path: str, text: str) -> None:
+        self._require_running()
+        self._run.progress(path, text)
+
+    async def answer(self, path: str, codec: Codec) -> Json:
+        self._require_running()
+        self._run.around.look()  # the answer may have come already: that is why a run was taken
+        return await self._run.waits.answer(path, codec, self.attempt)
+
+    async def sleep_until(self, path: str, until: float) -> None:
+        self._require_running()
+        with self._run.waits.waiting(path, until, self.attempt):
+            await asyncio.sleep(max(0.0, until - wall_clock()))
+        self._require_open()
+        try:
+            self._run.append(CallCompleted(path, "timer", {}))
+        except (Fenced, StoreError) as error:
+            await self._stopped(error)
+
+    async def agent(self, agent: Performer, path: str, fingerprint: str) -> Record | None:
+        self._require_running()
+        return await self._or_stop(self._dispatch.recorded(agent, path, fingerprint))
+
+    async def perform(self, agent: Performer, task: AgentTask, fingerprint: str) -> dict[str, Json]:
+        self._require_running()
+        return await self._or_stop(self._dispatch.perform(agent, task, fingerprint, self))
+
+    async def child(
+        self, workflow: Workflow, value: object, path: str, budget: Budget | None
+    ) -> dict[str, Json]:
+        self._require_running()
+        run = self._run
+        try:
+            return await self._or_stop(run.around.run_child(run.row, path, workflow, value, budget))
+        except asyncio.CancelledError:
+            # Whoever goes on with a run that is let go needs its children, too.
+            if run.end is None or run.end.is_final:
+                await run.around.cancel_child(run.row, path)
+            raise
+
+    def share_of(self, budget: Budget | None) -> Budget | None:
+        """Return what a child run may spend: what it is given, as far as this run has it left."""
+        ledger = self._run.ledger
+        if ledger.limit is None:
+            return budget
+        left = {"tokens": ledger.left(), "calls": ledger.left_calls()}
+        for unit, count in left.items():
+            if count is not None and count < 1:
+                raise BudgetExceeded(run=self.run_id, needed=1, left=count, unit=unit)
+        seconds = ledger.seconds_left(self._run.row.created_at, wall_clock())
+        # One whose time is up is ended by its driver, not here.
+        shortest = None if seconds is None else max(seconds, 0.001)
+        return Budget(**left, seconds=shortest).within(budget)
+
+    def diverge(self, error: Diverged) -> None:
+        """Stop the run, since its code is not that of its journal."""
+        self._stop(error)
+
+    def _require_running(self) -> None:
+        """Let nothing new begin in what is over, or about to be."""
+        if self.attempt.is_over or self._run.end is not None:
+            raise asyncio.CancelledError
+
+    def _require_open(self) -> None:
+        if self.attempt.is_over:
+            raise asyncio.CancelledError
+
+    async def _or_stop(self, work: Awaitable[T]) -> T:
+        try:
+            return await work
+        except (Diverged, Fenced, StoreError) as error:
+            await self._stopped(error)
+
+    async def _stopped(self, error: Exception) -> NoReturn:
+        self._stop(error)
+        # The cancel that follows arrives here.
+        await asyncio.get_running_loop().create_future()
+        raise AssertionError("nobody sets that future")

@@ -1,0 +1,119 @@
+"""One attempt of a step, carried out: from what it takes to what it gives, with all its tasks."""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import BaseModel
+
+from crew.attempt import Attempt
+from crew.call import invoke, is_asked_to_stop, not_an_exception, time_limit
+from crew.context import Context
+from crew.errors import Diverged, OutputInvalid
+from crew.lineage import entered
+from crew.message import Json
+from crew.node import Node
+from crew.run.calls import RunCalls
+from crew.run.dispatch import Dispatch
+from crew.run.step_calls import StepCalls
+from crew.state import RunStep
+
+
+@dataclass(frozen=True, slots=True)
+class Gave:
+    """What a step came to: the value that its node returned, encoded, and its changes of state."""
+
+    output: Json
+    patch: dict[str, Json] | None
+
+
+class StepRun:
+    """Carries out one attempt of a step.
+
+    Args:
+        node: whose function it is.
+        step: which firing, and which attempt of it.
+        run: the calls of the run.
+        dispatch: has agents' work done.
+        stop: stops the run for an error of it.
+    """
+
+    def __init__(
+        self,
+        node: Node,
+        step: RunStep,
+        run: RunCalls,
+        dispatch: Dispatch,
+        stop: Callable[[Exception], None],
+    ) -> None:
+        path = step.path if step.attempt == 1 else f"{step.path}~{step.attempt}"
+        self.attempt = Attempt(path, step.path)
+        self._node = node
+        self._step = step
+        self._run = run
+        self._calls = StepCalls(run, dispatch, self.attempt, stop)
+
+    async def carry_out(self, state: Callable[[], BaseModel | None]) -> Gave:
+        """Run the step to the end of its last task.
+
+        Args:
+            state: gives what all steps share, as it is now.
+
+        Raises:
+            CancelledError: somebody stopped it.
+            Diverged: what is on record for it is nothing that its code can take.
+            Exception: what its code raised.
+        """
+        self._run.enter(self.attempt)
+        self.attempt.begin()
+        try:
+            value, shared = self._taken(), state()
+            context = Context(self._calls, shared)
+            result = await self._call_node(context, value)
+            output, _ = self._node.output.passed_on(result)
+            return Gave(output, context._patch or None)  # noqa: SLF001  it is this step's
+        except asyncio.CancelledError as error:
+            if is_asked_to_stop():
+                raise
+            raise not_an_exception(error) from error
+        finally:
+            await self._end()
+
+    def _taken(self) -> Any:
+        try:
+            return self._node.input.decode(self._step.value)
+        except OutputInvalid as error:
+            raise Diverged(
+                run=self._run.run_id,
+                path=self._step.path,
+                recorded=f"{self._step.value!r:.200}",
+                asked=str(error),
+            ) from error
+
+    async def _call_node(self, context: Context, value: Any) -> Any:
+        node = self._node
+        arguments: list[Any] = [context] if node.takes_context else []
+        if node.parameter is not type(None):
+            arguments.append(value)
+        with entered(self.attempt.scope):
+            if node.timeout is None:
+                return await invoke(node.function, *arguments)
+            async with time_limit(node.timeout, f"step {node.name!r}"):
+                return await invoke(node.function, *arguments)
+
+    async def _end(self) -> None:
+        """End the tasks that are left; a cancel that comes meanwhile does not hasten that."""
+        attempt = self.attempt
+        attempt.leave_root()
+        cancelled: asyncio.CancelledError | None = None
+        if attempt.has_tasks:
+            ending = asyncio.ensure_future(attempt.stop())
+            while not ending.done():
+                try:
+                    await asyncio.wait({ending})
+                except asyncio.CancelledError as error:
+                    cancelled = error
+        self._run.leave(attempt)
+        if cancelled is not None:
+            raise cancelled

@@ -1,0 +1,88 @@
+"""What a run waits for in the world outside: answers of people, and times."""
+
+import asyncio
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from crew.attempt import Attempt
+from crew.errors import CrewError
+from crew.message import Json
+from crew.value import Codec
+
+
+class Waits:
+    """The branches of a run that wait for the world outside, by the paths of their calls.
+
+    Args:
+        changed: called when a branch starts or stops waiting.
+    """
+
+    def __init__(self, changed: Callable[[], None]) -> None:
+        self.until: dict[str, float | None] = {}
+        """Until when each waits, in unix seconds, if that is known."""
+        self.doomed: set[str] = set()
+        """Those of a call that is on record as cancelled: the program is to cancel it again."""
+        self.resuming = 0
+        """How many branches have their answer, and are about to go on."""
+        self._changed = changed
+        self._answers: dict[str, tuple[Codec, asyncio.Future[Json]]] = {}
+
+    @contextmanager
+    def waiting(
+        self, path: str, until: float | None, attempt: Attempt | None = None
+    ) -> Iterator[None]:
+        """A block in which the branch at `path` waits."""
+        self.until[path] = until
+        if attempt is None:
+            with self._noted(path):
+                yield
+        else:
+            with attempt.waiting(), self._noted(path):
+                yield
+        self._changed()
+
+    @contextmanager
+    def _noted(self, path: str) -> Iterator[None]:
+        self._changed()
+        try:
+            yield
+        finally:
+            self.until.pop(path, None)
+
+    def due(self) -> float | None:
+        """Return when the first of the waits ends by itself, in unix seconds."""
+        times = [until for until in self.until.values() if until is not None]
+        return min(times, default=None)
+
+    async def answer(self, path: str, codec: Codec, attempt: Attempt) -> Json:
+        """Wait for an answer to the question at `path`, and return it once it is recorded."""
+        future: asyncio.Future[Json] = asyncio.get_running_loop().create_future()
+        self._answers[path] = (codec, future)
+        with self.waiting(path, None, attempt):
+            try:
+                return await future
+            finally:
+                self._answers.pop(path, None)
+                self.resuming -= future.done() and not future.cancelled()
+
+    def problem_of(self, path: str, value: Json) -> str | None:
+        """Return why `value` does not answer the question at `path`: "" if it does.
+
+        None says that no such question is open here.
+        """
+        waiting = self._answers.get(path)
+        if waiting is None:
+            return None
+        try:
+            waiting[0].decode(value)
+        except CrewError as error:
+            return str(error)
+        return ""
+
+    def answered(self, path: str, value: Json) -> None:
+        """Let whoever asked at `path` go on with an answer that is recorded."""
+        _, future = self._answers.pop(path)
+        if not future.done():  # else whoever asked was cancelled, as by a timeout of its own
+            future.set_result(value)
+            self.resuming += 1
+            self._changed()
