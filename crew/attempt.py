@@ -59,6 +59,10 @@ class Attempt:
         """Whether tasks are left that have not ended."""
         return bool(self._tasks)
 
+    def task_names(self) -> list[str]:
+        """Return the names of the functions that its tasks run, without a repetition."""
+        return sorted({getattr(task.get_coro(), "__qualname__", "?") for task in self._tasks})
+
     def add(self, task: "asyncio.Task[Any]") -> None:
         """Own a task until it ends."""
         if self.is_over:

@@ -58,7 +58,7 @@ class Scope:
         return f"{as_part(name)}.{position}" if position else as_part(name)
 
     def beneath(self, part: str, attempt: str = "") -> "Scope":
-        """Return the scope of what happens inside the call `part`, in its `attempt`, such as `~2`."""
+        """Return the scope of what happens inside the call `part`, in an attempt such as `~2`."""
         prefix, lasting = f"{self.prefix}/{part}{attempt}", f"{self.lasting}/{part}"
         return Scope(self.owner, prefix, lasting, self.tries + attempt)
 
@@ -84,7 +84,7 @@ class Scope:
             coroutine.close()
             raise GraphError(
                 message="asyncio.as_completed() makes tasks of coroutines in an order that "
-                "changes; make them yourself first: as_completed([asyncio.create_task(c) for c in …])"
+                "changes; make them first: as_completed([create_task(c) for c in coroutines])"
             )
         name = _name_of(coroutine)
         number = self._tasks.get(name, 0)

@@ -11,6 +11,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextvars import Context as Variables
 from dataclasses import dataclass, field
 from typing import Protocol, TypeAlias
 
@@ -43,6 +44,10 @@ BUSY_DELAY = 0.0005
 BUSY_LIMIT = 30.0
 CONFIRMED_SECONDS = 0.05
 """How long a commit shows that a run is ours: less than any lease."""
+
+
+_CLEAN = Variables()
+"""A commit is of no step, whichever made it due."""
 
 
 def _nobody(error: Exception) -> None:
@@ -256,7 +261,9 @@ class Writer:
         loop = asyncio.get_running_loop()
         self._timer_is_now = now
         self._timer = (
-            loop.call_soon(self._commit) if now else loop.call_later(MAX_DELAY, self._commit)
+            loop.call_soon(self._commit, context=_CLEAN)
+            if now
+            else loop.call_later(MAX_DELAY, self._commit, context=_CLEAN)
         )
 
     def _commit(self) -> None:
@@ -306,7 +313,9 @@ class Writer:
             self._tell(operations, pending, results, None)
             return
         self._timer_is_now = True
-        self._timer = asyncio.get_running_loop().call_later(BUSY_DELAY, self._commit)
+        self._timer = asyncio.get_running_loop().call_later(
+            BUSY_DELAY, self._commit, context=_CLEAN
+        )
 
     def _settle(
         self,

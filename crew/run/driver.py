@@ -190,7 +190,9 @@ class Driver:
         self._carry_out(unfinished(self._state))
         left = self.calls.ledger.seconds_left(self.row.created_at, wall_clock())
         if left is not None:
-            self._clock = asyncio.get_running_loop().call_later(max(0.0, left), self._time_is_up)
+            self._clock = asyncio.get_running_loop().call_later(
+                max(0.0, left), self._time_is_up, context=self._clean
+            )
 
     def _time_is_up(self) -> None:
         """Fail the run: the seconds of its budget are over."""
@@ -340,7 +342,7 @@ class Driver:
         for _ in range(min(wanted, MAX_WORKERS_A_TICK)):
             self._spawn(self._work())
         if wanted > MAX_WORKERS_A_TICK:
-            asyncio.get_running_loop().call_soon(self._pump)
+            asyncio.get_running_loop().call_soon(self._pump, context=self._clean)
         else:
             self._pumping = False
 
@@ -377,7 +379,7 @@ class Driver:
         # The worker that leaves goes on with the next one, unless it is about to end.
         if self._let_in(step.node) and self.end is None and not self._pumping:
             self._pumping = True
-            asyncio.get_running_loop().call_soon(self._pump)
+            asyncio.get_running_loop().call_soon(self._pump, context=self._clean)
 
     def _let_in(self, node: str) -> bool:
         """Make a step that the node's limit held back ready; return whether there was one."""

@@ -198,7 +198,7 @@ class Run:
         for event in await self.recorded():
             if event.kind == "ask.opened":
                 found[event.path] = _question(event)
-            elif event.kind == "ask.answered":
+            elif event.kind in ("ask.answered", "ask.cancelled"):
                 found.pop(event.path, None)
         return list(found.values())
 

@@ -6,6 +6,7 @@ import logging
 import secrets
 import time
 from collections.abc import Mapping, Sequence
+from contextvars import Context as Variables
 from types import NoneType
 from typing import Any, Self, cast
 
@@ -367,10 +368,11 @@ class Runtime(Tenant):
             output = await run.result()
         except RunCancelled as error:
             raise CrewError(message=f"the child run {run.id} was cancelled") from error
-        except CrewError as error:
+        except CrewError:
             if self._open:
                 raise
-            raise asyncio.CancelledError from error  # as the step that waits for it is about to be
+            await asyncio.get_running_loop().create_future()  # its step is about to be stopped
+            raise
         usage = await run.usage()
         return {"run": run.id, "output": workflow.output_codec.encode(output), "usage": usage}
 
@@ -458,7 +460,8 @@ class Runtime(Tenant):
                 future.set_result(written)
 
     def spawn(self, work: Any) -> None:
-        task = asyncio.get_running_loop().create_task(work)
+        # In a clean context: it is no task of the step in which it became necessary.
+        task = asyncio.get_running_loop().create_task(work, context=Variables())
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 

@@ -1,6 +1,7 @@
 """One attempt of a step, carried out: from what it takes to what it gives, with all its tasks."""
 
 import asyncio
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +19,10 @@ from crew.run.calls import RunCalls
 from crew.run.dispatch import Dispatch
 from crew.run.step_calls import StepCalls
 from crew.state import RunStep
+
+logger = logging.getLogger(__name__)
+
+_HINT = "a step's tasks end with it; open a connection pool before the runtime, not in a step"
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +113,10 @@ class StepRun:
         attempt.leave_root()
         cancelled: asyncio.CancelledError | None = None
         if attempt.has_tasks:
+            names = attempt.task_names()
+            logger.warning(
+                "step.tasks_left", extra={"step": attempt.path, "tasks": names, "hint": _HINT}
+            )
             ending = asyncio.ensure_future(attempt.stop())
             while not ending.done():
                 try:

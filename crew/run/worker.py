@@ -5,6 +5,7 @@ import contextlib
 import json
 import logging
 from collections.abc import Coroutine
+from contextvars import Context as Variables
 from dataclasses import replace
 from typing import Any, Protocol, cast
 
@@ -146,7 +147,8 @@ class Worker:
             self.doubt()
 
     def _rested(self, driver: Driver) -> None:
-        asyncio.get_running_loop().call_later(LINGER_SECONDS, self._leave_soon, driver)
+        loop = asyncio.get_running_loop()
+        loop.call_later(LINGER_SECONDS, self._leave_soon, driver, context=Variables())
 
     def _leave_soon(self, driver: Driver) -> None:
         if self._may_leave(driver):

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Literal, NamedTuple
 
 from crew.event import (
+    CallCancelled,
     CallCompleted,
     CallFailed,
     CallStarted,
@@ -96,7 +97,11 @@ class WorkUnderWay:
                 return self._end(path, at, "failed", error=error)
             case CallStarted(path=path, call="ask"):
                 self.asks.add(path)
-            case CallCompleted(path=path, call="ask") | CallFailed(path=path, call="ask"):
+            case (
+                CallCompleted(path=path, call="ask")
+                | CallFailed(path=path, call="ask")
+                | CallCancelled(path=path, call="ask")
+            ):
                 self.asks.discard(path)
             case CallStarted(path=path, call=("agent" | "model" | "tool") as call, data=data):
                 self._begin(path, call, at, data)
@@ -106,6 +111,8 @@ class WorkUnderWay:
                 return self._end(path, at, "failed", error=error)
             case CallUnknown(path=path):
                 return self._end(path, at, "unknown")
+            case CallCancelled(path=path):
+                return self._end(path, at, "cancelled")
             case TextEmitted(path=path, streamed=True):
                 return self._first_text(path, at)
             case _:

@@ -37,7 +37,7 @@ class Outcome:
         match event.kind:
             case "ask.opened":
                 self.questions[event.path] = str(event.data.get("question", ""))
-            case "ask.answered" | "ask.failed":
+            case "ask.answered" | "ask.failed" | "ask.cancelled":
                 self.questions.pop(event.path, None)
             case kind if kind in ENDS:
                 self.end = event

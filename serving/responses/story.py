@@ -151,7 +151,7 @@ class Story:
         if event.kind == "ask.opened":
             self.questions[event.path] = _question(event)
             self._untold.add(event.path)
-        elif event.kind in ("ask.answered", "ask.failed"):
+        elif event.kind in ("ask.answered", "ask.failed", "ask.cancelled"):
             self.questions.pop(event.path, None)
 
     def _begin(self, event: Event) -> list[ApiEvent]:
@@ -174,7 +174,7 @@ class Story:
             case "ask.opened":
                 self.questions[event.path] = asked = _question(event)
                 return self._ask(event.offset, [asked])
-            case "ask.answered" | "ask.failed":
+            case "ask.answered" | "ask.failed" | "ask.cancelled":
                 self.questions.pop(event.path, None)
                 return self._ask_again(event.offset)
             case "ask.refused":

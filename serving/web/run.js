@@ -107,6 +107,7 @@ export class RunView {
         break;
       case "ask.answered":
       case "ask.failed":
+      case "ask.cancelled":
         this.questions.delete(path);
         break;
     }

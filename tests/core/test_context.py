@@ -67,7 +67,7 @@ async def test_gathered_calls_get_places_by_lineage_not_by_speed(runtime):
     started = await runtime.start(flow, [0.02, 0.0])
     assert await started.result() == ["0", "1"]
     done = [e.path async for e in started.events() if e.kind == "function.completed"]
-    assert done == ["flow[0]/t1/wait", "flow[0]/t0/wait"]
+    assert done == ["flow[0]/run:1/wait", "flow[0]/run:0/wait"]
 
 
 async def test_an_error_of_a_call_can_be_caught_by_its_class(runtime):
@@ -225,7 +225,7 @@ async def test_an_answer_to_nothing_lists_what_is_open(runtime):
     started = await runtime.start(flow)
     while not await started.questions():
         await asyncio.sleep(0.01)
-    with pytest.raises(AskError, match=r"no open question has the key 'shure'.*flow\[0\]/sure"):
+    with pytest.raises(AskError, match=r"no open question has the key 'shure'.*flow\[0\]/=sure"):
         await started.answer("shure", True)
     await started.cancel()
     with pytest.raises(RunCancelled):
@@ -309,7 +309,7 @@ def test_a_workflow_has_a_name_and_a_version():
 
 
 def test_state_without_a_model_is_refused():
-    context = Context(None, "step[0]", 1, None)
+    context = Context(None, None)
     with pytest.raises(GraphError, match="Graph\\(state=Model\\)"):
         _ = context.state
 
@@ -333,7 +333,7 @@ async def test_what_a_step_told_is_not_told_again_when_it_is_resumed(url):
     assert told == ["asking", "Hello"]
 
 
-async def test_an_answer_that_came_after_a_deadline_is_recorded_all_the_same(runtime):
+async def test_a_question_that_was_given_up_is_closed(runtime):
     @workflow
     async def hurried(ctx: Context) -> str:
         asked = asyncio.create_task(ctx.ask(str, "Who?", key="who"))
@@ -344,11 +344,10 @@ async def test_an_answer_that_came_after_a_deadline_is_recorded_all_the_same(run
         return asked.result()
 
     run = await runtime.start(hurried)
-    while len(await run.questions()) < 2:
+    while [question.key for question in await run.questions()] != ["why"]:
         await asyncio.sleep(0.01)
-    async with asyncio.timeout(2):
+    with pytest.raises(AskError, match="no open question has the key 'who'"):
         await run.answer("who", "me")
-    assert [question.key for question in await run.questions()] == ["why"]
     await run.answer("why", "late")
     assert await run.result() == "nobody, late"
 

@@ -298,7 +298,7 @@ async def test_the_effects_that_a_fork_stands_on_are_those_before_it(url):
         run = await runtime.start(asked.flow, Question(text="q"))
         assert (await run.result()).text == "sent found q"
         events = await run.recorded()
-    assert effects_before(events) == ["find[0]/act", "write[0]/writer/send.0"]
+    assert effects_before(events) == ["find[0]/=act", "write[0]/writer/send.0"]
     (acted,) = [event.offset for event in events if event.kind == "effect.started"]
     assert effects_before(events[: acted - 1]) == []
 

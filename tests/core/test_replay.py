@@ -147,7 +147,7 @@ async def test_a_call_that_diverges_in_a_task_of_a_group_diverges(url):
         run = await runtime.start(flow_of_tasks("a"))
         await run.result()
     async with Runtime(url, workflows=[flow_of_tasks("b")]) as runtime:
-        with pytest.raises(Diverged, match=r"at flow\[0\]/t0/same: the journal holds function"):
+        with pytest.raises(Diverged, match=r"at flow\[0\]/run:0/same: the journal holds function"):
             await runtime.replay(run.id)
 
 
