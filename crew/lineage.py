@@ -19,8 +19,9 @@ from crew.errors import GraphError
 
 T = TypeVar("T")
 
-_SPECIAL = re.compile(r"[/%:=~]|\.(?=\d+$)")
-"""What a name may not hold as it is: it tells the parts of a path apart, or their kinds."""
+_SPECIAL_IN_NAMES = re.compile(r"[/%:~]|^=|\.(?=\d+$)")
+_SPECIAL_IN_KEYS = re.compile(r"[/%~]")
+"""What tells the parts of a path apart, or their kinds, and so has to be written otherwise."""
 _MADE_BY_WAIT_FOR = asyncio.wait_for.__code__
 _MADE_BY_AS_COMPLETED = asyncio.as_completed.__code__
 _ASYNCIO = asyncio.tasks.__file__.rpartition("tasks")[0]
@@ -123,13 +124,17 @@ def task_factory(
 
 @functools.lru_cache(maxsize=4096)
 def as_part(name: str) -> str:
-    """Return a name or key as one part of a path."""
-    return _SPECIAL.sub(lambda found: f"%{ord(found[0]):02X}", name)
+    """Return a name as one part of a path."""
+    return _SPECIAL_IN_NAMES.sub(_escaped, name)
 
 
 def as_key(key: str) -> str:
     """Return the part of a path that stands for a key of the user's."""
-    return f"={as_part(key)}"
+    return f"={_SPECIAL_IN_KEYS.sub(_escaped, key)}"
+
+
+def _escaped(found: re.Match[str]) -> str:
+    return f"%{ord(found[0]):02X}"
 
 
 def _name_of(coroutine: Coroutine[Any, Any, Any]) -> str:

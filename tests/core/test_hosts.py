@@ -65,7 +65,7 @@ async def test_a_host_reaches_the_run_it_works_for_under_its_own_epoch_alone(url
     async def work(task, calls):
         with pytest.raises(Fenced):
             runtime.calls_of(task.run, task.epoch + 1)
-        return "same" if runtime.calls_of(task.run, task.epoch) is calls else "other"
+        return "same" if runtime.calls_of(task.run, task.epoch).run_id == calls.run_id else "other"
 
     async with hosted(url, Settings(), finding, Answering(work)) as runtime:
         assert await (await runtime.start(finding, "x")).result() == "same"

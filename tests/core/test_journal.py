@@ -236,7 +236,7 @@ async def test_a_key_without_utf8_is_kept(url):
     async with Runtime(url) as runtime:
         run = await runtime.start(flow)
         assert await run.result() == "done"
-        assert "flow[0]/half a pair: \ud800" in [event.path for event in await run.recorded()]
+        assert "flow[0]/=half a pair: \ud800" in [event.path for event in await run.recorded()]
 
 
 def test_many_may_open_a_new_store_at_the_same_moment(tmp_path):

@@ -46,13 +46,13 @@ def left_in_the_middle(store, flow, name, *, proven: bool):
     data = {
         "function": name,
         "unknown": "",
-        "attempt": 1,
-        "idempotency_key": idempotency_key("r1", "flow[0]/act"),
+        "within": "flow[0]",
+        "idempotency_key": idempotency_key("r1", "flow[0]/=act"),
         "fingerprint": fingerprint_of(name, []),
     }
     events = (
         seal(chain, 2, StepStarted("flow[0]")),
-        seal(chain, 3, CallStarted("flow[0]/act", "effect", data)),
+        seal(chain, 3, CallStarted("flow[0]/=act", "effect", data)),
     )
     store.commit([Append(1, 1, events), Take(1, "other", "lost")])
     taken = seal(chain, 4, RunTaken("host", 1, 2, proven=proven))
@@ -106,6 +106,6 @@ async def test_one_that_is_to_fail_does_so_and_says_where(store):
     acting = Acting("fail", named=False)
     left_in_the_middle(store, acting.flow, acting.name, proven=True)
     async with Runtime(store, workflows=[acting.flow]) as runtime:
-        with pytest.raises(RunFailed, match="a crash hid whether the effect flow.0./act"):
+        with pytest.raises(RunFailed, match="a crash hid whether the effect flow.0./=act"):
             await (await runtime.get("r1")).result()
     assert acting.acts == []
