@@ -59,11 +59,6 @@ async def work(site: str, value: int) -> str:
     return result_of(site, value)
 
 
-def work_plainly(site: str, value: int) -> str:
-    world().note(f"function:{site}")
-    return result_of(site, value)
-
-
 async def work_on(item: tuple[str, int]) -> str:
     return await work(*item)
 
@@ -108,7 +103,10 @@ class PacedModel(ScriptedModel):
     ) -> ModelReply:
         site, turn = _site_of(request), sum(m.role == "assistant" for m in request.messages)
         await world().happen(f"model:{site}.m{turn}")
-        return await super().complete(request, on_text=on_text)
+        reply = await super().complete(request, on_text=on_text)
+        if not reply.tool_calls:
+            await world().turn(f"agent:{site}")
+        return reply
 
 
 def agent() -> Agent[str]:

@@ -12,7 +12,6 @@ from crew.journal.reading import JournalReader
 from crew.testing.programs.world import Plan
 
 _SITE = re.compile(r"site:([\w./]*)")
-_RETRIED = ("function", "step")
 
 
 @dataclass(slots=True)
@@ -59,7 +58,8 @@ def read(store: Store, root: int) -> History:
         history.events += len(events)
         found += _named(row, events, history)
     for _, _, event, name in sorted(found, key=lambda item: item[:2]):
-        history.order.append(name)
+        if event.kind != "run.completed":
+            history.order.append(name)
         if event.kind.endswith(".failed"):
             history.failed[name] += 1
         else:
@@ -116,8 +116,6 @@ def _name(call: str, event: Event, agents: dict[str, str], *, is_child: bool) ->
             return f"ask:{event.path.rpartition('/')[2]}"
         case "run":
             return f"child:{_site(event)}" if is_child and event.kind == "run.completed" else ""
-        case "step":
-            return f"node:{_site(event)}" if event.kind == "step.failed" else ""
         case "function" | "effect" | "tool" | "agent" | "child":
             return f"{call}:{_site(event)}"
         case _:

@@ -132,6 +132,8 @@ class Interpreter:
                 world().note(f"child:{start.place}")
             branch = Branch(ctx, start.place and f"{start.place}/", start.value, Shared())
             await self.run(branch, body)
+            if start.place:
+                await world().turn(f"child:{start.place}")
             return Seen(site=f"site:{start.place}", value=branch.value, log=branch.shared.log)
 
         return workflow(name=name)(program)
@@ -180,10 +182,9 @@ class Interpreter:
     async def _call(self, branch: Branch, statement: Statement) -> None:
         ctx, value, site = branch.ctx, branch.value, branch.at(statement.site)
         match statement:
-            case Function(keyed=keyed, plain=plain):
-                function = calls.work_plainly if plain else calls.work
+            case Function(keyed=keyed):
                 key = f"f-{site}".replace("/", "-") if keyed else None
-                branch.see(await ctx.run(function, site, value, key=key))
+                branch.see(await ctx.run(calls.work, site, value, key=key))
             case Flaky(fails=fails):
                 retry = Retry(attempts=fails + 1, first_delay=0.01)
                 branch.see(await ctx.run(calls.flaky, site, value, fails, retry=retry))
@@ -359,8 +360,9 @@ def _graph(tree: Nodes, name: str, interpreter: Interpreter) -> Workflow:
     async def part(ctx: Context, part: Part) -> Done:
         branch = Branch(ctx, part.place, part.value, Shared())
         if tree.fails:
+            # The effect is found by its key by the next attempt; the call that fails is new there.
             await interpreter.run(branch, (Act(0, "site"),))
-            fails(part.place, tree.fails)
+            await ctx.run(calls.flaky, f"{part.place}0f", branch.value, tree.fails)
         await interpreter.run(branch, tree.work)
         return Done(value=branch.value, log=branch.shared.log)
 
@@ -380,11 +382,3 @@ def _graph(tree: Nodes, name: str, interpreter: Interpreter) -> Workflow:
         return Seen(site="site:", value=branch.value, log=branch.shared.log)
 
     return graph
-
-
-def fails(place: str, times: int) -> None:
-    """Raise the first times that the work on an item comes here."""
-    name = f"node:{place}"
-    world().note(name)
-    if world().is_to_fail(name, times):
-        raise calls.Refusal(f"site:{place}", times)

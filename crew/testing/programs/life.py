@@ -229,7 +229,7 @@ async def _answer(station: Station, runtime: Runtime, world: World) -> None:
 
 async def _say(station: Station, runtime: Runtime, world: World, number: int, path: str) -> None:
     key = path.rpartition("/")[2]
-    await asyncio.sleep(world.wait_for_answer(f"ask:{key}"))
+    await world.take_time(f"ask:{key}")
     row = station.numbered(number)
     with contextlib.suppress(AskError, StoreError):
         await (await runtime.get(row.id)).answer(path, weight(key))

@@ -17,11 +17,10 @@ MOST_DEPTH = 3
 
 @dataclass(frozen=True, slots=True)
 class Function:
-    """A call of a function; `keyed` ones have a key, `plain` ones are synchronous."""
+    """A call of a function, with a key or without."""
 
     site: int
     keyed: bool = False
-    plain: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +57,10 @@ class Ask:
 
 @dataclass(frozen=True, slots=True)
 class Clock:
-    """A journalled value, or a short journalled sleep."""
+    """A journalled value, or a short journalled sleep.
+
+    It sleeps where no other branch races it: a time that is given cannot wait for its turn.
+    """
 
     site: int
     sleeps: bool = False
@@ -211,22 +213,35 @@ Tree: TypeAlias = Plain | Nodes
 
 def grow(choose: Choose, *, size: int = 9) -> Tree:
     """Return a program of about `size` calls, one in eight a graph."""
-    grower = _Grower(choose, size)
-    return grower.nodes() if choose(8) == 7 else Plain(grower.program())
+    is_graph = choose(8) == 7
+    grower = _Grower(choose, size, calm=is_graph)
+    return grower.nodes() if is_graph else Plain(grower.program())
+
+
+Kind: TypeAlias = Literal["refusal", "missing", "builtin", "uncaught"]
+_ERRORS: tuple[Kind, ...] = (
+    ("builtin", "refusal", "missing", "refusal", "missing", "refusal", "uncaught")
+)
 
 
 class _Grower:
-    """Grows statements until their number is used up."""
+    """Grows statements until their number is used up.
 
-    def __init__(self, choose: Choose, size: int) -> None:
+    Nothing but what is to be retried fails in a calm program: a further attempt of a node makes
+    its plain calls anew, which would look like calls that are made again.
+    """
+
+    def __init__(self, choose: Choose, size: int, *, calm: bool) -> None:
         self._choose = choose
         self._left = size
+        self._calm = calm
         self._sites = 0
 
     def program(self) -> Body:
         first = self._block(1) if self._choose(6) else self._leaf()
+        sleep = (Clock(self._site(), sleeps=True),) if self._choose(6) == 5 else ()
         left = (Left(self._site()),) if self._choose(12) == 11 else ()
-        return (first, *self._body(1), *left)
+        return (first, *self._body(1), *sleep, *left)
 
     def nodes(self) -> Nodes:
         return Nodes(
@@ -260,20 +275,20 @@ class _Grower:
         self._left -= 1
         site, kind = self._site(), self._choose(16)
         if kind < 4:
-            return Function(site, keyed=self._choose(4) == 3, plain=self._choose(8) == 7)
+            return Function(site, keyed=self._choose(4) == 3)
         if kind < 6:
             return Note(site)
         if kind < 9:
-            unknown = "fail" if self._choose(8) == 7 else "retry"
+            unknown = "fail" if self._choose(8) == 7 and not self._calm else "retry"
             return Act(site, self._of(("none", "site", "seen")), unknown)
         if kind < 11:
             return Flaky(site, 1 + self._choose(2))
         if kind < 13:
-            errors = ("builtin", "refusal", "missing", "refusal", "missing", "refusal", "uncaught")
-            return Refused(site, self._of(errors))
+            return Refused(site, self._of(_ERRORS[: -1 if self._calm else None]))
         if kind == 13:
-            return AgentCall(site, self._choose(3), self._choose(6) == 5)
-        return Ask(site) if kind == 14 else Clock(site, sleeps=self._choose(2) == 1)
+            once = self._choose(6) == 5 and not self._calm
+            return AgentCall(site, self._choose(3), once)
+        return Ask(site) if kind == 14 else Clock(site)
 
     def _block(self, depth: int) -> Block:
         site, kind = self._site(), self._choose(18)

@@ -10,10 +10,8 @@ from crew.testing.scheduler import SeededLoop
 
 DELAYS = (0.0, 0.0, 0.001, 0.004, 0.01, 0.01, 0.02, 0.04)
 """Seconds that a call may take; 0 is one that ends without waiting."""
-STEP_SECONDS = 3.0
-"""Time between two completions where their order is given: more than any grace or linger."""
 NEVER_SECONDS = 3000.0
-"""How long a call takes that did not complete where the order is from."""
+"""How long a call takes that did not end where the order is from."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +24,48 @@ class Plan:
 
     ranks: Mapping[str, Sequence[int]]
     fails: Mapping[str, int]
+
+
+class Turns:
+    """Lets calls end in a given order, each once nothing comes of the one before any more."""
+
+    GAP_SECONDS = 3.0
+    """Time between two ends: more than any grace or linger."""
+    PATIENCE_SECONDS = 600.0
+    """How long a call waits for its turn: one before it may have been cancelled meanwhile."""
+
+    def __init__(self, plan: Plan) -> None:
+        self._plan = plan
+        self._next = 0
+        self._waiting: dict[int, asyncio.Future[None]] = {}
+        self._counts: Counter[str] = Counter()
+
+    async def wait(self, name: str) -> None:
+        """Return when it is a call's turn to end."""
+        ranks, number = self._plan.ranks.get(name, ()), self._counts[name]
+        self._counts[name] += 1
+        if number >= len(ranks):
+            await asyncio.sleep(NEVER_SECONDS)
+            return
+        rank = ranks[number]
+        self._waiting[rank] = asyncio.get_running_loop().create_future()
+        self._wake(rank, self.GAP_SECONDS if rank <= self._next else self.PATIENCE_SECONDS)
+        try:
+            await self._waiting[rank]
+        finally:
+            del self._waiting[rank]
+            self._go_on(rank)
+
+    def _wake(self, rank: int, seconds: float) -> None:
+        future = self._waiting[rank]
+        asyncio.get_running_loop().call_later(
+            seconds, lambda: future.done() or future.set_result(None)
+        )
+
+    def _go_on(self, rank: int) -> None:
+        self._next = max(self._next, rank + 1)
+        if self._next in self._waiting:
+            self._wake(self._next, self.GAP_SECONDS)
 
 
 @dataclass(slots=True)
@@ -50,16 +90,16 @@ class World:
     """How often calls that are retried may be executed in all."""
     is_dead: bool = False
     """Whether the process was killed: what its tasks still do has never happened."""
+    _turns: Turns | None = None
 
     async def happen(self, name: str, key: str = "") -> None:
         """Note that a call's body is executed, and let it take its time."""
         self.note(name)
-        if key:
+        if key and not self.is_dead:
             self.keys.setdefault(name, set()).add(key)
         self.under_way[name] += 1
         try:
-            if seconds := self._seconds(name):
-                await asyncio.sleep(seconds)
+            await self.take_time(name)
         finally:
             self.under_way[name] -= 1
 
@@ -68,26 +108,25 @@ class World:
         if not self.is_dead:
             self.counts[name] += 1
 
+    async def take_time(self, name: str) -> None:
+        """Wait for as long as a call takes."""
+        if self.plan is not None:
+            await self.turn(name)
+        elif seconds := self.chance.choice(DELAYS):
+            await asyncio.sleep(seconds)
+
+    async def turn(self, name: str) -> None:
+        """Wait for a call's turn to end, if there is an order."""
+        if self.plan is not None:
+            self._turns = self._turns or Turns(self.plan)
+            await self._turns.wait(name)
+
     def is_to_fail(self, name: str, fails: int) -> bool:
         """Return whether this execution of a call that is retried fails, as the first ones do."""
         self.attempts[name] = fails + 1
         if self.plan is not None:
             fails = self.plan.fails.get(name, 0)
         return self.earlier[name] + self.counts[name] <= fails
-
-    def wait_for_answer(self, name: str) -> float:
-        """Return after how many seconds a person answers."""
-        return self._seconds(name, count=1)
-
-    def _seconds(self, name: str, count: int = 0) -> float:
-        if self.plan is None:
-            return self.chance.choice(DELAYS)
-        ranks = self.plan.ranks.get(name, ())
-        number = (count or self.counts[name]) - 1
-        if number >= len(ranks):
-            return NEVER_SECONDS
-        now = asyncio.get_running_loop().time()
-        return max(0.0, (ranks[number] + 1) * STEP_SECONDS - now)
 
 
 class ProgramLoop(SeededLoop):
