@@ -15,6 +15,8 @@ from crew.testing.programs.world import world
 from crew.tool import Tool
 
 _PRIME = 9973
+AT_ONCE = "_"
+"""The end of a call's site that takes no time, and so no turn."""
 
 
 def mixed(value: int, other: int) -> int:
@@ -56,6 +58,12 @@ def number_in(result: str) -> int:
 
 async def work(site: str, value: int) -> str:
     await world().happen(f"function:{site}")
+    return result_of(site, value)
+
+
+def work_at_once(site: str, value: int) -> str:
+    """Work in no time; its site ends with AT_ONCE."""
+    world().note(f"function:{site}")
     return result_of(site, value)
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from crew.event import ENDS, Event
 from crew.journal import RunRow, Store
 from crew.journal.reading import JournalReader
+from crew.testing.programs.calls import AT_ONCE
 from crew.testing.programs.world import Plan
 
 _SITE = re.compile(r"site:([\w./]*)")
@@ -58,7 +59,7 @@ def read(store: Store, root: int) -> History:
         history.events += len(events)
         found += _named(row, events, history)
     for _, _, event, name in sorted(found, key=lambda item: item[:2]):
-        if event.kind != "run.completed":
+        if event.kind != "run.completed" and not name.endswith(AT_ONCE):
             history.order.append(name)
         if event.kind.endswith(".failed"):
             history.failed[name] += 1
@@ -89,7 +90,7 @@ def _named(
         elif phase in ("completed", "failed", "answered"):
             history.children.discard(event.path)
             history.never_again.discard(once.pop(event.path, ""))
-            if phase == "answered":
+            if phase == "answered" and (row.number, event.path) in history.questions:
                 history.questions.remove((row.number, event.path))
             if name := _name(call, event, agents, is_child=row.parent is not None):
                 yield event.at, row.number, event, name
@@ -111,7 +112,7 @@ def _name(call: str, event: Event, agents: dict[str, str], *, is_child: bool) ->
     match call:
         case "model":
             path, _, turn = event.path.rpartition("/model.")
-            return f"model:{agents[path]}.m{turn}"
+            return f"model:{agents.get(path, path)}.m{turn}"
         case "ask":
             return f"ask:{event.path.rpartition('/')[2]}"
         case "run":

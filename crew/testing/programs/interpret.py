@@ -182,6 +182,8 @@ class Interpreter:
     async def _call(self, branch: Branch, statement: Statement) -> None:
         ctx, value, site = branch.ctx, branch.value, branch.at(statement.site)
         match statement:
+            case Function(plain=True):
+                branch.see(await ctx.run(calls.work_at_once, site + calls.AT_ONCE, value))
             case Function(keyed=keyed):
                 key = f"f-{site}".replace("/", "-") if keyed else None
                 branch.see(await ctx.run(calls.work, site, value, key=key))

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -22,6 +23,7 @@ LOOK_SECONDS = 120.0
 MOST_SECONDS = 3600.0
 """Virtual seconds that a life may take."""
 _SETTINGS = Settings()
+_RUN_ID = re.compile(r"\br[0-9a-f]{16}\b")
 
 
 class Station(CrashingStore):
@@ -198,7 +200,8 @@ async def _outcome(run: Run) -> str:
     except RunCancelled:
         return '["cancelled"]'
     except RunFailed as failed:
-        return json.dumps(["failed", failed.cause_type, failed.cause_message])
+        said = _RUN_ID.sub("run", failed.cause_message)
+        return json.dumps(["failed", failed.cause_type, said])
     except Exception as error:  # noqa: BLE001  whatever it is, it is no way for a run to end
         return json.dumps(["broken", type(error).__name__, str(error)])
     return json.dumps(["completed", output.model_dump()])

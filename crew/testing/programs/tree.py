@@ -17,10 +17,11 @@ MOST_DEPTH = 3
 
 @dataclass(frozen=True, slots=True)
 class Function:
-    """A call of a function, with a key or without."""
+    """A call of a function, with a key or without; a plain one is synchronous, and takes no time."""
 
     site: int
     keyed: bool = False
+    plain: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -275,7 +276,7 @@ class _Grower:
         self._left -= 1
         site, kind = self._site(), self._choose(16)
         if kind < 4:
-            return Function(site, keyed=self._choose(4) == 3)
+            return Function(site, keyed=self._choose(4) == 3, plain=self._choose(8) == 7)
         if kind < 6:
             return Note(site)
         if kind < 9:

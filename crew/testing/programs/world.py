@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 
 from crew.testing.scheduler import SeededLoop
 
-DELAYS = (0.0, 0.0, 0.001, 0.004, 0.01, 0.01, 0.02, 0.04)
-"""Seconds that a call may take; 0 is one that ends without waiting."""
+DELAYS = (0.0001, 0.0001, 0.001, 0.004, 0.01, 0.01, 0.02, 0.04)
+"""Seconds that a call may take. Never none, so that what takes no time always ends before it."""
 NEVER_SECONDS = 3000.0
 """How long a call takes that did not end where the order is from."""
 
@@ -29,9 +29,9 @@ class Plan:
 class Turns:
     """Lets calls end in a given order, each once nothing comes of the one before any more."""
 
-    GAP_SECONDS = 3.0
-    """Time between two ends: more than any grace or linger."""
-    PATIENCE_SECONDS = 600.0
+    GAP_SECONDS = 0.05
+    """Time between two ends: more than a commit takes, and less than a cancelled effect is given."""
+    PATIENCE_SECONDS = 60.0
     """How long a call waits for its turn: one before it may have been cancelled meanwhile."""
 
     def __init__(self, plan: Plan) -> None:
@@ -112,8 +112,8 @@ class World:
         """Wait for as long as a call takes."""
         if self.plan is not None:
             await self.turn(name)
-        elif seconds := self.chance.choice(DELAYS):
-            await asyncio.sleep(seconds)
+        else:
+            await asyncio.sleep(self.chance.choice(DELAYS))
 
     async def turn(self, name: str) -> None:
         """Wait for a call's turn to end, if there is an order."""
