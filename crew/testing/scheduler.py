@@ -81,8 +81,10 @@ class SeededLoop(asyncio.SelectorEventLoop):
     def _go_on_in_time(self) -> None:
         scheduled: Any = self._scheduled  # type: ignore[attr-defined]
         self._passes = 0
-        if scheduled:
-            self._now = max(self._now, min(handle.when() for handle in scheduled))
+        # Time goes to none that was cancelled: asyncio would then sleep for real till the next one.
+        times = [handle.when() for handle in scheduled if not handle.cancelled()]
+        if times:
+            self._now = max(self._now, min(times))
         elif self._limit is not None and not self._stopping:  # type: ignore[attr-defined]
             raise self._stuck("nothing is ready, and no timer runs")
         if self._limit is not None and self._now > self._limit:
