@@ -21,7 +21,7 @@ GRACE_SECONDS = 3600.0
 """Virtual seconds that a loop which got stuck has to clean up, twice at most."""
 
 
-class Stuck(Exception):  # noqa: N818  named for what happened
+class Stuck(Exception):
     """Nothing would ever end: nothing is ready and no timer runs, or the time is up."""
 
 

@@ -1,24 +1,23 @@
 """Look at random programs: many, as a table, or one that broke, in full.
 
-    python -m crew.testing.programs --points 2000
-    python -m crew.testing.programs --seed 123 --event 7 --how kill
+python -m crew.testing.programs --points 2000
+python -m crew.testing.programs --seed 123 --event 7 --how kill
 """
 
 import argparse
+import itertools
 import logging
 import sys
 import time
-from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from multiprocessing import get_context
 
 from crew.journal import Store
 from crew.journal.memory import MemoryStore
 from crew.journal.reading import JournalReader
 from crew.testing.programs import tree_of
 from crew.testing.programs.points import Point, Subject
-from crew.testing.programs.table import PROGRAMS_A_TASK, Table, count
+from crew.testing.programs.table import Table, count
 from crew.testing.programs.text import text_of
+
 
 def main() -> int:
     """Print what was asked for; return 0 if all was right, else 1."""
@@ -27,8 +26,10 @@ def main() -> int:
     if options.seed is not None:
         return _show(options.seed, options.event, options.how)
     began, table = time.monotonic(), Table()
-    for part in _parts(options.first, options.points, options.workers):
-        table.merge(part)
+    for seed in itertools.count(options.first):
+        table.merge(count([seed], lambda seed: MemoryStore))
+        if table.points >= options.points:
+            break
     seconds = time.monotonic() - began
     _print(f"{table}\n  {1000 * seconds / table.points:.1f} ms a point")
     return 1 if table.wrong else 0
@@ -38,26 +39,10 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m crew.testing.programs", description=__doc__)
     parser.add_argument("--points", type=int, default=1000, help="how many, about")
     parser.add_argument("--first", type=int, default=0, help="the first program's seed")
-    parser.add_argument("--workers", type=int, default=1, help="how many processes")
     parser.add_argument("--seed", type=int, help="one program, in full")
     parser.add_argument("--event", type=int, default=0, help="stop it after this event")
     parser.add_argument("--how", choices=("kill", "stop"), default="kill")
     return parser.parse_args()
-
-
-def _parts(first: int, points: int, workers: int) -> Iterator[Table]:
-    """Count programs from `first` on, until there are so many points."""
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-        seeds = iter(range(first, sys.maxsize, PROGRAMS_A_TASK))
-        under_way = {pool.submit(count, next(seeds)) for _ in range(2 * workers)}
-        while under_way:
-            done = next(as_completed(under_way))
-            under_way.remove(done)
-            table = done.result()
-            points -= table.points
-            if points > 0:
-                under_way.add(pool.submit(count, next(seeds)))
-            yield table
 
 
 def _show(seed: int, event: int, how: str) -> int:

@@ -12,6 +12,8 @@ from crew.journal.reading import JournalReader
 from crew.testing.programs.calls import AT_ONCE
 from crew.testing.programs.world import Plan
 
+MOST_RUNS = 100
+"""More than one program has runs: its own and its children's."""
 _SITE = re.compile(r"site:([\w./]*)")
 
 
@@ -47,7 +49,7 @@ class History:
 
 def rows_of(store: Store, root: int) -> list[RunRow]:
     """Return the rows of a run and of what it started, which have higher numbers."""
-    return [row for row in reversed(store.runs()) if row.number >= root]
+    return [row for row in reversed(store.runs(limit=MOST_RUNS)) if row.number >= root]
 
 
 def read(store: Store, root: int) -> History:

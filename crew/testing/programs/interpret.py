@@ -295,9 +295,7 @@ class Interpreter:
 
     async def _cancel(self, branch: Branch, statement: Cancel) -> None:
         bodies = ((statement.victim,), (statement.other,))
-        victim, other = map(
-            asyncio.create_task, self._started(branch, statement.site, bodies)
-        )
+        victim, other = map(asyncio.create_task, self._started(branch, statement.site, bodies))
         branch.see(await other)
         victim.cancel()
         (result,) = await asyncio.gather(victim, return_exceptions=True)
@@ -325,8 +323,9 @@ class Interpreter:
         queue: asyncio.Queue[int] = asyncio.Queue(1)
         place = branch.at(statement.site)
 
-        async def make(work: "Work") -> None:
-            await queue.put(await work)
+        async def make(number: int, body: Body) -> None:
+            maker = branch.branch(f"{place}.{number}/")
+            await queue.put(await self.run(maker, body))
 
         async def take() -> None:
             for n in range(len(statement.makers)):
@@ -334,8 +333,8 @@ class Interpreter:
                 result = await branch.ctx.run(calls.work, f"{place}.q{n}", branch.value)
                 branch.see(result)
 
-        work = self._started(branch, statement.site, statement.makers)
-        await asyncio.gather(take(), *map(make, work))
+        makers = (make(number, body) for number, body in enumerate(statement.makers))
+        await asyncio.gather(take(), *makers)
 
 
 Work = Coroutine[Any, Any, int]

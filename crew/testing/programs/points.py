@@ -60,14 +60,17 @@ class Subject:
     Args:
         tree: the program.
         seed: of the schedules.
+        name: the workflow's, by which it is told from others in the same store.
         stores: makes the stores in which it runs.
     """
 
-    def __init__(self, tree: Tree, seed: int, *, stores: Stores = MemoryStore) -> None:
+    def __init__(
+        self, tree: Tree, seed: int, *, name: str = "", stores: Stores = MemoryStore
+    ) -> None:
         self.tree, self.seed = tree, seed
         self._stores = stores
         self._has_race = "First(" in repr(tree)
-        self.workflow: Workflow = workflow_of(tree, f"p{seed}")
+        self.workflow: Workflow = workflow_of(tree, name or f"p{seed}")
         self.outcomes: dict[str, int] = {}
         """Those that were seen, and under which schedule."""
         self._schedules = 0
@@ -100,9 +103,7 @@ class Subject:
         """Stop it after an event, go on elsewhere, and look."""
         chance = random.Random(f"{self.seed} {event} {how}")  # noqa: S311  repeatable
         store = self._stores()
-        life = live(
-            chance.getrandbits(32), World(chance), store, self.workflow, **{how: event}
-        )
+        life = live(chance.getrandbits(32), World(chance), store, self.workflow, **{how: event})
         if life.number == 0:
             return self._point(event, how, life, History())  # it was never accepted
         held = read(store, life.number)

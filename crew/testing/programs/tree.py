@@ -182,7 +182,9 @@ class Left:
 
 
 Leaf: TypeAlias = Function | Flaky | Refused | Act | Ask | Clock | AgentCall | Note
-Block: TypeAlias = Child | Together | First | Map | Cancel | Locked | Signal | Pipe | Within | Repeat
+Block: TypeAlias = (
+    Child | Together | First | Map | Cancel | Locked | Signal | Pipe | Within | Repeat
+)
 Statement: TypeAlias = Leaf | Block | Left
 Body: TypeAlias = tuple[Statement, ...]
 
@@ -221,7 +223,13 @@ def grow(choose: Choose, *, size: int = 9) -> Tree:
 
 Kind: TypeAlias = Literal["refusal", "missing", "builtin", "uncaught"]
 _ERRORS: tuple[Kind, ...] = (
-    ("builtin", "refusal", "missing", "refusal", "missing", "refusal", "uncaught")
+    "builtin",
+    "refusal",
+    "missing",
+    "refusal",
+    "missing",
+    "refusal",
+    "uncaught",
 )
 
 
