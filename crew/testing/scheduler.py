@@ -9,20 +9,40 @@ Source: deterministic simulation testing, as in FoundationDB (Zhou et al., SIGMO
 import asyncio
 import random
 import time
+from collections import deque
 from collections.abc import Callable
 from typing import Any
+
+from crew.lineage import SCOPE
+
+MOST_PASSES = 200_000
+"""Passes of the loop in which time stands still, before it is taken to be stuck."""
+GRACE_SECONDS = 3600.0
+"""Virtual seconds that a loop which got stuck has to clean up, twice at most."""
+
+
+class Stuck(Exception):
+    """Nothing would ever end: nothing is ready and no timer runs, or the time is up."""
 
 
 class SeededLoop(asyncio.SelectorEventLoop):
     """An event loop whose time is virtual, and whose order is that of a seed.
 
+    Only what belongs to different owners changes places. The tasks of one step of a run keep the
+    order in which they became ready, since asyncio promises that to every program: handles run
+    first in, first out, and locks, queues and `wait` are used with that in mind. A schedule that
+    breaks it is none that a real loop has, so that what it finds is no defect.
+
     Args:
         seed: chooses the order of what is ready.
+        limit: virtual seconds after which it is taken to be stuck; None for no limit.
     """
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, *, limit: float | None = None) -> None:
         self._now = 0.0
         self._began = time.time()
+        self._limit = limit
+        self._passes = 0
         super().__init__()
         self._chance = random.Random(seed)  # noqa: S311  it has to be repeatable, not secret
 
@@ -46,12 +66,48 @@ class SeededLoop(asyncio.SelectorEventLoop):
     def _run_once(self) -> None:
         # These are asyncio's own fields: there is no other way to choose the order.
         ready: Any = self._ready  # type: ignore[attr-defined]
-        scheduled: Any = self._scheduled  # type: ignore[attr-defined]
-        if not ready and scheduled:
-            self._now = max(self._now, min(handle.when() for handle in scheduled))
+        if ready:
+            self._passes += 1
+        else:
+            self._go_on_in_time()
+        if self._limit is not None and self._passes > MOST_PASSES:
+            raise self._stuck(f"{MOST_PASSES} passes at one moment")
         if len(ready) > 1:
-            handles = list(ready)
-            self._chance.shuffle(handles)
+            handles = _interleaved(list(ready), self._chance)
             ready.clear()
             ready.extend(handles)
         super()._run_once()  # type: ignore[misc]
+
+    def _go_on_in_time(self) -> None:
+        scheduled: Any = self._scheduled  # type: ignore[attr-defined]
+        self._passes = 0
+        # Time goes to none that was cancelled: asyncio would then sleep for real till the next one.
+        times = [handle.when() for handle in scheduled if not handle.cancelled()]
+        if times:
+            self._now = max(self._now, min(times))
+        elif self._limit is not None and not self._stopping:  # type: ignore[attr-defined]
+            raise self._stuck("nothing is ready, and no timer runs")
+        if self._limit is not None and self._now > self._limit:
+            raise self._stuck(f"{self._limit:.0f} virtual seconds are over")
+
+    def _stuck(self, why: str) -> Stuck:
+        # Whoever cleans up needs the loop a little longer.
+        assert self._limit is not None
+        self._limit, self._passes = self._now + GRACE_SECONDS, 0
+        return Stuck(why)
+
+
+def _interleaved(handles: list[Any], chance: random.Random) -> list[Any]:
+    """Shuffle handles, but keep the order of those that belong to one step of a run."""
+    owners = [_owner(handle) for handle in handles]
+    queues: dict[int, deque[Any]] = {}
+    for owner, handle in zip(owners, handles, strict=True):
+        queues.setdefault(owner, deque()).append(handle)
+    chance.shuffle(owners)
+    return [queues[owner].popleft() for owner in owners]
+
+
+def _owner(handle: Any) -> int:
+    """Return what tells whose a handle is: its step, or itself where it is nobody's."""
+    scope = handle._context.get(SCOPE)  # noqa: SLF001  asyncio has no other way to ask
+    return id(handle) if scope is None else id(scope.context)

@@ -1,0 +1,28 @@
+"""Random programs of journalled calls, and whether they survive a stop after every event."""
+
+import random
+from typing import NamedTuple
+
+from crew.graph import Workflow
+from crew.testing.programs.interpret import Start, workflow_of
+from crew.testing.programs.tree import Tree, grow
+
+
+class Program(NamedTuple):
+    """A workflow and its input."""
+
+    workflow: Workflow
+    input: Start
+
+
+def programs(seed: int) -> Program:
+    """Return a random program of journalled calls: a workflow and its input.
+
+    The same seed gives the same program. It may ask for integers; its calls take a moment each.
+    """
+    return Program(workflow_of(tree_of(seed), f"program-{seed}"), Start())
+
+
+def tree_of(seed: int, *, size: int = 9) -> Tree:
+    """Return the tree of a program: what it does, as data."""
+    return grow(random.Random(seed).randrange, size=size)  # noqa: S311  repeatable

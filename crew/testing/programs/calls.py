@@ -1,0 +1,148 @@
+"""What random programs call: functions, effects, tools, a model, and errors of their own.
+
+Each call is known by its name, `kind:site`, and its result names its site, so that a journal tells
+which calls of the program ended.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from crew.agent import Agent
+from crew.llm import ModelReply, ModelRequest
+from crew.llm.scripted import ScriptedModel
+from crew.message import ToolCall
+from crew.testing.programs.world import world
+from crew.tool import Tool
+
+_PRIME = 9973
+AT_ONCE = "_"
+"""The end of a call's site that takes no time, and so no turn."""
+
+
+def mixed(value: int, other: int) -> int:
+    """Return a number that depends on both, and on their order."""
+    return (value * 31 + other + 1) % _PRIME
+
+
+def weight(text: str) -> int:
+    """Return a number that depends on a text, the same in every process."""
+    value = 7
+    for letter in text:
+        value = mixed(value, ord(letter))
+    return value
+
+
+class Refusal(Exception):
+    """An error of the user's own, with arguments and an attribute."""
+
+    def __init__(self, site: str, amount: int) -> None:
+        super().__init__(site, amount)
+        self.amount = amount
+
+    def __str__(self) -> str:
+        return f"{self.args[0]} refuses {self.amount}"
+
+
+class Missing(LookupError):
+    """An error of the user's own that is one of Python's, too."""
+
+
+def result_of(site: str, value: int) -> str:
+    return f"site:{site}={mixed(value, weight(site))}"
+
+
+def number_in(result: str) -> int:
+    """Return the number that a call's result ends with."""
+    return int(result.rpartition("=")[2])
+
+
+async def work(site: str, value: int) -> str:
+    await world().happen(f"function:{site}")
+    return result_of(site, value)
+
+
+def work_at_once(site: str, value: int) -> str:
+    """Work in no time; its site ends with AT_ONCE."""
+    world().note(f"function:{site}")
+    return result_of(site, value)
+
+
+async def work_on(item: tuple[str, int]) -> str:
+    return await work(*item)
+
+
+async def flaky(site: str, value: int, fails: int) -> str:
+    name = f"function:{site}"
+    await world().happen(name)
+    if world().is_to_fail(name, fails):
+        raise Refusal(f"site:{site}", fails)
+    return result_of(site, value)
+
+
+async def refuse(site: str, value: int, error: str) -> str:
+    await world().happen(f"function:{site}")
+    if error == "builtin":
+        raise ValueError(f"site:{site} has {value}")
+    if error == "missing":
+        raise Missing(f"site:{site}", value)
+    raise Refusal(f"site:{site}", value)
+
+
+async def act(site: str, value: int, idempotency_key: str) -> str:
+    await world().happen(f"effect:{site}", idempotency_key)
+    return result_of(site, value)
+
+
+async def look(site: str, value: int) -> str:
+    """Look something up."""
+    await world().happen(f"tool:{site}")
+    return result_of(site, value)
+
+
+LOOK = Tool(look, effect="read", name="look")
+ORDER = Tool(look, effect="once", name="order")
+
+
+class PacedModel(ScriptedModel):
+    """A scripted model that takes its time."""
+
+    async def complete(
+        self, request: ModelRequest, *, on_text: Callable[[str], None] | None = None
+    ) -> ModelReply:
+        site, turn = _site_of(request), sum(m.role == "assistant" for m in request.messages)
+        await world().happen(f"model:{site}.m{turn}")
+        reply = await super().complete(request, on_text=on_text)
+        if not reply.tool_calls:
+            await world().turn(f"agent:{site}")
+        return reply
+
+
+def agent() -> Agent[str]:
+    """Return an agent whose task says which tools to call."""
+    return Agent("helper", model=PacedModel(_reply), tools=[LOOK, ORDER])
+
+
+def task(site: str, value: int, *, tools: int, once: bool) -> str:
+    return f"site:{site} {tools} {int(once)} ={value}"
+
+
+def _site_of(request: ModelRequest) -> str:
+    return _asked(request)[0].removeprefix("site:")
+
+
+def _asked(request: ModelRequest) -> list[str]:
+    return next(m.text for m in request.messages if m.role == "user").split()
+
+
+def _reply(request: ModelRequest) -> Any:
+    said, tools, once, value = _asked(request)
+    site, seen = said.removeprefix("site:"), [m.text for m in request.messages if m.role == "tool"]
+    if seen or tools == "0":
+        return result_of(site, weight(" ".join([value, *seen])))
+    return [
+        ToolCall(
+            "order" if once == "1" and not n else "look",
+            {"site": f"{site}.t{n}", "value": number_in(value)},
+        )
+        for n in range(int(tools))
+    ]

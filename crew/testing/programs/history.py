@@ -1,0 +1,130 @@
+"""What the journals of a program's runs tell: which of its calls ended, and in which order."""
+
+import json
+import re
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from crew.event import ENDS, Event
+from crew.journal import RunRow, Store
+from crew.journal.reading import JournalReader
+from crew.testing.programs.calls import AT_ONCE
+from crew.testing.programs.world import Plan
+
+MOST_RUNS = 100
+"""More than one program has runs: its own and its children's."""
+_SITE = re.compile(r"site:([\w./]*)")
+
+
+@dataclass(slots=True)
+class History:
+    """The calls of one program that ended, as its journals have them."""
+
+    done: set[str] = field(default_factory=set)
+    """Names of calls that completed."""
+    failed: Counter[str] = field(default_factory=Counter)
+    """How often a call failed, by its name."""
+    never_again: set[str] = field(default_factory=set)
+    """Idempotency keys of effects, and names of tools, that are in flight and may not be retried."""
+    children: set[str] = field(default_factory=set)
+    """The paths of children that are in flight."""
+    unknown: bool = False
+    """Whether a crash or a cancel hid whether something happened."""
+    order: list[str] = field(default_factory=list)
+    """The names of the calls that ended, in the order in which they did."""
+    questions: list[tuple[int, str]] = field(default_factory=list)
+    """Open questions: the run's number, and the path."""
+    events: int = 0
+    behind: str = ""
+    """The first event behind a run's end."""
+
+    def plan(self) -> Plan:
+        """Return the order of completions, for a life in which they come in the same one."""
+        ranks: dict[str, list[int]] = {}
+        for rank, name in enumerate(self.order):
+            ranks.setdefault(name, []).append(rank)
+        return Plan(ranks, dict(self.failed))
+
+
+def rows_of(store: Store, root: int) -> list[RunRow]:
+    """Return the rows of a run and of what it started, which have higher numbers."""
+    return [row for row in reversed(store.runs(limit=MOST_RUNS)) if row.number >= root]
+
+
+def read(store: Store, root: int) -> History:
+    """Return what the journals of a run and its children hold."""
+    history = History()
+    found: list[tuple[float, int, Event, str]] = []
+    for row in rows_of(store, root):
+        events = JournalReader(store, row).every()
+        history.events += len(events)
+        found += _named(row, events, history)
+    for _, _, event, name in sorted(found, key=lambda item: item[:2]):
+        if event.kind != "run.completed" and not name.endswith(AT_ONCE):
+            history.order.append(name)
+        if event.kind.endswith(".failed"):
+            history.failed[name] += 1
+        else:
+            history.done.add(name)
+    return history
+
+
+def _named(
+    row: RunRow, events: Iterable[Event], history: History
+) -> Iterable[tuple[float, int, Event, str]]:
+    agents: dict[str, str] = {}
+    once: dict[str, str] = {}
+    ended = False
+    for event in events:
+        call, _, phase = event.kind.rpartition(".")
+        if ended:
+            history.behind = history.behind or f"{event.kind} {event.path}"
+        ended = ended or event.kind in ENDS
+        if call == "agent" and phase == "started":
+            agents[event.path] = _site(event)
+        elif phase == "started":
+            _begin(call, event, history, once)
+        elif phase == "unknown":
+            history.unknown = True
+        elif phase == "opened":
+            history.questions.append((row.number, event.path))
+        elif phase in ("completed", "failed", "answered"):
+            history.children.discard(event.path)
+            history.never_again.discard(once.pop(event.path, ""))
+            if phase == "answered" and (row.number, event.path) in history.questions:
+                history.questions.remove((row.number, event.path))
+            if name := _name(call, event, agents, is_child=row.parent is not None):
+                yield event.at, row.number, event, name
+
+
+def _begin(call: str, event: Event, history: History, once: dict[str, str]) -> None:
+    data = event.data
+    if call == "child":
+        history.children.add(event.path)
+    elif call == "effect" and data["unknown"] == "fail":
+        once[event.path] = data["idempotency_key"]
+    elif call == "tool" and data["effect"] == "once":
+        once[event.path] = f"tool:{data['arguments']['site']}"
+    if event.path in once:
+        history.never_again.add(once[event.path])
+
+
+def _name(call: str, event: Event, agents: dict[str, str], *, is_child: bool) -> str:
+    match call:
+        case "model":
+            path, _, turn = event.path.rpartition("/model.")
+            return f"model:{agents.get(path, path)}.m{turn}"
+        case "ask":
+            return f"ask:{event.path.rpartition('/')[2]}"
+        case "run":
+            return f"child:{_site(event)}" if is_child and event.kind == "run.completed" else ""
+        case "function" | "effect" | "tool" | "agent" | "child":
+            return f"{call}:{_site(event)}"
+        case _:
+            return ""
+
+
+def _site(event: Event) -> str:
+    found = _SITE.search(json.dumps(event.data))
+    return found[1] if found else ""

@@ -1,0 +1,385 @@
+"""A tree as a workflow: its statements carried out over a context."""
+
+import asyncio
+from collections.abc import Coroutine
+from dataclasses import dataclass, field
+from typing import Any, assert_never
+
+from pydantic import BaseModel
+
+from crew.context import Context
+from crew.graph import Workflow
+from crew.retry import Retry
+from crew.run import Graph, workflow
+from crew.testing.programs import calls
+from crew.testing.programs.calls import mixed, number_in, weight
+from crew.testing.programs.tree import (
+    Act,
+    AgentCall,
+    Ask,
+    Body,
+    Cancel,
+    Child,
+    Clock,
+    First,
+    Flaky,
+    Function,
+    Left,
+    Locked,
+    Map,
+    Nodes,
+    Note,
+    Pipe,
+    Plain,
+    Refused,
+    Repeat,
+    Signal,
+    Statement,
+    Together,
+    Tree,
+    Within,
+)
+from crew.testing.programs.world import world
+
+PATIENCE = 1e6
+"""Seconds that are never over."""
+
+
+class Start(BaseModel):
+    """What a program is given: where it is called, and a number."""
+
+    place: str = ""
+    value: int = 1
+
+
+class Seen(BaseModel):
+    """What a program comes to: a number that depends on all it saw, and the shared list."""
+
+    site: str
+    value: int
+    log: list[str] = []
+
+
+class Part(BaseModel):
+    """One item of a graph's fan-out."""
+
+    place: str
+    value: int
+
+
+class Done(BaseModel):
+    """What a graph's work on one item comes to."""
+
+    value: int
+    log: list[str]
+
+
+class Round(BaseModel):
+    """Where a graph's loop stands."""
+
+    number: int
+    value: int
+    log: list[str]
+
+
+@dataclass(slots=True)
+class Shared:
+    """What the branches of one step share; made anew when it is entered again."""
+
+    log: list[str] = field(default_factory=list)
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    left: list[asyncio.Task[Any]] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Branch:
+    """One line of execution: its context, where it is, and a number of all it has seen."""
+
+    ctx: Context
+    place: str
+    value: int
+    shared: Shared
+
+    def see(self, result: str | int) -> None:
+        self.value = mixed(self.value, number_in(result) if isinstance(result, str) else result)
+
+    def at(self, site: int) -> str:
+        return f"{self.place}{site}"
+
+    def branch(self, place: str) -> "Branch":
+        return Branch(self.ctx, place, mixed(self.value, weight(place)), self.shared)
+
+
+def workflow_of(tree: Tree, name: str) -> Workflow:
+    """Return a workflow that does what `tree` says, for an input of type `Start`."""
+    interpreter = Interpreter(name)
+    if isinstance(tree, Plain):
+        return interpreter.plain(tree.body, name)
+    return _graph(tree, name, interpreter)
+
+
+class Interpreter:
+    """Carries out the statements of one program."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._agent = calls.agent()
+        self._children: dict[int, Workflow] = {}
+
+    def plain(self, body: Body, name: str) -> Workflow:
+        async def program(ctx: Context, start: Start) -> Seen:
+            if start.place:
+                world().note(f"child:{start.place}")
+            branch = Branch(ctx, start.place and f"{start.place}/", start.value, Shared())
+            await self.run(branch, body)
+            if start.place:
+                await world().turn(f"child:{start.place}")
+            return Seen(site=f"site:{start.place}", value=branch.value, log=branch.shared.log)
+
+        return workflow(name=name)(program)
+
+    async def run(self, branch: Branch, body: Body) -> int:
+        """Carry out statements one after the other; return what the branch has seen."""
+        for statement in body:
+            await self._do(branch, statement)
+        return branch.value
+
+    async def _do(self, branch: Branch, statement: Statement) -> None:
+        match statement:
+            case Function() | Flaky() | Refused() | Act() | Ask() | Clock() | AgentCall() | Child():
+                await self._call(branch, statement)
+            case Note(site):
+                branch.shared.log.append(f"{branch.at(site)}={branch.value}")
+                branch.see(len(branch.shared.log))
+            case Together():
+                await self._together(branch, statement)
+            case First():
+                await self._first(branch, statement)
+            case Map():
+                await self._map(branch, statement)
+            case Cancel():
+                await self._cancel(branch, statement)
+            case Locked(_, body):
+                async with branch.shared.lock:
+                    branch.see(len(branch.shared.log))
+                    await self.run(branch, body)
+            case Signal():
+                await self._signal(branch, statement)
+            case Pipe():
+                await self._pipe(branch, statement)
+            case Within(_, body):
+                await asyncio.wait_for(self.run(branch, body), PATIENCE)
+            case Repeat(site, times, body):
+                for n in range(times):
+                    inner = branch.branch(f"{branch.at(site)}.{n}/")
+                    branch.see(await self.run(inner, body))
+            case Left(site):
+                task = branch.ctx.run(calls.work, branch.at(site), branch.value)
+                branch.shared.left.append(asyncio.create_task(task))
+            case _:
+                assert_never(statement)
+
+    async def _call(self, branch: Branch, statement: Statement) -> None:
+        ctx, value, site = branch.ctx, branch.value, branch.at(statement.site)
+        match statement:
+            case Function(plain=True):
+                branch.see(await ctx.run(calls.work_at_once, site + calls.AT_ONCE, value))
+            case Function(keyed=keyed):
+                key = f"f-{site}".replace("/", "-") if keyed else None
+                branch.see(await ctx.run(calls.work, site, value, key=key))
+            case Flaky(fails=fails):
+                retry = Retry(attempts=fails + 1, first_delay=0.01)
+                branch.see(await ctx.run(calls.flaky, site, value, fails, retry=retry))
+            case Refused(error=error):
+                await self._refused(branch, site, error)
+            case Act():
+                await self._act(branch, statement, site)
+            case Ask():
+                key = f"q-{site}".replace("/", "-")
+                branch.see(await ctx.ask(int, f"How many at {site}?", key=key))
+            case Clock(sleeps=sleeps):
+                await (ctx.sleep(0.02) if sleeps else ctx.now())
+            case AgentCall(tools=tools, once=once):
+                task = calls.task(site, value, tools=tools, once=once)
+                branch.see((await ctx.run(self._agent, task)).output)
+            case Child():
+                child = self._child(statement.site, statement.body)
+                seen = await ctx.run(child, Start(place=site, value=value))
+                branch.see(seen.value)
+            case _:
+                raise AssertionError(statement)
+
+    def _child(self, site: int, body: Body) -> Workflow:
+        if site not in self._children:
+            self._children[site] = self.plain(body, f"{self._name}-{site}")
+        return self._children[site]
+
+    async def _refused(self, branch: Branch, site: str, error: str) -> None:
+        call = branch.ctx.run(calls.refuse, site, branch.value, error)
+        if error == "uncaught":
+            await call
+            return
+        try:
+            await call
+        except calls.Refusal as refusal:
+            branch.see(mixed(refusal.amount, weight(str(refusal))))
+        except calls.Missing as missing:
+            branch.see(mixed(missing.args[1], weight(str(missing))))
+        except ValueError as invalid:
+            branch.see(weight(str(invalid)))
+
+    async def _act(self, branch: Branch, statement: Act, site: str) -> None:
+        keys = {
+            "none": None,
+            "site": f"a-{site}".replace("/", "-"),
+            "seen": f"a-{site}-{branch.value}".replace("/", "-"),
+        }
+        key = keys[statement.key]
+        effect = branch.ctx.effect(
+            calls.act, site, branch.value, key=key, unknown=statement.unknown
+        )
+        branch.see(await effect)
+
+    def _started(self, branch: Branch, site: int, bodies: tuple[Body, ...]) -> "list[Work]":
+        return [
+            self.run(branch.branch(f"{branch.at(site)}.{n}/"), body)
+            for n, body in enumerate(bodies)
+        ]
+
+    async def _together(self, branch: Branch, statement: Together) -> None:
+        work = self._started(branch, statement.site, statement.branches)
+        match statement.how:
+            case "gather":
+                results = await asyncio.gather(*work)
+            case "group":
+                async with asyncio.TaskGroup() as group:
+                    tasks = [group.create_task(item) for item in work]
+                results = [task.result() for task in tasks]
+            case "each":
+                tasks = [asyncio.create_task(item) for item in work]
+                results = [await task for task in asyncio.as_completed(tasks)]
+        for result in results:
+            branch.see(result)
+
+    async def _first(self, branch: Branch, statement: First) -> None:
+        work = self._started(branch, statement.site, statement.branches)
+        tasks = [asyncio.create_task(item) for item in work]
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        winner = next(task for task in tasks if task in done)
+        branch.see(winner.result())
+        await self._act(branch, Act(statement.site, "seen"), branch.at(statement.site))
+        for task in tasks:
+            if statement.cancels and task is not winner:
+                task.cancel()
+        for result in await asyncio.gather(*tasks, return_exceptions=True):
+            branch.see(_ended(result))
+
+    async def _map(self, branch: Branch, statement: Map) -> None:
+        site = branch.at(statement.site)
+        what: Any
+        items: list[Any]
+        places = [(f"{site}.{n}", branch.value) for n in range(statement.items)]
+        if statement.what == "function":
+            what, items = calls.work_on, places
+        elif statement.what == "agent":
+            what = self._agent
+            items = [calls.task(place, value, tools=1, once=False) for place, value in places]
+        else:
+            what = self._child(statement.site, statement.body)
+            items = [Start(place=place, value=value) for place, value in places]
+        for result in await branch.ctx.map(what, items, concurrency=statement.concurrency):
+            if isinstance(result, Seen):
+                branch.see(result.value)
+            else:
+                branch.see(result if isinstance(result, str) else result.output)
+
+    async def _cancel(self, branch: Branch, statement: Cancel) -> None:
+        bodies = ((statement.victim,), (statement.other,))
+        victim, other = map(asyncio.create_task, self._started(branch, statement.site, bodies))
+        branch.see(await other)
+        victim.cancel()
+        (result,) = await asyncio.gather(victim, return_exceptions=True)
+        branch.see(_ended(result))
+
+    async def _signal(self, branch: Branch, statement: Signal) -> None:
+        event = asyncio.Event()
+        first = branch.branch(f"{branch.at(statement.site)}.0/")
+        second = branch.branch(f"{branch.at(statement.site)}.1/")
+
+        async def sets() -> int:
+            value = await self.run(first, statement.setter)
+            second.see(value)
+            event.set()
+            return value
+
+        async def waits() -> int:
+            await event.wait()
+            return await self.run(second, statement.waiter)
+
+        for result in await asyncio.gather(waits(), sets()):
+            branch.see(result)
+
+    async def _pipe(self, branch: Branch, statement: Pipe) -> None:
+        queue: asyncio.Queue[int] = asyncio.Queue(1)
+        place = branch.at(statement.site)
+
+        async def make(number: int, body: Body) -> None:
+            maker = branch.branch(f"{place}.{number}/")
+            await queue.put(await self.run(maker, body))
+
+        async def take() -> None:
+            for n in range(len(statement.makers)):
+                branch.see(await queue.get())
+                result = await branch.ctx.run(calls.work, f"{place}.q{n}", branch.value)
+                branch.see(result)
+
+        makers = (make(number, body) for number, body in enumerate(statement.makers))
+        await asyncio.gather(take(), *makers)
+
+
+Work = Coroutine[Any, Any, int]
+
+
+def _ended(result: int | BaseException) -> int:
+    """Return what a task came to as a number; an error that is no cancel goes on."""
+    if isinstance(result, asyncio.CancelledError):
+        return 1
+    if isinstance(result, BaseException):
+        raise result
+    return result
+
+
+def _graph(tree: Nodes, name: str, interpreter: Interpreter) -> Workflow:
+    graph = Graph(name, input=Start, output=Seen)
+    retry = Retry(attempts=tree.fails + 1, first_delay=0.01)
+
+    @graph.node
+    async def split(start: Start) -> list[Part]:
+        return [Part(place=f"n{n}/", value=start.value + n) for n in range(tree.width)]
+
+    @graph.node(retry=retry, concurrency=tree.concurrency)
+    async def part(ctx: Context, part: Part) -> Done:
+        branch = Branch(ctx, part.place, part.value, Shared())
+        if tree.fails:
+            # The effect is found by its key by the next attempt; the call that fails is new there.
+            await interpreter.run(branch, (Act(0, "site"),))
+            await ctx.run(calls.flaky, f"{part.place}0f", branch.value, tree.fails)
+        await interpreter.run(branch, tree.work)
+        return Done(value=branch.value, log=branch.shared.log)
+
+    @graph.node
+    async def join(done: list[Done]) -> Round:
+        value = 0
+        for item in done:
+            value = mixed(value, item.value)
+        return Round(number=0, value=value, log=[line for item in done for line in item.log])
+
+    @graph.node
+    async def tick(ctx: Context, round: Round) -> Round | Seen:  # noqa: A002  as a graph's loop
+        branch = Branch(ctx, f"l{round.number}/", round.value, Shared(log=round.log))
+        await interpreter.run(branch, tree.tick)
+        if round.number < tree.loops:
+            return Round(number=round.number + 1, value=branch.value, log=branch.shared.log)
+        return Seen(site="site:", value=branch.value, log=branch.shared.log)
+
+    return graph

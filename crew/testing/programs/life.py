@@ -1,0 +1,237 @@
+"""One life of a process that runs a random program: from its start to its end, kill or stop."""
+
+import asyncio
+import contextlib
+import json
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from crew.config import Settings
+from crew.errors import AskError, Diverged, RunCancelled, RunFailed, StoreError
+from crew.graph import Workflow
+from crew.journal import Append, Operation, Store, StoredEvent
+from crew.run import Run, Runtime
+from crew.testing.faulty_store import CrashingStore
+from crew.testing.programs.calls import weight
+from crew.testing.programs.interpret import Start
+from crew.testing.programs.world import ProgramLoop, World
+from crew.testing.scheduler import Stuck
+
+LOOK_SECONDS = 120.0
+MOST_SECONDS = 3600.0
+"""Virtual seconds that a life may take."""
+_SETTINGS = Settings()
+_RUN_ID = re.compile(r"\br[0-9a-f]{16}\b")
+
+
+class Station(CrashingStore):
+    """A store that tells of questions, and of the moment in which it goes down or is full.
+
+    Args:
+        store: where things are kept.
+        after: after how many events the process is killed.
+        stop: after how many it is asked to leave.
+        ends: called once, when either has come, or a run was parked.
+    """
+
+    def __init__(
+        self, store: Store, *, after: int, stop: int, ends: Callable[["Station"], None]
+    ) -> None:
+        super().__init__(store, after=after)
+        self._until_stop = stop
+        self._ends = ends
+        self.over = asyncio.get_running_loop().create_future()
+        self.asked: asyncio.Queue[tuple[int, str]] = asyncio.Queue()
+        self.parked = ""
+
+    def commit(self, operations: Sequence[Operation]) -> list[object]:
+        try:
+            results = super().commit(operations)
+        except StoreError:
+            self._end()
+            raise
+        for operation in operations:
+            if isinstance(operation, Append):
+                self._until_stop -= len(operation.events)
+                for event in operation.events:
+                    self._see(operation.number, event)
+        if self._until_stop <= 0 or self.parked:
+            self._end()
+        return results
+
+    def _see(self, number: int, event: StoredEvent) -> None:
+        if event.kind == "ask.opened":
+            self.asked.put_nowait((number, event.path))
+        elif event.kind == "run.parked":
+            self.parked = event.body
+
+    def _end(self) -> None:
+        if not self.over.done():
+            self.over.set_result(None)
+            self._ends(self)
+
+
+@dataclass(slots=True)
+class Life:
+    """What one life of a process came to."""
+
+    world: World
+    number: int = 0
+    """The run's, in its store; 0 if it was not accepted."""
+    outcome: str = ""
+    """How the run ended, as JSON; empty if the life ended before."""
+    problems: list[tuple[str, str]] = field(default_factory=list)
+    """What went wrong: its kind, and what there is to say."""
+    in_flight: list[str] = field(default_factory=list)
+    """The calls that were under way when the life ended."""
+
+    def wrong(self, kind: str, detail: str) -> None:
+        self.problems.append((kind, detail))
+
+    def ends(self, station: Station) -> None:
+        """See what was under way when the store went down, or the process was asked to leave."""
+        self.in_flight = [name for name, count in self.world.under_way.items() if count]
+        self.world.is_dead = station.is_down
+
+
+def live(
+    seed: int,
+    world: World,
+    store: Store,
+    workflow: Workflow,
+    *,
+    number: int = 0,
+    open_questions: Sequence[tuple[int, str]] = (),
+    kill: int = 1 << 30,
+    stop: int = 1 << 30,
+) -> Life:
+    """Live on a loop of its own, which ends with it.
+
+    Args:
+        seed: of the loop.
+        world: how long calls take there.
+        store: where the run is.
+        workflow: the program.
+        number: the run to go on with; a new one is started without.
+        open_questions: those that were asked before.
+        kill: after how many events the process is killed.
+        stop: after how many it leaves its runtime in good order.
+    """
+    loop = ProgramLoop(seed, world, limit=MOST_SECONDS)
+    life = Life(world, number)
+    loop.set_exception_handler(lambda loop, context: None)
+    asyncio.set_event_loop(loop)
+    try:
+        loop.run_until_complete(_in_runtime(life, store, workflow, open_questions, kill, stop))
+    except Stuck as stuck:
+        life.wrong("stuck", str(stuck))
+    finally:
+        left = _clean_up(loop)
+        asyncio.set_event_loop(None)
+        loop.close()
+    if left and not world.is_dead:
+        life.wrong("left", f"{len(left)} tasks outlive the runtime: {left[0]}")
+    return life
+
+
+def _clean_up(loop: ProgramLoop) -> list[str]:
+    left = asyncio.all_tasks(loop)
+    names = [repr(task.get_coro()) for task in left]
+    was_dead, loop.world.is_dead = loop.world.is_dead, True
+    for task in left:
+        task.cancel()
+    if left:
+        with contextlib.suppress(Stuck):
+            loop.run_until_complete(asyncio.gather(*left, return_exceptions=True))
+    loop.world.is_dead = was_dead
+    return names
+
+
+async def _in_runtime(
+    life: Life,
+    store: Store,
+    workflow: Workflow,
+    open_questions: Sequence[tuple[int, str]],
+    kill: int,
+    stop: int,
+) -> None:
+    station = Station(store, after=kill, stop=stop, ends=life.ends)
+    for question in open_questions:
+        station.asked.put_nowait(question)
+    async with Runtime(
+        station, workflows=[workflow], settings=_SETTINGS, look_seconds=LOOK_SECONDS
+    ) as runtime:
+        try:
+            if life.number:
+                row = store.numbered(life.number)
+                assert row is not None
+                run = await runtime.get(row.id)
+            else:
+                run = await runtime.start(workflow, Start())
+                row = store.run(run.id)
+                assert row is not None
+                life.number = row.number
+        except StoreError:
+            life.world.is_dead = True
+            return
+        answering = asyncio.create_task(_answer(station, runtime, life.world))
+        ending = asyncio.create_task(_outcome(run))
+        await asyncio.wait({ending, station.over}, return_when=asyncio.FIRST_COMPLETED)
+        answering.cancel()
+        if station.parked:
+            life.wrong("parked", station.parked)
+        if not ending.done():
+            ending.cancel()
+        elif not station.is_down:
+            life.outcome = ending.result()
+            if life.outcome.startswith('["broken"'):
+                life.wrong("result", life.outcome)
+                return
+            await _replay(life, runtime, run)
+        await asyncio.wait({answering, ending})
+
+
+async def _outcome(run: Run) -> str:
+    """Return how a run ends, as JSON."""
+    try:
+        output = await run.result()
+    except RunCancelled:
+        return '["cancelled"]'
+    except RunFailed as failed:
+        said = _RUN_ID.sub("run", failed.cause_message)
+        return json.dumps(["failed", failed.cause_type, said])
+    except Exception as error:  # noqa: BLE001  whatever it is, it is no way for a run to end
+        return json.dumps(["broken", type(error).__name__, str(error)])
+    return json.dumps(["completed", output.model_dump()])
+
+
+async def _replay(life: Life, runtime: Runtime, run: Run) -> None:
+    before = life.world.counts.copy()
+    try:
+        again = await _outcome(await runtime.replay(run.id))
+    except Diverged as diverged:
+        life.wrong("replay", str(diverged))
+    except Exception as error:  # noqa: BLE001  it is shown
+        life.wrong("replay", f"{type(error).__name__}: {error}")
+    else:
+        if again != life.outcome:
+            life.wrong("replay", f"{life.outcome} is {again} on replay")
+    if life.world.counts != before:
+        life.wrong("replay", f"executed {life.world.counts - before}")
+
+
+async def _answer(station: Station, runtime: Runtime, world: World) -> None:
+    """Answer each question after a while, as one person for each."""
+    async with asyncio.TaskGroup() as people:
+        while True:
+            number, path = await station.asked.get()
+            people.create_task(_say(station, runtime, world, number, path))
+
+
+async def _say(station: Station, runtime: Runtime, world: World, number: int, path: str) -> None:
+    key = path.rpartition("/")[2]
+    await world.take_time(f"ask:{key}")
+    row = station.numbered(number)
+    with contextlib.suppress(AskError, StoreError):
+        await (await runtime.get(row.id)).answer(path, weight(key))

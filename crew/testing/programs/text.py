@@ -1,0 +1,101 @@
+"""A program as text that reads like Python, for people who look at one that broke."""
+
+from collections.abc import Iterator, Sequence
+
+from crew.testing.programs.tree import (
+    Act,
+    AgentCall,
+    Ask,
+    Body,
+    Cancel,
+    Child,
+    Clock,
+    First,
+    Flaky,
+    Function,
+    Left,
+    Locked,
+    Map,
+    Nodes,
+    Note,
+    Pipe,
+    Refused,
+    Repeat,
+    Signal,
+    Statement,
+    Together,
+    Tree,
+    Within,
+)
+
+_HOWS = {"gather": "asyncio.gather", "group": "TaskGroup", "each": "asyncio.as_completed"}
+
+
+def text_of(tree: Tree) -> str:
+    """Return a program as text; each statement begins with its site."""
+    return "\n".join(_graph(tree) if isinstance(tree, Nodes) else _block("program", tree.body))
+
+
+def _graph(tree: Nodes) -> Iterator[str]:
+    yield f"split: {tree.width} parts"
+    yield from _block(f"part, fails={tree.fails}, concurrency={tree.concurrency}", tree.work)
+    yield from _block(f"join, then tick, {tree.loops + 1} times", tree.tick)
+
+
+def _block(head: str, *bodies: Body) -> Iterator[str]:
+    for number, body in enumerate(bodies):
+        yield f"{head}:" if number == 0 else "beside:"
+        for statement in body:
+            yield from (f"    {line}" for line in _lines(statement))
+
+
+def _lines(statement: Statement) -> Iterator[str]:
+    head, bodies = _parts(statement)
+    if bodies:
+        yield from _block(f"{statement.site} {head}", *bodies)
+    else:
+        yield f"{statement.site} {head}"
+
+
+def _parts(statement: Statement) -> tuple[str, Sequence[Body]]:
+    """Return what a statement does, and the bodies it holds."""
+    match statement:
+        case Function(keyed=keyed, plain=plain):
+            return f"ctx.run({'work_at_once' if plain else 'work'}{', key' if keyed else ''})", ()
+        case Flaky(fails=fails):
+            return f"ctx.run(flaky, retry=Retry(attempts={fails + 1}))  # fails {fails} times", ()
+        case Refused(error=error):
+            return f"ctx.run(refuse)  # raises {error}", ()
+        case Act(key=key, unknown=unknown):
+            return f"ctx.effect(act, key={key}, unknown={unknown!r})", ()
+        case Ask():
+            return "ctx.ask(int)", ()
+        case Clock(sleeps=sleeps):
+            return "ctx.sleep(0.02)" if sleeps else "ctx.now()", ()
+        case AgentCall(tools=tools, once=once):
+            return f"ctx.run(agent)  # {tools} tools{', one of them once' if once else ''}", ()
+        case Note():
+            return "log.append(value)", ()
+        case Left():
+            return "create_task(ctx.run(work))  # left", ()
+        case Child(body=body):
+            return "ctx.run(child)", (body,)
+        case Together(how=how, branches=branches):
+            return _HOWS[how], branches
+        case First(branches=branches, cancels=cancels):
+            rest = "cancel the others" if cancels else "wait for the others"
+            return f"wait(FIRST_COMPLETED), ctx.effect(act, key=winner), {rest}", branches
+        case Map(what=what, items=items, concurrency=limit, body=body):
+            return f"ctx.map({what}, {items} items, concurrency={limit})", (body,) if body else ()
+        case Cancel(victim=victim, other=other):
+            return "cancel the first once the second has ended", ((victim,), (other,))
+        case Locked(body=body):
+            return "async with lock", (body,)
+        case Signal(setter=setter, waiter=waiter):
+            return "gather, then event.set(), and after event.wait()", (setter, waiter)
+        case Pipe(makers=makers):
+            return "queue.put(…), and for each queue.get(), ctx.run(work)", makers
+        case Within(body=body):
+            return "asyncio.wait_for", (body,)
+        case Repeat(times=times, body=body):
+            return f"for _ in range({times})", (body,)

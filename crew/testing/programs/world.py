@@ -1,0 +1,146 @@
+"""The world in which a random program runs: how long its calls take, and what was executed."""
+
+import asyncio
+import random
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from crew.testing.scheduler import SeededLoop
+
+DELAYS = (0.0001, 0.0001, 0.001, 0.004, 0.01, 0.01, 0.02, 0.04)
+"""Seconds that a call may take. Never none, so that what takes no time always ends before it."""
+NEVER_SECONDS = 3000.0
+"""How long a call takes that did not end where the order is from."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """An order of completions, to be lived again without a crash.
+
+    `ranks` are the places in it of each call's ends, by its name; `fails`, how many of them were
+    failures of a call that is tried again.
+    """
+
+    ranks: Mapping[str, Sequence[int]]
+    fails: Mapping[str, int]
+
+
+class Turns:
+    """Lets calls end in a given order, each once nothing comes of the one before any more."""
+
+    GAP_SECONDS = 0.05
+    """Time between two ends: more than a commit takes, and less than a cancelled effect is given."""
+    PATIENCE_SECONDS = 60.0
+    """How long a call waits for its turn: one before it may have been cancelled meanwhile."""
+
+    def __init__(self, plan: Plan) -> None:
+        self._plan = plan
+        self._next = 0
+        self._waiting: dict[int, asyncio.Future[None]] = {}
+        self._counts: Counter[str] = Counter()
+
+    async def wait(self, name: str) -> None:
+        """Return when it is a call's turn to end."""
+        ranks, number = self._plan.ranks.get(name, ()), self._counts[name]
+        self._counts[name] += 1
+        if number >= len(ranks):
+            await asyncio.sleep(NEVER_SECONDS)
+            return
+        rank = ranks[number]
+        self._waiting[rank] = asyncio.get_running_loop().create_future()
+        self._wake(rank, self.GAP_SECONDS if rank <= self._next else self.PATIENCE_SECONDS)
+        try:
+            await self._waiting[rank]
+        finally:
+            del self._waiting[rank]
+            self._go_on(rank)
+
+    def _wake(self, rank: int, seconds: float) -> None:
+        future = self._waiting[rank]
+        asyncio.get_running_loop().call_later(
+            seconds, lambda: future.done() or future.set_result(None)
+        )
+
+    def _go_on(self, rank: int) -> None:
+        self._next = max(self._next, rank + 1)
+        if self._next in self._waiting:
+            self._wake(self._next, self.GAP_SECONDS)
+
+
+@dataclass(slots=True)
+class World:
+    """What happens to the functions, tools and models of programs on one event loop.
+
+    Args:
+        chance: decides how long calls take.
+        plan: an order of completions instead.
+        earlier: how often each call was executed in lives before.
+    """
+
+    chance: random.Random
+    plan: Plan | None = None
+    earlier: Counter[str] = field(default_factory=Counter)
+    counts: Counter[str] = field(default_factory=Counter)
+    """How often each call's body was executed, by its name."""
+    keys: dict[str, set[str]] = field(default_factory=dict)
+    """The idempotency keys under which each effect happened."""
+    under_way: Counter[str] = field(default_factory=Counter)
+    attempts: dict[str, int] = field(default_factory=dict)
+    """How often calls that are retried may be executed in all."""
+    is_dead: bool = False
+    """Whether the process was killed: what its tasks still do has never happened."""
+    _turns: Turns | None = None
+
+    async def happen(self, name: str, key: str = "") -> None:
+        """Note that a call's body is executed, and let it take its time."""
+        self.note(name)
+        if key and not self.is_dead:
+            self.keys.setdefault(name, set()).add(key)
+        self.under_way[name] += 1
+        try:
+            await self.take_time(name)
+        finally:
+            self.under_way[name] -= 1
+
+    def note(self, name: str) -> None:
+        """Note that a call's body is executed."""
+        if not self.is_dead:
+            self.counts[name] += 1
+
+    async def take_time(self, name: str) -> None:
+        """Wait for as long as a call takes."""
+        if self.plan is not None:
+            await self.turn(name)
+        else:
+            await asyncio.sleep(self.chance.choice(DELAYS))
+
+    async def turn(self, name: str) -> None:
+        """Wait for a call's turn to end, if there is an order."""
+        if self.plan is not None:
+            self._turns = self._turns or Turns(self.plan)
+            await self._turns.wait(name)
+
+    def is_to_fail(self, name: str, fails: int) -> bool:
+        """Return whether this execution of a call that is retried fails, as the first ones do."""
+        self.attempts[name] = fails + 1
+        if self.plan is not None:
+            fails = self.plan.fails.get(name, 0)
+        return self.earlier[name] + self.counts[name] <= fails
+
+
+class ProgramLoop(SeededLoop):
+    """An event loop with a world, for random programs."""
+
+    def __init__(self, seed: int, world: World, *, limit: float) -> None:
+        super().__init__(seed, limit=limit)
+        self.world = world
+
+
+_ELSEWHERE = World(random.Random(0))  # noqa: S311  it chooses delays
+
+
+def world() -> World:
+    """Return the world of the running loop; where it has none, calls just take a moment."""
+    loop = asyncio.get_running_loop()
+    return loop.world if isinstance(loop, ProgramLoop) else _ELSEWHERE

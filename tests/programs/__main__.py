@@ -1,0 +1,64 @@
+"""Count points of random programs on all stores, in several processes: `make programs`.
+
+python -m tests.programs --points 50000 --workers 2
+"""
+
+import argparse
+import itertools
+import logging
+import time
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from multiprocessing import get_context
+
+from crew.testing.programs.table import Table, count
+from tests.postgres import Server
+from tests.programs.places import places
+
+PROGRAMS_AT_ONCE = 25
+
+
+def main() -> int:
+    options = _options()
+    began, table = time.monotonic(), Table()
+    server = Server()
+    server.start()
+    try:
+        _count_all(table, options, server)
+    finally:
+        server.stop()
+    seconds = time.monotonic() - began
+    print(f"{table}\n  {seconds:.0f} s, {options.workers} processes")
+    return 1 if table.wrong else 0
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m tests.programs", description=__doc__)
+    parser.add_argument("--points", type=int, default=50_000)
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--first", type=int, default=0, help="the first program's seed")
+    return parser.parse_args()
+
+
+def _count_all(table: Table, options: argparse.Namespace, server: Server) -> None:
+    firsts = itertools.count(options.first, PROGRAMS_AT_ONCE)
+    with ProcessPoolExecutor(options.workers, mp_context=get_context("spawn")) as pool:
+        under_way = {
+            pool.submit(part, next(firsts), server.new_database()) for _ in range(options.workers)
+        }
+        while under_way:
+            done, under_way = wait(under_way, return_when=FIRST_COMPLETED)
+            for item in done:
+                table.merge(item.result())
+                if table.points < options.points:
+                    under_way.add(pool.submit(part, next(firsts), server.new_database()))
+
+
+def part(first: int, url: str) -> Table:
+    """Count the points of some programs, in a database of its own."""
+    logging.disable(logging.CRITICAL)
+    with places(url) as stores:
+        return count(range(first, first + PROGRAMS_AT_ONCE), stores.of)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

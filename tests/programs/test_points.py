@@ -1,0 +1,70 @@
+"""Random programs, stopped after every event on all stores, end as undisturbed ones do.
+
+A failure shows the simplest program that fails, as text; `make programs` counts many, and
+`python -m crew.testing.programs --seed …` shows all about one of those.
+"""
+
+import itertools
+import zlib
+
+import pytest
+from hypothesis import HealthCheck, given, note, seed, settings
+from hypothesis import strategies as st
+
+from crew.testing.programs.points import Subject
+from crew.testing.programs.table import SIGHTS, Table
+from crew.testing.programs.text import text_of
+from crew.testing.programs.tree import Tree, grow
+from tests.programs.places import Places, places
+
+FEW, MANY = 500, 2_500
+LEAST_SHARE = 0.05
+_NAMES = (f"p{number}" for number in itertools.count())
+
+
+@st.composite
+def trees(draw: st.DrawFn) -> Tree:
+    """Programs of which hypothesis finds the simplest that fails."""
+    size = draw(st.integers(1, 9))
+    return grow(lambda below: draw(st.integers(0, below - 1)), size=size)
+
+
+def check(points: int, first: int, stores: Places) -> Table:
+    """Check programs until there were so many points; fail at the first wrong one."""
+    table = Table()
+
+    @seed(first)
+    @settings(
+        max_examples=points,
+        deadline=None,
+        database=None,
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(tree=trees())
+    def every_point_is_right(tree: Tree) -> None:
+        if table.points >= points and not table.wrong:
+            return
+        number = zlib.crc32(repr(tree).encode())
+        subject = Subject(tree, number, name=next(_NAMES), stores=stores.of(number))
+        for wrong in table.add(subject.points()):
+            note(text_of(tree))
+            raise AssertionError(wrong)
+
+    every_point_is_right()
+    return table
+
+
+def test_programs_stopped_after_every_event_end_as_undisturbed_ones(postgres_url):
+    with places(postgres_url) as stores:
+        assert check(FEW, 0, stores).points >= FEW
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("first", range(1, 5))
+def test_thousands_of_points_are_right_on_every_store(first, postgres_url):
+    with places(postgres_url) as stores:
+        table = check(MANY, first, stores)
+        assert all(stores.counts.values())
+    assert table.points >= MANY
+    assert all(table.saw[sight] >= LEAST_SHARE * table.programs for sight in SIGHTS), str(table)
