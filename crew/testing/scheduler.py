@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-from crew.lineage import SCOPE
+from crew.lineage import SCOPE, Scope
 
 MOST_PASSES = 200_000
 """Passes of the loop in which time stands still, before it is taken to be stuck."""
@@ -110,4 +110,4 @@ def _interleaved(handles: list[Any], chance: random.Random) -> list[Any]:
 def _owner(handle: Any) -> int:
     """Return what tells whose a handle is: its step, or itself where it is nobody's."""
     scope = handle._context.get(SCOPE)  # noqa: SLF001  asyncio has no other way to ask
-    return id(handle) if scope is None else id(scope.context)
+    return id(scope.owner) if isinstance(scope, Scope) else id(handle)
