@@ -21,7 +21,6 @@ from crew.call import (
     Performer,
     data_arguments,
     describe_callee,
-    failure_of,
     fingerprint_of,
     invoke,
     is_of_the_run,
@@ -33,6 +32,7 @@ from crew.call import (
 from crew.clock import wall_clock
 from crew.effect import Effect, Unknown
 from crew.errors import CrewError, GraphError, InputInvalid, OutputInvalid
+from crew.failure import failure_of, raise_again
 from crew.graph import Workflow
 from crew.lineage import SCOPE, Branches, Scope, entered
 from crew.message import Json
@@ -90,8 +90,17 @@ class Context:
 
     is_crew_context = True
 
-    def __init__(self, driver: Driven, step: str, attempt: int, state: BaseModel | None) -> None:
+    def __init__(
+        self,
+        driver: Driven,
+        step: str,
+        attempt: int,
+        state: BaseModel | None,
+        function: Callable[..., Any] | None = None,
+    ) -> None:
         self._driver = driver
+        self._function = function
+        """The node's: where the classes are seen that its code catches errors by."""
         self._attempt = attempt
         self._state = state
         self._patch: dict[str, Json] = {}
@@ -242,12 +251,14 @@ class Context:
             try:
                 result = await self._driver.child(workflow, value, path, share)
             except CrewError as error:
-                if not is_of_the_run(error):
-                    await self._driver.fail(path, "child", failure_of(error, path))
-                raise
+                if is_of_the_run(error):
+                    raise
+                failure = failure_of(error, path)
+                await self._driver.fail(path, "child", failure)
+                raise_again(failure, self._function)
             await self._driver.complete(path, "child", result)
         else:
-            result = outcome(record)
+            result = outcome(record, self._function)
         return workflow.output_codec.decode(result["output"])
 
     async def _run_function(
@@ -259,14 +270,16 @@ class Context:
         fingerprint = fingerprint_of(name, data_arguments(function, arguments))
         record = await self._driver.begin(path, "function", fingerprint, {})
         if record is not None and record.state != "started":
-            return codec.decode(outcome(record)["result"])
+            return codec.decode(outcome(record, function, self._function)["result"])
         try:
             with entered(self._root.within(path)):
                 stored, value = codec.passed_on(await invoke(function, *arguments))
         except Exception as error:
-            if not is_of_the_run(error):
-                await self._driver.fail(path, "function", failure_of(error, path))
-            raise
+            if is_of_the_run(error):
+                raise
+            failure = failure_of(error, path)
+            await self._driver.fail(path, "function", failure)
+            raise_again(failure, function, self._function)
         await self._driver.complete(path, "function", {"result": stored})
         return value
 

@@ -7,17 +7,19 @@ from typing import Any, Literal, Protocol
 from crew.call import (
     Calls,
     Record,
+    acted,
     data_arguments,
     describe_callee,
-    failure_of,
     fingerprint_of,
     idempotency_key,
     invoke,
     outcome,
     returned_codec,
     takes_idempotency_key,
+    told,
 )
-from crew.errors import EffectUnknown
+from crew.errors import EffectUnknown, OutputInvalid
+from crew.failure import failure_of, raise_again
 from crew.message import Json
 
 Unknown = Literal["fail", "retry", "ask"]
@@ -86,9 +88,9 @@ class Effect:
         record = await self._driver.begin(self._path, "effect", fingerprint, data)
         if record is not None:
             if record.state == "completed":
-                return self._codec.decode(record.result["result"])
+                return self._codec.decode(outcome(record)["result"])
             if not await self._may_act(record, unknown, ask):
-                return None
+                return self._confirmed()
             # The far side knows it by the key it was begun with, whatever run goes on with it.
             self._key = data["idempotency_key"] = record.data["idempotency_key"]
             await self._driver.restart(self._path, "effect", fingerprint, data)
@@ -100,7 +102,7 @@ class Effect:
         if record.state != "failed":
             return await self._may_repeat(record, unknown, ask)
         if record.data.get("attempt") == self._attempt:
-            outcome(record)
+            outcome(record, self._function)
         return True
 
     async def _may_repeat(
@@ -130,28 +132,41 @@ class Effect:
         )
         return not happened
 
+    def _confirmed(self) -> Any:
+        """Return None, if that may be the result of what a person says has happened."""
+        try:
+            return self._codec.passed_on(None)[1]
+        except OutputInvalid as error:
+            raise OutputInvalid(
+                message=f"the effect {self._path} happened, as was answered, but what it returned "
+                f"is not known; let {self._name!r} return `… | None`, and ask for what is missing"
+            ) from error
+
     async def _act(self) -> Any:
         self._driver.confirm()
         extra = {"idempotency_key": self._key} if takes_idempotency_key(self._function) else {}
         acting = asyncio.ensure_future(invoke(self._function, *self._arguments, **extra))
         try:
             result = await asyncio.shield(acting)
-            stored, value = self._codec.passed_on(result)
         except asyncio.CancelledError:
             await self._let_end(acting)
             raise
-        except Exception as error:
-            await self._driver.fail(self._path, "effect", failure_of(error, self._path))
-            raise
-        await self._driver.complete(self._path, "effect", {"result": stored})
-        return value
+        except Exception as error:  # noqa: BLE001  raised again, as it was recorded
+            failure = failure_of(error, self._path)
+            await self._driver.fail(self._path, "effect", failure)
+            raise_again(failure, self._function)
+        done = self._done(result)
+        await self._driver.complete(self._path, "effect", done)
+        return self._codec.decode(told(done)["result"])
+
+    def _done(self, result: object) -> dict[str, Json]:
+        return acted(self._codec, result, self._path, f"the effect {self._path}")
 
     async def _let_end(self, acting: "asyncio.Future[Any]") -> None:
         """A cancel came while it was under way: give it a moment, then say what is known."""
         done, _ = await asyncio.wait({acting}, timeout=EFFECT_GRACE)
         if done and not acting.cancelled() and acting.exception() is None:
-            result = {"result": self._codec.encode(acting.result())}
-            await self._driver.complete(self._path, "effect", result)
+            await self._driver.complete(self._path, "effect", self._done(acting.result()))
             return
         acting.cancel()
         await self._driver.mark_unknown(self._path, "effect")

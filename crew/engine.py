@@ -11,6 +11,7 @@ Source: coloured Petri nets (Jensen, 1981), with scopes in place of colours.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from math import ceil
 from typing import assert_never
 
@@ -336,7 +337,7 @@ def _fail(wiring: Wiring, state: RunState, event: StepFailed) -> list[Command]:
     if step is None:
         return []
     if event.final:
-        return [Fail(Failure(event.error.type, event.error.message, event.path))]
+        return [Fail(replace(event.error, path=event.path))]
     step.attempt, step.until = event.attempt + 1, event.until
     return [RunStep(path, step.node, step.token.value, step.attempt, step.until)]
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 from crew.budget import Budget, Ledger
-from crew.call import AgentTask, Performer, Record, failure_of, is_of_the_run, outcome
+from crew.call import AgentTask, Performer, Record, is_of_the_run, outcome
 from crew.clock import wall_clock
 from crew.errors import BudgetExceeded, CrewError, Diverged
 from crew.event import (
@@ -30,6 +30,7 @@ from crew.event import (
     TextDiscarded,
     TextEmitted,
 )
+from crew.failure import failure_of, raise_again
 from crew.graph import Workflow
 from crew.hosts import HostLost, Hosts
 from crew.journal import RunRow
@@ -373,9 +374,11 @@ class RunCalls:
         try:
             result = await self._dispatch(agent, task, fingerprint, data)
         except Exception as error:
-            if not is_of_the_run(error):
-                await self.fail(task.path, "agent", failure_of(error, task.path))
-            raise
+            if is_of_the_run(error):
+                raise
+            failure = failure_of(error, task.path)
+            await self.fail(task.path, "agent", failure)
+            raise_again(failure)
         await self.complete(task.path, "agent", result)
         return result
 

@@ -11,7 +11,7 @@ from typing import Any, assert_never, cast
 from pydantic import BaseModel
 
 from crew.budget import Budget
-from crew.call import Performer, failure_of, invoke, time_limit
+from crew.call import Performer, invoke, time_limit
 from crew.clock import wall_clock
 from crew.context import Context
 from crew.engine import apply, unfinished
@@ -35,6 +35,7 @@ from crew.event import (
     TextDiscarded,
     from_data,
 )
+from crew.failure import failure_of
 from crew.graph import Workflow
 from crew.hosts import here
 from crew.journal import Letter, RunRow, RunStatus, Snapshot
@@ -319,7 +320,7 @@ class Driver:
                 await self._wait_until(step)
             self._append(StepStarted(path))
             state = self._shared_state()
-            context = Context(self.calls, step.path, step.attempt, state)
+            context = Context(self.calls, step.path, step.attempt, state, node.function)
             self._branches[step.path] = context.branches
             context.branches.changed = self._branch_ended
             value = node.input.decode(step.value)

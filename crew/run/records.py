@@ -18,6 +18,8 @@ from crew.event import (
     RunEvent,
     TextDiscarded,
     TextEmitted,
+    failure_data,
+    failure_from,
 )
 from crew.message import Json
 
@@ -139,9 +141,7 @@ class Records:
                 record.state,
                 record.data,
                 record.result,
-                [record.error.type, record.error.message, record.error.path]
-                if record.error
-                else None,
+                failure_data(record.error) if record.error else None,
                 record.in_doubt,
             ]
             for step in self._steps.values()
@@ -156,7 +156,7 @@ class Records:
         for path, (call, fingerprint, state, asked, result, error, doubt) in data[
             "records"
         ].items():
-            failure = Failure(*error) if error else None
+            failure = failure_from(error) if error else None
             self.put(path, Record(call, fingerprint, state, asked, result, failure, doubt))
         for path in data["emitted"]:
             self._emitted.setdefault(step_of(path), set()).add(path)

@@ -1,13 +1,11 @@
 """A run's folded state as JSON: what spares a worker that takes the run over the whole fold."""
 
-from dataclasses import asdict
-
-from crew.event import Failure, from_data, to_data
+from crew.event import failure_data, failure_from, from_data, to_data
 from crew.graph import Workflow
 from crew.message import Json
 from crew.state import RunState, Scope, Step, Token
 
-FORMAT = 2
+FORMAT = 3
 """Raised when the engine or this module changes what a state means."""
 
 
@@ -38,7 +36,7 @@ def state_to_data(state: RunState) -> dict[str, Json]:
         "settled": [[list(place), most] for place, most in state.settled.items()],
         "shared": state.shared,
         "output": state.output,
-        "error": asdict(state.error) if state.error else None,
+        "error": failure_data(state.error) if state.error else None,
     }
 
 
@@ -61,7 +59,7 @@ def state_from(data: dict[str, Json]) -> RunState:
         settled={tuple(place): most for place, most in data["settled"]},
         shared=data["shared"],
         output=data["output"],
-        error=Failure(**data["error"]) if data["error"] else None,
+        error=failure_from(data["error"]) if data["error"] else None,
     )
 
 
