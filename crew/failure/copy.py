@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from crew.errors import NoOutput, RunFailed
 from crew.event import Failure
 from crew.failure.classes import built_in_of, error_bases, error_found, reference
-from crew.failure.data import Packer, Unpacker
+from crew.failure.data import Packer, Room, Unpacker
 from crew.failure.schema import problems, validation_error
 from crew.failure.trace import RecordedTraceback, message_of, safe_text, traceback_of
 from crew.message import Json
@@ -25,6 +25,8 @@ NESTED_CHARACTERS = 500
 """What is kept of the message of an error within another one."""
 MOST_PARTS = 64
 """How many errors of a group are recorded."""
+_FORM_CHARACTERS = 200
+"""What an error takes at least."""
 _STANDS_FOR = "__recorded__"
 """Where a copy of another class than the original's keeps the original's record."""
 _ARGS = BaseException.__dict__["args"]
@@ -33,7 +35,7 @@ _ARGS = BaseException.__dict__["args"]
 def failure_of(error: BaseException, path: str) -> Failure:
     """Return an error as it is recorded; that of a run keeps the path at which it came up."""
     where = error.path if isinstance(error, RunFailed) else path
-    form = _form(error, 0)
+    form = _form(error, 0, Room())
     message = str(form.get("message") or message_of(error))
     name = form["class"][1].rpartition(".")[2]
     return Failure(name, message, where or path, traceback_of(error), form)
@@ -80,7 +82,7 @@ def run_failed(run: str, failure: Failure, *near: object) -> RunFailed:
     return error
 
 
-def _form(error: BaseException, depth: int) -> dict[str, Json]:
+def _form(error: BaseException, depth: int, room: Room) -> dict[str, Json]:
     known = error.__dict__.get(_STANDS_FOR)
     if isinstance(known, dict):
         return known
@@ -88,14 +90,16 @@ def _form(error: BaseException, depth: int) -> dict[str, Json]:
     form: dict[str, Json] = {"class": reference(kind), "bases": error_bases(kind)}
     if depth:
         form["message"] = safe_text(error, NESTED_CHARACTERS)
-    if depth > MOST_NESTED:
+        room.take(len(form["message"]))
+    room.take(_FORM_CHARACTERS)
+    if depth > MOST_NESTED or room.left <= 0:
         return form
     inner = list[BaseException]()
     if isinstance(error, BaseExceptionGroup):
         inner = list(error.exceptions[:MOST_PARTS])
         form["title"] = safe_text(error.message)
-        form["parts"] = [_form(part, depth + 1) for part in inner]
-    packer = Packer(lambda other: _form_within(other, inner, depth))
+        form["parts"] = [_form(part, depth + 1, room) for part in inner]
+    packer = Packer(room, lambda other: _form_within(other, inner, depth, room))
     if isinstance(error, ValidationError):
         title, listed = problems(error)
         return form | {"problems": [title, [[packer.whole(i) for i in item] for item in listed]]}
@@ -104,16 +108,18 @@ def _form(error: BaseException, depth: int) -> dict[str, Json]:
         form["attributes"] = attributes
     cause = error.__cause__
     if cause is not None and not isinstance(cause, RecordedTraceback):
-        form["cause"] = _form(cause, depth + 1)
+        form["cause"] = _form(cause, depth + 1, room)
     return form
 
 
-def _form_within(error: BaseException, inner: list[BaseException], depth: int) -> dict[str, Json]:
+def _form_within(
+    error: BaseException, inner: list[BaseException], depth: int, room: Room
+) -> dict[str, Json]:
     """Return the record of an error that another one holds; a group's part is named, not told."""
     for number, part in enumerate(inner):
         if part is error:
             return {"part": number}
-    return _form(error, depth + 1)
+    return _form(error, depth + 1, room)
 
 
 def _attributes(error: BaseException) -> dict[str, object]:
@@ -181,7 +187,7 @@ def _copy(form: dict[str, Any], near: Iterable[object], message: str = "") -> Ba
     try:
         error = _filled(kind, form, near)
     except Exception:  # noqa: BLE001  a class that is not what it was may refuse its own record
-        error, names = Exception(message), []
+        error, names = Exception(message), ["", ""]
     if "cause" in form:
         _set_cause(error, _copy(form["cause"], near))
     if names != form["class"] or "args" not in form:

@@ -53,12 +53,22 @@ class NoRoom(Exception):
     """What is packed is too big, too deep, or would come back as something else."""
 
 
+@dataclass(slots=True)
+class Room:
+    """How many characters may still be taken by an error, with those that it holds."""
+
+    left: int = ROOM
+
+    def take(self, size: int) -> None:
+        self.left -= size
+
+
 class Packer:
     """Packs the values that one error holds; `error` packs one that is among them."""
 
-    def __init__(self, error: Callable[[BaseException], Json]) -> None:
+    def __init__(self, room: Room, error: Callable[[BaseException], Json]) -> None:
+        self._room = room
         self._error = error
-        self._left = ROOM
 
     def whole(self, value: object) -> Json:
         """Return a value as JSON, or a placeholder of it."""
@@ -68,9 +78,9 @@ class Packer:
             return _placeholder(value)
 
     def _packed(self, value: object, depth: int) -> Json:
-        if depth > MOST_DEPTH or self._left <= 0:
+        if depth > MOST_DEPTH or self._room.left <= 0:
             raise NoRoom
-        self._left -= 4
+        self._room.take(4)
         kind = type(value)
         if value is None or kind is bool:
             return value
@@ -78,7 +88,7 @@ class Packer:
             return self._text(value)
         if kind in _LEAVES:
             tagged = _LEAVES[kind][0](value)
-            self._left -= len(tagged["v"]) if isinstance(tagged, dict) else 4
+            self._room.take(len(tagged["v"]) if isinstance(tagged, dict) else 4)
             return tagged
         if kind in _SERIES:
             items = [self._packed(item, depth + 1) for item in list(cast("list[object]", value))]
@@ -105,7 +115,7 @@ class Packer:
 
     def _mapping(self, value: dict[Any, Any], depth: int) -> Json:
         if all(type(key) is str for key in value) and "$" not in value:
-            self._left -= sum(map(len, value))
+            self._room.take(sum(map(len, value)))
             return {key: self._packed(item, depth + 1) for key, item in list(value.items())}
         pairs = [
             [self._packed(key, depth + 1), self._packed(item, depth + 1)]
@@ -116,10 +126,10 @@ class Packer:
     def _text(self, value: Any) -> Json:
         """Pack a text or bytes; one for which there is no room is cut, and says so."""
         size, kept = len(value), value
-        if size > self._left:
+        if size > self._room.left:
             mark = f"… [cut: {size} in all]"
             kept = value[:CUT_TO] + (mark if isinstance(value, str) else mark.encode())
-        self._left -= min(size, self._left)
+        self._room.take(min(size, self._room.left))
         if isinstance(kept, str):
             return kept
         return _tag(type(value).__name__, base64.b64encode(kept).decode())

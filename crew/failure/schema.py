@@ -1,13 +1,14 @@
 """Pydantic's ValidationError as data: it is made by its own means, of the problems it lists."""
 
 from itertools import product
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import ValidationError
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from crew.failure.trace import safe_text
 
+_MODES: tuple[Literal["python", "json"], ...] = ("python", "json")
 SHOWN = 500
 """Characters by which the wording of two errors is compared."""
 MOST_PROBLEMS = 32
@@ -29,7 +30,7 @@ def validation_error(told: list[Any], message: str) -> ValidationError:
     lines = [_line(*item) for item in listed]
     made = [
         ValidationError.from_exception_data(title, lines, mode, hide)
-        for mode, hide in product(("python", "json"), (False, True))
+        for mode, hide in product(_MODES, (False, True))
     ]
     return next((item for item in made if safe_text(item)[:SHOWN] == message[:SHOWN]), made[0])
 
