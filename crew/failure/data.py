@@ -88,7 +88,10 @@ class Packer:
             return self._text(value)
         if kind in _LEAVES:
             tagged = _LEAVES[kind][0](value)
-            self._room.take(len(tagged["v"]) if isinstance(tagged, dict) else 4)
+            size = len(tagged["v"]) if isinstance(tagged, dict) else 4
+            if size > self._room.left:
+                raise NoRoom
+            self._room.take(size)
             return tagged
         if kind in _SERIES:
             items = [self._packed(item, depth + 1) for item in list(cast("list[object]", value))]

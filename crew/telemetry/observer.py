@@ -141,7 +141,7 @@ def _facts(error: Failure | None) -> dict[str, str | None]:
     """Return what is logged of an error, if there is one."""
     if error is None:
         return {"error": None}
-    return {"error": error.type, "detail": error.message, "traceback": error.traceback}
+    return {"error": error.type, "traceback": error.traceback}
 
 
 def _log(event: str, run: RunRow, **facts: str | float | None) -> None:

@@ -195,11 +195,13 @@ leaves = (
 keys = st.text(max_size=5) | st.integers() | st.tuples(st.integers(), st.text(max_size=3))
 values = st.recursive(
     leaves,
-    lambda inner: st.lists(inner, max_size=3)
-    | st.lists(inner, max_size=3).map(tuple)
-    | st.frozensets(st.integers() | st.text(max_size=3), max_size=1)
-    | st.sets(st.integers() | st.binary(max_size=3), max_size=1)
-    | st.dictionaries(keys, inner, max_size=3),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.lists(inner, max_size=3).map(tuple)
+        | st.frozensets(st.integers() | st.text(max_size=3), max_size=1)
+        | st.sets(st.integers() | st.binary(max_size=3), max_size=1)
+        | st.dictionaries(keys, inner, max_size=3)
+    ),
     max_leaves=8,
 )
 
