@@ -136,11 +136,11 @@ class Effect:
         """Return None, if that may be the result of what a person says has happened."""
         try:
             return self._codec.passed_on(None)[1]
-        except OutputInvalid as error:
+        except OutputInvalid:
             raise OutputInvalid(
                 message=f"the effect {self._path} happened, as was answered, but what it returned "
                 f"is not known; let {self._name!r} return `… | None`, and ask for what is missing"
-            ) from error
+            ) from None
 
     async def _act(self) -> Any:
         self._driver.confirm()

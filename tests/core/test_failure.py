@@ -214,7 +214,7 @@ def errors(draw):
         st.sampled_from(
             [
                 lambda: Plain(value, text),
-                lambda: Plain(),
+                Plain,
                 lambda: Wanting(value, reason=text),
                 lambda: Silent(facts=value),
                 lambda: Slotted(value),

@@ -200,7 +200,7 @@ async def test_a_tool_that_acted_is_told_so_and_not_called_again(url, effect, ac
 
 
 async def test_a_tool_that_acted_is_not_called_again_after_a_crash():
-    agent, seen = agent_with("once", plain)
+    agent, _ = agent_with("once", plain)
 
     @workflow
     async def flow(ctx: Context) -> str:
