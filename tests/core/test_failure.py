@@ -2,25 +2,29 @@
 
 import asyncio
 import dataclasses
+import functools
 import json
 import pickle
 import socket
 import sys
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta, tzinfo
 from decimal import Decimal
 from enum import Enum
 from http import HTTPStatus
 from pathlib import Path
+from typing import Annotated
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import BaseModel, Field, TypeAdapter, ValidationError
+from pydantic import AfterValidator, BaseModel, Field, TypeAdapter, ValidationError
+from pydantic_core import PydanticCustomError
 
+from crew import tool
 from crew.errors import BudgetExceeded, ModelError, RunFailed, ToolError
-from crew.event import failure_data, failure_from
+from crew.event import Failure, failure_data, failure_from
 from crew.failure import Placeholder, RecordedTraceback, error_of, failure_of, run_failed
 
 
@@ -490,3 +494,94 @@ def test_values_of_every_kind_come_back_in_an_error():
     }
     again = kept(Plain(value)).args[0]
     assert repr(again) == repr(value)
+
+
+def moved(failure, names):
+    """Return a record as it is of a class whose module was named otherwise then."""
+    return dataclasses.replace(failure, form=failure.form | {"class": names, "bases": []})
+
+
+class Client:
+    def call(self):
+        raise Plain("x")
+
+    def __call__(self):
+        raise Plain("x")
+
+
+@functools.wraps(len)
+def wrapping():
+    return boom()
+
+
+@pytest.mark.parametrize(
+    "near",
+    [boom, functools.partial(boom), Client().call, Client(), tool(name="t")(boom), wrapping],
+    ids=["function", "partial", "method", "object", "tool", "wrapped"],
+)
+def test_a_class_that_moved_is_found_in_the_globals_of_what_was_called(near):
+    old = moved(failure_of(Plain("x"), ""), ["__main_of_old__", "Plain"])
+    assert type(error_of(old, near)) is Plain
+    assert type(error_of(old)) is Exception
+
+
+def test_functions_that_see_each_other_are_looked_through_once():
+    def ping():
+        return pong()
+
+    def pong():
+        return ping()
+
+    def unset():
+        return later
+
+    if not ping:
+        later = 1
+    old = moved(failure_of(Plain("x"), ""), ["gone", "f.<locals>.Gone"])
+    assert type(error_of(old, ping, unset)) is Exception
+
+
+def test_a_problem_of_the_users_own_type_comes_back_in_pydantics_error():
+    def refuse(value):
+        raise PydanticCustomError("odd", "{n} is odd", {"n": value})
+
+    with pytest.raises(ValidationError) as raised:
+        TypeAdapter(Annotated[int, AfterValidator(refuse)]).validate_python(3)
+    again = kept(raised.value)
+    assert str(again) == str(raised.value)
+    assert again.errors()[0]["ctx"] == {"n": 3}
+
+
+def test_what_is_of_a_class_that_is_gone_is_a_placeholder():
+    gone = {"__module__": "gone"}
+    member = Enum("Member", ["A"], module="gone").A
+    model = dataclasses.make_dataclass("Model", ["a"], namespace=gone)(1)
+    again = kept(kept(Plain(member, model)))
+    assert again.args[0] == Placeholder("gone.Member", "A")
+    assert "Model" in again.args[1].kind
+
+
+def test_a_zone_that_no_text_brings_back_is_a_placeholder():
+    class Zone(tzinfo):
+        def utcoffset(self, when):
+            return timedelta(hours=1)
+
+    again = kept(Plain(datetime(2026, 1, 1, tzinfo=Zone())))
+    assert again.args[0].kind == "datetime.datetime"
+
+
+def test_an_error_that_was_never_raised_comes_as_a_failed_run():
+    again = error_of(Failure("StepLimit", "too many", "n[0]"))
+    assert type(again) is RunFailed
+    assert run_failed("r", Failure("NoOutput", "none")).__cause__ is None
+
+
+def test_a_long_traceback_keeps_its_end():
+    def deep(n):
+        return deep(n - 1) if n else boom()
+
+    with pytest.raises(Wanting) as raised:
+        deep(400)
+    text = failure_of(raised.value, "").traceback
+    assert len(text) < 9_000
+    assert text.endswith("Wanting: 3: tired\n")
