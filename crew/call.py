@@ -1,7 +1,6 @@
 """A journalled call: its record, its port to the journal, its errors, and whoever performs it."""
 
 import asyncio
-import builtins
 import functools
 import hashlib
 import inspect
@@ -9,17 +8,10 @@ from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, TypeVar, cast, runtime_checkable
 
-from crew import errors
 from crew.config import Settings
-from crew.errors import (
-    CrewError,
-    Diverged,
-    Fenced,
-    NotAnException,
-    StepTimeout,
-    StoreError,
-)
-from crew.event import CallKind, Failure
+from crew.errors import NotAnException, OutputInvalid, StepTimeout
+from crew.event import CallKind, Failure, failure_data, failure_from
+from crew.failure import error_of, failure_of, safe_text
 from crew.message import Json, Message
 from crew.value import Codec, canonical
 
@@ -242,7 +234,8 @@ async def together(work: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(item) for item in work]
     except BaseExceptionGroup as errors:
-        raise errors.exceptions[0] from None
+        first = errors.exceptions[0]
+        raise first from first.__cause__
     return [task.result() for task in tasks]
 
 
@@ -259,48 +252,40 @@ def idempotency_key(run: str, path: str) -> str:
     return hashlib.sha256(f"{run}\0{path}".encode()).hexdigest()[:32]
 
 
-def failure_of(error: BaseException, path: str) -> Failure:
-    """Return an error as it is recorded."""
-    where = getattr(error, "path", "") if isinstance(error, errors.RunFailed) else path
-    return Failure(type(error).__name__, str(error) or type(error).__name__, where or path)
-
-
-def error_of(failure: Failure, run: str) -> Exception:
-    """Return a recorded error as its class again, so that it can be caught as it was live.
-
-    Classes of this package and Python's own are found by name; any other becomes `RunFailed` with
-    the type and message of its cause.
-    """
-    own = getattr(errors, failure.type, None)
-    if isinstance(own, type) and issubclass(own, CrewError) and own is not errors.RunFailed:
-        if issubclass(own, errors.RunFailed):
-            return own(run=run, cause_type=failure.type, cause_message=failure.message)
-        if own.__str__ is CrewError.__str__:
-            return own(message=failure.message)
-    built_in = getattr(builtins, failure.type, None)
-    if isinstance(built_in, type) and issubclass(built_in, Exception):
-        return built_in(failure.message)
-    return errors.RunFailed(
-        run=run, path=failure.path, cause_type=failure.type, cause_message=failure.message
-    )
-
-
-def is_of_the_run(error: BaseException) -> bool:
-    """Return whether an error tells of the run, not of the call in which it came up.
-
-    Nothing is recorded of that call then: whoever goes on with the run makes it again.
-    """
-    kinds = (Diverged, Fenced, StoreError)
-    if isinstance(error, BaseExceptionGroup):
-        return error.subgroup(kinds) is not None
-    return isinstance(error, kinds)
-
-
-def outcome(record: Record) -> dict[str, Json]:
-    """Return a record's result, or raise its error."""
+def outcome(record: Record, *near: object) -> dict[str, Json]:
+    """Return a record's result, or raise its error; `near` functions may hold its class."""
     if record.error is not None:
-        raise error_of(record.error, "")
-    return record.result
+        raise error_of(record.error, *near)
+    return told(record.result)
+
+
+def told(result: dict[str, Json]) -> dict[str, Json]:
+    """Return the data of a completed call, or raise why its result could not be stored."""
+    if (failure := result.get("unstorable")) is not None:
+        raise error_of(failure_from(failure))
+    return result
+
+
+def acted(codec: Codec, result: object, path: str, what: str) -> dict[str, Json]:
+    """Return what is recorded of an act that is done: its result, or why that cannot be stored.
+
+    These are two facts: the second never makes the first happen again.
+    """
+    try:
+        stored, _ = codec.passed_on(result)
+    except Exception as error:  # noqa: BLE001  a serializer of the user's may raise anything
+        return unstorable(error, path, what)
+    return {"result": stored}
+
+
+def unstorable(error: Exception, path: str, what: str) -> dict[str, Json]:
+    """Return what is recorded of an act whose result cannot be stored because of `error`."""
+    received = error.received if isinstance(error, OutputInvalid) else ""
+    problem = OutputInvalid(
+        message=f"{what} acted, but its result cannot be stored: {safe_text(error)}",
+        received=received,
+    )
+    return {"unstorable": failure_data(failure_of(problem, path))}
 
 
 def fingerprint_of(name: str, arguments: object) -> str:

@@ -25,7 +25,6 @@ from crew.call import (
     Record,
     data_arguments,
     describe_callee,
-    failure_of,
     fingerprint_of,
     invoke,
     is_asked_to_stop,
@@ -38,7 +37,8 @@ from crew.call import (
 from crew.clock import wall_clock
 from crew.effect import Effect, Unknown
 from crew.errors import Diverged, GraphError, InputInvalid, OutputInvalid
-from crew.event import CallKind
+from crew.event import CallKind, Failure
+from crew.failure import failure_of, raise_again
 from crew.graph import Workflow
 from crew.lineage import SCOPE, Inside, Scope, as_key, entered
 from crew.message import Json
@@ -167,8 +167,15 @@ class Context:
 
     is_crew_context = True
 
-    def __init__(self, driver: Driven, state: BaseModel | None) -> None:
+    def __init__(
+        self,
+        driver: Driven,
+        state: BaseModel | None,
+        function: Callable[..., Any] | None = None,
+    ) -> None:
         self._driver = driver
+        self._function = function
+        """The node's: where the classes are seen that its code catches errors by."""
         self._state = state
         self._patch: dict[str, Json] = {}
         self._keys: dict[str, tuple[str, str]] = {}
@@ -351,7 +358,9 @@ class Context:
 
         is_new = record is None or record.state == "started"
         inside = place.inside(attempt)
-        result = await self._made(record, path, "function", work, inside, policies.timeout)
+        result = await self._made(
+            record, path, "function", work, inside, policies.timeout, function
+        )
         return value if is_new else self._recalled(codec, result["result"], path)
 
     async def _made(
@@ -362,13 +371,15 @@ class Context:
         work: Callable[[], Awaitable[dict[str, Json]]],
         inside: Scope | Inside,
         timeout: float | None,  # noqa: ASYNC109  recorded as the end of the call
+        function: Callable[..., Any] | None = None,
     ) -> dict[str, Json]:
         """Return the recorded result of a call, or make it and record what comes of it."""
-        driver = self._driver
+        driver, near = self._driver, (function, self._function)
         if record is not None and record.state == "cancelled":
             await driver.until_cancelled(path)
         if record is not None and record.is_ended:
-            return outcome(record)
+            return outcome(record, *near)
+        failure: Failure | None = None
         try:
             with entered(inside):
                 if timeout is None:
@@ -380,12 +391,12 @@ class Context:
             if is_asked_to_stop() or driver.attempt.is_over:
                 await driver.cancelled(path, call)
                 raise
-            broken = not_an_exception(error)
-            await driver.fail(path, call, failure_of(broken, path))
-            raise broken from error
-        except Exception as error:
-            await driver.fail(path, call, failure_of(error, path))
-            raise
+            failure = failure_of(not_an_exception(error), path)
+        except Exception as error:  # noqa: BLE001  raised again, as it is recorded
+            failure = failure_of(error, path)
+        if failure is not None:
+            await driver.fail(path, call, failure)
+            raise_again(failure, *near)
         await driver.complete(path, call, result)
         return result
 

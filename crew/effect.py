@@ -8,17 +8,19 @@ from typing import Any, Literal, NoReturn, Protocol
 from crew.call import (
     Calls,
     Record,
+    acted,
     data_arguments,
     describe_callee,
-    failure_of,
     fingerprint_of,
     idempotency_key,
     invoke,
     outcome,
     returned_codec,
     takes_idempotency_key,
+    told,
 )
-from crew.errors import EffectUnknown
+from crew.errors import EffectUnknown, OutputInvalid
+from crew.failure import failure_of, raise_again
 from crew.lineage import Inside, entered
 from crew.message import Json
 
@@ -93,11 +95,11 @@ class Effect:
         record = await self._driver.begin(self._path, "effect", fingerprint, data)
         if record is not None:
             if record.state == "completed":
-                return self._codec.decode(record.result["result"])
+                return self._codec.decode(outcome(record, self._function)["result"])
             if record.state == "cancelled" and record.data["within"] == self._within:
                 await self._driver.until_cancelled(self._path)
             if not await self._may_act(record, unknown, ask):
-                return None
+                return self._confirmed()
             # The far side knows it by the key it was begun with, whatever run goes on with it.
             self._key = data["idempotency_key"] = record.data["idempotency_key"]
             await self._driver.restart(self._path, "effect", fingerprint, data)
@@ -109,7 +111,7 @@ class Effect:
         if record.state != "failed":
             return await self._may_repeat(record, unknown, ask)
         if record.data.get("within") == self._within:
-            outcome(record)
+            outcome(record, self._function)
         return True
 
     async def _may_repeat(
@@ -137,6 +139,16 @@ class Effect:
         name = self._path.rpartition("/")[2].removeprefix("=")
         return not await ask(f"Did the effect {self._path} happen?", key=f"{name}:happened")
 
+    def _confirmed(self) -> Any:
+        """Return None, if that may be the result of what a person says has happened."""
+        try:
+            return self._codec.passed_on(None)[1]
+        except OutputInvalid:
+            raise OutputInvalid(
+                message=f"the effect {self._path} happened, as was answered, but what it returned "
+                f"is not known; let {self._name!r} return `… | None`, and ask for what is missing"
+            ) from None
+
     async def _act(self) -> Any:
         self._driver.confirm()
         extra = {"idempotency_key": self._key} if takes_idempotency_key(self._function) else {}
@@ -153,12 +165,14 @@ class Effect:
     async def _record(self, acting: "asyncio.Future[Any]") -> Any:
         """Record what became of an act that has ended, and return its result."""
         try:
-            stored, value = self._codec.passed_on(acting.result())
-        except Exception as error:
-            await self._driver.fail(self._path, "effect", failure_of(error, self._path))
-            raise
-        await self._driver.complete(self._path, "effect", {"result": stored})
-        return value
+            result = acting.result()
+        except Exception as error:  # noqa: BLE001  raised again, as it was recorded
+            failure = failure_of(error, self._path)
+            await self._driver.fail(self._path, "effect", failure)
+            raise_again(failure, self._function)
+        done = acted(self._codec, result, self._path, f"the effect {self._path}")
+        await self._driver.complete(self._path, "effect", done)
+        return self._codec.decode(told(done)["result"])
 
     async def _let_end(self, acting: "asyncio.Future[Any]") -> None:
         """A cancel came while it was under way: give it a moment, then say what is known."""

@@ -32,7 +32,7 @@ processes) with its class and its facts.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 
@@ -46,7 +46,7 @@ class CrewError(Exception):
         return self.message
 
     def __reduce__(self) -> tuple[Callable[..., "CrewError"], tuple[Any, ...]]:
-        facts = {field.name: getattr(self, field.name) for field in fields(self)}
+        facts = {item.name: getattr(self, item.name) for item in fields(self)}
         return _rebuild, (type(self), facts)
 
 
@@ -101,11 +101,13 @@ class RunError(CrewError):
 class RunFailed(RunError):
     """The run ended without an answer.
 
-    `cause_type` and `cause_message` are those of the error that ended it, as recorded.
+    `cause_type`, `cause_message` and `traceback` (empty if unknown) are those of the error that
+    ended it, as recorded. `__cause__` is that error itself, where `Run.result()` raises this.
     """
 
     cause_type: str = ""
     cause_message: str = ""
+    traceback: str = field(default="", repr=False)
 
     def __str__(self) -> str:
         place = f" at {self.path}" if self.path else ""

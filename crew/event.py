@@ -35,11 +35,17 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """An error as it is recorded: its class's name, its message, and where it came up."""
+    """An error as it is recorded: its class's name, its message, and where it came up.
+
+    `traceback` is the user's, as text. `form` is what `crew.failure` makes the error again from;
+    an error that was never raised has neither.
+    """
 
     type: str
     message: str
     path: str = ""
+    traceback: str = ""
+    form: dict[str, Json] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -349,14 +355,14 @@ def to_data(event: RunEvent) -> dict[str, Json]:
     if isinstance(event, (CallStarted, CallCompleted)):
         return event.data
     if isinstance(event, CallFailed):
-        return {"error": _failure_data(event.error)}
+        return {"error": failure_data(event.error)}
     if isinstance(event, CallUnknown | CallCancelled):
         return {}
     data: dict[str, Json] = {}
     for name in _FIELDS[type(event)]:
         value = getattr(event, name)
         if value is not None:
-            data[name] = _failure_data(value) if isinstance(value, Failure) else value
+            data[name] = failure_data(value) if isinstance(value, Failure) else value
     return data
 
 
@@ -369,7 +375,7 @@ def from_data(kind: str, path: str, data: dict[str, Json]) -> RunEvent:
     if (simple := _SIMPLE.get(kind)) is not None:
         known = {name: data[name] for name in _FIELDS[simple] if name in data}
         if "error" in known:
-            known["error"] = Failure(**known["error"])
+            known["error"] = failure_from(known["error"])
         if simple is StepCompleted:
             known.setdefault("output", None)
         if simple is RunCompleted:
@@ -381,7 +387,7 @@ def from_data(kind: str, path: str, data: dict[str, Json]) -> RunEvent:
         raise NewerEvent(path=path, kind=kind)
     call, _, phase = kind.partition(".")
     if phase == "failed":
-        return CallFailed(path=path, call=call, error=Failure(**data["error"]))  # type: ignore[arg-type]
+        return CallFailed(path=path, call=call, error=failure_from(data["error"]))  # type: ignore[arg-type]
     if phase == "unknown":
         return CallUnknown(path=path, call=call)  # type: ignore[arg-type]
     if phase == "cancelled":
@@ -395,6 +401,13 @@ def is_known(kind: str) -> bool:
     return kind in _SIMPLE or (call in _CALLS and phase in _PHASES)
 
 
-def _failure_data(error: Failure) -> dict[str, Json]:
-    data = {"type": error.type, "message": error.message}
-    return data | {"path": error.path} if error.path else data
+def failure_data(error: Failure) -> dict[str, Json]:
+    """Return a failure as JSON."""
+    data: dict[str, Json] = {"type": error.type, "message": error.message}
+    more = {"path": error.path, "traceback": error.traceback, "form": error.form}
+    return data | {name: value for name, value in more.items() if value}
+
+
+def failure_from(data: dict[str, Json]) -> Failure:
+    """Return the failure that `failure_data` described."""
+    return Failure(**data)

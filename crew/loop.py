@@ -16,14 +16,14 @@ from pydantic import TypeAdapter, ValidationError
 from crew.call import (
     AgentTask,
     Calls,
-    Record,
-    error_of,
-    failure_of,
     idempotency_key,
+    outcome,
     together,
+    unstorable,
 )
 from crew.errors import CrewError, EffectUnknown, ModelError, OutputInvalid, ToolError
-from crew.event import CallKind, Failure
+from crew.event import CallKind, failure_from
+from crew.failure import failure_of, message_of, raise_again
 from crew.llm import Model, ModelReply, ModelRequest, ToolSpec, continues, provider_of
 from crew.llm.wire import INVALID_ARGUMENTS
 from crew.message import Json, Message, ToolCall, Usage, message_data
@@ -50,7 +50,8 @@ class ToolLike(Protocol):
     @property
     def spec(self) -> ToolSpec: ...
 
-    async def invoke(self, arguments: dict[str, Json], *, idempotency_key: str = "") -> Json: ...
+    async def act(self, arguments: dict[str, Json], *, idempotency_key: str = "") -> Any: ...
+    def stored(self, result: Any) -> Json: ...
 
 
 class Definition(Protocol):
@@ -218,7 +219,13 @@ class Loop:
         fingerprint = f"{tool.name}:{canonical(call.arguments)}"
 
         async def perform(said: str) -> dict[str, Json]:
-            return {"result": await tool.invoke(call.arguments, idempotency_key=key)}
+            result = await tool.act(call.arguments, idempotency_key=key)
+            try:
+                return {"result": tool.stored(result)}
+            except Exception as error:  # a serializer of the user's raises anything
+                if tool.effect == "read":
+                    raise ToolError(message=message_of(error), tool=tool.name) from error
+                return unstorable(error, path, "the tool")
 
         try:
             result = await self._journalled(
@@ -226,6 +233,8 @@ class Loop:
             )
         except ToolError as error:
             return f"error: {error}"
+        if (failure := result.get("unstorable")) is not None:
+            return f"{failure_from(failure).message}. It is done: do not call it again for that."
         return _bounded(result["result"])
 
     async def _journalled(
@@ -241,7 +250,7 @@ class Loop:
         """Answer a call from the journal, or make it between its intent and its result."""
         record = await self.calls.begin(path, call, fingerprint, data)
         if record is not None and record.state in ("completed", "failed"):
-            return _outcome(record)
+            return record.result if record.error is None else outcome(record)
         if record is not None:
             if once:
                 if record.state != "unknown":
@@ -255,15 +264,23 @@ class Loop:
             await self.calls.restart(path, call, fingerprint, data)
         try:
             result = await perform(record.said if record is not None else "")
-        except CrewError as error:
-            await self.calls.fail(path, call, failure_of(error, path))
-            raise
-        except Exception as error:  # a tool's own code may raise anything
-            failure = failure_of(error, path)
-            await self.calls.fail(path, call, Failure("ToolError", _said(failure), path))
-            raise ToolError(message=_said(failure), tool=path) from error
+        except Exception as error:  # noqa: BLE001  a tool's code, or a model's, raises anything
+            failure = failure_of(self._wrapped(error, path, call), path)
+            await self.calls.fail(path, call, failure)
+            raise_again(failure)
         await self.calls.complete(path, call, result)
         return cast("dict[str, Json]", result)
+
+    def _wrapped(self, error: Exception, path: str, call: CallKind) -> CrewError:
+        """Return what an error of a model's or a tool's own is told as."""
+        if isinstance(error, CrewError):
+            return error
+        told = f"{type(error).__name__}: {message_of(error)}"
+        wrapped: CrewError = ToolError(message=told, tool=path)
+        if call == "model":
+            wrapped = ModelError(message=f"the model {self.model.name!r} raised {told}")
+        wrapped.__cause__ = error
+        return wrapped
 
     def _read(self, text: str) -> Json:
         if self.agent.output is str:
@@ -312,12 +329,6 @@ def _salt(tenant: str) -> str:
     return hashlib.sha256(tenant.encode()).hexdigest()[:32] if tenant else ""
 
 
-def _outcome(record: Record) -> dict[str, Json]:
-    if record.error is not None:
-        raise error_of(record.error, "")
-    return record.result
-
-
 def _untagged(codec: Codec, found: Json) -> Any:
     """Validate what a model wrote, which knows nothing of the journal's tags."""
     try:
@@ -355,7 +366,3 @@ def _bounded(result: Json) -> str:
     if len(text) <= MAX_RESULT_CHARACTERS:
         return text
     return f"{text[:MAX_RESULT_CHARACTERS]}\n[cut: {len(text)} characters in all]"
-
-
-def _said(failure: Failure) -> str:
-    return f"{failure.type}: {failure.message}"

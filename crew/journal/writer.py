@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import Protocol, TypeAlias
 
 from crew.errors import Fenced, StoreError
-from crew.event import CallCompleted, RunEvent, TextDiscarded, TextEmitted, to_data
+from crew.event import CallCompleted, RunEvent, StepFailed, TextDiscarded, TextEmitted, to_data
 from crew.journal import (
     Append,
     Blob,
@@ -85,7 +85,7 @@ class Observer(Protocol):
 
     @property
     def watches(self) -> bool:
-        """Whether it wants every event, not only those that change a run's status."""
+        """Whether it wants every event, not only a step's failure, and changes of status."""
         ...
 
     def carried_out(self, operation: Operation, result: object) -> None:
@@ -173,7 +173,9 @@ class Writer:
         pending = self._pending_of(run)
         pending.events.append(stored)
         observer = self._observer
-        if observer is not None and (status is not None or observer.watches):
+        if observer is not None and (
+            status is not None or observer.watches or type(event) is StepFailed
+        ):
             pending.told.append((stored.at, event))
         if status is not None:
             pending.status, pending.due = status, None

@@ -73,12 +73,18 @@ def run_sync(work: Coroutine[Any, Any, Any], advice: str) -> Any:
     Raises:
         CrewError: there is a running loop, as in a notebook; the message says to use `await`.
     """
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
+    if not _in_a_loop():
         return asyncio.run(work)
     work.close()
     raise CrewError(
         message=f"run_sync() cannot run inside a running event loop (a notebook has one); "
         f"write `await {advice}` instead"
     )
+
+
+def _in_a_loop() -> bool:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True

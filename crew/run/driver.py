@@ -13,7 +13,7 @@ from pydantic import BaseModel
 
 from crew.attempt import STOP_SECONDS
 from crew.budget import Budget
-from crew.call import Performer, failure_of
+from crew.call import Performer
 from crew.clock import wall_clock
 from crew.engine import apply, unfinished
 from crew.errors import BudgetExceeded, Diverged, Fenced, OutputInvalid, StoreError
@@ -37,6 +37,7 @@ from crew.event import (
     TextDiscarded,
     from_data,
 )
+from crew.failure import failure_of
 from crew.graph import Workflow
 from crew.hosts import here
 from crew.journal import Letter, RunRow, RunStatus, Snapshot

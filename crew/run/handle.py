@@ -7,8 +7,9 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any, Protocol, cast
 
-from crew.errors import AskError, KeyReused, NoOutput, RunCancelled, RunFailed, RunNotFound
-from crew.event import ENDS, Event
+from crew.errors import AskError, KeyReused, RunCancelled, RunFailed, RunNotFound
+from crew.event import ENDS, Event, failure_from
+from crew.failure import run_failed
 from crew.graph import Workflow
 from crew.journal import OPEN, Post, RunRow, RunStatus, Store, StoredEvent
 from crew.journal.reading import JournalReader
@@ -167,7 +168,7 @@ class Run:
         The output is of the workflow's own type where this runtime knows the workflow, else JSON.
 
         Raises:
-            RunFailed: with the type and message of its cause.
+            RunFailed: with the type, message and traceback of its cause, which is its `__cause__`.
             RunCancelled: somebody cancelled it.
             StoreError: the store failed while this process drove the run; it can be resumed.
         """
@@ -181,10 +182,16 @@ class Run:
         if row.status == "cancelled":
             raise RunCancelled(run=row.id)
         if row.status == "failed":
-            raise _failure(row.id, last.data["error"])
+            raise self._failed(row, last)
         workflow = self._home.workflow_of(row)
         output = last.data.get("output")
         return output if workflow is None else workflow.output_codec.decode(output)
+
+    def _failed(self, row: RunRow, last: Event) -> RunFailed:
+        workflow = self._home.workflow_of(row)
+        nodes = workflow.nodes.values() if workflow is not None else ()
+        failure = failure_from(last.data["error"])
+        return run_failed(row.id, failure, *(node.function for node in nodes))
 
     async def usage(self) -> dict[str, int]:
         """Return the tokens and calls of a run that has ended, over all its agents and children."""
@@ -328,13 +335,3 @@ class Run:
 def _question(opened: Event) -> Question:
     data = opened.data
     return Question(opened.path, data["key"], data["question"], data["schema"])
-
-
-def _failure(run: str, error: dict[str, Json]) -> RunFailed:
-    kind = NoOutput if error["type"] == "NoOutput" else RunFailed
-    return kind(
-        run=run,
-        path=error.get("path", ""),
-        cause_type=error["type"],
-        cause_message=error["message"],
-    )

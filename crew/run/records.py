@@ -19,6 +19,7 @@ from crew.event import (
     RunEvent,
     TextDiscarded,
     TextEmitted,
+    failure_data,
 )
 from crew.message import Json
 
@@ -175,9 +176,7 @@ class Records:
                 record.state,
                 record.data,
                 record.result,
-                [record.error.type, record.error.message, record.error.path]
-                if record.error
-                else None,
+                failure_data(record.error) if record.error else None,
                 record.in_doubt,
                 record.offset,
             ]
@@ -193,7 +192,7 @@ class Records:
         for path, (call, fingerprint, state, asked, result, error, doubt, offset) in data[
             "records"
         ].items():
-            failure = Failure(*error) if error else None
+            failure = failure_from(error) if error else None
             record = Record(call, fingerprint, state, asked, result, failure, doubt, offset=offset)
             self.put(path, record)
         for path in data["emitted"]:

@@ -1,8 +1,6 @@
 """A run's folded state as JSON: what spares a worker that takes the run over the whole fold."""
 
-from dataclasses import asdict
-
-from crew.event import Failure, from_data, to_data
+from crew.event import failure_data, failure_from, from_data, to_data
 from crew.graph import Workflow
 from crew.message import Json
 from crew.state import RunState, Scope, Step, Token
@@ -39,7 +37,7 @@ def state_to_data(state: RunState) -> dict[str, Json]:
         "let_go": sorted(state.let_go),
         "shared": state.shared,
         "output": state.output,
-        "error": asdict(state.error) if state.error else None,
+        "error": failure_data(state.error) if state.error else None,
     }
 
 
@@ -63,7 +61,7 @@ def state_from(data: dict[str, Json]) -> RunState:
         let_go=set(data["let_go"]),
         shared=data["shared"],
         output=data["output"],
-        error=Failure(**data["error"]) if data["error"] else None,
+        error=failure_from(data["error"]) if data["error"] else None,
     )
 
 

@@ -74,7 +74,7 @@ class StepRun:
         self.attempt.begin()
         try:
             value, shared = self._taken(), state()
-            context = Context(self._calls, shared)
+            context = Context(self._calls, shared, self._node.function)
             result = await self._call_node(context, value)
             output, _ = self._node.output.passed_on(result)
             return Gave(output, context._patch or None)  # noqa: SLF001  it is this step's

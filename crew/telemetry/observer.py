@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from crew.event import (
     CallFailed,
+    Failure,
     RunCompleted,
     RunEndedByCancel,
     RunEndedInFailure,
@@ -113,14 +114,17 @@ class Telemetry:
                 sink.refused()
         if isinstance(event, RunParked):
             _log("run.parked", under_way.run, reason=event.reason, path=event.path)
+        if isinstance(event, StepFailed):
+            facts = {"path": event.path, "attempt": event.attempt}
+            _log("step.failed", under_way.run, **facts, **_facts(event.error))
 
     def _ended(self, work: Work) -> None:
         for sink in self._sinks:
             sink.ended(work)
         if work.kind == "run":
             self._runs.pop(work.run.number, None)
-            error = None if work.error is None else work.error.type
-            _log(f"run.{work.outcome}", work.run, seconds=round(work.seconds, 3), error=error)
+            seconds = round(work.seconds, 3)
+            _log(f"run.{work.outcome}", work.run, seconds=seconds, **_facts(work.error))
 
     def refused(self, run: OpenRun, error: Exception) -> None:
         """What was appended to a run was not written, and it is not driven here any more."""
@@ -131,6 +135,13 @@ class Telemetry:
     def committed(self, events: int, seconds: float) -> None:
         for sink in self._sinks:
             sink.committed(events, seconds)
+
+
+def _facts(error: Failure | None) -> dict[str, str | None]:
+    """Return what is logged of an error, if there is one."""
+    if error is None:
+        return {"error": None}
+    return {"error": error.type, "traceback": error.traceback}
 
 
 def _log(event: str, run: RunRow, **facts: str | float | None) -> None:

@@ -71,6 +71,15 @@ class Tool:
 
         Raises:
             ToolError: the arguments do not validate; the message lets a model repair them.
+            OutputInvalid: it acted, and its result is not what its annotation says.
+        """
+        return self.stored(await self.act(arguments, idempotency_key=idempotency_key))
+
+    async def act(self, arguments: dict[str, Json], *, idempotency_key: str = "") -> Any:
+        """Call the function with a model's arguments, and return its result as it is.
+
+        Raises:
+            ToolError: the arguments do not validate; the message lets a model repair them.
         """
         try:
             checked = self._arguments.model_validate(arguments)
@@ -80,10 +89,16 @@ class Tool:
         if self._takes_key:
             values[_KEY] = idempotency_key
         if inspect.iscoroutinefunction(self.function):
-            result = await self.function(**values)
-        else:
-            result = await asyncio.to_thread(self.function, **values)
-        return self._codec.encode(result)
+            return await self.function(**values)
+        return await asyncio.to_thread(self.function, **values)
+
+    def stored(self, result: Any) -> Json:
+        """Return what the function returned as JSON.
+
+        Raises:
+            OutputInvalid: it is not what its annotation says.
+        """
+        return self._codec.passed_on(result)[0]
 
 
 @overload

@@ -75,7 +75,10 @@ async def show_run(run_id: str, settings: Settings, *, as_json: bool) -> int:
     last = events[-1]
     if "error" in last.data:
         error = last.data["error"]
-        console.print(f"failed at {error.get('path', '?')}: {error['type']}: {error['message']}")
+        text = f"failed at {error.get('path', '?')}: {error['type']}: {error['message']}"
+        console.print(
+            "\n".join(part for part in (error.get("traceback"), text) if part), markup=False
+        )
     if progress.text:
         show(progress.text)
     elif status == "completed":

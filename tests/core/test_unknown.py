@@ -18,11 +18,11 @@ class Acting:
     def __init__(self, policy: str, *, named: bool) -> None:
         self.acts: list[str] = []
 
-        async def nameless() -> str:
+        async def nameless() -> str | None:
             self.acts.append("act")
             return "acted"
 
-        async def with_key(idempotency_key: str) -> str:
+        async def with_key(idempotency_key: str) -> str | None:
             self.acts.append(idempotency_key)
             return "acted"
 

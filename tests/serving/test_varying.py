@@ -131,7 +131,8 @@ class Desk:
         words = (*words, "--workflow", "flow.py") if code else words
         with self.started(*words) as command:
             out, errors = command.communicate(timeout=50)
-        assert "Traceback" not in errors, errors
+        if words[0] != "show":  # which shows that of a run that failed
+            assert "Traceback" not in errors, errors
         return Done(command.returncode, out, errors)
 
     @contextmanager
