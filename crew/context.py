@@ -380,6 +380,7 @@ class Context:
         if record is not None and record.is_ended:
             return outcome(record, *near)
         failure: Failure | None = None
+        result: dict[str, Json] = {}
         try:
             with entered(inside):
                 if timeout is None:

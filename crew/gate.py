@@ -24,6 +24,9 @@ Order = tuple[int, int]
 LAST: Order = (2, 0)
 """After everything that is on record."""
 
+REST: Order = (3, 0)
+"""When a step has nothing left to do by itself."""
+
 MOST_PASSES = 1000
 """How often a step that keeps itself busy is looked at before it gets the next thing anyhow."""
 _QUIET_PASSES = 8

@@ -38,6 +38,7 @@ from crew.event import (
     from_data,
 )
 from crew.failure import failure_of
+from crew.gate import REST
 from crew.graph import Workflow
 from crew.hosts import here
 from crew.journal import Letter, RunRow, RunStatus, Snapshot
@@ -117,6 +118,7 @@ class Driver:
         self._going_on = 0
         """1 while a worker records a step's end: it takes one of the next steps itself."""
         self._clock: asyncio.TimerHandle | None = None
+        self._looking_whether_stuck = False
         self.divergence: Diverged | None = None
 
     @property
@@ -508,8 +510,9 @@ class Driver:
         if self.end is not None:
             return
         idle = self._is_idle()
-        if idle and self._is_stuck():
-            return
+        if idle and self._is_doomed() and not self._looking_whether_stuck:
+            self._looking_whether_stuck = True
+            self._spawn(self._park_if_stuck())
         status: RunStatus = "waiting" if idle else "running"
         due = self.calls.waits.due() if idle else None
         if (status, due) == (self._status, self.due):
@@ -530,18 +533,23 @@ class Driver:
             for path in self._step_tasks
         )
 
-    def _is_stuck(self) -> bool:
-        """Park a run whose code only waits for cancels that it made before, and makes no more."""
+    def _is_doomed(self) -> bool:
+        """Whether all that the code waits for are calls that it cancelled before."""
         waits = self.calls.waits
-        if not waits.doomed or waits.until.keys() - waits.doomed:
-            return False
-        if not any(run.attempt.has_timer() for run in self._steps.values()):
-            path = min(waits.doomed)
+        return bool(waits.doomed) and not waits.until.keys() - waits.doomed
+
+    async def _park_if_stuck(self) -> None:
+        """Park a run whose code only waits for cancels that it made before, and makes no more."""
+        for run in list(self._steps.values()):
+            await run.attempt.last_turn(REST)
+        self._looking_whether_stuck = False
+        timers = any(run.attempt.has_timer() for run in self._steps.values())
+        if self._is_idle() and self._is_doomed() and not timers:
+            path = min(self.calls.waits.doomed)
             recorded = "a call that the code cancelled"
             self.stop(
                 Diverged(run=self.run_id, path=path, recorded=recorded, asked="no cancel of it")
             )
-        return True
 
 
 def _budget_of(started: RunStarted) -> Budget | None:

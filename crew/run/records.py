@@ -20,6 +20,7 @@ from crew.event import (
     TextDiscarded,
     TextEmitted,
     failure_data,
+    failure_from,
 )
 from crew.message import Json
 
