@@ -9,8 +9,9 @@ from typing import Any
 from crew.gate import Gate, Order
 from crew.lineage import SCOPE, Scope
 
-STOP_SECONDS = 1.0
-"""How long the tasks of an attempt may take to end once they were cancelled."""
+STOP_SECONDS = 1.2
+"""How long the tasks of an attempt may take to end once they were cancelled: a second for effects
+that are under way, and a moment for what follows."""
 
 _MANY_TASKS = 64
 """Of so many tasks each is not looked at."""
@@ -104,9 +105,9 @@ class Attempt:
         """Return whether no task of the step can go on by itself.
 
         Each waits for the world outside, or for others of them. One that waits for anything else,
-        such as a socket of the user's own, is taken to be at work.
+        such as a socket of the user's own, is taken to be at work; so is a step that is ending.
         """
-        return not self._gate.tasks and self._rest_waits(set())
+        return self._root is not None and not self._gate.tasks and self._rest_waits(set())
 
     def others_wait(self) -> bool:
         """Return whether that holds for all but the current task, or they wait for their turn."""

@@ -240,31 +240,35 @@ class Context:
         """
         place = self._place(describe_callee(callee), key)
         if retry is None and timeout is None and budget is None and not emit:
-            return await self._handed_out(self._call(callee, arguments, place), place)
+            return await self._handed_out(self._call(callee, arguments, place), place.path())
         policies = _Policies(timeout, budget, emit)
         attempts = retry or ONCE
         for attempt in range(1, attempts.attempts + 1):
+            work = self._call(callee, arguments, place, attempt, policies)
+            if attempt == attempts.attempts:
+                return await self._handed_out(work, place.path(attempt))
             try:
-                work = self._call(callee, arguments, place, attempt, policies)
-                return await self._handed_out(work, place, attempt)
+                value = await work
             except Exception as error:
                 if not attempts.allows(error, attempt):
+                    await self._driver.turn(place.path(attempt))
                     raise
                 if not self._driver.has_record(place.path(attempt + 1)):
                     await asyncio.sleep(attempts.delay(attempt))
+            else:
+                await self._driver.turn(place.path(attempt))
+                return value
         raise AssertionError("a retry has at least one attempt")
 
-    async def _handed_out(self, work: Awaitable[T], place: _Place, attempt: int = 1) -> T:
-        """Return what came of a call when it is its turn, or raise it."""
-        attempts = self._driver.attempt
+    async def _handed_out(self, work: Awaitable[T], path: str) -> T:
+        """Return what came of the call at `path` when it is its turn, or raise it."""
         try:
             value = await work
         except Exception:
-            if not attempts.is_alone:
-                await self._driver.turn(place.path(attempt))
+            await self._driver.turn(path)
             raise
-        if not attempts.is_alone:
-            await self._driver.turn(place.path(attempt))
+        if not self._driver.attempt.is_alone:
+            await self._driver.turn(path)
         return value
 
     async def _call(
@@ -443,15 +447,10 @@ class Context:
         effect = Effect(self._driver, path, place.within.prefix, function, arguments)
         ask = functools.partial(self.ask, bool)
         try:
-            value = await effect.happen(unknown, ask=ask)
+            return await self._handed_out(effect.happen(unknown, ask=ask), path)
         except asyncio.CancelledError:
             await self._driver.cancelled(path, "effect")
             raise
-        except Exception:
-            await self._driver.turn(path)
-            raise
-        await self._driver.turn(path)
-        return value
 
     async def ask(self, answer: Any, question: str, *, key: str | None = None) -> Any:
         """Ask a person, and wait for an answer of the type `answer`, for as long as it takes.

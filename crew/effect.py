@@ -30,6 +30,10 @@ EFFECT_GRACE = 1.0
 """Seconds for which a cancel lets an effect that has started go on."""
 
 
+_END_SECONDS = 0.1
+"""How long one that was cancelled is waited for."""
+
+
 class Acting(Calls, Protocol):
     """What an effect needs of the driver of its run."""
 
@@ -182,6 +186,7 @@ class Effect:
                 await self._record(acting)
             return
         acting.cancel()
+        await asyncio.wait({acting}, timeout=_END_SECONDS)
         await self._driver.mark_unknown(self._path, "effect")
 
 

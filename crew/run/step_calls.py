@@ -115,7 +115,8 @@ class StepCalls:
 
     def has_record(self, path: str) -> bool:
         """Return whether the call at `path` is on record."""
-        return self._run.records.get(path) is not None
+        run = self._run
+        return run.records.get(path) is not None or run.offered.get(path) is not None
 
     def has_said(self, path: str) -> bool:
         return self._run.records.has_said(path)
