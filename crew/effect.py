@@ -180,14 +180,23 @@ class Effect:
 
     async def _let_end(self, acting: "asyncio.Future[Any]") -> None:
         """A cancel came while it was under way: give it a moment, then say what is known."""
-        done, _ = await asyncio.wait({acting}, timeout=EFFECT_GRACE)
-        if done and not acting.cancelled():
+        await _settled(acting, EFFECT_GRACE)
+        if acting.done() and not acting.cancelled():
             with contextlib.suppress(Exception):  # it is recorded; who cancelled it is gone
                 await self._record(acting)
             return
         acting.cancel()
-        await asyncio.wait({acting}, timeout=_END_SECONDS)
+        await _settled(acting, _END_SECONDS)
         await self._driver.mark_unknown(self._path, "effect")
+
+
+async def _settled(acting: "asyncio.Future[Any]", seconds: float) -> None:
+    """Wait for an act, so long at most; further cancels do not hasten that."""
+    loop = asyncio.get_running_loop()
+    until = loop.time() + seconds
+    while not acting.done() and (left := until - loop.time()) > 0:
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.wait({acting}, timeout=left)
 
 
 def _seen(acting: "asyncio.Future[Any]") -> None:
