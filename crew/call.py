@@ -11,7 +11,7 @@ from typing import Any, Literal, Protocol, TypeVar, cast, runtime_checkable
 
 from crew import errors
 from crew.config import Settings
-from crew.errors import CrewError, Diverged, Fenced, StepTimeout, StoreError
+from crew.errors import CrewError, Diverged, Fenced, StepTimeout, StoreError, Unreadable
 from crew.event import CallKind, Failure
 from crew.message import Json, Message
 from crew.value import Codec, canonical
@@ -225,7 +225,7 @@ def is_of_the_run(error: BaseException) -> bool:
 
     Nothing is recorded of that call then: whoever goes on with the run makes it again.
     """
-    kinds = (Diverged, Fenced, StoreError)
+    kinds = (Diverged, Fenced, StoreError, Unreadable)
     if isinstance(error, BaseExceptionGroup):
         return error.subgroup(kinds) is not None
     return isinstance(error, kinds)

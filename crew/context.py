@@ -36,9 +36,13 @@ from crew.errors import CrewError, GraphError, InputInvalid, OutputInvalid
 from crew.graph import Workflow
 from crew.lineage import SCOPE, Branches, Scope, entered
 from crew.message import Json
+from crew.patch import Patch
 from crew.retry import ONCE, Retry
 from crew.thread import Thread
-from crew.value import Codec, describe
+from crew.value import Codec, describe, with_own_arguments
+
+
+_STATELESS = "this workflow has no state; make it with Graph(state=Model)"
 
 
 class Driven(Calls, Protocol):
@@ -94,7 +98,8 @@ class Context:
         self._driver = driver
         self._attempt = attempt
         self._state = state
-        self._patch: dict[str, Json] = {}
+        self._changes = None if state is None else Patch(state)
+        self._patch: dict[str, Json] = {} if self._changes is None else self._changes.data
         self._keys: set[str] = set()
         prefix = step if attempt == 1 else f"{step}~{attempt}"
         self._root = Scope(self, step, prefix, Branches())
@@ -118,24 +123,21 @@ class Context:
     def state(self) -> Any:
         """The run's shared state as it was when this step started; change it with `patch`."""
         if self._state is None:
-            raise GraphError(message="this workflow has no state; make it with Graph(state=Model)")
+            raise GraphError(message=_STATELESS)
         return self._state
 
     def patch(self, **changes: object) -> None:
         """Change fields of the shared state; they take effect with this step's completion.
 
-        A field with an `Append()` reducer is given a list of new items.
+        A field with an `Append()` reducer is given a list of new items, each time.
 
         Raises:
-            OutputInvalid: a value does not validate.
+            OutputInvalid: a value does not validate, or the state as a whole does not with it.
             GraphError: the state has no such field.
         """
-        model = type(self.state)
-        for name, value in changes.items():
-            if name not in model.model_fields:
-                raise GraphError(message=f"{model.__name__} has no field {name!r}")
-            codec = Codec(model.model_fields[name].annotation, where=f"state field {name!r}")
-            self._patch[name], _ = codec.passed_on(value)
+        if self._changes is None:
+            raise GraphError(message=_STATELESS)
+        self._changes.add(changes)
 
     async def run(
         self,
@@ -261,6 +263,7 @@ class Context:
         if record is not None and record.state != "started":
             return codec.decode(outcome(record)["result"])
         try:
+            function, arguments = with_own_arguments(function, arguments)
             with entered(self._root.within(path)):
                 stored, value = codec.passed_on(await invoke(function, *arguments))
         except Exception as error:
@@ -311,8 +314,8 @@ class Context:
         }
         record = await self._driver.begin(path, "ask", fingerprint_of("ask", question), data)
         if record is not None and record.state == "completed":
-            return codec.decode(record.result["value"])
-        return codec.decode(await self._driver.answer(path, codec))
+            return codec.read(record.result["value"])
+        return codec.read(await self._driver.answer(path, codec))
 
     async def map(
         self,
@@ -406,6 +409,6 @@ class Context:
 
 def _encoded(codec: Codec, value: object) -> Json:
     try:
-        return codec.encode(value)
+        return codec.passed_on(value)[0]
     except OutputInvalid as error:
         raise InputInvalid(message=str(error)) from error

@@ -19,6 +19,7 @@ from crew.call import (
 )
 from crew.errors import EffectUnknown
 from crew.message import Json
+from crew.value import with_own_arguments
 
 Unknown = Literal["fail", "retry", "ask"]
 
@@ -133,7 +134,8 @@ class Effect:
     async def _act(self) -> Any:
         self._driver.confirm()
         extra = {"idempotency_key": self._key} if takes_idempotency_key(self._function) else {}
-        acting = asyncio.ensure_future(invoke(self._function, *self._arguments, **extra))
+        function, arguments = with_own_arguments(self._function, self._arguments)
+        acting = asyncio.ensure_future(invoke(function, *arguments, **extra))
         try:
             result = await asyncio.shield(acting)
             stored, value = self._codec.passed_on(result)
@@ -150,7 +152,7 @@ class Effect:
         """A cancel came while it was under way: give it a moment, then say what is known."""
         done, _ = await asyncio.wait({acting}, timeout=EFFECT_GRACE)
         if done and not acting.cancelled() and acting.exception() is None:
-            result = {"result": self._codec.encode(acting.result())}
+            result = {"result": self._codec.passed_on(acting.result())[0]}
             await self._driver.complete(self._path, "effect", result)
             return
         acting.cancel()

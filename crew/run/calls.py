@@ -192,7 +192,7 @@ class RunCalls:
         if waiting is None:
             return ""
         try:
-            waiting[0].decode(value)
+            waiting[0].taken(value)
         except CrewError as error:
             return str(error)
         return ""

@@ -43,6 +43,7 @@ from crew.journal.writer import OpenRun
 from crew.lineage import Branches, entered
 from crew.message import Json
 from crew.node import Node
+from crew.patch import read_state
 from crew.run.calls import RunCalls, Surroundings
 from crew.run.snapshot import size_of, snapshot_version, state_from, state_to_data
 from crew.state import CancelStep, Command, Fail, Finish, RunState, RunStep, WaitForQuorum
@@ -324,8 +325,7 @@ class Driver:
             context.branches.changed = self._branch_ended
             value = node.input.decode(step.value)
             result = await self._call_node(node, context, value)
-            output = node.output.encode(result)
-            node.output.decode(output)
+            output, _ = node.output.passed_on(result)
         except asyncio.CancelledError:
             if self._over or step.path in self._state.steps:
                 raise
@@ -382,7 +382,7 @@ class Driver:
 
     def _shared_state(self) -> BaseModel | None:
         model = self._workflow.state
-        return None if model is None else model.model_validate(self._state.shared)
+        return None if model is None else read_state(model, self._state.shared)
 
     async def _wait_for_quorum(self, command: WaitForQuorum) -> None:
         await asyncio.sleep(command.seconds)
