@@ -41,7 +41,6 @@ from crew.retry import ONCE, Retry
 from crew.thread import Thread
 from crew.value import Codec, describe, with_own_arguments
 
-
 _STATELESS = "this workflow has no state; make it with Graph(state=Model)"
 
 

@@ -43,7 +43,7 @@ def own_copy(value: Any) -> Any:
         return value
     try:
         return _copied(value, {})
-    except Exception as error:  # noqa: BLE001  a class's own way of being copied may raise anything
+    except Exception as error:
         raise OutputInvalid(
             message=f"an argument of a journalled call must be data, of which the call gets a copy "
             f"of its own; {shown(value)} cannot be copied: {type(error).__name__}"

@@ -97,7 +97,7 @@ def _floats(was: float, now: float) -> Difference | None:
         # 0.0 and -0.0 are equal.
         same = was != 0.0 or math.copysign(1.0, was) == math.copysign(1.0, now)
     else:
-        same = was != was and now != now  # noqa: PLR0124  that is what tells a NaN
+        same = was != was and now != now
     return None if same else Difference("", was, now)
 
 
@@ -171,17 +171,15 @@ def _mappings(was: dict[Any, Any], now: dict[Any, Any]) -> Difference | None:
     return None
 
 
-def _default_dicts(
-    was: defaultdict[Any, Any], now: defaultdict[Any, Any]
-) -> Difference | None:
+def _default_dicts(was: defaultdict[Any, Any], now: defaultdict[Any, Any]) -> Difference | None:
     factory = _inside(".default_factory", was.default_factory, now.default_factory)
     return factory or _mappings(was, now)
 
 
 def _sets(was: Any, now: Any) -> Difference | None:
-    copies = {_NAN if item != item else item: item for item in now}  # noqa: PLR0124
+    copies = {_NAN if item != item else item: item for item in now}
     for item in was:
-        key = _NAN if item != item else item  # noqa: PLR0124
+        key = _NAN if item != item else item
         if (found := difference(item, copies.get(key, _MISSING))) is not None:
             return found
     return None if len(was) == len(now) else Difference("", was, now)
