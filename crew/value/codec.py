@@ -10,6 +10,7 @@ from pydantic_core import PydanticSerializationError
 from crew.errors import OutputInvalid, Unreadable
 from crew.message import Json
 from crew.value.annotation import describe
+from crew.value.exact import Inexact
 from crew.value.same import difference, shown
 from crew.value.shape import Mismatch, adapter_of, json_bytes, shape_of
 
@@ -44,6 +45,7 @@ class Codec:
         self.annotation = annotation
         self.where = where
         self._shape = shape_of(annotation, where, only_read=only_read)
+        self._exact = self._shape.exact
         self._constant = annotation if annotation in _CONSTANT else None
 
     def encode(self, value: object) -> Json:
@@ -76,6 +78,12 @@ class Codec:
         """
         if type(value) is self._constant:
             return value, value
+        if self._exact is not None:
+            try:
+                stored = self._exact(value)
+                return stored, self.decode(stored)
+            except (Inexact, KeyError):
+                pass  # it is not exactly of the type, and may still come back as it was
         stored = self.encode(value)
         copy = self.decode(stored)
         found = difference(value, copy)

@@ -14,7 +14,7 @@ import pickle
 import reprlib
 import uuid
 from collections import defaultdict, deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, is_dataclass, replace
 from typing import Any
 
@@ -142,17 +142,13 @@ def _sequences(was: Any, now: Any) -> Difference | None:
         return None
     if kinds == _FLOAT == set(map(type, now)) and was == now and 0.0 not in was:
         return None
-    return _each(((f"[{index}]", *pair) for index, pair in enumerate(zip(was, now, strict=True))))
+    for index, (item, copy) in enumerate(zip(was, now, strict=True)):
+        if (found := difference(item, copy)) is not None:
+            return replace(found, path=f"[{index}]{found.path}")
+    return None
 
 
 _FLOAT = {float}
-
-
-def _each(parts: Iterable[tuple[str, Any, Any]]) -> Difference | None:
-    for path, was, now in parts:
-        if (found := difference(was, now)) is not None:
-            return replace(found, path=path + found.path)
-    return None
 
 
 def _deques(was: deque[Any], now: deque[Any]) -> Difference | None:
@@ -208,8 +204,11 @@ def _models(was: BaseModel, now: BaseModel) -> Difference | None:
 
 def _by_name(was: dict[str, Any], now: dict[str, Any]) -> Difference | None:
     """Compare attributes; their order means nothing."""
-    names = {**was, **now}
-    return _each((f".{name}", was.get(name, _MISSING), now.get(name, _MISSING)) for name in names)
+    for name in {**was, **now}:
+        found = difference(was.get(name, _MISSING), now.get(name, _MISSING))
+        if found is not None:
+            return replace(found, path=f".{name}{found.path}")
+    return None
 
 
 def _objects(was: Any, now: Any) -> Difference | None:

@@ -19,6 +19,7 @@ from pydantic_core import PydanticSerializationError, to_json
 from crew.errors import GraphError
 from crew.message import Json
 from crew.value.annotation import describe, union_members
+from crew.value.exact import Inexact, Write, exact_writer
 from crew.value.storable import check_storable
 
 _PRIMITIVES = (str, int, bool, float)
@@ -37,6 +38,9 @@ class Mismatch(Exception):
 
 class Shape(Protocol):
     """How the values of one annotation are stored."""
+
+    exact: Write | None
+    """Writes a value that is proven to come back as it was; None if nothing is proven."""
 
     def encode(self, value: Any) -> Json: ...
 
@@ -103,6 +107,8 @@ def json_bytes(value: Json) -> bytes | str:
 class _Primitive:
     """A value that is JSON already, and of exactly this class: `True` is no int."""
 
+    exact = None
+
     def __init__(self, kind: type) -> None:
         self._kind = kind
 
@@ -140,22 +146,20 @@ class _Plain:
         is_model = isinstance(annotation, type) and issubclass(annotation, BaseModel)
         self._model: type[BaseModel] | None = annotation if is_model else None
         self._is_whole = not only_read
-        self._by_alias = None if only_read else False
-        self._dump = adapter.serializer.to_python
-        self._validate = adapter.validator.validate_json
+        self.exact = exact_writer(adapter.core_schema)
+        self._dump, self._validate = _ways(adapter, whole=self._is_whole)
         self._has_sets = _mentions(adapter.core_schema, {"set", "frozenset"})
         self._is_finite = _gives_no_float(adapter.core_schema)
 
     def encode(self, value: Any) -> Json:
+        if self.exact is not None:
+            try:
+                return self.exact(value)
+            except (Inexact, KeyError):
+                pass  # pydantic tells what is wrong with it
         if self._model is not None and type(value) is not self._model:
             self._check_class(value, self._model)
-        plain = self._dump(
-            value,
-            mode="json",
-            by_alias=self._by_alias,
-            round_trip=self._is_whole,
-            warnings="error",
-        )
+        plain = self._dump(value)
         if self._has_sets:
             plain = _with_sorted_sets(value, plain)
         return plain if self._is_finite else _finite(plain)
@@ -171,11 +175,31 @@ class _Plain:
 
     def decode(self, stored: Json) -> Any:
         # JSON mode, not Python mode: a strict model must still accept a date's string.
-        return self._validate(json_bytes(stored), by_alias=True, by_name=True)
+        return self._validate(json_bytes(stored))
+
+
+def _ways(
+    adapter: TypeAdapter[Any], *, whole: bool
+) -> tuple[Callable[[Any], Json], Callable[[bytes | str], Any]]:
+    """Return what dumps and what validates; each option that is not needed is time saved."""
+    dump = functools.partial(adapter.serializer.to_python, mode="json", warnings="error")
+    if whole and (_mentions(adapter.core_schema, {"json"}) or _holds(adapter.core_schema, _COMPUTED)):
+        dump = functools.partial(dump, round_trip=True)
+    if not _holds(adapter.core_schema, _ALIASES):
+        return dump, adapter.validator.validate_json
+    if whole:
+        dump = functools.partial(dump, by_alias=False)
+    return dump, functools.partial(adapter.validator.validate_json, by_alias=True, by_name=True)
+
+
+_COMPUTED = frozenset({"computed_fields"})
+_ALIASES = frozenset({"validation_alias", "serialization_alias", "alias"})
 
 
 class _Constrained:
     """A union whose values must satisfy what `Annotated` says of them."""
+
+    exact = None
 
     def __init__(self, shape: Shape, adapter: TypeAdapter[Any]) -> None:
         self._inner = shape
@@ -193,6 +217,8 @@ class _Constrained:
 class _AnyJson:
     """No annotation: JSON types only."""
 
+    exact = None
+
     def encode(self, value: Any) -> Json:
         _require_json(value)
         return _finite(value)
@@ -203,6 +229,8 @@ class _AnyJson:
 
 
 class _Nothing:
+    exact = None
+
     def encode(self, value: Any) -> Json:
         if value is not None:
             raise Mismatch("only None is allowed here")
@@ -214,6 +242,8 @@ class _Nothing:
 
 class _Optional:
     """One type, or null."""
+
+    exact = None
 
     def __init__(self, shape: Shape) -> None:
         self._inner = shape
@@ -227,6 +257,8 @@ class _Optional:
 
 class _Tagged:
     """A union: `{"type": class name, "value": …}`, or null for None."""
+
+    exact = None
 
     def __init__(self, members: tuple[Any, ...], where: str, *, only_read: bool) -> None:
         self._optional = type(None) in members or None in members
@@ -268,6 +300,8 @@ class _Tagged:
 
 class _Items:
     """A list whose items need tags."""
+
+    exact = None
 
     def __init__(self, item: Shape) -> None:
         self._item = item
@@ -315,6 +349,14 @@ def _mentions(schema: Any, wanted: set[str]) -> bool:
     if isinstance(schema, dict):
         return schema.get("type") in wanted or any(_mentions(v, wanted) for v in schema.values())
     return isinstance(schema, (list, tuple)) and any(_mentions(item, wanted) for item in schema)
+
+
+def _holds(schema: Any, names: frozenset[str]) -> bool:
+    """Return whether a schema says anything under one of these names, at any depth."""
+    if isinstance(schema, dict):
+        said = any(schema.get(name) for name in names)
+        return said or any(_holds(part, names) for part in schema.values())
+    return isinstance(schema, (list, tuple)) and any(_holds(item, names) for item in schema)
 
 
 def _gives_no_float(schema: Any) -> bool:
