@@ -62,13 +62,13 @@ def _copied(value: Any, memo: dict[int, Any]) -> Any:
         return memo[id(value)]
     made: Any
     if kind is list:
-        memo[id(value)] = made = []
+        made = memo[id(value)] = list[Any]()
         made.extend([_copied(item, memo) for item in value])
     elif kind is dict:
-        memo[id(value)] = made = {}
+        made = memo[id(value)] = dict[Any, Any]()
         made.update({_copied(key, memo): _copied(item, memo) for key, item in value.items()})
-    elif isinstance(value, BaseModel) and kind.__deepcopy__ is BaseModel.__deepcopy__:
-        memo[id(value)] = made = kind.__new__(kind)
+    elif isinstance(value, BaseModel) and type(value).__deepcopy__ is BaseModel.__deepcopy__:
+        made = memo[id(value)] = object.__new__(type(value))
         for name in ("__dict__", "__pydantic_extra__", "__pydantic_private__"):
             object.__setattr__(made, name, _copied(getattr(value, name), memo))
         object.__setattr__(made, "__pydantic_fields_set__", set(value.__pydantic_fields_set__))

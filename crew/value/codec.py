@@ -103,15 +103,15 @@ class Codec:
             value = self._shape.decode(stored)
             lost = _lost(stored, self._shape.encode(value))
         except _FAILURES as error:
-            lost = _reason(error)
-        if lost:
-            raise Unreadable(
-                where=self.where,
-                stored=shown(stored),
-                annotation=describe(self.annotation),
-                reason=lost,
-            )
-        return value
+            value, lost = None, _reason(error)
+        if not lost:
+            return value
+        raise Unreadable(
+            where=self.where,
+            stored=shown(stored),
+            annotation=describe(self.annotation),
+            reason=lost,
+        )
 
     def taken(self, value: object) -> Json:
         """Return a value from outside as it is stored: of the type, or JSON that validates as it.

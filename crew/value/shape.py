@@ -8,11 +8,10 @@ import functools
 import inspect
 import json
 import math
-from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Annotated, Any, Literal, Protocol, get_args, get_origin
 
-from pydantic import BaseModel, RootModel, TypeAdapter
+from pydantic import BaseModel, TypeAdapter
 from pydantic.errors import PydanticSchemaGenerationError, PydanticUserError
 from pydantic_core import PydanticSerializationError, to_json
 
@@ -20,16 +19,11 @@ from crew.errors import GraphError
 from crew.message import Json
 from crew.value.annotation import describe, union_members
 from crew.value.exact import Inexact, Write, exact_writer
+from crew.value.schema import gives_no_float, holds, mentions
+from crew.value.sets import with_sorted_sets
 from crew.value.storable import check_storable
 
 _PRIMITIVES = (str, int, bool, float)
-_PARTS = ("schema", "items_schema", "keys_schema", "values_schema")
-"""Where a core schema of one of these types holds those of its parts."""
-_WITHOUT_FLOATS = frozenset(
-    {"str", "int", "bool", "none", "nullable", "default", "list", "dict"}
-    | {"model", "model-fields", "model-field"}
-)
-_WORDS = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 
 
 class Mismatch(Exception):
@@ -104,10 +98,14 @@ def json_bytes(value: Json) -> bytes | str:
         return json.dumps(value)
 
 
-class _Primitive:
-    """A value that is JSON already, and of exactly this class: `True` is no int."""
+class _Unproven:
+    """What comes back is compared with what it was."""
 
-    exact = None
+    exact: Write | None = None
+
+
+class _Primitive(_Unproven):
+    """A value that is JSON already, and of exactly this class: `True` is no int."""
 
     def __init__(self, kind: type) -> None:
         self._kind = kind
@@ -148,8 +146,8 @@ class _Plain:
         self._is_whole = not only_read
         self.exact = exact_writer(adapter.core_schema)
         self._dump, self._validate = _ways(adapter, whole=self._is_whole)
-        self._has_sets = _mentions(adapter.core_schema, {"set", "frozenset"})
-        self._is_finite = _gives_no_float(adapter.core_schema)
+        self._has_sets = mentions(adapter.core_schema, {"set", "frozenset"})
+        self._is_finite = gives_no_float(adapter.core_schema)
 
     def encode(self, value: Any) -> Json:
         if self.exact is not None:
@@ -161,7 +159,7 @@ class _Plain:
             self._check_class(value, self._model)
         plain = self._dump(value)
         if self._has_sets:
-            plain = _with_sorted_sets(value, plain)
+            plain = with_sorted_sets(value, plain)
         return plain if self._is_finite else _finite(plain)
 
     def _check_class(self, value: Any, model: type[BaseModel]) -> None:
@@ -182,10 +180,11 @@ def _ways(
     adapter: TypeAdapter[Any], *, whole: bool
 ) -> tuple[Callable[[Any], Json], Callable[[bytes | str], Any]]:
     """Return what dumps and what validates; each option that is not needed is time saved."""
+    schema = adapter.core_schema
     dump = functools.partial(adapter.serializer.to_python, mode="json", warnings="error")
-    if whole and (_mentions(adapter.core_schema, {"json"}) or _holds(adapter.core_schema, _COMPUTED)):
+    if whole and (mentions(schema, {"json"}) or holds(schema, _COMPUTED)):
         dump = functools.partial(dump, round_trip=True)
-    if not _holds(adapter.core_schema, _ALIASES):
+    if not holds(schema, _ALIASES):
         return dump, adapter.validator.validate_json
     if whole:
         dump = functools.partial(dump, by_alias=False)
@@ -196,10 +195,8 @@ _COMPUTED = frozenset({"computed_fields"})
 _ALIASES = frozenset({"validation_alias", "serialization_alias", "alias"})
 
 
-class _Constrained:
+class _Constrained(_Unproven):
     """A union whose values must satisfy what `Annotated` says of them."""
-
-    exact = None
 
     def __init__(self, shape: Shape, adapter: TypeAdapter[Any]) -> None:
         self._inner = shape
@@ -214,10 +211,8 @@ class _Constrained:
         return value
 
 
-class _AnyJson:
+class _AnyJson(_Unproven):
     """No annotation: JSON types only."""
-
-    exact = None
 
     def encode(self, value: Any) -> Json:
         _require_json(value)
@@ -228,9 +223,7 @@ class _AnyJson:
         return _rebuilt(stored, self.decode)
 
 
-class _Nothing:
-    exact = None
-
+class _Nothing(_Unproven):
     def encode(self, value: Any) -> Json:
         if value is not None:
             raise Mismatch("only None is allowed here")
@@ -240,10 +233,8 @@ class _Nothing:
             raise Mismatch("only null is allowed here")
 
 
-class _Optional:
+class _Optional(_Unproven):
     """One type, or null."""
-
-    exact = None
 
     def __init__(self, shape: Shape) -> None:
         self._inner = shape
@@ -255,10 +246,8 @@ class _Optional:
         return None if stored is None else self._inner.decode(stored)
 
 
-class _Tagged:
+class _Tagged(_Unproven):
     """A union: `{"type": class name, "value": …}`, or null for None."""
-
-    exact = None
 
     def __init__(self, members: tuple[Any, ...], where: str, *, only_read: bool) -> None:
         self._optional = type(None) in members or None in members
@@ -298,10 +287,8 @@ class _Tagged:
         raise Mismatch(f"{stored['type']!r} is none of them")
 
 
-class _Items:
+class _Items(_Unproven):
     """A list whose items need tags."""
-
-    exact = None
 
     def __init__(self, item: Shape) -> None:
         self._item = item
@@ -343,55 +330,6 @@ def _bare(annotation: Any) -> Any:
 def _kind_of(value: object) -> str:
     name = type(value).__name__
     return f"{'an' if name[0] in 'aeiouAEIOU' else 'a'} {name}"
-
-
-def _mentions(schema: Any, wanted: set[str]) -> bool:
-    if isinstance(schema, dict):
-        return schema.get("type") in wanted or any(_mentions(v, wanted) for v in schema.values())
-    return isinstance(schema, (list, tuple)) and any(_mentions(item, wanted) for item in schema)
-
-
-def _holds(schema: Any, names: frozenset[str]) -> bool:
-    """Return whether a schema says anything under one of these names, at any depth."""
-    if isinstance(schema, dict):
-        said = any(schema.get(name) for name in names)
-        return said or any(_holds(part, names) for part in schema.values())
-    return isinstance(schema, (list, tuple)) and any(_holds(item, names) for item in schema)
-
-
-def _gives_no_float(schema: Any) -> bool:
-    """Return whether what a schema validates is dumped without floats, for certain."""
-    if schema["type"] not in _WITHOUT_FLOATS or "serialization" in schema:
-        return False
-    config = schema.get("config") or {}
-    if config.get("extra_fields_behavior") == "allow" or schema.get("computed_fields"):
-        return False
-    parts = [schema[name] for name in _PARTS if name in schema]
-    if schema["type"] == "model-fields":
-        parts = list(schema["fields"].values())
-    return all(_gives_no_float(part) for part in parts)
-
-
-def _with_sorted_sets(value: Any, plain: Any) -> Any:
-    """Sort what was dumped of sets, at any depth; `plain` is the dump of `value`."""
-    if isinstance(value, RootModel):
-        value = value.root
-    if isinstance(value, (set, frozenset)) and isinstance(plain, list):
-        items = list(map(_with_sorted_sets, value, plain))
-        return sorted(items, key=lambda item: json.dumps(item, sort_keys=True))
-    if isinstance(plain, dict):
-        parts = _parts(value, plain)
-        return {name: _with_sorted_sets(parts.get(name), item) for name, item in plain.items()}
-    if isinstance(plain, list) and isinstance(value, (list, tuple, deque)):
-        return list(map(_with_sorted_sets, value, plain))
-    return plain
-
-
-def _parts(value: Any, plain: dict[str, Json]) -> dict[str, Any]:
-    """Return what each key of a dump was made of, as far as that can be told."""
-    if isinstance(value, Mapping):
-        return dict(zip(plain, value.values(), strict=False))
-    return {name: getattr(value, name, None) for name in plain}
 
 
 def _finite(value: Any) -> Json:
