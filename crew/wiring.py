@@ -254,13 +254,13 @@ class _Builder:
         ]
         if not givers:
             return f"no node gives {taken}" + (f" after {node.after!r}" if node.after else "")
-        name, leaf = next((item for item in givers if item[0] in reached), givers[0])
+        followers = {other.after: other.name for other in self.nodes.values()}
+        name, leaf = min(givers, key=lambda item: (item[0] not in reached, item[0] in followers))
         if name not in reached:
             return f"only {name!r} gives it {describe(leaf)}, and is never reached itself"
-        followers = [other.name for other in self.nodes.values() if other.after == name]
-        if followers:
+        if name in followers:
             return (
-                f"what {name!r} gives goes to {followers[0]!r} alone, by `after=`; write "
+                f"what {name!r} gives goes to {followers[name]!r} alone, by `after=`; write "
                 f"`after={name}` on {node.name!r} too, and `broadcast=True` on {name!r}"
             )
         return (
