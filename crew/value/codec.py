@@ -11,8 +11,9 @@ from crew.errors import OutputInvalid, Unreadable
 from crew.message import Json
 from crew.value.annotation import describe
 from crew.value.exact import Inexact
+from crew.value.plain import Mismatch
 from crew.value.same import difference, shown
-from crew.value.shape import Mismatch, adapter_of, json_bytes, shape_of
+from crew.value.shape import adapter_of, json_bytes, shape_of
 
 _CONSTANT = (str, int, bool)
 """Types whose values are JSON as they are, and cannot change."""

@@ -7,7 +7,6 @@ first; non-finite floats become strings, and sets are sorted, so that equal valu
 import functools
 import inspect
 import json
-import math
 from collections.abc import Callable
 from typing import Annotated, Any, Literal, Protocol, get_args, get_origin
 
@@ -19,15 +18,12 @@ from crew.errors import GraphError
 from crew.message import Json
 from crew.value.annotation import describe, union_members
 from crew.value.exact import Inexact, Write, exact_writer
+from crew.value.plain import Mismatch, finite, kind_of, rebuilt, require_json
 from crew.value.schema import gives_no_float, holds, mentions
 from crew.value.sets import with_sorted_sets
 from crew.value.storable import check_storable
 
 _PRIMITIVES = (str, int, bool, float)
-
-
-class Mismatch(Exception):
-    """The value has no place in the annotation."""
 
 
 class Shape(Protocol):
@@ -112,8 +108,8 @@ class _Primitive(_Unproven):
 
     def encode(self, value: Any) -> Json:
         if type(value) is not self._kind:
-            raise Mismatch(f"{_kind_of(value)} is not {self._kind.__name__}")
-        return _finite(value) if self._kind is float else value
+            raise Mismatch(f"{kind_of(value)} is not {self._kind.__name__}")
+        return finite(value) if self._kind is float else value
 
     def decode(self, stored: Json) -> Any:
         if type(stored) is self._kind:
@@ -123,7 +119,7 @@ class _Primitive(_Unproven):
             return _lax(self._kind).validate_python(stored)
         if self._kind is float and type(stored) is int:
             return float(stored)
-        raise Mismatch(f"{_kind_of(stored)} is not {self._kind.__name__}")
+        raise Mismatch(f"{kind_of(stored)} is not {self._kind.__name__}")
 
 
 @functools.cache
@@ -160,14 +156,14 @@ class _Plain:
         plain = self._dump(value)
         if self._has_sets:
             plain = with_sorted_sets(value, plain)
-        return plain if self._is_finite else _finite(plain)
+        return plain if self._is_finite else finite(plain)
 
     def _check_class(self, value: Any, model: type[BaseModel]) -> None:
         if not isinstance(value, model):
-            raise Mismatch(f"{_kind_of(value)} is not a {model.__name__}")
+            raise Mismatch(f"{kind_of(value)} is not a {model.__name__}")
         if self._is_whole:
             raise Mismatch(
-                f"{_kind_of(value)} would come back as a {model.__name__}; annotate "
+                f"{kind_of(value)} would come back as a {model.__name__}; annotate "
                 f"{type(value).__name__}, or a union of the classes that there are"
             )
 
@@ -215,12 +211,12 @@ class _AnyJson(_Unproven):
     """No annotation: JSON types only."""
 
     def encode(self, value: Any) -> Json:
-        _require_json(value)
-        return _finite(value)
+        require_json(value)
+        return finite(value)
 
     def decode(self, stored: Json) -> Any:
         # A copy, since whoever gets it may change it, and what is stored does not change.
-        return _rebuilt(stored, self.decode)
+        return rebuilt(stored, self.decode)
 
 
 class _Nothing(_Unproven):
@@ -276,7 +272,7 @@ class _Tagged(_Unproven):
                     if self._class_decides:
                         self._found[type(value)] = (name, shape)
                     return name, shape
-        raise Mismatch(f"{_kind_of(value)} is none of them")
+        raise Mismatch(f"{kind_of(value)} is none of them")
 
     def decode(self, stored: Json) -> Any:
         if stored is None and self._optional:
@@ -295,12 +291,12 @@ class _Items(_Unproven):
 
     def encode(self, value: Any) -> Json:
         if not isinstance(value, list):
-            raise Mismatch(f"{_kind_of(value)} is not a list")
+            raise Mismatch(f"{kind_of(value)} is not a list")
         return [self._item.encode(item) for item in value]
 
     def decode(self, stored: Json) -> Any:
         if not isinstance(stored, list):
-            raise Mismatch(f"{_kind_of(stored)} is not a list")
+            raise Mismatch(f"{kind_of(stored)} is not a list")
         return [self._item.decode(item) for item in stored]
 
 
@@ -325,40 +321,3 @@ def _is_instance(value: object, member: Any) -> bool:
 
 def _bare(annotation: Any) -> Any:
     return get_args(annotation)[0] if get_origin(annotation) is Annotated else annotation
-
-
-def _kind_of(value: object) -> str:
-    name = type(value).__name__
-    return f"{'an' if name[0] in 'aeiouAEIOU' else 'a'} {name}"
-
-
-def _finite(value: Any) -> Json:
-    if isinstance(value, float) and not math.isfinite(value):
-        return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
-    return _rebuilt(value, _finite)
-
-
-def _rebuilt(value: Any, change: Callable[[Any], Any]) -> Any:
-    if isinstance(value, dict):
-        return {key: change(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [change(item) for item in value]
-    return value
-
-
-def _require_json(value: object) -> None:
-    if value is None or type(value) in _PRIMITIVES:
-        return
-    if type(value) is dict:
-        for key, item in value.items():
-            if type(key) is not str:
-                raise Mismatch(f"the key {key!r} is not a string")
-            _require_json(item)
-        return
-    if type(value) is list:
-        for item in value:
-            _require_json(item)
-        return
-    raise Mismatch(
-        f"{_kind_of(value)} is not JSON; annotate the return type so that it can be stored"
-    )
