@@ -23,6 +23,7 @@ from crew.call import (
     Calls,
     Performer,
     Record,
+    as_divergence,
     data_arguments,
     describe_callee,
     fingerprint_of,
@@ -36,15 +37,18 @@ from crew.call import (
 )
 from crew.clock import wall_clock
 from crew.effect import Effect, Unknown
-from crew.errors import Diverged, GraphError, InputInvalid, OutputInvalid
+from crew.errors import Diverged, GraphError, InputInvalid, OutputInvalid, Unreadable
 from crew.event import CallKind, Failure
 from crew.failure import failure_of, raise_again
 from crew.graph import Workflow
 from crew.lineage import SCOPE, Inside, Scope, as_key, entered
 from crew.message import Json
+from crew.patch import Patch
 from crew.retry import ONCE, Retry
 from crew.thread import Thread
-from crew.value import Codec, describe
+from crew.value import Codec, describe, with_own_arguments
+
+_STATELESS = "this workflow has no state; make it with Graph(state=Model)"
 
 T = TypeVar("T")
 
@@ -177,7 +181,7 @@ class Context:
         self._function = function
         """The node's: where the classes are seen that its code catches errors by."""
         self._state = state
-        self._patch: dict[str, Json] = {}
+        self._changes = None if state is None else Patch(state)
         self._keys: dict[str, tuple[str, str]] = {}
 
     @property
@@ -194,24 +198,26 @@ class Context:
     def state(self) -> Any:
         """The run's shared state as it was when this step started; change it with `patch`."""
         if self._state is None:
-            raise GraphError(message="this workflow has no state; make it with Graph(state=Model)")
+            raise GraphError(message=_STATELESS)
         return self._state
+
+    @property
+    def changes(self) -> dict[str, Json] | None:
+        """What this step changes in the shared state, encoded; None if nothing."""
+        return None if self._changes is None else self._changes.data or None
 
     def patch(self, **changes: object) -> None:
         """Change fields of the shared state; they take effect with this step's completion.
 
-        A field with an `Append()` reducer is given a list of new items.
+        A field with an `Append()` reducer is given a list of new items, each time.
 
         Raises:
-            OutputInvalid: a value does not validate.
+            OutputInvalid: a value does not validate, or the state as a whole does not with it.
             GraphError: the state has no such field.
         """
-        model = type(self.state)
-        for name, value in changes.items():
-            if name not in model.model_fields:
-                raise GraphError(message=f"{model.__name__} has no field {name!r}")
-            codec = Codec(model.model_fields[name].annotation, where=f"state field {name!r}")
-            self._patch[name], _ = codec.passed_on(value)
+        if self._changes is None:
+            raise GraphError(message=_STATELESS)
+        self._changes.add(changes)
 
     async def run(
         self,
@@ -357,7 +363,8 @@ class Context:
 
         async def work() -> dict[str, Json]:
             nonlocal value
-            stored, value = codec.passed_on(await invoke(function, *arguments))
+            callee, own = with_own_arguments(function, arguments)
+            stored, value = codec.passed_on(await invoke(callee, *own))
             return {"result": stored}
 
         is_new = record is None or record.state == "started"
@@ -412,12 +419,9 @@ class Context:
             CancelledError: it is, so that the run is stopped until somebody chooses a way on.
         """
         try:
-            return codec.decode(stored)
-        except OutputInvalid as error:
-            recorded = f"{stored!r:.200}"
-            self._driver.diverge(
-                Diverged(run=self.run_id, path=path, recorded=recorded, asked=str(error))
-            )
+            return codec.read_back(stored)
+        except Unreadable as error:
+            self._driver.diverge(as_divergence(error, self.run_id, path))
             raise asyncio.CancelledError from error
 
     async def effect(
@@ -478,7 +482,14 @@ class Context:
         else:
             value = await self._waited(self._driver.answer(path, codec), path, "ask")
         await self._driver.turn(path)
-        return self._recalled(codec, value, path)
+        try:
+            return codec.read(value)
+        except OutputInvalid as error:
+            asked = f"an answer of type {describe(answer)}: {error}"
+            self._driver.diverge(
+                Diverged(run=self.run_id, path=path, recorded=f"{value!r:.200}", asked=asked)
+            )
+            raise asyncio.CancelledError from error
 
     async def _waited(self, wait: Awaitable[T], path: str, call: CallKind) -> T:
         """Wait for the world outside; a cancel closes what was waited for."""
@@ -605,7 +616,7 @@ def _share_in(data: dict[str, Json]) -> Budget | None:
 
 def _encoded(codec: Codec, value: object) -> Json:
     try:
-        return codec.encode(value)
+        return codec.passed_on(value)[0]
     except OutputInvalid as error:
         raise InputInvalid(message=str(error)) from error
 

@@ -9,6 +9,7 @@ from crew.call import (
     Calls,
     Record,
     acted,
+    as_divergence,
     data_arguments,
     describe_callee,
     fingerprint_of,
@@ -19,10 +20,11 @@ from crew.call import (
     takes_idempotency_key,
     told,
 )
-from crew.errors import EffectUnknown, OutputInvalid
+from crew.errors import Diverged, EffectUnknown, OutputInvalid, Unreadable
 from crew.failure import failure_of, raise_again
 from crew.lineage import Inside, entered
 from crew.message import Json
+from crew.value import with_own_arguments
 
 Unknown = Literal["fail", "retry", "ask"]
 
@@ -49,6 +51,10 @@ class Acting(Calls, Protocol):
 
     async def until_cancelled(self, path: str) -> NoReturn:
         """Wait for the cancel that is on record of the call at `path`, until its turn."""
+        ...
+
+    def diverge(self, error: Diverged) -> None:
+        """Stop the run, since its code is not that of its journal."""
         ...
 
 
@@ -99,7 +105,7 @@ class Effect:
         record = await self._driver.begin(self._path, "effect", fingerprint, data)
         if record is not None:
             if record.state == "completed":
-                return self._codec.decode(outcome(record, self._function)["result"])
+                return self._read_back(outcome(record, self._function)["result"])
             if record.state == "cancelled" and record.data["within"] == self._within:
                 await self._driver.until_cancelled(self._path)
             if not await self._may_act(record, unknown, ask):
@@ -108,6 +114,18 @@ class Effect:
             self._key = data["idempotency_key"] = record.data["idempotency_key"]
             await self._driver.restart(self._path, "effect", fingerprint, data)
         return await self._act()
+
+    def _read_back(self, stored: Json) -> Any:
+        """Return the result that is on record.
+
+        Raises:
+            CancelledError: new code cannot read it; the run stops.
+        """
+        try:
+            return self._codec.read_back(stored)
+        except Unreadable as error:
+            self._driver.diverge(as_divergence(error, self._driver.run_id, self._path))
+            raise asyncio.CancelledError from error
 
     async def _may_act(
         self, record: Record, unknown: Unknown, ask: Callable[..., Awaitable[bool]]
@@ -157,7 +175,7 @@ class Effect:
         self._driver.confirm()
         extra = {"idempotency_key": self._key} if takes_idempotency_key(self._function) else {}
         with entered(Inside(f"the effect {self._name!r}")):
-            acting = asyncio.ensure_future(invoke(self._function, *self._arguments, **extra))
+            acting = asyncio.ensure_future(self._invoke(extra))
         acting.add_done_callback(_seen)
         try:
             await asyncio.wait({acting})
@@ -165,6 +183,10 @@ class Effect:
             await self._let_end(acting)
             raise
         return await self._record(acting)
+
+    async def _invoke(self, extra: dict[str, str]) -> Any:
+        function, arguments = with_own_arguments(self._function, self._arguments)
+        return await invoke(function, *arguments, **extra)
 
     async def _record(self, acting: "asyncio.Future[Any]") -> Any:
         """Record what became of an act that has ended, and return its result."""

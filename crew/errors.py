@@ -16,6 +16,7 @@ CrewError
 │   ├── NotAnException    a step or call raised what would end more than itself
 │   ├── EffectUnknown     a crash hid whether an effect happened
 │   ├── Diverged          the code asks for another call than the journal holds
+│   ├── Unreadable        the journal holds a value that the code of now cannot read
 │   ├── BudgetExceeded    the run asked for more than its budget has left
 │   ├── NewerEvent        the run's journal holds what only a newer release knows
 │   └── Fenced            another worker drives the run now
@@ -166,6 +167,26 @@ class Diverged(RunError):
         return (
             f"run {self.run} diverged at {self.path}: the journal holds {self.recorded}, "
             f"the code asks for {self.asked}; give this call a `key=` so that it keeps its place"
+        )
+
+
+@dataclass(eq=False, kw_only=True)
+class Unreadable(RunError):
+    """The journal holds a value that the code of now cannot read, or not all of. Nothing is lost.
+
+    `where` says of what it is the value, `stored` is its beginning, `annotation` what is declared.
+    """
+
+    where: str = ""
+    stored: str = ""
+    annotation: str = ""
+    reason: str = ""
+
+    def __str__(self) -> str:
+        run = f"run {self.run}" if self.run else "the run"
+        return (
+            f"{run} holds {self.stored} for {self.where}, which is {self.annotation} in the code "
+            f"of now: {self.reason}; finish the run with the code that wrote it, or fork it"
         )
 
 

@@ -11,8 +11,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from typing import Any, Protocol, cast
 
-from pydantic import TypeAdapter, ValidationError
-
 from crew.call import (
     AgentTask,
     Calls,
@@ -28,7 +26,7 @@ from crew.llm import Model, ModelReply, ModelRequest, ToolSpec, continues, provi
 from crew.llm.wire import INVALID_ARGUMENTS
 from crew.message import Json, Message, ToolCall, Usage, message_data
 from crew.speech import Speech
-from crew.value import Codec, canonical
+from crew.value import Codec, canonical, own_copy
 
 MAX_RESULT_CHARACTERS = 16_000
 """What a model gets to see of one tool result."""
@@ -219,7 +217,7 @@ class Loop:
         fingerprint = f"{tool.name}:{canonical(call.arguments)}"
 
         async def perform(said: str) -> dict[str, Json]:
-            result = await tool.act(call.arguments, idempotency_key=key)
+            result = await tool.act(own_copy(call.arguments), idempotency_key=key)
             try:
                 return {"result": tool.stored(result)}
             except Exception as error:  # a serializer of the user's raises anything
@@ -292,7 +290,7 @@ class Loop:
                 message=f"agent {self.agent.name!r} must answer in JSON, got {text!r:.300}",
                 received=text,
             ) from error
-        return self.codec.encode(_untagged(self.codec, found))
+        return self.codec.passed_on(self.codec.read(found))[0]
 
     def _result(self, output: Json) -> dict[str, Json]:
         return {
@@ -327,20 +325,6 @@ def reply_from(data: dict[str, Json]) -> ModelReply:
 def _salt(tenant: str) -> str:
     """Return what keeps a tenant's cached prefixes apart, and does not tell who it is."""
     return hashlib.sha256(tenant.encode()).hexdigest()[:32] if tenant else ""
-
-
-def _untagged(codec: Codec, found: Json) -> Any:
-    """Validate what a model wrote, which knows nothing of the journal's tags."""
-    try:
-        return TypeAdapter(codec.annotation).validate_json(json.dumps(found))
-    except ValidationError as error:
-        details = "; ".join(
-            f"{'.'.join(str(part) for part in item['loc']) or 'value'}: {item['msg']}"
-            for item in error.errors(include_url=False)[:5]
-        )
-        raise OutputInvalid(
-            message=f"{codec.where} does not validate: {details}", received=json.dumps(found)
-        ) from error
 
 
 def _json_part(text: str) -> str:

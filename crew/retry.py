@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass
 
-from crew.errors import BudgetExceeded, Diverged, EffectUnknown, Fenced, StoreError
+from crew.errors import BudgetExceeded, Diverged, EffectUnknown, Fenced, StoreError, Unreadable
 
-_HOPELESS = (BudgetExceeded, Diverged, EffectUnknown, Fenced, StoreError)
+_HOPELESS = (BudgetExceeded, Diverged, EffectUnknown, Fenced, StoreError, Unreadable)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

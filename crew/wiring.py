@@ -7,6 +7,7 @@ from pydantic import BaseModel
 
 from crew.errors import GraphError
 from crew.node import Append, Node, leaves, type_name
+from crew.patch import check_state
 from crew.value import describe
 
 
@@ -78,6 +79,8 @@ class _Builder:
                 message=f"workflow {self.workflow.name!r} has no nodes; add one with "
                 f"@{self.workflow.name}.node"
             )
+        if self.workflow.state is not None:
+            check_state(self.workflow.name, self.workflow.state)
         if self.workflow.plain:
             return self._plain()
         self._check_afters()
@@ -155,9 +158,15 @@ class _Builder:
         if len(found) > 1 and not (producer is not None and producer.broadcast):
             names = " and ".join(repr(node.name) for node in found)
             giver = repr(producer.name) if producer else "the input"
+            way = (
+                "use `after=` on them, or `broadcast=True` on the node that gives it"
+                if producer
+                else "let one of them come after a node by `after=`, or put one before both that "
+                "gives it with `broadcast=True`"
+            )
             raise GraphError(
                 message=f"workflow {self.workflow.name!r}: {names} both take {describe(leaf)} of "
-                f"{giver}; use `after=` on them, or `broadcast=True` on the node that gives it"
+                f"{giver}; {way}"
             )
         return tuple(node.name for node in found)
 
@@ -225,15 +234,40 @@ class _Builder:
         for node in self.nodes.values():
             if node.name not in reached:
                 raise GraphError(
-                    message=f"node {node.name!r} is never reached: no node gives "
-                    f"{' | '.join(describe(leaf) for leaf in node.takes)}"
-                    + (f" after {node.after!r}" if node.after else "")
+                    message=f"node {node.name!r} is never reached: "
+                    f"{self._why_unreached(node, reached)}"
                 )
         if not any(self._is_output(leaf) for node in self.nodes.values() for leaf in node.gives):
             raise GraphError(
                 message=f"workflow {self.workflow.name!r}: no node gives the output, "
                 f"{describe(self.workflow.output)}"
             )
+
+    def _why_unreached(self, node: Node, reached: set[str]) -> str:
+        """Return what keeps values from a node, and what to write where that is known."""
+        taken = " | ".join(describe(leaf) for leaf in node.takes)
+        givers = [
+            (other.name, leaf)
+            for other in self.nodes.values()
+            for leaf in other.gives
+            if _accepts(node, leaf) and other is not node and node.after in (None, other.name)
+        ]
+        if not givers:
+            return f"no node gives {taken}" + (f" after {node.after!r}" if node.after else "")
+        followers = {other.after: other.name for other in self.nodes.values()}
+        name, leaf = min(givers, key=lambda item: (item[0] not in reached, item[0] in followers))
+        if name not in reached:
+            return f"only {name!r} gives it {describe(leaf)}, and is never reached itself"
+        if name in followers:
+            return (
+                f"what {name!r} gives goes to {followers[name]!r} alone, by `after=`; write "
+                f"`after={name}` on {node.name!r} too, and `broadcast=True` on {name!r}"
+            )
+        return (
+            f"{name!r} gives {describe(leaf)}, which is the output of workflow "
+            f"{self.workflow.name!r} and ends the run there; write `after={name}` on "
+            f"{node.name!r}, so that its value goes on to it"
+        )
 
     def _reached(
         self,

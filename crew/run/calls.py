@@ -122,6 +122,8 @@ class RunCalls:
         """What acts came to, in the run that this one is a fork of, that were under way there."""
         self.rules = Rules()
         self.waits = Waits(changed)
+        self.goes_on = False
+        """Whether it goes on with what other code may have written."""
         self.end: End | None = None
         """Why the run ends or is let go, from when that is known: no new call begins then."""
         self._open = open_run

@@ -13,10 +13,10 @@ from pydantic import BaseModel
 
 from crew.attempt import STOP_SECONDS
 from crew.budget import Budget
-from crew.call import Performer
+from crew.call import Performer, as_divergence
 from crew.clock import wall_clock
 from crew.engine import apply, unfinished
-from crew.errors import BudgetExceeded, Diverged, Fenced, OutputInvalid, StoreError
+from crew.errors import BudgetExceeded, Diverged, Fenced, StoreError, Unreadable
 from crew.event import (
     CallCancelled,
     CallCompleted,
@@ -46,6 +46,7 @@ from crew.journal.reading import snapshot_of
 from crew.journal.writer import OpenRun
 from crew.message import Json
 from crew.node import Node
+from crew.patch import read_state
 from crew.run.calls import RunCalls, Surroundings
 from crew.run.dispatch import Dispatch
 from crew.run.ending import End
@@ -185,6 +186,7 @@ class Driver:
             taken: the take-over, to be recorded; None for a run that starts.
         """
         self.open.crc = crc
+        self.calls.goes_on = taken is not None or self.row.base is not None
         if taken is not None:
             place = here()
             event = RunTaken(place.host, place.pid, self.row.epoch, code, taken.proven)
@@ -467,17 +469,10 @@ class Driver:
 
     def _shared_state(self) -> BaseModel | None:
         model = self._workflow.state
-        if model is None:
-            return None
         try:
-            return model.model_validate(self._state.shared)
-        except ValueError as error:
-            raise Diverged(
-                run=self.run_id,
-                path="state",
-                recorded=f"{self._state.shared!r:.200}",
-                asked=str(OutputInvalid(message=str(error))),
-            ) from error
+            return None if model is None else read_state(model, self._state.shared)
+        except Unreadable as error:
+            raise as_divergence(error, self.run_id, "state") from error
 
     async def _wait_for_quorum(self, command: WaitForQuorum) -> None:
         await asyncio.sleep(command.seconds)

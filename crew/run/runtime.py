@@ -7,7 +7,6 @@ import secrets
 import time
 from collections.abc import Mapping, Sequence
 from contextvars import Context as Variables
-from types import NoneType
 from typing import Any, Self, cast
 
 from crew.budget import Budget
@@ -482,16 +481,8 @@ def encode_input(workflow: Workflow, value: Any) -> Json:
     Raises:
         InputInvalid: it is neither.
     """
-    codec = workflow.input_codec
     try:
-        stored, _ = codec.passed_on(value)
-    except OutputInvalid as error:
-        if not isinstance(value, (dict, list, str, int, float, bool, NoneType)):
-            raise InputInvalid(message=str(error)) from error
-    else:
-        return stored
-    try:
-        return codec.encode(codec.decode(value))
+        return workflow.input_codec.taken(value)
     except OutputInvalid as error:
         raise InputInvalid(message=str(error)) from error
 

@@ -9,9 +9,9 @@ from typing import Any
 from pydantic import BaseModel
 
 from crew.attempt import Attempt
-from crew.call import invoke, is_asked_to_stop, not_an_exception, time_limit
+from crew.call import as_divergence, invoke, is_asked_to_stop, not_an_exception, time_limit
 from crew.context import Context
-from crew.errors import Diverged, OutputInvalid
+from crew.errors import Unreadable
 from crew.lineage import entered
 from crew.message import Json
 from crew.node import Node
@@ -77,7 +77,7 @@ class StepRun:
             context = Context(self._calls, shared, self._node.function)
             result = await self._call_node(context, value)
             output, _ = self._node.output.passed_on(result)
-            return Gave(output, context._patch or None)  # noqa: SLF001  it is this step's
+            return Gave(output, context.changes)
         except asyncio.CancelledError as error:
             if is_asked_to_stop():
                 raise
@@ -86,15 +86,13 @@ class StepRun:
             await self._end()
 
     def _taken(self) -> Any:
+        codec = self._node.input
+        if not self._run.goes_on:
+            return codec.decode(self._step.value)
         try:
-            return self._node.input.decode(self._step.value)
-        except OutputInvalid as error:
-            raise Diverged(
-                run=self._run.run_id,
-                path=self._step.path,
-                recorded=f"{self._step.value!r:.200}",
-                asked=str(error),
-            ) from error
+            return codec.read_back(self._step.value)
+        except Unreadable as error:
+            raise as_divergence(error, self._run.run_id, self._step.path) from error
 
     async def _call_node(self, context: Context, value: Any) -> Any:
         node = self._node

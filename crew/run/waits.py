@@ -74,7 +74,7 @@ class Waits:
         if waiting is None:
             return None
         try:
-            waiting[0].decode(value)
+            waiting[0].taken(value)
         except CrewError as error:
             return str(error)
         return ""

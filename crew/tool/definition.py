@@ -44,7 +44,8 @@ class Tool:
         hints = _hints(function, self.name)
         self._takes_key = _KEY in inspect.signature(function).parameters
         self._arguments = _arguments(self.name, function, hints, notes)
-        self._codec = Codec(hints.get("return", Any), where=f"what tool {self.name!r} returns")
+        where = f"what tool {self.name!r} returns"
+        self._codec = Codec(hints.get("return", Any), where=where, only_read=True)
         functools.update_wrapper(self, function)
 
     def __repr__(self) -> str:
