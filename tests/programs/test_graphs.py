@@ -6,7 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from tests.programs.graphs import NodePlan, Plan, drawing, random_plan
+from tests.programs.graphs import NodePlan, Plan, drawing
+from tests.programs.growing import random_plan
 from tests.programs.interpreter import Interpreter, TooLong
 from tests.programs.running import Log, Ran, graph_of, run, run_with_a_crash
 
