@@ -249,7 +249,7 @@ def _fire(
     values = [
         {"type": token.type, "value": token.value} if tagged else token.value for token in tokens
     ]
-    depth = max((token.depth for token in tokens), default=at.depth)
+    depth = max((token.depth for token in tokens), default=at.depth + 1)
     place = Token(f"list of {len(values)}", None, at.scope, at.place, depth)
     return _step(wiring, state, node, values, place)
 

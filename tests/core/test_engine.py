@@ -184,6 +184,29 @@ async def test_an_endless_loop_is_ended(runtime):
         await run(runtime, loop(10**9, max_steps=20), Count(n=0))
 
 
+async def test_a_loop_through_empty_fan_outs_is_ended_too(runtime):
+    graph = Graph("g", input=Question, output=Answer, max_steps=20)
+    fired: list[int] = []
+
+    @graph.node
+    async def split(question: Question) -> list[Search]:
+        return []
+
+    @graph.node
+    async def again(found: list[Search]) -> list[Search | Code]:
+        fired.append(len(found))
+        assert len(fired) < 100, "it does not end"
+        return []  # its own fan-out leads back to it
+
+    @graph.node
+    async def finish(goals: list[Code]) -> Answer | None:
+        return Answer(text="") if goals else None
+
+    with pytest.raises(RunFailed, match="StepLimit: more than max_steps=20"):
+        await run(runtime, graph, Question(text=""))
+    assert fired == [0] * 19
+
+
 async def test_after_takes_exactly_one_nodes_output(runtime):
     graph = Graph("g", input=str, output=Answer)
 
