@@ -15,9 +15,11 @@ CrewError
 │   ├── StepTimeout       a step or call took longer than its `timeout`
 │   ├── EffectUnknown     a crash hid whether an effect happened
 │   ├── Diverged          the code asks for another call than the journal holds
+│   │   └── Unreadable    the code cannot read what the journal holds
 │   ├── BudgetExceeded    the run asked for more than its budget has left
 │   ├── NewerEvent        the run's journal holds what only a newer release knows
 │   └── Fenced            another worker drives the run now
+├── RuntimeLeft           the runtime that was asked is not open any more
 ├── ThreadBusy            a turn is still running on the thread
 ├── KeyReused             an idempotency key came back with another input
 ├── AskError              an answer fits no open question
@@ -162,6 +164,21 @@ class Diverged(RunError):
 
 
 @dataclass(eq=False, kw_only=True)
+class Unreadable(Diverged):
+    """The code cannot read what the journal holds at this path, as where a type has changed.
+
+    Nothing is lost: the code that wrote it can go on with the run.
+    """
+
+    def __str__(self) -> str:
+        return (
+            f"run {self.run} cannot go on at {self.path or 'its start'}: the journal holds "
+            f"{self.recorded}; the code here has {self.asked}; resume it with the code that wrote "
+            "it, fork it, or cancel it"
+        )
+
+
+@dataclass(eq=False, kw_only=True)
 class BudgetExceeded(RunError):
     """The run asked for more than its budget has left. The call was not made."""
 
@@ -198,6 +215,14 @@ class Fenced(RunError):
 
     def __str__(self) -> str:
         return self.message or f"run {self.run} is driven by another worker now"
+
+
+@dataclass(eq=False, kw_only=True)
+class RuntimeLeft(CrewError):
+    """The runtime was left; whoever waits for a run of it opens it again."""
+
+    def __str__(self) -> str:
+        return self.message or "the runtime was left; open it again to follow its runs"
 
 
 @dataclass(eq=False, kw_only=True)
