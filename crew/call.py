@@ -11,7 +11,15 @@ from typing import Any, Literal, Protocol, TypeVar, cast, runtime_checkable
 
 from crew import errors
 from crew.config import Settings
-from crew.errors import CrewError, Diverged, Fenced, StepTimeout, StoreError
+from crew.errors import (
+    CrewError,
+    Diverged,
+    Fenced,
+    RuntimeLeft,
+    StepTimeout,
+    StoreError,
+    Unreadable,
+)
 from crew.event import CallKind, Failure
 from crew.message import Json, Message
 from crew.value import Codec, canonical
@@ -225,7 +233,7 @@ def is_of_the_run(error: BaseException) -> bool:
 
     Nothing is recorded of that call then: whoever goes on with the run makes it again.
     """
-    kinds = (Diverged, Fenced, StoreError)
+    kinds = (Diverged, Fenced, RuntimeLeft, StoreError)
     if isinstance(error, BaseExceptionGroup):
         return error.subgroup(kinds) is not None
     return isinstance(error, kinds)
@@ -236,6 +244,23 @@ def outcome(record: Record) -> dict[str, Json]:
     if record.error is not None:
         raise error_of(record.error, "")
     return record.result
+
+
+def recorded_value(read: Callable[[Any], T], stored: Json, *, run: str, path: str) -> T:
+    """Return what a recorded value is to the code of today, which may not be what wrote it.
+
+    Raises:
+        Unreadable: `read`, which is a codec's or an agent's, cannot.
+    """
+    try:
+        return read(stored)
+    except Exception as error:  # a validator of the user's may raise anything
+        raise Unreadable(
+            run=run,
+            path=path,
+            recorded=f"{stored!r:.200}",
+            asked=f"another type: {type(error).__name__}: {error!s:.300}",
+        ) from error
 
 
 def fingerprint_of(name: str, arguments: object) -> str:

@@ -26,6 +26,7 @@ from crew.call import (
     invoke,
     is_of_the_run,
     outcome,
+    recorded_value,
     returned_codec,
     time_limit,
     together,
@@ -216,7 +217,7 @@ class Context:
         tenant = self._driver.tenant
         task = AgentTask(self.run_id, path, text, history, session, emit=emit, tenant=tenant)
         result = await self._driver.perform(agent, task, fingerprint_of(agent.name, text))
-        found = agent.result_of(result)
+        found = recorded_value(agent.result_of, result, run=self.run_id, path=path)
         if emit and not self._driver.has_said(path):
             self.emit(str(found.output))
         return found
@@ -248,7 +249,8 @@ class Context:
             await self._driver.complete(path, "child", result)
         else:
             result = outcome(record)
-        return workflow.output_codec.decode(result["output"])
+        decode = workflow.output_codec.decode
+        return recorded_value(decode, result["output"], run=self.run_id, path=path)
 
     async def _run_function(
         self, function: Callable[..., Any], arguments: tuple[Any, ...], key: str | None, suffix: str
@@ -259,7 +261,8 @@ class Context:
         fingerprint = fingerprint_of(name, data_arguments(function, arguments))
         record = await self._driver.begin(path, "function", fingerprint, {})
         if record is not None and record.state != "started":
-            return codec.decode(outcome(record)["result"])
+            stored = outcome(record)["result"]
+            return recorded_value(codec.decode, stored, run=self.run_id, path=path)
         try:
             with entered(self._root.within(path)):
                 stored, value = codec.passed_on(await invoke(function, *arguments))
@@ -311,7 +314,8 @@ class Context:
         }
         record = await self._driver.begin(path, "ask", fingerprint_of("ask", question), data)
         if record is not None and record.state == "completed":
-            return codec.decode(record.result["value"])
+            stored = record.result["value"]
+            return recorded_value(codec.decode, stored, run=self.run_id, path=path)
         return codec.decode(await self._driver.answer(path, codec))
 
     async def map(

@@ -14,6 +14,7 @@ from crew.call import (
     idempotency_key,
     invoke,
     outcome,
+    recorded_value,
     returned_codec,
     takes_idempotency_key,
 )
@@ -86,7 +87,8 @@ class Effect:
         record = await self._driver.begin(self._path, "effect", fingerprint, data)
         if record is not None:
             if record.state == "completed":
-                return self._codec.decode(record.result["result"])
+                run, stored = self._driver.run_id, record.result["result"]
+                return recorded_value(self._codec.decode, stored, run=run, path=self._path)
             if not await self._may_act(record, unknown, ask):
                 return None
             # The far side knows it by the key it was begun with, whatever run goes on with it.

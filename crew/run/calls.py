@@ -76,7 +76,13 @@ class Surroundings(Protocol):
 
     async def run_child(
         self, parent: RunRow, path: str, workflow: Workflow, value: object, budget: Budget | None
-    ) -> dict[str, Json]: ...
+    ) -> dict[str, Json]:
+        """Start a child, or find it as it was started before, and wait for its result."""
+        ...
+
+    async def cancel_child(self, parent: RunRow, path: str) -> None:
+        """Cancel the child that a run has started at `path`, if it is open; wait for nothing."""
+        ...
 
 
 class RunCalls:
@@ -118,6 +124,8 @@ class RunCalls:
         """What waits for the world outside, by path, and until when if that is known."""
         self.resuming = 0
         """How many branches have their answer, and are about to go on."""
+        self.keeps_children = False
+        """Whether the run goes on elsewhere, or later: its children are left as they are."""
         self._around = around
         self._row = row
         self._open = open_run
@@ -426,7 +434,12 @@ class RunCalls:
     async def child(
         self, workflow: Workflow, value: object, path: str, budget: Budget | None
     ) -> dict[str, Json]:
-        return await self._around.run_child(self._row, path, workflow, value, budget)
+        try:
+            return await self._around.run_child(self._row, path, workflow, value, budget)
+        except asyncio.CancelledError:
+            if not self.keeps_children:
+                await self._around.cancel_child(self._row, path)
+            raise
 
     @contextmanager
     def waiting(self, path: str, until: float | None) -> Iterator[None]:

@@ -5,17 +5,16 @@ import time
 from collections import deque
 from collections.abc import Callable, Coroutine
 from contextvars import Context as Variables
-from dataclasses import dataclass
 from typing import Any, assert_never, cast
 
 from pydantic import BaseModel
 
 from crew.budget import Budget
-from crew.call import Performer, failure_of, invoke, time_limit
+from crew.call import Performer, failure_of, invoke, recorded_value, time_limit
 from crew.clock import wall_clock
 from crew.context import Context
 from crew.engine import apply, unfinished
-from crew.errors import BudgetExceeded, Diverged, Fenced, StoreError
+from crew.errors import BudgetExceeded, CrewError, Diverged, Fenced, StoreError, Unreadable
 from crew.event import (
     CallCompleted,
     CallFailed,
@@ -36,7 +35,6 @@ from crew.event import (
     from_data,
 )
 from crew.graph import Workflow
-from crew.hosts import here
 from crew.journal import Letter, RunRow, RunStatus, Snapshot
 from crew.journal.reading import snapshot_of
 from crew.journal.writer import OpenRun
@@ -45,22 +43,15 @@ from crew.message import Json
 from crew.node import Node
 from crew.run.calls import RunCalls, Surroundings
 from crew.run.snapshot import size_of, snapshot_version, state_from, state_to_data
+from crew.run.unreadable import unreadable_event
 from crew.state import CancelStep, Command, Fail, Finish, RunState, RunStep, WaitForQuorum
 
 MAX_WORKERS_A_TICK = 256
 SLICE_SECONDS = 0.005
-MAX_TAKES_WITHOUT_PROGRESS = 3
 SNAPSHOT_EVENTS = 128
 """A snapshot is due after so many events, or twice as many as what is live, if that is more."""
 SHORT_SECONDS = 1.0
 """A pause that is shorter is waited for in the process."""
-
-
-@dataclass(frozen=True, slots=True)
-class Taken:
-    """A take-over; `proven` says whether the old owner was proven dead."""
-
-    proven: bool
 
 
 class Driver:
@@ -127,31 +118,38 @@ class Driver:
         self.open.offset = self.open.durable_offset = self._snapshot_offset = offset
 
     def fold(self, events: list[Event]) -> None:
-        """Bring the state on by what the journal holds; nothing is carried out yet."""
-        known = [(event.at, from_data(event.kind, event.path, event.data)) for event in events]
-        for _, typed in known:
-            self.calls.learn(typed)
-            apply(self._wiring, self._state, typed)
+        """Bring the state on by what the journal holds; nothing is carried out yet.
+
+        Raises:
+            Unreadable: the graph is another one than that which wrote it.
+            NewerEvent: a newer release wrote it.
+        """
+        known = list[tuple[float, RunEvent]]()
+        event: Event | None = None
+        try:
+            for event in events:
+                typed = from_data(event.kind, event.path, event.data)
+                known.append((event.at, typed))
+                self.calls.learn(typed)
+                apply(self._wiring, self._state, typed)
+        except CrewError:
+            raise
+        except Exception as error:
+            assert event is not None
+            raise unreadable_event(self.run_id, event, error, self._wiring) from error
         if events:
             self.open.offset = self.open.durable_offset = events[-1].offset
         self._around.writer.recall(self.open, known)
         assert self._state.started is not None
         self.calls.ledger.limit = _budget_of(self._state.started)
 
-    def go(self, *, crc: int, code: str = "", taken: "Taken | None" = None) -> None:
-        """Start carrying out what the folded state has unfinished.
+    def record_take(self, taken: RunTaken) -> None:
+        """Append that a worker took the run over, before it goes on."""
+        self.due = None
+        self._append(taken, "running")
 
-        Args:
-            crc: the checksum of the last folded event.
-            code: the hash of the code that drives from here.
-            taken: the take-over, to be recorded; None for a run that starts.
-        """
-        self.open.crc = crc
-        if taken is not None:
-            place = here()
-            event = RunTaken(place.host, place.pid, self.row.epoch, code, taken.proven)
-            self.due = None
-            self._append(event, "running")
+    def go(self) -> None:
+        """Start carrying out what the folded state has unfinished."""
         self._carry_out(unfinished(self._state))
         if (left := self.calls.seconds_left()) is not None:
             self._clock = asyncio.get_running_loop().call_later(max(0.0, left), self._time_is_up)
@@ -188,7 +186,7 @@ class Driver:
 
     async def abandon(self) -> None:
         """Stop without an end: the run stays as its journal has it, for somebody else."""
-        self._over = True
+        self._over = self.calls.keeps_children = True
         if self._clock is not None:
             self._clock.cancel()
         await self._stop_steps()
@@ -322,7 +320,8 @@ class Driver:
             context = Context(self.calls, step.path, step.attempt, state)
             self._branches[step.path] = context.branches
             context.branches.changed = self._branch_ended
-            value = node.input.decode(step.value)
+            decode = node.input.decode
+            value = recorded_value(decode, step.value, run=self.run_id, path=step.path)
             result = await self._call_node(node, context, value)
             output = node.output.encode(result)
             node.output.decode(output)
@@ -345,7 +344,8 @@ class Driver:
 
     async def _diverged(self, divergence: Diverged) -> None:
         self.divergence = divergence
-        reason = "diverged" if self.calls.rules.live else "unrecorded"
+        reason = "unreadable" if isinstance(divergence, Unreadable) else "diverged"
+        reason = reason if self.calls.rules.live else "unrecorded"
         await self.park(reason, str(divergence), divergence.path)
 
     async def _wait_until(self, step: RunStep) -> None:
@@ -382,7 +382,10 @@ class Driver:
 
     def _shared_state(self) -> BaseModel | None:
         model = self._workflow.state
-        return None if model is None else model.model_validate(self._state.shared)
+        if model is None:
+            return None
+        shared = self._state.shared
+        return recorded_value(model.model_validate, shared, run=self.run_id, path="state")
 
     async def _wait_for_quorum(self, command: WaitForQuorum) -> None:
         await asyncio.sleep(command.seconds)
@@ -411,7 +414,7 @@ class Driver:
         """Leave the run to a person: what it asks for is not what its journal holds."""
         if self._over:
             return
-        self._over = self.is_parked = True
+        self._over = self.is_parked = self.calls.keeps_children = True
         self._append(RunParked(reason, detail, path), "waiting")
         self._spawn(self._end())
         current = asyncio.current_task()
@@ -429,7 +432,7 @@ class Driver:
 
     def _lose(self, error: Exception) -> None:
         """The run is not ours any more, or its store failed: stop, and write nothing."""
-        self._over = True
+        self._over = self.calls.keeps_children = True
         for task in self._step_tasks.values():
             if task is not asyncio.current_task():
                 task.cancel()
@@ -505,9 +508,3 @@ def _divergence_in(error: BaseException) -> Diverged | None:
         return error
     inner = error.exceptions if isinstance(error, BaseExceptionGroup) else ()
     return next((found for item in inner if (found := _divergence_in(item)) is not None), None)
-
-
-def is_poisoned(events: list[Event]) -> bool:
-    """Return whether the last take-overs of a run brought no new event: it kills its workers."""
-    last = events[-MAX_TAKES_WITHOUT_PROGRESS:]
-    return len(last) == MAX_TAKES_WITHOUT_PROGRESS and all(e.kind == RunTaken.kind for e in last)

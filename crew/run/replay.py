@@ -33,7 +33,8 @@ async def replay(store: Store, row: RunRow, workflow: Workflow) -> Run:
     for event in events[1:]:
         driver.calls.offered.learn(from_data(event.kind, event.path, event.data))
     driver.calls.rules = Rules(live=False, strict=True, effects=False)
-    driver.go(crc=copy.row.crc)
+    driver.open.crc = copy.row.crc
+    driver.go()
     await driver.ended
     if driver.divergence is not None:
         raise driver.divergence
@@ -101,4 +102,6 @@ class _Copy:
         """A replay's rules refuse every call first, and it has ended when it is handed out."""
         raise AssertionError
 
-    place = perform = run_child = grown = poke = check_answer = cancel_unowned = _never
+    place = perform = run_child = cancel_child = grown = poke = check_answer = cancel_unowned = (
+        _never
+    )
