@@ -226,7 +226,6 @@ class Worker:
         number = driver.row.number
         del self._held[number]
         self.lost.pop(number, None)
-        self._pauses.pop(number, None)
         self._drivers[number] = driver
         driver.go()
         self._employer.spawn(self._follow(driver))
@@ -244,23 +243,26 @@ class Worker:
             await writer.durable(run)
         except Fenced:
             pass  # another worker has it
-        except StoreError as error:
-            self._lose(row.number, error)
-            return
+        except StoreError:
+            self._doubt_later(row.number)  # it is taken again, and parks again
         del self._held[row.number]
         self._employer.wake(row.number)
 
     def _lose(self, number: int, error: StoreError) -> None:
-        """Note that the store failed a run that is owned here: it is taken anew, after a pause.
+        """Note that a run that is owned here could not be read from the store."""
+        del self._held[number]
+        self.lost[number] = error
+        self._doubt_later(number)
+        self._employer.wake(number)
+
+    def _doubt_later(self, number: int) -> None:
+        """Take a run that is owned here, and not driven, anew after a pause.
 
         The pause doubles each time: what is damaged stays so.
         """
-        del self._held[number]
-        self.lost[number] = error
         pause = self._pauses.get(number, TAKE_SECONDS)
         self._pauses[number] = min(2 * pause, MOST_PAUSE_SECONDS)
         asyncio.get_running_loop().call_later(pause, self.doubt)
-        self._employer.wake(number)
 
     def _give_back_later(self, number: int) -> None:
         """Note that a run may be owned here since a write of unknown outcome."""
@@ -337,20 +339,33 @@ class Worker:
         number = driver.row.number
         try:
             await asyncio.shield(driver.ended)
-            if driver.is_parked and self._open:
-                await self._employer.writer.execute(Release(number, driver.row.epoch, to=PARKED))
-            if number in self._cancelled:
-                await self._cancel_children(driver.row)
+            self._pauses.pop(number, None)
+            await self._after_end(driver)
         except Fenced:
             pass  # another worker goes on with it, and what it writes is followed from here
         except StoreError as error:
             self.lost[number] = error
             self.doubt()
+        except Exception as error:
+            logger.exception("driver.failed", extra={"run": driver.run_id})
+            self.lost[number] = StoreError(message=f"run {driver.run_id} is not driven: {error!r}")
+            self._doubt_later(number)
         self._cancelled.discard(number)
         if self._drivers.get(number) is driver and self._open:
             del self._drivers[number]
             self._employer.wake(number)
             self._employer.look()  # the next turn of its thread may be waiting
+
+    async def _after_end(self, driver: Driver) -> None:
+        """Leave a run that parked to a person, and let a cancel reach the children of one."""
+        number = driver.row.number
+        try:
+            if driver.is_parked and self._open:
+                await self._employer.writer.execute(Release(number, driver.row.epoch, to=PARKED))
+            if number in self._cancelled:
+                await self._cancel_children(driver.row)
+        except StoreError:
+            self.doubt()  # it is taken again, and parks again
 
     async def read_letters(self, *only: int) -> None:
         """Turn the letters for runs that are driven here, or `only` some of them, into events."""
@@ -414,11 +429,13 @@ class Worker:
                 takes.append(self.take(row, proven=proven, deaths=deaths))
             else:
                 suspects.append(row)
-        self._waiting = len(suspects)
         if suspects and self._suspect is None:
-            row = suspects[0]
+            row = suspects.pop(0)
             self._suspect = row.number
             takes.append(self._try(row, proven=gone.get(row.owner or "", True)))
+        self._waiting = len(suspects)
+        if any(row.owner == self.owner for row in suspects):
+            self.doubt()  # it is to be found again
         await asyncio.gather(*takes)
 
     def _is_cancelled(self, row: RunRow) -> bool:
@@ -477,13 +494,16 @@ class Worker:
         """Record the cancel of a run that nobody drives; False where somebody does."""
         if row.number in self._drivers or row.number in self._held:
             return False
-        nobody = row.owner is None or row.owner in (PARKED, self.owner)
-        if not nobody and not self._employer.store.sign(row.owner).dead:
+        if row.owner is not None and not self._is_gone(row.owner):
             return False
         if (mine := await self._own(row)) is None:
             return False
         await self._end_by_cancel(mine)
         return True
+
+    def _is_gone(self, owner: str) -> bool:
+        """Return whether nobody drives the runs of an owner, its own that are not driven here."""
+        return owner in (PARKED, self.owner) or self._employer.store.sign(owner).dead
 
     async def _end_by_cancel(self, mine: RunRow) -> None:
         """Record the cancel of a run that is owned here and that nobody drives.
