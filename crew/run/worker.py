@@ -55,6 +55,8 @@ MOST_CHILDREN = 1 << 31
 """How many children of a run are cancelled with it: all of them."""
 MOST_PAUSE_SECONDS = 60.0
 """How long a run that the store failed again and again is left alone, at most."""
+MOST_TRIAL_SECONDS = 60.0
+"""How long a run is driven beside no other that may end this process, at most."""
 POISONED = (
     f"its last {DEATHS_TO_PARK} owners died without anything of it done; look, then `crew resume`"
 )
@@ -430,7 +432,7 @@ class Worker:
             else:
                 suspects.append(row)
         if suspects and self._suspect is None:
-            row = suspects.pop(0)
+            row = suspects.pop()  # a child comes before its parent, which may wait for it
             self._suspect = row.number
             takes.append(self._try(row, proven=gone.get(row.owner or "", True)))
         self._waiting = len(suspects)
@@ -453,23 +455,26 @@ class Worker:
                 self._suspect = None
 
     async def _clear(self, driver: Driver) -> None:
-        """Wait until something of a suspect is done, or it waits, or is not driven here any more.
+        """Let the next suspect in once this one is cleared, or has lived long enough.
 
         Until then a death of this process would be its third.
         """
+        # Else it is in other hands, comes back here by itself, or waits for what may never come.
+        with contextlib.suppress(CrewError, TimeoutError):
+            async with asyncio.timeout(MOST_TRIAL_SECONDS):
+                await self._cleared(driver)
+        self._suspect = None
+        self._employer.look()
+
+    async def _cleared(self, driver: Driver) -> None:
+        """Return when something of a run is done, or it waits, or is not driven here any more."""
         number, offset = driver.row.number, driver.open.offset
-        try:
-            while self._drivers.get(number) is driver and not driver.is_waiting:
-                written = await self._employer.grown(number, offset)
-                events = written or self._employer.store.events(number, after=offset)
-                if any(is_progress(event.kind) for event in events):
-                    break
-                offset = events[-1].offset if events else offset
-        except CrewError:
-            pass  # it is in other hands, or comes back here by itself
-        finally:
-            self._suspect = None
-            self._employer.look()
+        while self._drivers.get(number) is driver and not driver.is_waiting:
+            written = await self._employer.grown(number, offset)
+            events = written or self._employer.store.events(number, after=offset)
+            if any(is_progress(event.kind) for event in events):
+                return
+            offset = events[-1].offset if events else offset
 
     def _forget_errors(self) -> None:
         """Forget why the store failed for runs that are in others' hands by now."""

@@ -378,7 +378,8 @@ async def test_a_commit_that_fails_while_a_run_parks_strands_nothing(make, when,
         run_id = await begun(runtime, old)
     store = FailsOnce(inner, when, is_written=is_written)
     async with Runtime(store, workflows=[new]) as runtime:
-        await (await runtime.get(run_id)).answer("q", True)
+        with contextlib.suppress(StoreError):  # the answer was stored; its recording was cut short
+            await (await runtime.get(run_id)).answer("q", True)
         await parked(runtime, run_id)
     assert store.failures == 1
     async with Runtime(inner, workflows=[old]) as runtime:
