@@ -249,13 +249,20 @@ class Writer:
             StoreError: whether anything was written is not known.
             CrewError: the store refused this operation; see `Store.commit`.
         """
-        waiting = _Waiting(operation, asyncio.get_running_loop().create_future())
-        self._operations.append(waiting)
-        self._schedule(now=True)
-        result = await waiting.done
+        result = await self.submit(operation)
         if isinstance(result, Exception):
             raise result
         return result
+
+    def submit(self, operation: Operation) -> asyncio.Future[object]:
+        """Add an operation to the next commit, with what was appended before; see `execute`.
+
+        What refused it comes as a result, and is not raised.
+        """
+        waiting = _Waiting(operation, asyncio.get_running_loop().create_future())
+        self._operations.append(waiting)
+        self._schedule(now=True)
+        return waiting.done
 
     def _schedule(self, *, now: bool) -> None:
         if self._timer is not None:

@@ -387,8 +387,11 @@ class Worker:
                     kept.append(letter.id)
             if done or kept:
                 clears.append(Clear(number, driver.row.epoch, tuple(done), tuple(kept)))
-        # In one transaction with the events that were made of the letters.
-        await asyncio.gather(*(self._employer.writer.execute(clear) for clear in clears))
+        # At once: in one transaction with the events that were made of the letters.
+        cleared = [self._employer.writer.submit(clear) for clear in clears]
+        for result in await asyncio.gather(*cleared):
+            if isinstance(result, StoreError):
+                raise result
 
     def _letters_of(self, numbers: tuple[int, ...]) -> dict[int, list[Letter]]:
         found: dict[int, list[Letter]] = {}
@@ -517,10 +520,11 @@ class Worker:
         """
         run, writer = _opened(mine), self._employer.writer
         children = self._open_children(mine)
-        posts = [writer.execute(_cancel_of(child)) for child in children]
         try:
             writer.append(run, RunEndedByCancel(), "cancelled")
-            await asyncio.gather(writer.durable(run), *posts)
+            posted = [writer.submit(_cancel_of(child)) for child in children]
+            await writer.durable(run)
+            await asyncio.gather(*posted)
         except StoreError:
             self._give_back_later(mine.number)
             raise
