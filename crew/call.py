@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, TypeVar, cast, runtime_checkable
 
 from crew.config import Settings
-from crew.errors import Diverged, NotAnException, OutputInvalid, StepTimeout, Unreadable
+from crew.errors import NotAnException, OutputInvalid, StepTimeout
 from crew.event import CallKind, Failure, failure_data, failure_from
 from crew.failure import error_of, failure_of, safe_text
 from crew.message import Json, Message
@@ -245,13 +245,6 @@ def takes_idempotency_key(function: Callable[..., Any]) -> bool:
         return "idempotency_key" in inspect.signature(function).parameters
     except (TypeError, ValueError):
         return False
-
-
-def as_divergence(error: Unreadable, run: str, path: str) -> Diverged:
-    """Return what a value on record that new code cannot read is to its run."""
-    recorded = f"{error.stored!r:.200}"
-    asked = f"{error.annotation} as {error.where} ({error.reason})"
-    return Diverged(run=run, path=path, recorded=recorded, asked=asked)
 
 
 def idempotency_key(run: str, path: str) -> str:

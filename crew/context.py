@@ -10,7 +10,7 @@ import functools
 import random
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from inspect import isfunction
 from typing import Any, NoReturn, Protocol, TypeVar, cast
 
@@ -23,7 +23,6 @@ from crew.call import (
     Calls,
     Performer,
     Record,
-    as_divergence,
     data_arguments,
     describe_callee,
     fingerprint_of,
@@ -421,7 +420,7 @@ class Context:
         try:
             return codec.read_back(stored)
         except Unreadable as error:
-            self._driver.diverge(as_divergence(error, self.run_id, path))
+            self._driver.diverge(replace(error, run=self.run_id, path=path))
             raise asyncio.CancelledError from error
 
     async def effect(

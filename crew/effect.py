@@ -3,13 +3,13 @@
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import Any, Literal, NoReturn, Protocol
 
 from crew.call import (
     Calls,
     Record,
     acted,
-    as_divergence,
     data_arguments,
     describe_callee,
     fingerprint_of,
@@ -124,7 +124,7 @@ class Effect:
         try:
             return self._codec.read_back(stored)
         except Unreadable as error:
-            self._driver.diverge(as_divergence(error, self._driver.run_id, self._path))
+            self._driver.diverge(replace(error, run=self._driver.run_id, path=self._path))
             raise asyncio.CancelledError from error
 
     async def _may_act(

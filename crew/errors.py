@@ -16,10 +16,11 @@ CrewError
 │   ├── NotAnException    a step or call raised what would end more than itself
 │   ├── EffectUnknown     a crash hid whether an effect happened
 │   ├── Diverged          the code asks for another call than the journal holds
-│   ├── Unreadable        the journal holds a value that the code of now cannot read
+│   │   └── Unreadable    the code cannot read what the journal holds
 │   ├── BudgetExceeded    the run asked for more than its budget has left
 │   ├── NewerEvent        the run's journal holds what only a newer release knows
 │   └── Fenced            another worker drives the run now
+├── RuntimeLeft           the runtime that was asked is not open any more
 ├── ThreadBusy            a turn is still running on the thread
 ├── KeyReused             an idempotency key came back with another input
 ├── AskError              an answer fits no open question
@@ -171,22 +172,23 @@ class Diverged(RunError):
 
 
 @dataclass(eq=False, kw_only=True)
-class Unreadable(RunError):
-    """The journal holds a value that the code of now cannot read, or not all of. Nothing is lost.
+class Unreadable(Diverged):
+    """The code cannot read what the journal holds at this path, as where a type has changed.
 
-    `where` says of what it is the value, `stored` is its beginning, `annotation` what is declared.
+    Nothing is lost: the code that wrote it can go on with the run. `where` says of what it is the
+    value, `reason` what is wrong with it.
     """
 
     where: str = ""
-    stored: str = ""
-    annotation: str = ""
     reason: str = ""
 
     def __str__(self) -> str:
-        run = f"run {self.run}" if self.run else "the run"
+        run = f"run {self.run} cannot go on at {self.path or 'its start'}: " if self.run else ""
+        of = f" for {self.where}" if self.where else ""
+        why = f" ({self.reason})" if self.reason else ""
         return (
-            f"{run} holds {self.stored} for {self.where}, which is {self.annotation} in the code "
-            f"of now: {self.reason}; finish the run with the code that wrote it, or fork it"
+            f"{run}the journal holds {self.recorded}{of}; the code here has {self.asked}{why}; "
+            "resume it with the code that wrote it, fork it, or cancel it"
         )
 
 
@@ -227,6 +229,14 @@ class Fenced(RunError):
 
     def __str__(self) -> str:
         return self.message or f"run {self.run} is driven by another worker now"
+
+
+@dataclass(eq=False, kw_only=True)
+class RuntimeLeft(CrewError):
+    """The runtime was left; whoever waits for a run of it opens it again."""
+
+    def __str__(self) -> str:
+        return self.message or "the runtime was left; open it again to follow its runs"
 
 
 @dataclass(eq=False, kw_only=True)

@@ -77,6 +77,11 @@ class RunTaken:
     code: str = ""
     proven: bool = True
     """Whether the old owner was proven dead; one that was only silent may still wake up."""
+    died: bool = False
+    """Whether the old owner was found dead with the run under way: its end may be the run's doing.
+
+    One that left in order had given the run up.
+    """
     path: str = ""
 
 
@@ -128,7 +133,7 @@ class RunEndedByCancel:
 class RunParked:
     """The run waits for a person to choose a way on.
 
-    `reason` is `diverged`, `poisoned` or `unrecorded`; `path` is where that came up.
+    `reason` is `diverged`, `unreadable`, `poisoned` or `unrecorded`; `path` is where that came up.
     """
 
     kind: ClassVar[str] = "run.parked"

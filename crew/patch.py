@@ -140,7 +140,7 @@ def _fields(model: type[BaseModel]) -> dict[str, _Field]:
 
 def _unreadable(model: type[BaseModel], shared: dict[str, Json], reason: str) -> Unreadable:
     return Unreadable(
-        where="its state", stored=f"{shared!r:.200}", annotation=model.__name__, reason=reason
+        where="its state", recorded=f"{shared!r:.200}", asked=model.__name__, reason=reason
     )
 
 

@@ -129,7 +129,7 @@ class Append:
     """Write events after the last one of a run, by the worker that holds `epoch`.
 
     With a `status`, `due` is set too. The letters of a run that ends are removed; of answers with a
-    key the body alone.
+    key the body alone. What comes behind the end is refused with `Fenced`, whatever its epoch.
     """
 
     number: int
@@ -155,7 +155,10 @@ class Take:
 
 @dataclass(frozen=True, slots=True)
 class Release:
-    """Give up a run that has not ended, so that anybody may take it; or leave it `to` somebody."""
+    """Give up a run, so that anybody may take it, or leave it `to` somebody.
+
+    One that has ended, or that another worker holds by now, is left as it is.
+    """
 
     number: int
     epoch: int
@@ -304,10 +307,14 @@ class Store(Protocol):
         tenant: str | None = None,
         status: Sequence[RunStatus] = (),
         thread: str | None = None,
+        parent: str | None = None,
         before: int | None = None,
         limit: int = 1000,
     ) -> list[RunRow]:
-        """Return runs, the newest first; those older than run number `before`."""
+        """Return runs, the newest first; those older than run number `before`.
+
+        With a `parent`, a run's id, its children alone.
+        """
         ...
 
     def events(self, number: int, *, after: int = 0, limit: int = 1024) -> list[StoredEvent]:

@@ -63,7 +63,7 @@ class MemoryStore:
             case Take():
                 return self._take(operation)
             case Release(number=number, epoch=epoch, to=to):
-                if self._holds(number, epoch):
+                if self._holds(number, epoch) and number in self._open:
                     self._rows[number] = replace(self._rows[number], owner=to)
                 return None
             case Post():
@@ -123,7 +123,7 @@ class MemoryStore:
 
     def _append(self, append: Append) -> Fenced | None:
         row = self._rows.get(append.number)
-        if row is None or row.epoch != append.epoch:
+        if row is None or row.epoch != append.epoch or row.status not in OPEN:
             return Fenced(run=row.id if row else str(append.number))
         self._keep_events(append.number, append.events)
         if append.snapshot is not None:
@@ -225,6 +225,7 @@ class MemoryStore:
         tenant: str | None = None,
         status: Sequence[RunStatus] = (),
         thread: str | None = None,
+        parent: str | None = None,
         before: int | None = None,
         limit: int = 1000,
     ) -> list[RunRow]:
@@ -234,6 +235,7 @@ class MemoryStore:
             if tenant in (None, row.tenant)
             and (not status or row.status in status)
             and thread in (None, row.thread)
+            and parent in (None, row.parent)
             and (before is None or row.number < before)
         ]
         return found[:limit]

@@ -79,11 +79,12 @@ class PostgresStore:
         tenant: str | None = None,
         status: Sequence[RunStatus] = (),
         thread: str | None = None,
+        parent: str | None = None,
         before: int | None = None,
         limit: int = 1000,
     ) -> list[RunRow]:
         conditions, values = ["true"], list[object]()
-        for column, value in (("tenant", tenant), ("thread", thread)):
+        for column, value in (("tenant", tenant), ("thread", thread), ("parent", parent)):
             if value is not None:
                 conditions.append(f"{column} = %s")
                 values.append(value)

@@ -56,7 +56,8 @@ given AS (
         last_offset = coalesce(given.last_offset, runs.last_offset),
         crc = coalesce(given.crc, runs.crc), updated_at = coalesce(given.at, runs.updated_at),
         owner = CASE WHEN given.status NOT IN ('running', 'waiting') THEN NULL ELSE owner END
-    FROM given WHERE runs.number = given.number AND runs.epoch = given.epoch {only}
+    FROM given WHERE runs.number = given.number AND runs.epoch = given.epoch
+        AND runs.status IN ('running', 'waiting') {only}
     RETURNING runs.number, runs.status
 ), written AS (
     INSERT INTO events (number, "offset", kind, path, body, crc, at)
@@ -190,8 +191,8 @@ def apply(db: Db, operation: Operation) -> object:
         case Take():
             return _take(db, operation)
         case Release(number=number, epoch=epoch, to=to):
-            query = "UPDATE runs SET owner = %s WHERE number = %s AND epoch = %s"
-            db.execute(query, (to, number, epoch))
+            held = f"number = %s AND epoch = %s AND {_IS_OPEN}"
+            db.execute(f"UPDATE runs SET owner = %s WHERE {held}", (to, number, epoch))  # noqa: S608
             return None
         case Post():
             return _post(db, operation)

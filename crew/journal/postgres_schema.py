@@ -6,7 +6,7 @@ from crew.errors import StoreError
 from crew.journal import shown
 from crew.journal.postgres_link import Db
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 _MIGRATING = 5_127_881_340
 """The advisory lock under which one process brings a database to this release's schema."""
 

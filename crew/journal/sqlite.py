@@ -168,7 +168,7 @@ class SqliteStore:
             case Release(number=number, epoch=epoch, to=to):
                 row = _numbered(db, number)
                 self._known.pop(number, None)
-                if row is not None and row.epoch == epoch:
+                if row is not None and row.epoch == epoch and row.status in OPEN:
                     update_row(db, replace(row, owner=to))
                 return None
             case Post():
@@ -222,7 +222,7 @@ class SqliteStore:
         before = self._followed(db, append)
         if before is None:
             before = _numbered(db, append.number)
-            if before is None or before.epoch != append.epoch:
+            if before is None or before.epoch != append.epoch or before.status not in OPEN:
                 return Fenced(run=before.id if before else str(append.number))
             self._change(db, before, append)
         self._insert_events(db, append.number, before.crc, append.events)
@@ -354,11 +354,12 @@ class SqliteStore:
         tenant: str | None = None,
         status: Sequence[RunStatus] = (),
         thread: str | None = None,
+        parent: str | None = None,
         before: int | None = None,
         limit: int = 1000,
     ) -> list[RunRow]:
         conditions, values = ["1"], list[object]()
-        for column, value in (("tenant", tenant), ("thread", thread)):
+        for column, value in (("tenant", tenant), ("thread", thread), ("parent", parent)):
             if value is not None:
                 conditions.append(f"{column} = ?")
                 values.append(value)

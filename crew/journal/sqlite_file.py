@@ -10,7 +10,7 @@ from crew.journal.deflate import Deflater
 from crew.journal.sqlite_rows import check_rows
 from crew.journal.sqlite_segments import gather_events
 
-SCHEMA_VERSION = 6
+SCHEMA_VERSION = 7
 ROWS_CHECKED = 3
 """The version from which rows have checksums."""
 EVENTS_GATHERED = 4

@@ -18,6 +18,7 @@ from typing import Protocol, TypeAlias
 from crew.errors import Fenced, StoreError
 from crew.event import CallCompleted, RunEvent, StepFailed, TextDiscarded, TextEmitted, to_data
 from crew.journal import (
+    OPEN,
     Append,
     Blob,
     Busy,
@@ -72,6 +73,8 @@ class OpenRun:
     confirmed: float = 0.0
     """When, on the monotonic clock, a commit that showed that the run is ours began."""
     error: Exception | None = None
+    is_ended: bool = False
+    """Whether its last event was appended: nothing may follow, in the same commit least of all."""
     lost: Callable[[Exception], None] = _nobody
     """Told at once when a commit of this run was refused."""
     snapshot: Callable[[], Snapshot | None] = _not_due
@@ -164,10 +167,10 @@ class Writer:
         """Add an event to the next commit, and return its offset. Nothing is on disk yet.
 
         Raises:
+            Fenced: the run has ended.
             Fenced, StoreError: an earlier append of this run was refused.
         """
-        if run.error is not None:
-            raise run.error
+        _refuse_to_follow(run)
         stored = seal(run, run.offset + 1, event)
         run.offset = stored.offset
         pending = self._pending_of(run)
@@ -179,6 +182,7 @@ class Writer:
             pending.told.append((stored.at, event))
         if status is not None:
             pending.status, pending.due = status, None
+            run.is_ended = status not in OPEN
         self._count += 1
         self._schedule(now=self._count >= MAX_PENDING)
         return run.offset
@@ -192,7 +196,12 @@ class Writer:
         """Change the run's status with the next commit, without an event.
 
         `due` is when a waiting run goes on by itself, in unix seconds.
+
+        Raises:
+            Fenced: the run has ended.
+            Fenced, StoreError: an earlier append of this run was refused.
         """
+        _refuse_to_follow(run)
         pending = self._pending_of(run)
         pending.status, pending.due = status, due
         self._schedule(now=False)
@@ -247,13 +256,20 @@ class Writer:
             StoreError: whether anything was written is not known.
             CrewError: the store refused this operation; see `Store.commit`.
         """
-        waiting = _Waiting(operation, asyncio.get_running_loop().create_future())
-        self._operations.append(waiting)
-        self._schedule(now=True)
-        result = await waiting.done
+        result = await self.submit(operation)
         if isinstance(result, Exception):
             raise result
         return result
+
+    def submit(self, operation: Operation) -> asyncio.Future[object]:
+        """Add an operation to the next commit, with what was appended before; see `execute`.
+
+        What refused it comes as a result, and is not raised.
+        """
+        waiting = _Waiting(operation, asyncio.get_running_loop().create_future())
+        self._operations.append(waiting)
+        self._schedule(now=True)
+        return waiting.done
 
     def _schedule(self, *, now: bool) -> None:
         if self._timer is not None:
@@ -375,6 +391,14 @@ class Writer:
                 self._observer.appended(item.run, item.told)
         if took is not None:
             self._observer.committed(count, took)
+
+
+def _refuse_to_follow(run: OpenRun) -> None:
+    """Raise what was said to an earlier append of this run, or that it has ended."""
+    if run.error is not None:
+        raise run.error
+    if run.is_ended:
+        raise Fenced(run=run.id, message=f"run {run.id} has ended; nothing follows its end")
 
 
 def _follow_speech(

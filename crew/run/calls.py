@@ -77,11 +77,11 @@ class Surroundings(Protocol):
     async def run_child(
         self, parent: RunRow, path: str, workflow: Workflow, value: object, budget: Budget | None
     ) -> dict[str, Json]:
-        """Run a workflow as a run of its own; return its id, its encoded output and its usage."""
+        """Start a child, or find it as it was started before, and wait for its result."""
         ...
 
     async def cancel_child(self, parent: RunRow, path: str) -> None:
-        """Cancel the child that a run has at `path`, if there is one; do not wait for its end."""
+        """Cancel the child that a run has started at `path`, if it is open; wait for nothing."""
         ...
 
 

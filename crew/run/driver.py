@@ -6,17 +6,17 @@ import time
 from collections import deque
 from collections.abc import Callable, Coroutine
 from contextvars import Context as Variables
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import Any, assert_never, cast
 
 from pydantic import BaseModel
 
 from crew.attempt import STOP_SECONDS
 from crew.budget import Budget
-from crew.call import Performer, as_divergence
+from crew.call import Performer
 from crew.clock import wall_clock
 from crew.engine import apply, unfinished
-from crew.errors import BudgetExceeded, Diverged, Fenced, StoreError, Unreadable
+from crew.errors import BudgetExceeded, CrewError, Diverged, Fenced, StoreError, Unreadable
 from crew.event import (
     CallCancelled,
     CallCompleted,
@@ -40,7 +40,6 @@ from crew.event import (
 from crew.failure import failure_of
 from crew.gate import REST
 from crew.graph import Workflow
-from crew.hosts import here
 from crew.journal import Letter, RunRow, RunStatus, Snapshot
 from crew.journal.reading import snapshot_of
 from crew.journal.writer import OpenRun
@@ -52,26 +51,19 @@ from crew.run.dispatch import Dispatch
 from crew.run.ending import End
 from crew.run.snapshot import size_of, snapshot_version, state_from, state_to_data
 from crew.run.step_run import Gave, StepRun
+from crew.run.unreadable import unreadable_event
 from crew.state import CancelStep, Command, Fail, Finish, RunState, RunStep, WaitForQuorum
 
 logger = logging.getLogger(__name__)
 
 MAX_WORKERS_A_TICK = 256
 SLICE_SECONDS = 0.005
-MAX_TAKES_WITHOUT_PROGRESS = 3
 SNAPSHOT_EVENTS = 128
 """A snapshot is due after so many events, or twice as many as what is live, if that is more."""
 SHORT_SECONDS = 1.0
 """A pause that is shorter is waited for in the process."""
 
 _ENDS_OF_CALLS = (CallCompleted, CallFailed, CallUnknown, CallCancelled)
-
-
-@dataclass(frozen=True, slots=True)
-class Taken:
-    """A take-over; `proven` says whether the old owner was proven dead."""
-
-    proven: bool
 
 
 class Driver:
@@ -97,6 +89,7 @@ class Driver:
         self.calls = RunCalls(
             around, row, self.open, append=self._append, changed=self._update_status
         )
+        self.calls.goes_on = row.base is not None
         self._dispatch = Dispatch(self.calls, lambda agent: _standing_in(workflow, agent))
         self._rests = rests
         self._around = around
@@ -147,13 +140,22 @@ class Driver:
 
         Raises:
             Diverged: it holds what this workflow would not have done.
+            Unreadable: the graph is another one than that which wrote it.
+            NewerEvent: a newer release wrote it.
         """
+        known = list[tuple[float, RunEvent]]()
+        for event in events:
+            try:
+                typed = from_data(event.kind, event.path, event.data)
+                self.calls.learn(typed, event.offset)
+                apply(self._wiring, self._state, typed)
+            except CrewError:
+                raise
+            except Exception as error:
+                raise unreadable_event(self.run_id, event, error, self._wiring) from error
+            known.append((event.at, typed))
         if events:
             self.open.offset = self.open.durable_offset = events[-1].offset
-        known = [(event.at, from_data(event.kind, event.path, event.data)) for event in events]
-        for event, (_, typed) in zip(events, known, strict=True):
-            self.calls.learn(typed, event.offset)
-            apply(self._wiring, self._state, typed)
         self._around.writer.recall(self.open, known)
         assert self._state.started is not None
         self.calls.ledger.limit = _budget_of(self._state.started)
@@ -177,21 +179,14 @@ class Driver:
                         asked=f"nothing there: its nodes are {', '.join(self._wiring.nodes)}",
                     )
 
-    def go(self, *, crc: int, code: str = "", taken: "Taken | None" = None) -> None:
-        """Start carrying out what the folded state has unfinished.
+    def record_take(self, taken: RunTaken) -> None:
+        """Append that a worker took the run over, before it goes on."""
+        self.due = None
+        self.calls.goes_on = True
+        self._append(taken, "running")
 
-        Args:
-            crc: the checksum of the last folded event.
-            code: the hash of the code that drives from here.
-            taken: the take-over, to be recorded; None for a run that starts.
-        """
-        self.open.crc = crc
-        self.calls.goes_on = taken is not None or self.row.base is not None
-        if taken is not None:
-            place = here()
-            event = RunTaken(place.host, place.pid, self.row.epoch, code, taken.proven)
-            self.due = None
-            self._append(event, "running")
+    def go(self) -> None:
+        """Start carrying out what the folded state has unfinished."""
         self._carry_out(unfinished(self._state))
         left = self.calls.ledger.seconds_left(self.row.created_at, wall_clock())
         if left is not None:
@@ -235,7 +230,8 @@ class Driver:
             self._lose(error)
         elif self.end is None:
             self.divergence = error
-            reason = "diverged" if self.calls.rules.live else "unrecorded"
+            reason = "unreadable" if isinstance(error, Unreadable) else "diverged"
+            reason = reason if self.calls.rules.live else "unrecorded"
             self.park(reason, str(error), error.path)
 
     def _end_with(
@@ -472,7 +468,7 @@ class Driver:
         try:
             return None if model is None else read_state(model, self._state.shared)
         except Unreadable as error:
-            raise as_divergence(error, self.run_id, "state") from error
+            raise replace(error, run=self.run_id, path="state") from error
 
     async def _wait_for_quorum(self, command: WaitForQuorum) -> None:
         await asyncio.sleep(command.seconds)
@@ -561,9 +557,3 @@ def _standing_in(workflow: Workflow, agent: Performer) -> Performer:
         return cast("Performer", named)
     every = overrides.get("*")
     return agent if every is None else cast("Performer", every(agent))
-
-
-def is_poisoned(events: list[Event]) -> bool:
-    """Return whether the last take-overs of a run brought no new event: it kills its workers."""
-    last = events[-MAX_TAKES_WITHOUT_PROGRESS:]
-    return len(last) == MAX_TAKES_WITHOUT_PROGRESS and all(e.kind == RunTaken.kind for e in last)

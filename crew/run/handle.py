@@ -33,6 +33,10 @@ class Home(Protocol):
         """Return when the run may have events after offset `after`; raise what ended its driver.
 
         They are returned if this process has just written them.
+
+        Raises:
+            StoreError: the store failed while this process drove the run.
+            RuntimeLeft: the runtime was left, or is while somebody waits.
         """
         ...
 
@@ -132,6 +136,7 @@ class Run:
         row = self._fresh()
         if row.status not in OPEN and row.offset <= after:
             return
+        is_beyond = after > row.offset
         reader, offset, written = self._reader(), after, cast("Sequence[StoredEvent]", ())
         while True:
             # What this process has just written need not be read from the store.
@@ -143,6 +148,8 @@ class Run:
                 yield events
                 if events[-1].kind in ENDS:
                     return
+            elif is_beyond and self._fresh().status not in OPEN:
+                return  # it came to its end before the place that was asked for
             if written or not events:
                 written = await self._home.grown(self._row.number, offset)
 
@@ -171,6 +178,7 @@ class Run:
             RunFailed: with the type, message and traceback of its cause, which is its `__cause__`.
             RunCancelled: somebody cancelled it.
             StoreError: the store failed while this process drove the run; it can be resumed.
+            RuntimeLeft: the runtime was left before; the run goes on in another one.
         """
         row = self._fresh()
         while row.status in OPEN:

@@ -34,7 +34,8 @@ async def replay(store: Store, row: RunRow, workflow: Workflow) -> Run:
     for event in events[1:]:
         driver.calls.offered.learn(from_data(event.kind, event.path, event.data), event.offset)
     driver.calls.rules = Rules(live=False, strict=True, effects=False)
-    driver.go(crc=copy.row.crc)
+    driver.open.crc = copy.row.crc
+    driver.go()
     await driver.ended
     if driver.divergence is not None:
         raise driver.divergence

@@ -16,6 +16,7 @@ from crew.errors import (
     InputInvalid,
     OutputInvalid,
     RunCancelled,
+    RuntimeLeft,
     StoreError,
 )
 from crew.event import RunStarted
@@ -26,6 +27,7 @@ from crew.journal import (
     OPEN,
     PARKED,
     Busy,
+    Clear,
     NewRun,
     RunRow,
     Started,
@@ -42,7 +44,7 @@ from crew.run.fork import new_fork
 from crew.run.handle import Run
 from crew.run.heart import Heart
 from crew.run.tenant import Tenant
-from crew.run.worker import TAKE_SECONDS, Worker
+from crew.run.worker import MOST_CHILDREN, TAKE_SECONDS, Worker
 from crew.telemetry import Metrics, Telemetry
 from crew.telemetry.setup import configure
 from crew.thread import Conversations, Thread
@@ -135,13 +137,21 @@ class Runtime(Tenant):
         return self
 
     async def __aexit__(self, *exc: object) -> None:
-        self._open = False
         for task in list(self._tasks):
             task.cancel()
         if self._tasks:
             await asyncio.wait(self._tasks)
         await self._worker.release()
+        # Only now: what waits in a step for a child has been stopped, and sees no error.
+        self._open = False
+        self._end_waiters()
         await self._close()
+
+    def _end_waiters(self) -> None:
+        """Tell those who follow a run that nobody will wake them any more."""
+        for future in [future for waiting in self._tails.values() for future in waiting]:
+            if not future.done():
+                future.set_exception(RuntimeLeft())
 
     async def _close(self) -> None:
         if self._heart is not None:
@@ -198,7 +208,7 @@ class Runtime(Tenant):
         )
         started = await self._accepted(new)
         if started.is_new and new.owner is not None:
-            self._worker.drive(started.row, workflow)
+            await self._worker.drive(started.row, workflow)
         elif started.row.status in OPEN:
             await self.poke(started.row)
         if when_busy == "cancel":
@@ -208,8 +218,8 @@ class Runtime(Tenant):
     async def _accepted(self, new: NewRun) -> Started:
         try:
             return cast("Started", await self.writer.execute(new))
-        except StoreError:
-            self._worker.doubt()
+        except (StoreError, asyncio.CancelledError):
+            self._worker.doubt()  # it may be there, with nobody to drive it
             raise
 
     def _new_run(
@@ -278,7 +288,7 @@ class Runtime(Tenant):
             await self._fleet.serve(workflow)
         started = await self._accepted(new)
         if new.owner is not None:
-            self._worker.drive(started.row, workflow)
+            await self._worker.drive(started.row, workflow)
         else:
             await self.poke(started.row)
         return Run(self, started.row)
@@ -294,7 +304,10 @@ class Runtime(Tenant):
         if self._fleet is not None:
             await self._fleet.serve(workflow)
             await self._fleet.wake()
-        elif row.owner in (None, PARKED) or self.store.sign(cast("str", row.owner)).dead:
+        elif (
+            row.owner in (None, PARKED, self._worker.owner)
+            or self.store.sign(cast("str", row.owner)).dead
+        ):
             await self._worker.take(row, explicit=True)
 
     def known_workflow(self, row: RunRow) -> Workflow:
@@ -323,7 +336,7 @@ class Runtime(Tenant):
         if (error := self._worker.lost.get(number)) is not None:
             raise error
         if not self._open:
-            raise CrewError(message="the runtime was left; open it again to follow its runs")
+            raise RuntimeLeft
         if self._worker.durable(number) > after:
             return ()  # it grew since somebody looked
         future: _Tail = asyncio.get_running_loop().create_future()
@@ -358,7 +371,7 @@ class Runtime(Tenant):
             workflow,
             value,
             thread=None,
-            key=f"child:{parent.id}:{path}",
+            key=_child_key(parent, path),
             budget=budget,
             when_busy="queue",
             parent=parent.id,
@@ -367,18 +380,14 @@ class Runtime(Tenant):
             output = await run.result()
         except RunCancelled as error:
             raise CrewError(message=f"the child run {run.id} was cancelled") from error
-        except CrewError:
-            if self._open:
-                raise
-            await asyncio.get_running_loop().create_future()  # its step is about to be stopped
-            raise
         usage = await run.usage()
         return {"run": run.id, "output": workflow.output_codec.encode(output), "usage": usage}
 
     async def cancel_child(self, parent: RunRow, path: str) -> None:
-        key = f"child:{parent.id}:{path}"
-        for row in self.store.runs(tenant=parent.tenant, status=OPEN):
-            if row.key == key:
+        # Behind a start that is still on its way to the store, if there is one.
+        await self.writer.execute(Clear(parent.number, parent.epoch, ()))
+        for row in self.store.runs(parent=parent.id, status=OPEN, limit=MOST_CHILDREN):
+            if row.key == _child_key(parent, path):
                 await Run(self, row).cancel()
 
     # What a run host asks of the runtime that it holds.
@@ -485,6 +494,10 @@ def encode_input(workflow: Workflow, value: Any) -> Json:
         return workflow.input_codec.taken(value)
     except OutputInvalid as error:
         raise InputInvalid(message=str(error)) from error
+
+
+def _child_key(parent: RunRow, path: str) -> str:
+    return f"child:{parent.id}:{path}"
 
 
 def _hash(stored: Json) -> str:

@@ -8,7 +8,7 @@ from crew.attempt import Attempt
 from crew.budget import Budget
 from crew.call import AgentTask, Performer, Record
 from crew.clock import wall_clock
-from crew.errors import BudgetExceeded, Diverged, Fenced, StoreError
+from crew.errors import BudgetExceeded, Diverged, Fenced, RuntimeLeft, StoreError
 from crew.event import CallCompleted, CallKind, Failure
 from crew.graph import Workflow
 from crew.message import Json
@@ -202,7 +202,7 @@ class StepCalls:
     async def _or_stop(self, work: Awaitable[T]) -> T:
         try:
             return await work
-        except (Diverged, Fenced, StoreError) as error:
+        except (Diverged, Fenced, RuntimeLeft, StoreError) as error:
             await self._stopped(error)
 
     async def _stopped(self, error: Exception) -> NoReturn:

@@ -3,13 +3,13 @@
 import asyncio
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from pydantic import BaseModel
 
 from crew.attempt import Attempt
-from crew.call import as_divergence, invoke, is_asked_to_stop, not_an_exception, time_limit
+from crew.call import invoke, is_asked_to_stop, not_an_exception, time_limit
 from crew.context import Context
 from crew.errors import Unreadable
 from crew.lineage import entered
@@ -92,7 +92,7 @@ class StepRun:
         try:
             return codec.read_back(self._step.value)
         except Unreadable as error:
-            raise as_divergence(error, self._run.run_id, self._step.path) from error
+            raise replace(error, run=self._run.run_id, path=self._step.path) from error
 
     async def _call_node(self, context: Context, value: Any) -> Any:
         node = self._node

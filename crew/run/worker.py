@@ -4,23 +4,47 @@ import asyncio
 import contextlib
 import json
 import logging
-from collections.abc import Coroutine
+import time
+from collections.abc import Coroutine, Sequence
 from contextvars import Context as Variables
 from dataclasses import replace
 from typing import Any, Protocol, cast
 
 from crew.clock import wall_clock
-from crew.errors import AskError, Fenced, NewerEvent, RunNotFound, StoreError
-from crew.event import Event, RunEndedByCancel, RunForked, from_data
+from crew.errors import (
+    AskError,
+    CrewError,
+    Diverged,
+    Fenced,
+    NewerEvent,
+    RunNotFound,
+    StoreError,
+    Unreadable,
+)
+from crew.event import RunEndedByCancel, RunForked, RunParked, RunTaken, from_data
 from crew.graph import Workflow
-from crew.journal import PARKED, Busy, Clear, Letter, Release, RunRow, Store, Take
+from crew.hosts import here
+from crew.journal import (
+    OPEN,
+    PARKED,
+    Busy,
+    Clear,
+    Letter,
+    Post,
+    Release,
+    RunRow,
+    Store,
+    StoredEvent,
+    Take,
+)
 from crew.journal.reading import JournalReader
 from crew.journal.writer import OpenRun, Writer
 from crew.message import Json
 from crew.run.calls import RunCalls, Surroundings
-from crew.run.driver import SHORT_SECONDS, SNAPSHOT_EVENTS, Driver, Taken, is_poisoned
+from crew.run.driver import SHORT_SECONDS, SNAPSHOT_EVENTS, Driver
 from crew.run.fork import prepare_fork
 from crew.run.liveness import Liveness
+from crew.run.poison import DEATHS_TO_PARK, DEATHS_TO_SUSPECT, deaths_of, has_died, is_progress
 from crew.run.snapshot import snapshot_version
 
 logger = logging.getLogger(__name__)
@@ -29,6 +53,15 @@ TAKE_SECONDS = 0.5
 """How often a worker looks for runs whose owner died."""
 MOST_TAKEN = 256
 """How many runs are taken at once."""
+MOST_CHILDREN = 1 << 31
+"""How many children of a run are cancelled with it: all of them."""
+MOST_PAUSE_SECONDS = 60.0
+"""How long a run that the store failed again and again is left alone, at most."""
+MOST_TRIAL_SECONDS = 60.0
+"""How long a run is driven beside no other that may end this process, at most."""
+POISONED = (
+    f"its last {DEATHS_TO_PARK} owners died without anything of it done; look, then `crew resume`"
+)
 LINGER_SECONDS = 1.0
 """How long a run that waits stays in memory, for an answer that comes at once."""
 
@@ -43,6 +76,10 @@ class Employer(Surroundings, Protocol):
 
     def known(self) -> list[tuple[str, str]]:
         """Return the names and versions of the workflows that may be driven here."""
+        ...
+
+    async def grown(self, number: int, after: int) -> Sequence[StoredEvent]:
+        """Return when a run may have events after offset `after`; see `Home`."""
         ...
 
     def wake(self, *numbers: int) -> None:
@@ -73,6 +110,15 @@ class Worker:
         """Whether a write failed, so that runs may be owned here that nobody drives."""
         self._employer = employer
         self._drivers: dict[int, Driver] = {}
+        self._held: dict[int, int] = {}
+        """Epochs of the runs that are owned here and not driven yet, by their numbers."""
+        self._pauses: dict[int, float] = {}
+        self._suspect: int | None = None
+        """The run that is driven to see whether it ends this process."""
+        self._waiting = 0
+        """How many others of that kind there are."""
+        self._cancelled: set[int] = set()
+        """Runs that are driven here and were told to stop."""
         self._lease = lease
         self._watched: Liveness | None = None
         self._open = True
@@ -92,32 +138,147 @@ class Worker:
         """Return whether a run is driven here."""
         return number in self._drivers
 
-    def drive(
-        self, row: RunRow, workflow: Workflow, *, taken: Taken | None = None
-    ) -> Driver | None:
-        """Fold a run that this process owns, and go on with it.
+    async def take(
+        self, row: RunRow, *, proven: bool = True, explicit: bool = False, deaths: int = 0
+    ) -> None:
+        """Become the owner of a run that its owner let go, and drive it, or leave it parked.
+
+        Args:
+            row: the run, as it was when its owner was found gone.
+            proven: whether the owner is proven dead.
+            explicit: somebody asked for it, so that it is driven whatever happened to its owners.
+            deaths: how many owners of it died in a row; see `deaths_of`.
+
+        Raises:
+            NewerEvent, Diverged: somebody asked for it, and the code here cannot read its
+                journal.
+        """
+        workflow = self._employer.workflow_of(row)
+        assert workflow is not None
+        if (mine := await self._own(row)) is None:
+            return
+        taken = _taken(
+            mine, workflow, proven=proven, died=has_died(row, proven=proven, me=self.owner)
+        )
+        try:
+            if any(
+                letter.kind == "cancel" for letter in self._employer.store.letters([row.number])
+            ):
+                await self._end_by_cancel(mine)
+            elif deaths >= DEATHS_TO_PARK and taken.died:
+                await self._park(mine, RunParked("poisoned", POISONED), taken)
+            else:
+                await self.drive(mine, workflow, taken=taken)
+        except (NewerEvent, Diverged):
+            if explicit:
+                raise
+
+    async def _own(self, row: RunRow) -> RunRow | None:
+        """Become the owner of a run; None if another worker was faster."""
+        if row.number in self._held:
+            return None
+        self._held[row.number] = row.epoch + 1
+        try:
+            taken = await self._employer.writer.execute(Take(row.number, self.owner, row.owner))
+        except (Fenced, RunNotFound):
+            del self._held[row.number]
+            return None
+        except StoreError:
+            self._give_back_later(row.number)
+            raise
+        return cast("RunRow", taken)
+
+    async def drive(
+        self, row: RunRow, workflow: Workflow, *, taken: RunTaken | None = None
+    ) -> None:
+        """Fold a run that this process owns, and go on with it; or park it, if the code cannot.
 
         Raises:
             NewerEvent: this release cannot read its journal; the run is let go.
+            Diverged: the code cannot go on with it; the run is parked.
         """
-        driver = Driver(self._employer, workflow, row, rests=self._rested)
+        if not self._open:
+            await self._employer.writer.execute(Release(row.number, row.epoch))
+            return
+        self._held[row.number] = row.epoch
         try:
-            crc = self._fold(driver, workflow, row)
+            driver = await self._folded(row, workflow, taken)
+        except Fenced:
+            del self._held[row.number]  # another worker goes on with it
         except StoreError as error:
-            self.lost[row.number] = error
-            return None
+            self._lose(row.number, error)
         except NewerEvent as error:
             self.unreadable[row.number] = replace(error, run=row.id)
-            self._employer.spawn(self._let_go(row, error.kind))
-            raise self.unreadable[row.number] from error
-        self.lost.pop(row.number, None)
-        self._drivers[row.number] = driver
-        driver.go(crc=crc, code=workflow.code_hash() if taken else "", taken=taken)
-        self._employer.spawn(self._follow(driver))
+            await self._let_go(row, error.kind)
+            raise self.unreadable.get(row.number, error) from error
+        except Exception as error:
+            problem = _divergence(row, workflow, error)
+            reason = "unreadable" if isinstance(problem, Unreadable) else "diverged"
+            await self._park(row, RunParked(reason, str(problem), problem.path), taken)
+            raise problem from error
+        else:
+            self._go(driver)
+
+    async def _folded(self, row: RunRow, workflow: Workflow, taken: RunTaken | None) -> Driver:
+        """Return a run's driver where its journal ends, with the take-over on record."""
+        driver = Driver(self._employer, workflow, row, rests=self._rested)
+        self._fold(driver, workflow, row)
+        if taken is not None:
+            driver.record_take(taken)
+            if taken.died:
+                # Should it end this process too, at once, that must be told from the journal.
+                await self._employer.writer.durable(driver.open)
         return driver
 
-    def _fold(self, driver: Driver, workflow: Workflow, row: RunRow) -> int:
-        """Bring a driver to where the journal ends; return the checksum there."""
+    def _go(self, driver: Driver) -> None:
+        number = driver.row.number
+        del self._held[number]
+        self.lost.pop(number, None)
+        self._drivers[number] = driver
+        driver.go()
+        self._employer.spawn(self._follow(driver))
+
+    async def _park(self, row: RunRow, parked: RunParked, taken: RunTaken | None) -> None:
+        """Leave a run that is owned here, and not driven, to a person: in one commit."""
+        facts = {"run": row.id, "reason": parked.reason, "detail": parked.detail}
+        logger.warning("run.parked", extra=facts)
+        run, writer = _opened(row), self._employer.writer
+        try:
+            if taken is not None:
+                writer.append(run, taken)
+            writer.append(run, parked, "waiting")
+            await writer.execute(Release(row.number, row.epoch, to=PARKED))
+            await writer.durable(run)
+        except Fenced:
+            pass  # another worker has it
+        except StoreError:
+            self._doubt_later(row.number)  # it is taken again, and parks again
+        del self._held[row.number]
+        self._employer.wake(row.number)
+
+    def _lose(self, number: int, error: StoreError) -> None:
+        """Note that a run that is owned here could not be read from the store."""
+        del self._held[number]
+        self.lost[number] = error
+        self._doubt_later(number)
+        self._employer.wake(number)
+
+    def _doubt_later(self, number: int) -> None:
+        """Take a run that is owned here, and not driven, anew after a pause.
+
+        The pause doubles each time: what is damaged stays so.
+        """
+        pause = self._pauses.get(number, TAKE_SECONDS)
+        self._pauses[number] = min(2 * pause, MOST_PAUSE_SECONDS)
+        asyncio.get_running_loop().call_later(pause, self.doubt)
+
+    def _give_back_later(self, number: int) -> None:
+        """Note that a run may be owned here since a write of unknown outcome."""
+        del self._held[number]
+        self.doubt()
+
+    def _fold(self, driver: Driver, workflow: Workflow, row: RunRow) -> None:
+        """Bring a driver to where the journal ends."""
         reader = JournalReader(self._employer.store, row, learner=driver.open.text)
         after = 0
         snapshot = None
@@ -135,7 +296,7 @@ class Worker:
             assert base is not None
             assert isinstance(forked, RunForked)
             prepare_fork(driver, forked, JournalReader(self._employer.store, base))
-        return row.crc
+        driver.open.crc = row.crc
 
     async def _let_go(self, row: RunRow, kind: str) -> None:
         """Give up a run whose journal this release cannot read."""
@@ -145,6 +306,7 @@ class Worker:
         except (Fenced, StoreError):
             self.unreadable.pop(row.number, None)  # unless somebody else has it, it is taken anew
             self.doubt()
+        del self._held[row.number]
 
     def _rested(self, driver: Driver) -> None:
         loop = asyncio.get_running_loop()
@@ -186,55 +348,33 @@ class Worker:
         number = driver.row.number
         try:
             await asyncio.shield(driver.ended)
+            self._pauses.pop(number, None)
+            await self._after_end(driver)
         except Fenced:
             pass  # another worker goes on with it, and what it writes is followed from here
         except StoreError as error:
             self.lost[number] = error
             self.doubt()
-        if driver.is_parked and self._open:
-            await self._employer.writer.execute(Release(number, driver.row.epoch, to=PARKED))
+        except Exception as error:
+            logger.exception("driver.failed", extra={"run": driver.run_id})
+            self.lost[number] = StoreError(message=f"run {driver.run_id} is not driven: {error!r}")
+            self._doubt_later(number)
+        self._cancelled.discard(number)
         if self._drivers.get(number) is driver and self._open:
             del self._drivers[number]
             self._employer.wake(number)
             self._employer.look()  # the next turn of its thread may be waiting
 
-    async def take(self, row: RunRow, *, proven: bool = True, explicit: bool = False) -> None:
-        """Become the owner of a run that its owner let go, and drive it.
-
-        Args:
-            row: the run, as it was when its owner was found gone.
-            proven: whether the owner is proven dead.
-            explicit: somebody asked for it, so that it is driven whatever happened to its owners.
-
-        Raises:
-            NewerEvent: somebody asked for it, and this release cannot read its journal.
-        """
-        workflow = self._employer.workflow_of(row)
-        assert workflow is not None
+    async def _after_end(self, driver: Driver) -> None:
+        """Leave a run that parked to a person, and let a cancel reach the children of one."""
+        number = driver.row.number
         try:
-            taken = await self._employer.writer.execute(Take(row.number, self.owner, row.owner))
-        except (Fenced, RunNotFound):
-            return  # another worker was faster
+            if driver.is_parked and self._open:
+                await self._employer.writer.execute(Release(number, driver.row.epoch, to=PARKED))
+            if number in self._cancelled:
+                await self._cancel_children(driver.row)
         except StoreError:
-            self.doubt()
-            raise
-        mine = cast("RunRow", taken)
-        if any(letter.kind == "cancel" for letter in self._employer.store.letters([row.number])):
-            await self._end_by_cancel(mine)
-            return
-        try:
-            driver = self.drive(mine, workflow, taken=Taken(proven))
-        except NewerEvent:
-            if explicit:
-                raise
-            return
-        if driver is None or explicit:
-            return
-        died_at_work = row.owner is not None and row.status == "running"
-        if died_at_work and is_poisoned(await _tail(self._employer.store, row)):
-            driver.park(
-                "poisoned", "its last workers died without one new event; look, then `crew resume`"
-            )
+            self.doubt()  # it is taken again, and parks again
 
     async def read_letters(self, *only: int) -> None:
         """Turn the letters for runs that are driven here, or `only` some of them, into events."""
@@ -245,6 +385,8 @@ class Worker:
             driver = self._drivers[number]
             done, kept = list[int](), list[int]()
             for letter in letters:
+                if letter.kind == "cancel":
+                    self._cancelled.add(number)
                 delivered = driver.deliver(letter, json.loads(letter.body))
                 if delivered is None:
                     done.append(letter.id)
@@ -252,8 +394,11 @@ class Worker:
                     kept.append(letter.id)
             if done or kept:
                 clears.append(Clear(number, driver.row.epoch, tuple(done), tuple(kept)))
-        # In one transaction with the events that were made of the letters.
-        await asyncio.gather(*(self._employer.writer.execute(clear) for clear in clears))
+        # At once: in one transaction with the events that were made of the letters.
+        cleared = [self._employer.writer.submit(clear) for clear in clears]
+        for result in await asyncio.gather(*cleared):
+            if isinstance(result, StoreError):
+                raise result
 
     def _letters_of(self, numbers: tuple[int, ...]) -> dict[int, list[Letter]]:
         found: dict[int, list[Letter]] = {}
@@ -274,14 +419,72 @@ class Worker:
             self._forget_errors()
         self._in_doubt = False
         # What is left alone here comes back each time, and must not crowd the others out.
-        most = MOST_TAKEN + len(self.unreadable)
+        most = MOST_TAKEN + len(self.unreadable) + self._waiting
         rows = store.takeable(self._employer.known(), [*gone, *mine], wall_clock(), limit=most)
-        takes = [
-            self.take(row, proven=gone.get(row.owner or "", True))
-            for row in rows
-            if row.number not in self._drivers and row.number not in self.unreadable
-        ]
+        await self._take_all([row for row in rows if not self._is_left_alone(row.number)], gone)
+
+    def _is_left_alone(self, number: int) -> bool:
+        return any(number in kept for kept in (self._drivers, self._held, self.unreadable))
+
+    async def _take_all(self, rows: Sequence[RunRow], gone: dict[str, bool]) -> None:
+        """Take runs; of those that may end this process, one at a time.
+
+        The others stay untaken, so that its death is not counted as theirs.
+        """
+        takes, suspects = list[Coroutine[Any, Any, None]](), list[RunRow]()
+        for row in rows:
+            proven = gone.get(row.owner or "", True)
+            died = has_died(row, proven=proven, me=self.owner)
+            deaths = deaths_of(self._employer.store, row, died=died)
+            is_named = deaths >= DEATHS_TO_PARK and died
+            if deaths < DEATHS_TO_SUSPECT or is_named or self._is_cancelled(row):
+                takes.append(self.take(row, proven=proven, deaths=deaths))
+            else:
+                suspects.append(row)
+        if suspects and self._suspect is None:
+            row = suspects.pop()  # a child comes before its parent, which may wait for it
+            self._suspect = row.number
+            takes.append(self._try(row, proven=gone.get(row.owner or "", True)))
+        self._waiting = len(suspects)
+        if any(row.owner == self.owner for row in suspects):
+            self.doubt()  # it is to be found again
         await asyncio.gather(*takes)
+
+    def _is_cancelled(self, row: RunRow) -> bool:
+        return any(letter.kind == "cancel" for letter in self._employer.store.letters([row.number]))
+
+    async def _try(self, row: RunRow, *, proven: bool) -> None:
+        """Take a run that may end this process; the next such one comes once it is cleared."""
+        logger.warning("run.suspected", extra={"run": row.id})
+        try:
+            await self.take(row, proven=proven)
+        finally:
+            if (driver := self._drivers.get(row.number)) is not None:
+                self._employer.spawn(self._clear(driver))
+            else:
+                self._suspect = None
+
+    async def _clear(self, driver: Driver) -> None:
+        """Let the next suspect in once this one is cleared, or has lived long enough.
+
+        Until then a death of this process would be its third.
+        """
+        # Else it is in other hands, comes back here by itself, or waits for what may never come.
+        with contextlib.suppress(CrewError, TimeoutError):
+            async with asyncio.timeout(MOST_TRIAL_SECONDS):
+                await self._cleared(driver)
+        self._suspect = None
+        self._employer.look()
+
+    async def _cleared(self, driver: Driver) -> None:
+        """Return when something of a run is done, or it waits, or is not driven here any more."""
+        number, offset = driver.row.number, driver.open.offset
+        while self._drivers.get(number) is driver and not driver.is_waiting:
+            written = await self._employer.grown(number, offset)
+            events = written or self._employer.store.events(number, after=offset)
+            if any(is_progress(event.kind) for event in events):
+                return
+            offset = events[-1].offset if events else offset
 
     def _forget_errors(self) -> None:
         """Forget why the store failed for runs that are in others' hands by now."""
@@ -304,22 +507,57 @@ class Worker:
 
     async def cancel_unowned(self, row: RunRow) -> bool:
         """Record the cancel of a run that nobody drives; False where somebody does."""
-        if row.number in self._drivers:
+        if row.number in self._drivers or row.number in self._held:
             return False
-        owner = row.owner
-        if owner not in (None, PARKED) and not self._employer.store.sign(owner).dead:
+        if row.owner is not None and not self._is_gone(row.owner):
             return False
-        try:
-            taken = await self._employer.writer.execute(Take(row.number, self.owner, row.owner))
-        except (Fenced, RunNotFound):
+        if (mine := await self._own(row)) is None:
             return False
-        await self._end_by_cancel(cast("RunRow", taken))
+        await self._end_by_cancel(mine)
         return True
 
+    def _is_gone(self, owner: str) -> bool:
+        """Return whether nobody drives the runs of an owner, its own that are not driven here."""
+        return owner in (PARKED, self.owner) or self._employer.store.sign(owner).dead
+
     async def _end_by_cancel(self, mine: RunRow) -> None:
-        run = OpenRun(mine.id, mine.number, mine.epoch, mine.offset, mine.crc, row=mine)
-        self._employer.writer.append(run, RunEndedByCancel(), "cancelled")
-        await self._employer.writer.durable(run)
+        """Record the cancel of a run that is owned here and that nobody drives.
+
+        A letter to each of its open children goes with it, so that no crash leaves one without.
+        """
+        run, writer = _opened(mine), self._employer.writer
+        children = self._open_children(mine)
+        try:
+            writer.append(run, RunEndedByCancel(), "cancelled")
+            posted = [writer.submit(_cancel_of(child)) for child in children]
+            await writer.durable(run)
+            await asyncio.gather(*posted)
+        except StoreError:
+            self._give_back_later(mine.number)
+            raise
+        except Fenced:
+            children.clear()  # another worker has it
+        self._held.pop(mine.number, None)
+        self._employer.wake(mine.number)
+        await self._reach(children)
+
+    async def _cancel_children(self, parent: RunRow) -> None:
+        """Cancel the children of a run that was driven here: those too it has not asked for."""
+        row = self._employer.store.numbered(parent.number)
+        if row is None or row.status in OPEN:
+            return
+        children = self._open_children(parent)
+        await asyncio.gather(*(self._employer.writer.execute(_cancel_of(row)) for row in children))
+        await self._reach(children)
+
+    def _open_children(self, parent: RunRow) -> list[RunRow]:
+        return self._employer.store.runs(parent=parent.id, status=OPEN, limit=MOST_CHILDREN)
+
+    async def _reach(self, children: Sequence[RunRow]) -> None:
+        """Let children see the cancel in their inboxes; record it for those nobody drives."""
+        for child in children:
+            await self.cancel_unowned(child)
+        self._employer.look()
 
     def check_answer(self, number: int, path: str, value: Json) -> None:
         """Refuse an answer that is not of the type of a question asked here.
@@ -355,19 +593,46 @@ class Worker:
     async def release(self) -> None:
         """Give up the runs that have not ended, as their journals have them."""
         self._open = False
-        for driver in list(self._drivers.values()):
-            await driver.abandon()
-            try:
-                await self._employer.writer.durable(driver.open)
-                await self._employer.writer.execute(Release(driver.row.number, driver.row.epoch))
-            except (Fenced, StoreError):
-                continue  # then somebody else has it, or finds it without an owner
+        await asyncio.gather(*(self._give_up(driver) for driver in self._drivers.values()))
+        for number, epoch in self._held.items():
+            with contextlib.suppress(Fenced, StoreError):
+                await self._employer.writer.execute(Release(number, epoch))
         self._drivers.clear()
+        self._held.clear()
         # A store that cannot be reached finds the owner gone when its process is.
         with contextlib.suppress(StoreError, Busy):
             self._employer.store.release_owner(self.owner)
 
+    async def _give_up(self, driver: Driver) -> None:
+        await driver.abandon()
+        # Else somebody else has it, or finds it without an owner.
+        with contextlib.suppress(Fenced, StoreError):
+            await self._employer.writer.durable(driver.open)
+            await self._employer.writer.execute(Release(driver.row.number, driver.row.epoch))
 
-async def _tail(store: Store, row: RunRow) -> list[Event]:
-    stored = store.events(row.number, after=max(0, row.offset - 3))
-    return [Event(item.offset, item.kind, item.path, {}) for item in stored]
+
+def _taken(row: RunRow, workflow: Workflow, *, proven: bool, died: bool) -> RunTaken:
+    """Return the record of a take-over by this process."""
+    place = here()
+    code = workflow.code_hash()
+    return RunTaken(place.host, place.pid, row.epoch, code, proven=proven, died=died)
+
+
+def _cancel_of(row: RunRow) -> Post:
+    return Post(row.number, "cancel", "", "null", time.time())
+
+
+def _opened(row: RunRow) -> OpenRun:
+    """Return a run to which this process appends without folding it."""
+    return OpenRun(row.id, row.number, row.epoch, row.offset, row.crc, row=row)
+
+
+def _divergence(row: RunRow, workflow: Workflow, error: Exception) -> Diverged:
+    """Return the error of a journal that could not be folded, with both sides named."""
+    if isinstance(error, Diverged):
+        return replace(error, run=row.id)
+    return Unreadable(
+        run=row.id,
+        recorded=f"{row.offset} events of {row.workflow!r} version {row.version}",
+        asked=f"{workflow.name!r} of code {workflow.code_hash()} ({type(error).__name__}: {error})",
+    )

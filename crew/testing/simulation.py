@@ -14,6 +14,7 @@ from crew.event import Event
 from crew.graph import Workflow
 from crew.journal.memory import MemoryStore
 from crew.run import Question, Run, Runtime
+from crew.run.poison import DEATHS_TO_PARK
 from crew.testing.faulty_store import FaultyStore
 from crew.testing.scheduler import SeededLoop
 
@@ -21,8 +22,8 @@ T = TypeVar("T")
 
 LOOK_SECONDS = 120.0
 """How often a simulated runtime looks for work, in virtual seconds."""
-MOST_CRASHES = 3
-"""How often one simulated run is crashed, at most."""
+MOST_CRASHES = DEATHS_TO_PARK - 1
+"""How often one simulated run is crashed: once more, with nothing done, and it would be parked."""
 
 _UNDECIDED = object()
 
@@ -59,7 +60,7 @@ def simulate(
     """Run a workflow undisturbed, then once for each seed under faults, and compare.
 
     Each seed chooses an order of everything that is ready, in virtual time, so that an hour's sleep
-    takes no time; where the process is killed (up to three times), so that what was not committed
+    takes no time; where the process is killed (up to twice), so that what was not committed
     by then is lost and a new runtime goes on from the rest; which commits fail without anybody
     knowing whether they were written; and which letters come late, or twice. Every such run must
     end as the undisturbed one did, without doing anything again whose completion was recorded; or

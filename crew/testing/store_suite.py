@@ -247,6 +247,57 @@ class StoreSuite:
         assert store.runs(tenant="another") == []
         store.close()
 
+    def test_a_runs_children_are_found_by_it(self) -> None:
+        store = self.open()
+        children = [self.start(store, name, parent="p") for name in ("a", "b")]
+        self.start(store, "other", parent="q")
+        self.start(store, "p")
+        store.commit([Append(children[0].number, 1, (event(2),), "completed")])
+        assert [row.id for row in store.runs(parent="p")] == ["b", "a"]
+        assert [row.id for row in store.runs(parent="p", status=("running",))] == ["b"]
+        assert store.runs(parent="nobody") == []
+        store.close()
+
+    def test_what_comes_behind_the_end_of_a_run_is_refused(self) -> None:
+        for status in ("completed", "failed", "cancelled"):
+            store = self.open()
+            row, other = self.start(store, f"a {status}"), self.start(store, f"b {status}")
+            store.commit([Append(row.number, 1, (event(2),), status)])
+            ended = store.numbered(row.number)
+            late = [
+                Append(row.number, 1, (event(3),)),
+                Append(row.number, 1, (), "running"),
+                Append(row.number, 1, (event(3),), "failed"),
+                Append(other.number, 1, (event(2),)),
+            ]
+            results = [self.one(store, late[0]), *store.commit(late)]
+            assert [type(result) for result in results] == [*[Fenced] * 4, type(None)]
+            assert store.numbered(row.number) == ended
+            assert [e.offset for e in store.events(row.number)] == [1, 2]
+            store.close()
+
+    def test_what_comes_behind_the_end_in_its_own_transaction_is_refused(self) -> None:
+        store = self.open()
+        row = self.start(store)
+        end, late = Append(row.number, 1, (event(2),), "failed"), (event(3),)
+        snapshot = Snapshot(3, 7, "1", "{}", 1)
+        results = store.commit([end, Append(row.number, 1, late, snapshot=snapshot)])
+        assert [type(result) for result in results] == [type(None), Fenced]
+        assert [e.offset for e in store.events(row.number)] == [1, 2]
+        assert store.snapshot(row.number) is None
+        store.close()
+
+    def test_a_run_that_ended_is_given_to_nobody(self) -> None:
+        store = self.open()
+        row = self.start(store)
+        store.commit([Append(row.number, 1, (event(2),), "cancelled")])
+        assert self.one(store, Release(row.number, 1, PARKED)) is None
+        assert self.one(store, Release(row.number, 1)) is None
+        ended = store.numbered(row.number)
+        assert ended is not None
+        assert (ended.status, ended.owner) == ("cancelled", None)
+        store.close()
+
     def test_what_nobody_owns_may_be_taken(self) -> None:
         store = self.open()
         row = self.start(store, "a", owner=None)

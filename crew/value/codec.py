@@ -109,8 +109,8 @@ class Codec:
             return value
         raise Unreadable(
             where=self.where,
-            stored=shown(stored),
-            annotation=describe(self.annotation),
+            recorded=shown(stored),
+            asked=describe(self.annotation),
             reason=lost,
         )
 

@@ -20,7 +20,7 @@ from crew import (
     workflow,
 )
 from crew.config import Settings
-from crew.event import ProgressMade, RunTaken
+from crew.event import ProgressMade
 from crew.journal import Append, Release, Take, sqlite_file
 from crew.journal.memory import MemoryStore
 from crew.journal.writer import OpenRun, seal
@@ -451,19 +451,6 @@ async def test_a_run_draws_itself(runtime):
     assert "| look_up[2] | completed | " in drawn
 
 
-async def test_a_run_that_kills_its_workers_is_parked():
-    died = MemoryStore()
-    async with Runtime(died, worker=False) as starting:
-        run = await starting.start(echo, "x")
-    for number in range(4):
-        died.commit([take_of(died, run.id, f"dead{number}")])
-        died.commit([taken_event(died, run.id)])
-    async with Runtime(died, workflows=[echo]) as runtime:
-        while (last := (await (await runtime.get(run.id)).recorded())[-1]).kind != "run.parked":
-            await asyncio.sleep(0.01)
-    assert last.data["reason"] == "poisoned"
-
-
 async def test_restarts_of_a_waiting_run_do_not_poison_it(url):
     @workflow
     async def asks(ctx: Context) -> bool:
@@ -504,7 +491,9 @@ async def test_a_run_that_cannot_be_read_keeps_nobody_from_the_others(monkeypatc
     async with Runtime(store, workflows=[echo]) as runtime:
         assert await (await runtime.get(good.id)).result() == "good after []"
         assert await (await runtime.start(echo, "next")).result() == "next after []"
-    assert "looking for work failed" in caplog.text
+        parked = (await (await runtime.get(bad.id)).recorded())[-1]
+    assert (parked.kind, parked.data["reason"]) == ("run.parked", "unreadable")
+    assert "run.parked" in caplog.text
 
 
 async def test_a_run_is_not_followed_once_its_runtime_was_left():
@@ -551,11 +540,6 @@ async def test_a_store_that_another_process_holds_is_named(tmp_path, monkeypatch
 def take_of(store, run_id, owner):
     row = store.run(run_id)
     return Take(row.number, owner, row.owner)
-
-
-def taken_event(store, run_id):
-    row = store.run(run_id)
-    return append_of(store, run_id, RunTaken("h", 1, row.epoch))
 
 
 def append_of(store, run_id, event):

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from crew import Context, Fenced, Runtime, StoreError, workflow
-from crew.event import CallCompleted, ProgressMade
+from crew.event import CallCompleted, ProgressMade, RunEndedByCancel
 from crew.journal import Take, writer
 from crew.journal.memory import MemoryStore
 from crew.journal.sqlite import connect
@@ -119,3 +119,17 @@ async def test_a_run_may_be_followed_from_where_it_has_not_been_yet(url):
         await asyncio.sleep(0.02)
         await run.answer("what", "this")
         assert (await following).offset == last + 2
+
+
+async def test_nothing_follows_the_end_of_a_run_in_its_own_commit(store, writing):
+    run = driven(start(store))
+    writing.append(run, ProgressMade("a", "first"))
+    writing.append(run, RunEndedByCancel(), "cancelled")
+    with pytest.raises(Fenced, match="run a has ended; nothing follows its end"):
+        writing.append(run, ProgressMade("a", "late"))
+    with pytest.raises(Fenced):
+        writing.set_status(run, "waiting")
+    await writing.durable(run)
+    kinds = [event.kind for event in store.events(run.number)]
+    assert kinds == ["progress.made", "progress.made", "run.cancelled"]
+    assert store.numbered(run.number).status == "cancelled"
