@@ -5,7 +5,6 @@ python -m tests.programs --points 50000 --workers 2
 
 import argparse
 import itertools
-import logging
 import time
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from multiprocessing import get_context
@@ -55,7 +54,6 @@ def _count_all(table: Table, options: argparse.Namespace, server: Server) -> Non
 
 def part(first: int, url: str) -> Table:
     """Count the points of some programs, in a database of its own."""
-    logging.disable(logging.CRITICAL)
     with places(url) as stores:
         return count(range(first, first + PROGRAMS_AT_ONCE), stores.of)
 

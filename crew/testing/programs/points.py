@@ -17,7 +17,7 @@ from crew.journal import Store
 from crew.journal.memory import MemoryStore
 from crew.testing.programs.history import History, read
 from crew.testing.programs.interpret import workflow_of
-from crew.testing.programs.life import Life, live
+from crew.testing.programs.life import NEVER, Life, live
 from crew.testing.programs.tree import Tree
 from crew.testing.programs.world import Plan, World
 
@@ -103,7 +103,14 @@ class Subject:
         """Stop it after an event, go on elsewhere, and look."""
         chance = random.Random(f"{self.seed} {event} {how}")  # noqa: S311  repeatable
         store = self._stores()
-        life = live(chance.getrandbits(32), World(chance), store, self.workflow, **{how: event})
+        life = live(
+            chance.getrandbits(32),
+            World(chance),
+            store,
+            self.workflow,
+            kill=event if how == "kill" else NEVER,
+            stop=event if how == "stop" else NEVER,
+        )
         if life.number == 0:
             return self._point(event, how, life, History())  # it was never accepted
         held = read(store, life.number)
@@ -179,7 +186,7 @@ def _check_counts(life: Life, held: History) -> None:
 
 
 def _check_acts(life: Life, before: World, held: History) -> None:
-    """An act in flight is made again with its own key alone, and not where its policy is to fail."""
+    """An act in flight is made again with its own key, and not where its policy is to fail."""
     for name, keys in life.world.keys.items():
         if len(keys | before.keys.get(name, set())) > 1:
             life.wrong("act", f"{name} happened under several idempotency keys")

@@ -12,12 +12,16 @@ T = TypeVar("T")
 Choose: TypeAlias = Callable[[int], int]
 """Returns a number below the one it is given; 0 leads to the simplest program."""
 
+Kind: TypeAlias = Literal["refusal", "missing", "builtin", "uncaught"]
+How: TypeAlias = Literal["gather", "group", "each"]
+What: TypeAlias = Literal["function", "child", "agent"]
+
 MOST_DEPTH = 3
 
 
 @dataclass(frozen=True, slots=True)
 class Function:
-    """A call of a function, with a key or without; a plain one is synchronous, and takes no time."""
+    """A call of a function, with a key or without; a plain one takes no time."""
 
     site: int
     keyed: bool = False
@@ -37,7 +41,7 @@ class Refused:
     """A call that raises an error of the user's own, which is caught by its class."""
 
     site: int
-    error: Literal["refusal", "missing", "builtin", "uncaught"] = "refusal"
+    error: Kind = "refusal"
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +100,7 @@ class Together:
     """Branches at once."""
 
     site: int
-    how: Literal["gather", "group", "each"] = "gather"
+    how: How = "gather"
     branches: tuple["Body", ...] = ()
 
 
@@ -117,7 +121,7 @@ class Map:
     """`ctx.map` over so many items."""
 
     site: int
-    what: Literal["function", "child", "agent"] = "function"
+    what: What = "function"
     items: int = 2
     concurrency: int | None = None
     body: "Body" = ()
@@ -221,7 +225,6 @@ def grow(choose: Choose, *, size: int = 9) -> Tree:
     return grower.nodes() if is_graph else Plain(grower.program())
 
 
-Kind: TypeAlias = Literal["refusal", "missing", "builtin", "uncaught"]
 _ERRORS: tuple[Kind, ...] = (
     "builtin",
     "refusal",
@@ -231,6 +234,8 @@ _ERRORS: tuple[Kind, ...] = (
     "refusal",
     "uncaught",
 )
+_HOWS: tuple[How, ...] = ("gather", "group", "each")
+_WHATS: tuple[What, ...] = ("function", "function", "child", "agent")
 
 
 class _Grower:
@@ -302,8 +307,7 @@ class _Grower:
     def _block(self, depth: int) -> Block:
         site, kind = self._site(), self._choose(18)
         if kind < 4:
-            how = self._of(("gather", "group", "each"))
-            return Together(site, how, self._bodies(depth))
+            return Together(site, self._of(_HOWS), self._bodies(depth))
         if kind < 7:
             return First(site, self._bodies(depth), cancels=self._choose(2) == 1)
         if kind < 9:
@@ -329,6 +333,6 @@ class _Grower:
         return Act(site, "site") if self._choose(4) == 3 else Function(site)
 
     def _map(self, site: int, depth: int) -> Map:
-        what = self._of(("function", "function", "child", "agent"))
+        what = self._of(_WHATS)
         body = (self._leaf(),) if what == "child" else ()
         return Map(site, what, 2 + self._choose(2), self._of((None, 1, 2)), body)
