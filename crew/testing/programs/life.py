@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import cast
 
 from crew.config import Settings
 from crew.errors import AskError, Diverged, RunCancelled, RunFailed, StoreError
