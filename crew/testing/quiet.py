@@ -7,11 +7,13 @@ from contextlib import contextmanager
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """A block in which this package logs nothing."""
-    logger = logging.getLogger("crew")
-    before = logger.level
-    logger.setLevel(logging.CRITICAL + 1)
+    """A block in which this package and asyncio log nothing."""
+    loggers = [logging.getLogger(name) for name in ("crew", "asyncio")]
+    before = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL + 1)
     try:
         yield
     finally:
-        logger.setLevel(before)
+        for logger, level in zip(loggers, before, strict=True):
+            logger.setLevel(level)
