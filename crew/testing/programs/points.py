@@ -24,6 +24,13 @@ from crew.testing.programs.world import Plan, World
 How = Literal["kill", "stop"]
 MOST_SCHEDULES = 50
 FIRST_SCHEDULES = 3
+KINDS = ("act", "again", "outcome", "parked", "stuck", "result", "behind", "left", "replay")
+"""What may be wrong at a point, the worst first, which is the one that is counted.
+
+An act made twice, or under another key; a call executed again; an outcome that no undisturbed
+schedule gives; a run that was parked, or never ends, or has no result; an event behind a run's end;
+a task left running; a replay that differs.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +161,7 @@ class Subject:
     def _point(self, event: int, how: How | None, life: Life, held: History) -> Point:
         wrong = None
         if life.problems:
-            kind, detail = life.problems[0]
+            kind, detail = min(life.problems, key=lambda problem: KINDS.index(problem[0]))
             wrong = Wrong(kind, self.seed, event, how, detail)
         return Point(self.seed, event, how, wrong, self._saw(life, held))
 
