@@ -252,19 +252,19 @@ class _Grower:
         self._sites = 0
 
     def program(self) -> Body:
-        first = self._block(1) if self._choose(6) else self._leaf()
+        first = self._block(1) if self._choose(6) else self._leaf(alone=True)
         sleep = (Clock(self._site(), sleeps=True),) if self._choose(6) == 5 else ()
         left = (Left(self._site()),) if self._choose(12) == 11 else ()
-        return (first, *self._body(1), *sleep, *left)
+        return (first, *self._body(1, alone=True), *sleep, *left)
 
     def nodes(self) -> Nodes:
         return Nodes(
             width=1 + self._choose(3),
-            work=self._body(2),
+            work=self._body(2, alone=True),
             fails=self._choose(2),
             concurrency=self._of((None, 1, 2)),
             loops=self._choose(3),
-            tick=self._body(2),
+            tick=self._body(2, alone=True),
         )
 
     def _site(self) -> int:
@@ -274,22 +274,27 @@ class _Grower:
     def _of(self, options: Sequence[T]) -> T:
         return options[self._choose(len(options))]
 
-    def _body(self, depth: int) -> Body:
-        return tuple(self._statement(depth) for _ in range(1 + self._choose(2)))
+    def _body(self, depth: int, *, alone: bool = False) -> Body:
+        return tuple(self._statement(depth, alone=alone) for _ in range(1 + self._choose(2)))
 
     def _bodies(self, depth: int) -> tuple[Body, ...]:
         return tuple(self._body(depth) for _ in range(2 + (self._choose(4) == 3)))
 
-    def _statement(self, depth: int) -> Statement:
+    def _statement(self, depth: int, *, alone: bool) -> Statement:
         if depth >= MOST_DEPTH or self._left <= 0 or self._choose(3) < 2:
-            return self._leaf()
+            return self._leaf(alone=alone)
         return self._block(depth + 1)
 
-    def _leaf(self) -> Leaf:
+    def _leaf(self, *, alone: bool = False) -> Leaf:
+        """Return a call; one that takes no time only where no branch of its step is beside it.
+
+        An order of completions does not tell how many of them came at one moment, and what takes
+        no time comes behind all of those.
+        """
         self._left -= 1
         site, kind = self._site(), self._choose(16)
         if kind < 4:
-            return Function(site, keyed=self._choose(4) == 3, plain=self._choose(8) == 7)
+            return Function(site, keyed=self._choose(4) == 3, plain=alone and self._choose(8) == 7)
         if kind < 6:
             return Note(site)
         if kind < 9:
@@ -302,7 +307,7 @@ class _Grower:
         if kind == 13:
             once = self._choose(6) == 5 and not self._calm
             return AgentCall(site, self._choose(3), once)
-        return Ask(site) if kind == 14 else Clock(site)
+        return Ask(site) if kind == 14 or not alone else Clock(site)
 
     def _block(self, depth: int) -> Block:
         site, kind = self._site(), self._choose(18)
@@ -311,7 +316,7 @@ class _Grower:
         if kind < 7:
             return First(site, self._bodies(depth), cancels=self._choose(2) == 1)
         if kind < 9:
-            return Child(site, self._body(depth))
+            return Child(site, self._body(depth, alone=True))
         if kind < 11:
             return self._map(site, depth)
         if kind < 13:
