@@ -25,7 +25,7 @@ unexport PYTHONDONTWRITEBYTECODE
 ticking = (while sleep 1; do printf .; done) & dots=$$!; $(1); status=$$?; kill $$dots; echo; exit $$status
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-slow vllm gpu coverage mutants check lint types imports docs format bench golden crash build requirements clean
+.PHONY: help install demo test test-slow vllm gpu coverage mutants check lint types imports docs format bench golden crash programs build requirements clean
 
 help:  ## say what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -84,6 +84,9 @@ golden: .venv/run.stamp .venv/weights.stamp  ## 20 questions over docs/, beside 
 
 crash: install  ## kill -9 at every position of a journal, on both stores, as a table
 	$(BIN)/python -m tests.crash.matrix
+
+programs: install  ## random programs stopped after every event, on all stores: 50,000 points, as a table
+	$(BIN)/python -m tests.programs --workers $(WORKERS)
 
 build: .venv/dev.stamp  ## the wheel and the source archive, in dist/
 	$(UV) build --quiet

@@ -5,16 +5,15 @@ python -m tests.programs --points 50000 --workers 2
 
 import argparse
 import itertools
-import logging
 import time
-from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from multiprocessing import get_context
 
-from crew.testing.programs.table import Table, count
+from crew.testing.programs.table import Table
 from tests.postgres import Server
-from tests.programs.places import places
+from tests.programs.places import count_on_all_stores
 
-PROGRAMS_AT_ONCE = 25
+PROGRAMS_AT_ONCE = 10
 
 
 def main() -> int:
@@ -40,24 +39,22 @@ def _options() -> argparse.Namespace:
 
 
 def _count_all(table: Table, options: argparse.Namespace, server: Server) -> None:
-    firsts = itertools.count(options.first, PROGRAMS_AT_ONCE)
+    seeds = (
+        range(first, first + PROGRAMS_AT_ONCE)
+        for first in itertools.count(options.first, PROGRAMS_AT_ONCE)
+    )
     with ProcessPoolExecutor(options.workers, mp_context=get_context("spawn")) as pool:
-        under_way = {
-            pool.submit(part, next(firsts), server.new_database()) for _ in range(options.workers)
-        }
+
+        def next_part() -> Future[Table]:
+            return pool.submit(count_on_all_stores, next(seeds), server.new_database())
+
+        under_way = {next_part() for _ in range(options.workers)}
         while under_way:
             done, under_way = wait(under_way, return_when=FIRST_COMPLETED)
-            for item in done:
-                table.merge(item.result())
+            for part in done:
+                table.merge(part.result())
                 if table.points < options.points:
-                    under_way.add(pool.submit(part, next(firsts), server.new_database()))
-
-
-def part(first: int, url: str) -> Table:
-    """Count the points of some programs, in a database of its own."""
-    logging.disable(logging.CRITICAL)
-    with places(url) as stores:
-        return count(range(first, first + PROGRAMS_AT_ONCE), stores.of)
+                    under_way.add(next_part())
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from crew.journal import Store
 from crew.journal.memory import MemoryStore
 from crew.journal.postgres import PostgresStore
 from crew.journal.sqlite import SqliteStore
+from crew.testing.programs.table import Table, count
 
 SHARES = {"memory": 85, "sqlite": 12, "postgres": 3}
 """How many of a hundred points run on each store."""
@@ -58,3 +59,9 @@ def places(url: str) -> Iterator[Places]:
     finally:
         opened.close()
         shutil.rmtree(folder)
+
+
+def count_on_all_stores(seeds: range, url: str) -> Table:
+    """Count the points of the programs that are grown from these seeds."""
+    with places(url) as stores:
+        return count(seeds, stores.of)

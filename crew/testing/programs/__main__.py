@@ -6,7 +6,6 @@ python -m crew.testing.programs --seed 123 --event 7 --how kill
 
 import argparse
 import itertools
-import logging
 import sys
 import time
 
@@ -22,7 +21,6 @@ from crew.testing.programs.text import text_of
 def main() -> int:
     """Print what was asked for; return 0 if all was right, else 1."""
     options = _options()
-    logging.disable(logging.CRITICAL)
     if options.seed is not None:
         return _show(options.seed, options.event, options.how)
     began, table = time.monotonic(), Table()

@@ -26,7 +26,7 @@ class History:
     failed: Counter[str] = field(default_factory=Counter)
     """How often a call failed, by its name."""
     never_again: set[str] = field(default_factory=set)
-    """Idempotency keys of effects, and names of tools, that are in flight and may not be retried."""
+    """Keys of effects and names of tools in flight that may not be tried again."""
     children: set[str] = field(default_factory=set)
     """The paths of children that are in flight."""
     unknown: bool = False

@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import cast
 
 from crew.config import Settings
 from crew.errors import AskError, Diverged, RunCancelled, RunFailed, StoreError
@@ -16,8 +17,11 @@ from crew.testing.faulty_store import CrashingStore
 from crew.testing.programs.calls import weight
 from crew.testing.programs.interpret import Start
 from crew.testing.programs.world import ProgramLoop, World
+from crew.testing.quiet import quiet
 from crew.testing.scheduler import Stuck
 
+NEVER = 1 << 30
+"""More events than any program has."""
 LOOK_SECONDS = 120.0
 MOST_SECONDS = 3600.0
 """Virtual seconds that a life may take."""
@@ -103,8 +107,8 @@ def live(
     *,
     number: int = 0,
     open_questions: Sequence[tuple[int, str]] = (),
-    kill: int = 1 << 30,
-    stop: int = 1 << 30,
+    kill: int = NEVER,
+    stop: int = NEVER,
 ) -> Life:
     """Live on a loop of its own, which ends with it.
 
@@ -123,7 +127,8 @@ def live(
     loop.set_exception_handler(lambda loop, context: None)
     asyncio.set_event_loop(loop)
     try:
-        loop.run_until_complete(_in_runtime(life, store, workflow, open_questions, kill, stop))
+        with quiet():
+            loop.run_until_complete(_in_runtime(life, store, workflow, open_questions, kill, stop))
     except Stuck as stuck:
         life.wrong("stuck", str(stuck))
     finally:
@@ -142,7 +147,7 @@ def _clean_up(loop: ProgramLoop) -> list[str]:
     for task in left:
         task.cancel()
     if left:
-        with contextlib.suppress(Stuck):
+        with contextlib.suppress(Stuck), quiet():
             loop.run_until_complete(asyncio.gather(*left, return_exceptions=True))
     loop.world.is_dead = was_dead
     return names
@@ -160,7 +165,7 @@ async def _in_runtime(
     for question in open_questions:
         station.asked.put_nowait(question)
     async with Runtime(
-        station, workflows=[workflow], settings=_SETTINGS, look_seconds=LOOK_SECONDS
+        cast("Store", station), workflows=[workflow], settings=_SETTINGS, look_seconds=LOOK_SECONDS
     ) as runtime:
         try:
             if life.number:

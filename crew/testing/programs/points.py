@@ -17,13 +17,20 @@ from crew.journal import Store
 from crew.journal.memory import MemoryStore
 from crew.testing.programs.history import History, read
 from crew.testing.programs.interpret import workflow_of
-from crew.testing.programs.life import Life, live
+from crew.testing.programs.life import NEVER, Life, live
 from crew.testing.programs.tree import Tree
 from crew.testing.programs.world import Plan, World
 
 How = Literal["kill", "stop"]
 MOST_SCHEDULES = 50
 FIRST_SCHEDULES = 3
+KINDS = ("act", "again", "outcome", "parked", "stuck", "result", "behind", "left", "replay")
+"""What may be wrong at a point, the worst first, which is the one that is counted.
+
+An act made twice, or under another key; a call executed again; an outcome that no undisturbed
+schedule gives; a run that was parked, or never ends, or has no result; an event behind a run's end;
+a task left running; a replay that differs.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +110,14 @@ class Subject:
         """Stop it after an event, go on elsewhere, and look."""
         chance = random.Random(f"{self.seed} {event} {how}")  # noqa: S311  repeatable
         store = self._stores()
-        life = live(chance.getrandbits(32), World(chance), store, self.workflow, **{how: event})
+        life = live(
+            chance.getrandbits(32),
+            World(chance),
+            store,
+            self.workflow,
+            kill=event if how == "kill" else NEVER,
+            stop=event if how == "stop" else NEVER,
+        )
         if life.number == 0:
             return self._point(event, how, life, History())  # it was never accepted
         held = read(store, life.number)
@@ -147,7 +161,7 @@ class Subject:
     def _point(self, event: int, how: How | None, life: Life, held: History) -> Point:
         wrong = None
         if life.problems:
-            kind, detail = life.problems[0]
+            kind, detail = min(life.problems, key=lambda problem: KINDS.index(problem[0]))
             wrong = Wrong(kind, self.seed, event, how, detail)
         return Point(self.seed, event, how, wrong, self._saw(life, held))
 
@@ -179,7 +193,7 @@ def _check_counts(life: Life, held: History) -> None:
 
 
 def _check_acts(life: Life, before: World, held: History) -> None:
-    """An act in flight is made again with its own key alone, and not where its policy is to fail."""
+    """An act in flight is made again with its own key, and not where its policy is to fail."""
     for name, keys in life.world.keys.items():
         if len(keys | before.keys.get(name, set())) > 1:
             life.wrong("act", f"{name} happened under several idempotency keys")

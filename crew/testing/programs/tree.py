@@ -12,12 +12,16 @@ T = TypeVar("T")
 Choose: TypeAlias = Callable[[int], int]
 """Returns a number below the one it is given; 0 leads to the simplest program."""
 
+Kind: TypeAlias = Literal["refusal", "missing", "builtin", "uncaught"]
+How: TypeAlias = Literal["gather", "group", "each"]
+What: TypeAlias = Literal["function", "child", "agent"]
+
 MOST_DEPTH = 3
 
 
 @dataclass(frozen=True, slots=True)
 class Function:
-    """A call of a function, with a key or without; a plain one is synchronous, and takes no time."""
+    """A call of a function, with a key or without; a plain one takes no time."""
 
     site: int
     keyed: bool = False
@@ -37,7 +41,7 @@ class Refused:
     """A call that raises an error of the user's own, which is caught by its class."""
 
     site: int
-    error: Literal["refusal", "missing", "builtin", "uncaught"] = "refusal"
+    error: Kind = "refusal"
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +100,7 @@ class Together:
     """Branches at once."""
 
     site: int
-    how: Literal["gather", "group", "each"] = "gather"
+    how: How = "gather"
     branches: tuple["Body", ...] = ()
 
 
@@ -117,7 +121,7 @@ class Map:
     """`ctx.map` over so many items."""
 
     site: int
-    what: Literal["function", "child", "agent"] = "function"
+    what: What = "function"
     items: int = 2
     concurrency: int | None = None
     body: "Body" = ()
@@ -221,7 +225,6 @@ def grow(choose: Choose, *, size: int = 9) -> Tree:
     return grower.nodes() if is_graph else Plain(grower.program())
 
 
-Kind: TypeAlias = Literal["refusal", "missing", "builtin", "uncaught"]
 _ERRORS: tuple[Kind, ...] = (
     "builtin",
     "refusal",
@@ -231,6 +234,8 @@ _ERRORS: tuple[Kind, ...] = (
     "refusal",
     "uncaught",
 )
+_HOWS: tuple[How, ...] = ("gather", "group", "each")
+_WHATS: tuple[What, ...] = ("function", "function", "child", "agent")
 
 
 class _Grower:
@@ -247,19 +252,19 @@ class _Grower:
         self._sites = 0
 
     def program(self) -> Body:
-        first = self._block(1) if self._choose(6) else self._leaf()
+        first = self._block(1) if self._choose(6) else self._leaf(alone=True)
         sleep = (Clock(self._site(), sleeps=True),) if self._choose(6) == 5 else ()
         left = (Left(self._site()),) if self._choose(12) == 11 else ()
-        return (first, *self._body(1), *sleep, *left)
+        return (first, *self._body(1, alone=True), *sleep, *left)
 
     def nodes(self) -> Nodes:
         return Nodes(
             width=1 + self._choose(3),
-            work=self._body(2),
+            work=self._body(2, alone=True),
             fails=self._choose(2),
             concurrency=self._of((None, 1, 2)),
             loops=self._choose(3),
-            tick=self._body(2),
+            tick=self._body(2, alone=True),
         )
 
     def _site(self) -> int:
@@ -269,22 +274,27 @@ class _Grower:
     def _of(self, options: Sequence[T]) -> T:
         return options[self._choose(len(options))]
 
-    def _body(self, depth: int) -> Body:
-        return tuple(self._statement(depth) for _ in range(1 + self._choose(2)))
+    def _body(self, depth: int, *, alone: bool = False) -> Body:
+        return tuple(self._statement(depth, alone=alone) for _ in range(1 + self._choose(2)))
 
     def _bodies(self, depth: int) -> tuple[Body, ...]:
         return tuple(self._body(depth) for _ in range(2 + (self._choose(4) == 3)))
 
-    def _statement(self, depth: int) -> Statement:
+    def _statement(self, depth: int, *, alone: bool) -> Statement:
         if depth >= MOST_DEPTH or self._left <= 0 or self._choose(3) < 2:
-            return self._leaf()
+            return self._leaf(alone=alone)
         return self._block(depth + 1)
 
-    def _leaf(self) -> Leaf:
+    def _leaf(self, *, alone: bool = False) -> Leaf:
+        """Return a call; one that takes no time only where no branch of its step is beside it.
+
+        An order of completions does not tell how many of them came at one moment, and what takes
+        no time comes behind all of those.
+        """
         self._left -= 1
         site, kind = self._site(), self._choose(16)
         if kind < 4:
-            return Function(site, keyed=self._choose(4) == 3, plain=self._choose(8) == 7)
+            return Function(site, keyed=self._choose(4) == 3, plain=alone and self._choose(8) == 7)
         if kind < 6:
             return Note(site)
         if kind < 9:
@@ -297,17 +307,16 @@ class _Grower:
         if kind == 13:
             once = self._choose(6) == 5 and not self._calm
             return AgentCall(site, self._choose(3), once)
-        return Ask(site) if kind == 14 else Clock(site)
+        return Ask(site) if kind == 14 or not alone else Clock(site)
 
     def _block(self, depth: int) -> Block:
         site, kind = self._site(), self._choose(18)
         if kind < 4:
-            how = self._of(("gather", "group", "each"))
-            return Together(site, how, self._bodies(depth))
+            return Together(site, self._of(_HOWS), self._bodies(depth))
         if kind < 7:
             return First(site, self._bodies(depth), cancels=self._choose(2) == 1)
         if kind < 9:
-            return Child(site, self._body(depth))
+            return Child(site, self._body(depth, alone=True))
         if kind < 11:
             return self._map(site, depth)
         if kind < 13:
@@ -329,6 +338,6 @@ class _Grower:
         return Act(site, "site") if self._choose(4) == 3 else Function(site)
 
     def _map(self, site: int, depth: int) -> Map:
-        what = self._of(("function", "function", "child", "agent"))
+        what = self._of(_WHATS)
         body = (self._leaf(),) if what == "child" else ()
         return Map(site, what, 2 + self._choose(2), self._of((None, 1, 2)), body)

@@ -30,7 +30,7 @@ class Turns:
     """Lets calls end in a given order, each once nothing comes of the one before any more."""
 
     GAP_SECONDS = 0.05
-    """Time between two ends: more than a commit takes, and less than a cancelled effect is given."""
+    """Time between two ends: more than a commit takes, less than a cancelled effect is given."""
     PATIENCE_SECONDS = 60.0
     """How long a call waits for its turn: one before it may have been cancelled meanwhile."""
 
