@@ -5,11 +5,11 @@ import functools
 import hashlib
 import inspect
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Protocol, TypeVar, cast, runtime_checkable
 
 from crew.config import Settings
-from crew.errors import NotAnException, OutputInvalid, StepTimeout
+from crew.errors import NotAnException, OutputInvalid, StepTimeout, Unreadable
 from crew.event import CallKind, Failure, failure_data, failure_from
 from crew.failure import error_of, failure_of, safe_text
 from crew.message import Json, Message
@@ -245,6 +245,17 @@ def takes_idempotency_key(function: Callable[..., Any]) -> bool:
         return "idempotency_key" in inspect.signature(function).parameters
     except (TypeError, ValueError):
         return False
+
+
+def unreadable(error: Exception, stored: Json, *, run: str, path: str) -> Unreadable:
+    """Return the error of a value on record that the code of today cannot read.
+
+    A validator of the user's may have raised anything.
+    """
+    if isinstance(error, Unreadable):
+        return replace(error, run=run, path=path)
+    asked = f"another type: {type(error).__name__}: {safe_text(error):.300}"
+    return Unreadable(run=run, path=path, recorded=f"{stored!r:.200}", asked=asked)
 
 
 def idempotency_key(run: str, path: str) -> str:

@@ -10,7 +10,7 @@ import functools
 import random
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from inspect import isfunction
 from typing import Any, NoReturn, Protocol, TypeVar, cast
 
@@ -33,10 +33,11 @@ from crew.call import (
     returned_codec,
     time_limit,
     together,
+    unreadable,
 )
 from crew.clock import wall_clock
 from crew.effect import Effect, Unknown
-from crew.errors import Diverged, GraphError, InputInvalid, OutputInvalid, Unreadable
+from crew.errors import Diverged, GraphError, InputInvalid, OutputInvalid
 from crew.event import CallKind, Failure
 from crew.failure import failure_of, raise_again
 from crew.graph import Workflow
@@ -316,7 +317,7 @@ class Context:
         work = functools.partial(driver.perform, agent, task, fingerprint)
         inside = Inside(f"the agent {agent.name!r}")
         result = await self._made(record, path, "agent", work, inside, policies.timeout)
-        found = agent.result_of(result)
+        found = self._recalled(agent.result_of, result, path)
         if emit and not driver.has_said(path):
             self.emit(str(found.output))
         return found
@@ -343,7 +344,7 @@ class Context:
         work = functools.partial(driver.child, workflow, value, path, share)
         inside = Inside(f"the child {workflow.name!r}")
         result = await self._made(record, path, "child", work, inside, policies.timeout)
-        return self._recalled(workflow.output_codec, result["output"], path)
+        return self._recalled(workflow.output_codec.read_back, result["output"], path)
 
     async def _run_function(
         self,
@@ -371,7 +372,7 @@ class Context:
         result = await self._made(
             record, path, "function", work, inside, policies.timeout, function
         )
-        return value if is_new else self._recalled(codec, result["result"], path)
+        return value if is_new else self._recalled(codec.read_back, result["result"], path)
 
     async def _made(
         self,
@@ -411,16 +412,16 @@ class Context:
         await driver.complete(path, call, result)
         return result
 
-    def _recalled(self, codec: Codec, stored: Json, path: str) -> Any:
-        """Return a value that is on record; new code may be unable to read it.
+    def _recalled(self, read: Callable[[Json], T], stored: Json, path: str) -> T:
+        """Return a value that is on record; new code may be unable to `read` it.
 
         Raises:
             CancelledError: it is, so that the run is stopped until somebody chooses a way on.
         """
         try:
-            return codec.read_back(stored)
-        except Unreadable as error:
-            self._driver.diverge(replace(error, run=self.run_id, path=path))
+            return read(stored)
+        except Exception as error:
+            self._driver.diverge(unreadable(error, stored, run=self.run_id, path=path))
             raise asyncio.CancelledError from error
 
     async def effect(
@@ -481,14 +482,7 @@ class Context:
         else:
             value = await self._waited(self._driver.answer(path, codec), path, "ask")
         await self._driver.turn(path)
-        try:
-            return codec.read(value)
-        except OutputInvalid as error:
-            asked = f"an answer of type {describe(answer)}: {error}"
-            self._driver.diverge(
-                Diverged(run=self.run_id, path=path, recorded=f"{value!r:.200}", asked=asked)
-            )
-            raise asyncio.CancelledError from error
+        return self._recalled(codec.read, value, path)
 
     async def _waited(self, wait: Awaitable[T], path: str, call: CallKind) -> T:
         """Wait for the world outside; a cancel closes what was waited for."""

@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable
-from dataclasses import replace
 from typing import Any, Literal, NoReturn, Protocol
 
 from crew.call import (
@@ -19,8 +18,9 @@ from crew.call import (
     returned_codec,
     takes_idempotency_key,
     told,
+    unreadable,
 )
-from crew.errors import Diverged, EffectUnknown, OutputInvalid, Unreadable
+from crew.errors import Diverged, EffectUnknown, OutputInvalid
 from crew.failure import failure_of, raise_again
 from crew.lineage import Inside, entered
 from crew.message import Json
@@ -123,8 +123,10 @@ class Effect:
         """
         try:
             return self._codec.read_back(stored)
-        except Unreadable as error:
-            self._driver.diverge(replace(error, run=self._driver.run_id, path=self._path))
+        except Exception as error:
+            self._driver.diverge(
+                unreadable(error, stored, run=self._driver.run_id, path=self._path)
+            )
             raise asyncio.CancelledError from error
 
     async def _may_act(

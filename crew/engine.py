@@ -216,13 +216,7 @@ def _route(wiring: Wiring, state: RunState, giver: str | None, token: Token) -> 
     if token.scope == ROOT and giver is not None and (giver, token.type) in wiring.ends:
         tagged = {"type": token.type, "value": token.value}
         return [Finish(tagged if wiring.tags_output else token.value)]
-    takers = wiring.consumers.get((giver, token.type))
-    if takers is None:
-        raise Diverged(
-            path=giver or "input",
-            recorded=f"a value of type {token.type!r} from {giver or 'the input'}",
-            asked=f"one of {sorted(kind for source, kind in wiring.consumers if source == giver)}",
-        )
+    takers = wiring.consumers[giver, token.type]
     _count(state, token.scope, len(takers) - 1)
     commands: list[Command] = []
     for name in takers:

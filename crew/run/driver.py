@@ -6,14 +6,13 @@ import time
 from collections import deque
 from collections.abc import Callable, Coroutine
 from contextvars import Context as Variables
-from dataclasses import replace
 from typing import Any, assert_never, cast
 
 from pydantic import BaseModel
 
 from crew.attempt import STOP_SECONDS
 from crew.budget import Budget
-from crew.call import Performer
+from crew.call import Performer, unreadable
 from crew.clock import wall_clock
 from crew.engine import apply, unfinished
 from crew.errors import BudgetExceeded, CrewError, Diverged, Fenced, StoreError, Unreadable
@@ -467,8 +466,8 @@ class Driver:
         model = self._workflow.state
         try:
             return None if model is None else read_state(model, self._state.shared)
-        except Unreadable as error:
-            raise replace(error, run=self.run_id, path="state") from error
+        except Exception as error:
+            raise unreadable(error, self._state.shared, run=self.run_id, path="state") from error
 
     async def _wait_for_quorum(self, command: WaitForQuorum) -> None:
         await asyncio.sleep(command.seconds)

@@ -3,15 +3,14 @@
 import asyncio
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from pydantic import BaseModel
 
 from crew.attempt import Attempt
-from crew.call import invoke, is_asked_to_stop, not_an_exception, time_limit
+from crew.call import invoke, is_asked_to_stop, not_an_exception, time_limit, unreadable
 from crew.context import Context
-from crew.errors import Unreadable
 from crew.lineage import entered
 from crew.message import Json
 from crew.node import Node
@@ -91,8 +90,9 @@ class StepRun:
             return codec.decode(self._step.value)
         try:
             return codec.read_back(self._step.value)
-        except Unreadable as error:
-            raise replace(error, run=self._run.run_id, path=self._step.path) from error
+        except Exception as error:
+            run, path = self._run.run_id, self._step.path
+            raise unreadable(error, self._step.value, run=run, path=path) from error
 
     async def _call_node(self, context: Context, value: Any) -> Any:
         node = self._node

@@ -413,7 +413,7 @@ async def test_a_run_that_could_not_be_read_for_a_moment_is_taken_again(url):
     store = UnreadableForAMoment(inner, 2)
     async with Runtime(store, workflows=[old]) as runtime:
         run = await runtime.get(run_id)
-        await run._post("answer", "plain[0]/q", True)
+        await run._post("answer", "plain[0]/=q", True)
         async with asyncio.timeout(SECONDS):
             while await run.status() != "completed":
                 await asyncio.sleep(0.01)
