@@ -36,6 +36,7 @@ SEVERAL_TASKS = 1.3
 MORE_OF_A_VALUE = 1.0
 """Microseconds that a value of two fields may take more than in the other checkout."""
 FLAT = 1.15
+CLOCKS = ("wall", "cpu")
 
 Figures = dict[str, tuple[float, float]]
 
@@ -122,11 +123,12 @@ def show(pairs: dict[str, list[Pair]]) -> bool:
     reached = True
     for name, found in pairs.items():
         base, ours = (statistics.median(side) for side in _walls(found))
-        wanted, enough = _verdict(name, found)
-        reached &= enough
+        wanted, missed = _verdict(name, found)
+        reached &= not missed
+        verdict = f" NOT reached by {' and '.join(missed)}" if missed else ""
         print(
             f"{name:<38} {base:>8.4g} {ours:>8.4g}  {_ratios(found, 0):<29} "
-            f"{_ratios(found, 1):<29} {wanted}{'' if enough else ' NOT reached'}",
+            f"{_ratios(found, 1):<29} {wanted}{verdict}",
             flush=True,
         )
     return _is_flat(pairs) and reached
@@ -141,13 +143,27 @@ def _ratios(found: Sequence[Pair], clock: int) -> str:
     return f"{statistics.median(ratios):.3f}x ({min(ratios):.2f} to {max(ratios):.2f})"
 
 
-def _verdict(name: str, found: Sequence[Pair]) -> tuple[str, bool]:
+def _verdict(name: str, found: Sequence[Pair]) -> tuple[str, list[str]]:
+    """Return what is wanted, and by which clocks it is missed.
+
+    By wall time alone it is missed where the machine is busy, or where we wait for nothing.
+    """
     if name.startswith("a value"):
-        more = statistics.median(pair.ours[0] - pair.base[0] for pair in found)
-        return f"<= +{MORE_OF_A_VALUE:g} us", more <= MORE_OF_A_VALUE
+        more = [
+            statistics.median(pair.ours[clock] - pair.base[clock] for pair in found)
+            for clock in range(len(CLOCKS))
+        ]
+        return f"<= +{MORE_OF_A_VALUE:g} us", _missed(more, MORE_OF_A_VALUE)
     several = any(word in name for word in ("two tasks", "gather", "map", "at once"))
     most = SEVERAL_TASKS if several else ONE_TASK
-    return f"<= {most:g}x", statistics.median(pair.ratio(0) for pair in found) <= most
+    ratios = [
+        statistics.median(pair.ratio(clock) for pair in found) for clock in range(len(CLOCKS))
+    ]
+    return f"<= {most:g}x", _missed(ratios, most)
+
+
+def _missed(figures: Sequence[float], most: float) -> list[str]:
+    return [clock for clock, figure in zip(CLOCKS, figures, strict=True) if figure > most]
 
 
 def _is_flat(pairs: dict[str, list[Pair]]) -> bool:
