@@ -25,8 +25,7 @@ unexport PYTHONDONTWRITEBYTECODE
 ticking = (while sleep 1; do printf .; done) & dots=$$!; $(1); status=$$?; kill $$dots; echo; exit $$status
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-slow vllm gpu coverage mutants check lint types imports docs format bench golden crash programs build requirements clean
-.PHONY: help install demo test test-slow vllm gpu coverage mutants check lint types imports docs format bench bench-core golden crash build requirements clean
+.PHONY: help install demo test test-slow vllm gpu coverage mutants check lint types imports docs format bench bench-core golden crash programs build requirements clean
 
 help:  ## say what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
