@@ -40,11 +40,13 @@ from crew.journal.writer import OpenRun, Writer, seal
 from crew.lineage import task_factory
 from crew.message import Json
 from crew.run.calls import RunCalls
+from crew.run.cancels import MOST_CHILDREN
 from crew.run.fork import new_fork
 from crew.run.handle import Run
 from crew.run.heart import Heart
+from crew.run.owned import TAKE_SECONDS
 from crew.run.tenant import Tenant
-from crew.run.worker import MOST_CHILDREN, TAKE_SECONDS, Worker
+from crew.run.worker import Worker
 from crew.telemetry import Metrics, Telemetry
 from crew.telemetry.setup import configure
 from crew.thread import Conversations, Thread
@@ -128,7 +130,7 @@ class Runtime(Tenant):
             if self.agents == "ray":
                 await self._join_fleet()
             if self._drives:
-                self._heart = Heart(self.store, self._worker.owner, self.settings.lease)
+                self._heart = Heart(self.store, self._worker.owned.owner, self.settings.lease)
         except BaseException:
             await self._close()
             raise
@@ -208,7 +210,7 @@ class Runtime(Tenant):
         )
         started = await self._accepted(new)
         if started.is_new and new.owner is not None:
-            await self._worker.drive(started.row, workflow)
+            await self._worker.taking.drive(started.row, workflow)
         elif started.row.status in OPEN:
             await self.poke(started.row)
         if when_busy == "cancel":
@@ -219,7 +221,7 @@ class Runtime(Tenant):
         try:
             return cast("Started", await self.writer.execute(new))
         except (StoreError, asyncio.CancelledError):
-            self._worker.doubt()  # it may be there, with nobody to drive it
+            self._worker.owned.doubt()  # it may be there, with nobody to drive it
             raise
 
     def _new_run(
@@ -257,7 +259,7 @@ class Runtime(Tenant):
             thread=thread,
             parent=parent,
             # A turn may have to wait for an earlier one, so it starts without an owner.
-            owner=self._worker.owner if self._drives and thread is None else None,
+            owner=self._worker.owned.owner if self._drives and thread is None else None,
             when_busy=when_busy,
             first=seal(OpenRun(run_id, 0, 1, 0, 0), 1, event),
             at=time.time(),
@@ -281,14 +283,14 @@ class Runtime(Tenant):
             live=live,
             override=override,
             effects=effects,
-            owner=self._worker.owner if self._drives else None,
+            owner=self._worker.owned.owner if self._drives else None,
         )
         self._workflows[workflow.name, workflow.version] = workflow
         if self._fleet is not None and self.worker:
             await self._fleet.serve(workflow)
         started = await self._accepted(new)
         if new.owner is not None:
-            await self._worker.drive(started.row, workflow)
+            await self._worker.taking.drive(started.row, workflow)
         else:
             await self.poke(started.row)
         return Run(self, started.row)
@@ -296,19 +298,19 @@ class Runtime(Tenant):
     async def go_on(self, run_id: str) -> None:
         row = self.store.run(run_id)
         assert row is not None
-        if row.status not in OPEN or self._worker.drives(row.number):
+        if row.status not in OPEN or self._worker.owned.drives(row.number):
             return
-        if (error := self._worker.unreadable.get(row.number)) is not None:
+        if (error := self._worker.owned.unreadable.get(row.number)) is not None:
             raise error
         workflow = self.known_workflow(row)
         if self._fleet is not None:
             await self._fleet.serve(workflow)
             await self._fleet.wake()
         elif (
-            row.owner in (None, PARKED, self._worker.owner)
+            row.owner in (None, PARKED, self._worker.owned.owner)
             or self.store.sign(cast("str", row.owner)).dead
         ):
-            await self._worker.take(row, explicit=True)
+            await self._worker.taking.take(row, explicit=True)
 
     def known_workflow(self, row: RunRow) -> Workflow:
         workflow = self.workflow_of(row)
@@ -333,11 +335,11 @@ class Runtime(Tenant):
         return self._drives and row is not None and self.workflow_of(row) is not None
 
     async def grown(self, number: int, after: int) -> Sequence[StoredEvent]:
-        if (error := self._worker.lost.get(number)) is not None:
+        if (error := self._worker.owned.lost.get(number)) is not None:
             raise error
         if not self._open:
             raise RuntimeLeft
-        if self._worker.durable(number) > after:
+        if self._worker.owned.durable(number) > after:
             return ()  # it grew since somebody looked
         future: _Tail = asyncio.get_running_loop().create_future()
         self._tails.setdefault(number, set()).add(future)
@@ -358,7 +360,7 @@ class Runtime(Tenant):
             await self._fleet.wake()
 
     async def cancel_unowned(self, row: RunRow) -> bool:
-        return await self._worker.cancel_unowned(row)
+        return await self._worker.cancels.of_unowned(row)
 
     def read_thread(self, row: RunRow) -> Thread:
         return self.conversations.before(row)
@@ -398,7 +400,7 @@ class Runtime(Tenant):
 
     def lost_of(self, number: int) -> StoreError | None:
         """Return why a run is not driven here any more, or None."""
-        return self._worker.lost.get(number)
+        return self._worker.owned.lost.get(number)
 
     def active(self) -> int:
         """Return how many runs are under way here; see `Worker.active`."""
@@ -430,7 +432,7 @@ class Runtime(Tenant):
                 changed = self.store.changed()
                 if changed != seen:
                     self.wake(*self._tails)
-                await self._worker.read_letters()
+                await self._worker.letters.read()
                 now = asyncio.get_running_loop().time()
                 if now - last_wake > TAKE_SECONDS:
                     last_wake = now

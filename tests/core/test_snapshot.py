@@ -16,8 +16,8 @@ from crew.journal.writer import Writer
 from crew.llm import ModelReply
 from crew.run import driver, snapshot
 from crew.run.driver import Driver
+from crew.run.folding import fold_stored
 from crew.run.snapshot import snapshot_version, state_to_data
-from crew.run.worker import Worker
 from crew.testing import CrashingStore, ScriptedModel
 from tests.core.flows import Count, loop
 
@@ -164,9 +164,8 @@ async def test_a_snapshot_of_an_older_form_is_not_used(store, monkeypatch):
         older.setattr(driver, "state_to_data", lambda state: "of a form that nobody reads now")
         row = await stopped(store, graph, Batch(items=24), 700)
     assert store.snapshot(row.number) is not None
-    worker = Worker(SimpleNamespace(store=store), "me", takes_over=False, lease=1.0)
     folding = Driver(SimpleNamespace(writer=Writer(store, on_commit=dict)), graph, row)
-    worker._fold(folding, graph, row)
+    fold_stored(store, folding, graph, row)
     anew = await folded(store, graph, row, from_snapshot=False)
     assert (state_to_data(folding._state), folding.calls.to_data()) == anew
     async with Runtime(store, workflows=[graph]) as runtime:
