@@ -62,27 +62,32 @@ class Rules:
     effects: bool = True
 
 
+class Children(Protocol):
+    """The runs that a run starts."""
+
+    async def run(
+        self, parent: RunRow, path: str, workflow: Workflow, value: object, budget: Budget | None
+    ) -> dict[str, Json]:
+        """Start a child, or find it as it was started before, and wait for its result."""
+        ...
+
+    async def cancel(self, parent: RunRow, path: str) -> None:
+        """Cancel the child that a run has started at `path`, if it is open; wait for nothing."""
+        ...
+
+
 class Surroundings(Protocol):
     """What a driver needs of its runtime."""
 
     writer: Writer
     hosts: Hosts
+    children: Children
 
     def look(self) -> None:
         """Look for work and letters soon: something has changed."""
         ...
 
     def read_thread(self, row: RunRow) -> Thread: ...
-
-    async def run_child(
-        self, parent: RunRow, path: str, workflow: Workflow, value: object, budget: Budget | None
-    ) -> dict[str, Json]:
-        """Start a child, or find it as it was started before, and wait for its result."""
-        ...
-
-    async def cancel_child(self, parent: RunRow, path: str) -> None:
-        """Cancel the child that a run has started at `path`, if it is open; wait for nothing."""
-        ...
 
 
 class RunCalls:

@@ -59,7 +59,7 @@ class Cancels:
         except Fenced:
             children.clear()  # another worker has it
         self._owned.held.pop(mine.number, None)
-        self._employer.wake(mine.number)
+        self._employer.followers.wake(mine.number)
         await self._reach(children)
 
     async def of_children(self, parent: RunRow) -> None:

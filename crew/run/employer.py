@@ -1,32 +1,20 @@
 """What those who own, take and let go of runs need of their runtime."""
 
-from collections.abc import Coroutine, Sequence
+from collections.abc import Coroutine
 from typing import Any, Protocol
 
-from crew.graph import Workflow
-from crew.journal import RunRow, Store, StoredEvent
-from crew.journal.writer import Writer
+from crew.journal import Store
 from crew.run.calls import Surroundings
+from crew.run.followers import Followers
+from crew.run.workflows import Workflows
 
 
 class Employer(Surroundings, Protocol):
     """What a worker needs of its runtime."""
 
     store: Store
-    writer: Writer
-
-    def workflow_of(self, row: RunRow) -> Workflow | None: ...
-
-    def known(self) -> list[tuple[str, str]]:
-        """Return the names and versions of the workflows that may be driven here."""
-        ...
-
-    async def grown(self, number: int, after: int) -> Sequence[StoredEvent]:
-        """Return when a run may have events after offset `after`; see `Home`."""
-        ...
-
-    def wake(self, *numbers: int) -> None:
-        """Let those who follow these runs look at them again."""
-        ...
+    workflows: Workflows
+    """Those whose runs may be driven here."""
+    followers: Followers
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> None: ...

@@ -63,5 +63,5 @@ class Leaving:
             await self._employer.writer.execute(Release(number, driver.row.epoch))
         except (Fenced, StoreError):
             self._owned.doubt()  # it is somebody else's, is taken anew, or was let go after all
-        self._employer.wake(number)
+        self._employer.followers.wake(number)
         self._employer.look()  # a letter may have come meanwhile

@@ -104,7 +104,7 @@ class Owned:
         del self.held[number]
         self.lost[number] = error
         self.doubt_later(number)
-        self._employer.wake(number)
+        self._employer.followers.wake(number)
 
     def forget_errors(self) -> None:
         """Forget why the store failed for runs that are in others' hands by now."""

@@ -12,9 +12,11 @@ from crew.journal.memory import MemoryStore
 from crew.journal.reading import JournalReader
 from crew.journal.writer import OpenRun, Writer, seal
 from crew.message import Json
-from crew.run.calls import Rules
+from crew.run.calls import Children, Rules
 from crew.run.driver import Driver
+from crew.run.followers import Followers
 from crew.run.handle import Run
+from crew.run.workflows import Workflows
 from crew.thread import Conversations, Thread
 
 
@@ -66,9 +68,11 @@ class _Copy:
         self.store: Store = MemoryStore()
         self.writer = Writer(self.store, on_commit=lambda grown: None)
         self.hosts: Hosts = self
+        self.children: Children = self
+        self.workflows = Workflows([workflow])
+        self.followers = Followers({}, self._never)
         self._original = store
         self._original_row = row
-        self._workflow = workflow
         self.row = self._start(first)
 
     def _start(self, first: Event) -> RunRow:
@@ -95,9 +99,6 @@ class _Copy:
     def read_thread(self, row: RunRow) -> Thread:
         return Conversations(self._original).before(row)
 
-    def workflow_of(self, row: RunRow) -> Workflow | None:
-        return self._workflow
-
     def look(self) -> None:
         """No letter comes for what has ended."""
 
@@ -108,6 +109,4 @@ class _Copy:
         """A replay's rules refuse every call first, and it has ended when it is handed out."""
         raise AssertionError
 
-    place = perform = run_child = cancel_child = grown = poke = check_answer = cancel_unowned = (
-        _never
-    )
+    place = perform = run = cancel = poke = check_answer = cancel_unowned = _never

@@ -165,11 +165,13 @@ class StepCalls:
         self._require_running()
         run = self._run
         try:
-            return await self._or_stop(run.around.run_child(run.row, path, workflow, value, budget))
+            return await self._or_stop(
+                run.around.children.run(run.row, path, workflow, value, budget)
+            )
         except asyncio.CancelledError:
             # Whoever goes on with a run that is let go needs its children, too.
             if run.end is None or run.end.is_final:
-                await run.around.cancel_child(run.row, path)
+                await run.around.children.cancel(run.row, path)
             raise
 
     def share_of(self, budget: Budget | None) -> Budget | None:

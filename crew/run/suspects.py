@@ -96,7 +96,7 @@ class Suspects:
         """Return when something of a run is done, or it waits, or is not driven here any more."""
         number, offset = driver.row.number, driver.open.offset
         while self._owned.drivers.get(number) is driver and not driver.is_waiting:
-            written = await self._employer.grown(number, offset)
+            written = await self._employer.followers.grown(number, offset)
             events = written or self._employer.store.events(number, after=offset)
             if any(is_progress(event.kind) for event in events):
                 return

@@ -64,7 +64,7 @@ class Taking:
             NewerEvent, Diverged: somebody asked for it, and the code here cannot read its
                 journal.
         """
-        workflow = self._employer.workflow_of(row)
+        workflow = self._employer.workflows.of(row)
         assert workflow is not None
         if (mine := await self._owned.own(row)) is None:
             return
@@ -140,7 +140,7 @@ class Taking:
         except StoreError:
             self._owned.doubt_later(row.number)  # it is taken again, and parks again
         del self._owned.held[row.number]
-        self._employer.wake(row.number)
+        self._employer.followers.wake(row.number)
 
     async def _let_go(self, row: RunRow, kind: str) -> None:
         """Give up a run whose journal this release cannot read."""

@@ -70,7 +70,8 @@ class Worker:
         owned.in_doubt = False
         # What is left alone here comes back each time, and must not crowd the others out.
         most = MOST_TAKEN + len(owned.unreadable) + self._suspects.waiting
-        rows = store.takeable(self._employer.known(), [*gone, *mine], wall_clock(), limit=most)
+        names = self._employer.workflows.names()
+        rows = store.takeable(names, [*gone, *mine], wall_clock(), limit=most)
         rows = [row for row in rows if not owned.is_left_alone(row.number)]
         await self._suspects.take_all(rows, gone)
 
@@ -104,7 +105,7 @@ class Worker:
         self.letters.cancelled.discard(number)
         if self._drivers.get(number) is driver and owned.is_open:
             del self._drivers[number]
-            self._employer.wake(number)
+            self._employer.followers.wake(number)
             self._employer.look()  # the next turn of its thread may be waiting
 
     async def _after_end(self, driver: Driver) -> None:
