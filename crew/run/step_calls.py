@@ -51,13 +51,13 @@ class StepCalls:
     async def begin(
         self, path: str, call: CallKind, fingerprint: str, data: dict[str, Json]
     ) -> Record | None:
-        self._require_running()
+        await self._require_running()
         return await self._or_stop(self._run.begin(path, call, fingerprint, data))
 
     async def restart(
         self, path: str, call: CallKind, fingerprint: str, data: dict[str, Json]
     ) -> None:
-        self._require_running()
+        await self._require_running()
         await self._or_stop(self._run.restart(path, call, fingerprint, data))
 
     async def complete(self, path: str, call: CallKind, data: dict[str, Json]) -> None:
@@ -73,11 +73,11 @@ class StepCalls:
         await self._or_stop(self._run.mark_unknown(path, call))
 
     async def say(self, path: str, text: str) -> None:
-        self._require_running()
+        await self._require_running()
         await self._or_stop(self._run.say(path, text))
 
     async def unsay(self, path: str) -> None:
-        self._require_running()
+        await self._require_running()
         await self._or_stop(self._run.unsay(path))
 
     async def turn(self, path: str) -> None:
@@ -122,27 +122,26 @@ class StepCalls:
         return self._run.records.has_said(path)
 
     def confirm(self) -> None:
-        self._require_running()
         self._run.confirm()
 
     def thread(self) -> Thread:
         return self._run.thread()
 
     def emit(self, path: str, text: str) -> None:
-        self._require_running()
-        self._run.emit(path, text)
+        if not self._is_stopping:
+            self._run.emit(path, text)
 
     def progress(self, path: str, text: str) -> None:
-        self._require_running()
-        self._run.progress(path, text)
+        if not self._is_stopping:
+            self._run.progress(path, text)
 
     async def answer(self, path: str, codec: Codec) -> Json:
-        self._require_running()
+        await self._require_running()
         self._run.around.look()  # the answer may have come already: that is why a run was taken
         return await self._run.waits.answer(path, codec, self.attempt)
 
     async def sleep_until(self, path: str, until: float) -> None:
-        self._require_running()
+        await self._require_running()
         with self._run.waits.waiting(path, until, self.attempt):
             await asyncio.sleep(max(0.0, until - wall_clock()))
         self._require_open()
@@ -152,17 +151,17 @@ class StepCalls:
             await self._stopped(error)
 
     async def agent(self, agent: Performer, path: str, fingerprint: str) -> Record | None:
-        self._require_running()
+        await self._require_running()
         return await self._or_stop(self._dispatch.recorded(agent, path, fingerprint))
 
     async def perform(self, agent: Performer, task: AgentTask, fingerprint: str) -> dict[str, Json]:
-        self._require_running()
+        await self._require_running()
         return await self._or_stop(self._dispatch.perform(agent, task, fingerprint, self))
 
     async def child(
         self, workflow: Workflow, value: object, path: str, budget: Budget | None
     ) -> dict[str, Json]:
-        self._require_running()
+        await self._require_running()
         run = self._run
         try:
             return await self._or_stop(
@@ -192,10 +191,19 @@ class StepCalls:
         """Stop the run, since its code is not that of its journal."""
         self._stop(error)
 
-    def _require_running(self) -> None:
-        """Let nothing new begin in what is over, or about to be."""
-        if self.attempt.is_over or self._run.end is not None:
-            raise asyncio.CancelledError
+    @property
+    def _is_stopping(self) -> bool:
+        """Whether nothing new may begin: the attempt is over, or the run is about to end here."""
+        return self.attempt.is_over or self._run.end is not None
+
+    async def _require_running(self) -> None:
+        """Let nothing new begin in what is over, or about to be.
+
+        The cancel that is on its way to the caller arrives here; one that the code ignored before
+        is raised again at the end of the attempt.
+        """
+        if self._is_stopping:
+            await self.attempt.until_closed()
 
     def _require_open(self) -> None:
         if self.attempt.is_over:

@@ -248,8 +248,8 @@ def of_input_field(version: int) -> Any:
 
 
 def of_state(version: int) -> Any:
-    more = {} if version == 1 else {"notes": (int, ...)}
-    graph = Graph("flow", input=In, output=Out, state=create_model("State", n=(int, 0), **more))
+    more = {} if version == 1 else {"n": (str, "")}
+    graph = Graph("flow", input=In, output=Out, state=create_model("State", **({"n": (int, 0)} | more)))
 
     @graph.node
     async def first(ctx: Context, given: In) -> Answer:
