@@ -8,7 +8,8 @@ from crew.event import RunForked, from_data
 from crew.graph import Workflow
 from crew.journal import RunRow, Store
 from crew.journal.reading import JournalReader
-from crew.run.driver import SNAPSHOT_EVENTS, Driver
+from crew.run.course import SNAPSHOT_EVENTS
+from crew.run.driver import Driver
 from crew.run.fork import prepare_fork
 from crew.run.snapshot import snapshot_version
 
@@ -28,9 +29,9 @@ def fold_stored(store: Store, driver: Driver, workflow: Workflow, row: RunRow) -
     if snapshot is not None:
         body, after = json.loads(snapshot.body), snapshot.offset
         driver.open.text.learn_pointers(body, reader.text)
-        driver.load(reader.text.resolve(body), after)
+        driver.course.load(reader.text.resolve(body), after)
     events = reader.every(after=after, upto=row.offset)
-    driver.fold(events)
+    driver.course.fold(events)
     if row.base is not None:
         base = store.numbered(row.base)
         forked = from_data("run.forked", "", reader.one(row.base_offset + 1).data)

@@ -6,10 +6,11 @@ from contextvars import Context as Variables
 from crew.clock import wall_clock
 from crew.errors import Fenced, StoreError
 from crew.journal import Release
-from crew.run.driver import SHORT_SECONDS, Driver
+from crew.run.driver import Driver
 from crew.run.employer import Employer
 from crew.run.letters import Letters
 from crew.run.owned import Owned
+from crew.run.steps import SHORT_SECONDS
 
 LINGER_SECONDS = 1.0
 """How long a run that waits stays in memory, for an answer that comes at once."""
@@ -43,7 +44,7 @@ class Leaving:
             return False
         if not self._owned.takes_over:
             return False  # it would not come back
-        is_due = driver.due is not None and driver.due - wall_clock() < SHORT_SECONDS
+        is_due = driver.rest.due is not None and driver.rest.due - wall_clock() < SHORT_SECONDS
         return driver.is_waiting and not is_due
 
     async def _leave(self, driver: Driver) -> None:

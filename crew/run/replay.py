@@ -32,7 +32,7 @@ async def replay(store: Store, row: RunRow, workflow: Workflow) -> Run:
     events = JournalReader(store, row).every(upto=row.offset)
     copy = _Copy(store, row, workflow, events[0])
     driver = Driver(copy, workflow, copy.row)
-    driver.fold(events[:1])
+    driver.course.fold(events[:1])
     for event in events[1:]:
         driver.calls.offered.learn(from_data(event.kind, event.path, event.data), event.offset)
     driver.calls.rules = Rules(live=False, strict=True, effects=False)

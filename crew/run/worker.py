@@ -59,7 +59,7 @@ class Worker:
         """Take the runs that nobody owns any more, of the workflows that are known here."""
         owned = self.owned
         for driver in list(self._drivers.values()):
-            driver.review()
+            driver.steps.review()
         if not owned.takes_over:
             return
         store = self._employer.store
