@@ -70,7 +70,7 @@ class Course:
             self.open.offset = self.open.durable_offset = events[-1].offset
         self.writer.recall(self.open, known)
         assert self.state.started is not None
-        self.calls.ledger.limit = _budget_of(self.state.started)
+        self.calls.usage.ledger.limit = _budget_of(self.state.started)
         self._check_steps()
 
     def _check_steps(self) -> None:

@@ -27,13 +27,14 @@ from crew.graph import Workflow
 from crew.journal import Letter, RunRow, RunStatus
 from crew.journal.writer import OpenRun
 from crew.message import Json
-from crew.run.calls import RunCalls, Surroundings
+from crew.run.calls import RunCalls
 from crew.run.course import Course
 from crew.run.dispatch import Dispatch
 from crew.run.ending import End
 from crew.run.rest import Rest
 from crew.run.schedule import Schedule
 from crew.run.steps import Steps
+from crew.run.surroundings import Surroundings
 from crew.state import CancelStep, Command, Fail, Finish, RunStep, WaitForQuorum
 
 _ENDS_OF_CALLS = (CallCompleted, CallFailed, CallUnknown, CallCancelled)
@@ -106,7 +107,7 @@ class Driver:
     def go(self) -> None:
         """Start carrying out what the folded state has unfinished."""
         self._carry_out(unfinished(self.course.state))
-        left = self.calls.ledger.seconds_left(self.row.created_at, wall_clock())
+        left = self.calls.usage.ledger.seconds_left(self.row.created_at, wall_clock())
         if left is not None:
             self._clock = asyncio.get_running_loop().call_later(
                 max(0.0, left), self._time_is_up, context=self._clean
@@ -115,7 +116,7 @@ class Driver:
     def _time_is_up(self) -> None:
         """Fail the run: the seconds of its budget are over."""
         over = BudgetExceeded(run=self.run_id, needed=1, left=0, unit="seconds")
-        failed = RunEndedInFailure(failure_of(over, ""), dict(self.calls.usage))
+        failed = RunEndedInFailure(failure_of(over, ""), dict(self.calls.usage.paid))
         self._end_with(End.TIMED_OUT, failed, "failed")
 
     def deliver(self, letter: Letter, value: Json) -> bool | None:
@@ -149,7 +150,7 @@ class Driver:
         elif self.end is None:
             self.divergence = error
             reason = "unreadable" if isinstance(error, Unreadable) else "diverged"
-            reason = reason if self.calls.rules.live else "unrecorded"
+            reason = reason if self.calls.lookup.rules.live else "unrecorded"
             self.park(reason, str(error), error.path)
 
     def _end_with(
@@ -208,11 +209,11 @@ class Driver:
                 case WaitForQuorum():
                     self._spawn(self._wait_for_quorum(command))
                 case Finish(output=output):
-                    reused = dict(self.calls.reused) or None
-                    done = RunCompleted(output, dict(self.calls.usage), reused)
+                    reused = dict(self.calls.usage.reused) or None
+                    done = RunCompleted(output, dict(self.calls.usage.paid), reused)
                     self._end_with(End.COMPLETED, done, "completed")
                 case Fail(error=error):
-                    failed = RunEndedInFailure(error, dict(self.calls.usage))
+                    failed = RunEndedInFailure(error, dict(self.calls.usage.paid))
                     self._end_with(End.FAILED, failed, "failed")
                 case _:
                     assert_never(command)

@@ -4,8 +4,8 @@ from collections.abc import Coroutine
 from typing import Any, Protocol
 
 from crew.journal import Store
-from crew.run.calls import Surroundings
 from crew.run.followers import Followers
+from crew.run.surroundings import Surroundings
 from crew.run.workflows import Workflows
 
 

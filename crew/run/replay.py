@@ -12,10 +12,11 @@ from crew.journal.memory import MemoryStore
 from crew.journal.reading import JournalReader
 from crew.journal.writer import OpenRun, Writer, seal
 from crew.message import Json
-from crew.run.calls import Children, Rules
 from crew.run.driver import Driver
 from crew.run.followers import Followers
 from crew.run.handle import Run
+from crew.run.lookup import Rules
+from crew.run.surroundings import Children
 from crew.run.workflows import Workflows
 from crew.thread import Conversations, Thread
 
@@ -34,8 +35,10 @@ async def replay(store: Store, row: RunRow, workflow: Workflow) -> Run:
     driver = Driver(copy, workflow, copy.row)
     driver.course.fold(events[:1])
     for event in events[1:]:
-        driver.calls.offered.learn(from_data(event.kind, event.path, event.data), event.offset)
-    driver.calls.rules = Rules(live=False, strict=True, effects=False)
+        driver.calls.lookup.offered.learn(
+            from_data(event.kind, event.path, event.data), event.offset
+        )
+    driver.calls.lookup.rules = Rules(live=False, strict=True, effects=False)
     driver.open.crc = copy.row.crc
     driver.go()
     await driver.ended

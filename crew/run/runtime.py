@@ -18,11 +18,12 @@ from crew.journal.writer import Writer
 from crew.lineage import task_factory
 from crew.message import Json
 from crew.run.acceptance import Acceptance
-from crew.run.calls import Children, RunCalls
+from crew.run.calls import RunCalls
 from crew.run.children import ChildRuns
 from crew.run.followers import Followers
 from crew.run.heart import Heart
 from crew.run.owned import TAKE_SECONDS
+from crew.run.surroundings import Children
 from crew.run.tenant import Tenant
 from crew.run.worker import Worker
 from crew.run.workflows import Workflows

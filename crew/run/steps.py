@@ -162,7 +162,7 @@ class Steps:
         if tasks:
             await asyncio.wait(tasks, timeout=STOP_SECONDS)
         for run in self.under_way():
-            self._calls.leave(run.attempt)
+            self._calls.attempts.leave(run.attempt)
 
     def close(self) -> None:
         """Cancel all steps, and let them write nothing more."""
