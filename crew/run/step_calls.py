@@ -83,7 +83,7 @@ class StepCalls:
     async def turn(self, path: str) -> None:
         """Return when what came of the call at `path` may be handed to the step's code."""
         if not self.attempt.is_alone:
-            await self.attempt.turn(self._run.order_of(path))
+            await self.attempt.turn(self._run.lookup.order_of(path))
 
     async def cancelled(self, path: str, call: CallKind) -> None:
         """Record that the step's code cancelled a call, and return when its end is handed out.
@@ -115,8 +115,7 @@ class StepCalls:
 
     def has_record(self, path: str) -> bool:
         """Return whether the call at `path` is on record."""
-        run = self._run
-        return run.records.get(path) is not None or run.offered.get(path) is not None
+        return self._run.lookup.has(path)
 
     def has_said(self, path: str) -> bool:
         return self._run.records.has_said(path)
@@ -164,16 +163,18 @@ class StepCalls:
         await self._require_running()
         run = self._run
         try:
-            return await self._or_stop(run.around.run_child(run.row, path, workflow, value, budget))
+            return await self._or_stop(
+                run.around.children.run(run.row, path, workflow, value, budget)
+            )
         except asyncio.CancelledError:
             # Whoever goes on with a run that is let go needs its children, too.
             if run.end is None or run.end.is_final:
-                await run.around.cancel_child(run.row, path)
+                await run.around.children.cancel(run.row, path)
             raise
 
     def share_of(self, budget: Budget | None) -> Budget | None:
         """Return what a child run may spend: what it is given, as far as this run has it left."""
-        ledger = self._run.ledger
+        ledger = self._run.usage.ledger
         if ledger.limit is None:
             return budget
         left = {"tokens": ledger.left(), "calls": ledger.left_calls()}
