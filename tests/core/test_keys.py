@@ -72,7 +72,7 @@ SAME_NAMES = {
     ),
     "agent": lambda ctx: together(said(ctx, "writer"), said(ctx, None)),
     "child": lambda ctx: together(ctx.run(number, 0, key="number"), ctx.run(number, 0)),
-    "map": lambda ctx: mapped(ctx),
+    "map": lambda ctx: mapped(ctx),  # noqa: PLW0108  it is defined below
     "number of a position": keyed_last,
     "call in a call": lambda ctx: together(ctx.run(outer, ctx), ctx.effect(draw, key="outer/draw")),
     "timer": lambda ctx: together(ctx.effect(draw, key="random"), ctx.random()),
