@@ -30,7 +30,7 @@ _ASYNCIO = asyncio.tasks.__file__.rpartition("tasks")[0]
 class Owner(Protocol):
     """Whoever the tasks of one step belong to."""
 
-    def add(self, task: "asyncio.Task[Any]") -> None: ...
+    def add(self, task: "asyncio.Task[Any]", scope: "Scope") -> None: ...
 
 
 @dataclass(slots=True)
@@ -125,7 +125,7 @@ def task_factory(
     context = copy_context() if context is None else context.copy()
     context.run(SCOPE.set, inner)
     task = asyncio.Task(coroutine, loop=loop, context=context, **options)
-    scope.owner.add(task)
+    scope.owner.add(task, inner)
     return task
 
 
