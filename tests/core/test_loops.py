@@ -168,3 +168,50 @@ def test_a_run_that_was_stopped_goes_on_in_the_order_on_record(make: Flow, after
             assert await (await runtime.replay(going_on.id)).result() == output
 
     run(work())
+
+
+def test_a_step_that_never_rests_gets_what_it_waits_for_with_a_warning(run, caplog):
+    @workflow(name="busy")
+    async def flow(ctx: Context) -> str:
+        done: list[str] = []
+
+        async def spin() -> None:
+            while len(done) < 2:
+                await asyncio.sleep(0)
+
+        async def branch(text: str) -> None:
+            done.append(await ctx.run(fetch, text))
+
+        await asyncio.gather(spin(), branch("a"), branch("bb"))
+        return " ".join(sorted(done))
+
+    async def work() -> str:
+        async with Runtime(MemoryStore()) as runtime:
+            started = await runtime.start(flow)
+            return await started.result()
+
+    assert run(work()) == "a bb"
+    warned = [record for record in caplog.records if record.message == "step.never_at_rest"]
+    assert [record.step for record in warned] == ["flow[0]"]
+
+
+@pytest.mark.parametrize("tasks", [10, 100])
+def test_many_tasks_at_once_go_on_in_one_order(tasks, run):
+    @workflow(name="many")
+    async def flow(ctx: Context) -> list[str]:
+        came: list[str] = []
+
+        async def branch(n: int) -> None:
+            came.append(await ctx.run(fetch, "a" * (n % 3)))
+
+        await asyncio.gather(*map(branch, range(tasks)))
+        return came
+
+    async def work() -> None:
+        async with Runtime(MemoryStore()) as runtime:
+            first = await runtime.start(flow)
+            output = await first.result()
+            again = await runtime.replay(first.id)
+            assert await again.result() == output
+
+    run(work())
