@@ -26,7 +26,7 @@ unexport PYTHONDONTWRITEBYTECODE
 ticking = (while sleep 1; do printf .; done) & dots=$$!; $(1); status=$$?; kill $$dots; echo; exit $$status
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-rest test-slow vllm gpu coverage mutants check lint types imports docs format bench golden crash programs build requirements clean
+.PHONY: help install demo test test-rest test-slow vllm gpu coverage mutants check lint types imports docs format bench bench-core golden crash programs build requirements clean
 
 help:  ## say what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -81,6 +81,9 @@ format: .venv/dev.stamp  ## format the code
 
 bench: .venv/run.stamp .venv-bench/stamp  ## speed, as ratios against peers (BENCH="steps --rounds 5", BENCH=--full)
 	$(BIN)/python benchmarks/table.py --peer-python .venv-bench/bin/python $(BENCH)
+
+bench-core: .venv/run.stamp  ## the core's speed beside another checkout's (BASE=../base, 2 minutes)
+	$(BIN)/python benchmarks/core.py --base $(BASE) $(BENCH)
 
 golden: .venv/run.stamp .venv/weights.stamp  ## 20 questions over docs/, beside one direct call
 	$(BIN)/python benchmarks/golden.py

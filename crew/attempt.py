@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import Context as Variables
-from typing import Any
+from typing import Any, NoReturn
 
 from crew.gate import Gate, Order
 from crew.lineage import SCOPE, Scope
@@ -45,6 +45,7 @@ class Attempt:
         self._root: asyncio.Task[Any] | None = None
         self._tasks: set[asyncio.Task[Any]] = set()
         self._waiting: set[asyncio.Task[Any] | None] = set()
+        self._refused: list[asyncio.Future[None]] = []
         self._stopping: set[asyncio.Task[Any]] = set()
 
     def begin(self) -> None:
@@ -140,10 +141,24 @@ class Attempt:
             self._cancel_tasks()
             await asyncio.wait(self._tasks, timeout=left, return_when=asyncio.FIRST_COMPLETED)
 
+    async def until_closed(self) -> NoReturn:
+        """Wait for the end of the attempt, or the cancel that comes before it.
+
+        Raises:
+            CancelledError: always.
+        """
+        if not self.is_over:
+            future = asyncio.get_running_loop().create_future()
+            self._refused.append(future)
+            await future
+        raise asyncio.CancelledError
+
     def close(self) -> None:
         """Let nothing be written from here on."""
         self.is_over = True
         self._gate.open()
+        for future in self._refused:
+            future.cancel()
         self._cancel_tasks()
 
     def has_timer(self) -> bool:

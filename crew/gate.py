@@ -95,8 +95,9 @@ class Gate:
                     break
                 except asyncio.CancelledError as error:
                     cancelled = error
-                    # The end of a cancelled call has its place in the order, too.
-                    if self._is_open or not future.cancelled():
+                    # The end of a call that was cancelled has its place in the order, too; what has
+                    # not begun yet has none.
+                    if self._is_open or not future.cancelled() or order >= LAST:
                         break
         finally:
             self.tasks.discard(task)

@@ -8,7 +8,7 @@ import time
 import pytest
 
 from crew import AskError, Context, Graph, KeyReused, Retry, Runtime, workflow
-from crew.run import handle, worker
+from crew.run import handle, leaving
 from crew.run.driver import Driver
 
 pytestmark = pytest.mark.parametrize("url", ["memory", "sqlite", "postgres"], indirect=True)
@@ -16,7 +16,7 @@ pytestmark = pytest.mark.parametrize("url", ["memory", "sqlite", "postgres"], in
 
 @pytest.fixture(autouse=True)
 def leaves_at_once(monkeypatch):
-    monkeypatch.setattr(worker, "LINGER_SECONDS", 0.02)
+    monkeypatch.setattr(leaving, "LINGER_SECONDS", 0.02)
 
 
 class Counted:
@@ -67,7 +67,7 @@ async def test_an_answer_to_a_run_out_of_memory_waits_for_nobodys_next_look(url,
     async with Runtime(url) as runtime:
         run = await runtime.start(approve)
         await left(runtime, run)
-        monkeypatch.setattr(worker, "LINGER_SECONDS", 60.0)
+        monkeypatch.setattr(leaving, "LINGER_SECONDS", 60.0)
         runtime._look_seconds = 60.0
         runtime.look()
         await asyncio.sleep(0.1)
