@@ -153,11 +153,8 @@ def _name_of(coroutine: Coroutine[Any, Any, Any]) -> str:
 def _makers(frame: FrameType | None) -> set[Any]:
     """Return the functions of asyncio that are making a task."""
     makers: set[Any] = set()
-    while frame is not None:
-        code = frame.f_code
-        if not code.co_filename.startswith(_ASYNCIO):
-            break
-        makers.add(code)
+    while frame is not None and frame.f_code.co_filename.startswith(_ASYNCIO):
+        makers.add(frame.f_code)
         frame = frame.f_back
     return makers
 

@@ -76,10 +76,6 @@ class _Shortener(reprlib.Repr):
         super().__init__()
         self.maxstring = self.maxother = self.maxlong = 200
 
-    def repr_instance(self, x: Any, level: int) -> str:
-        text = super().repr_instance(x, level)
-        return text if len(text) < 2 * self.maxother else f"<{type(x).__name__}>"
-
 
 _shortener = _Shortener()
 
