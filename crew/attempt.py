@@ -47,7 +47,7 @@ class Attempt:
         """Whether something of it was on record when it began."""
         self.gate = Gate(is_own=self._is_own, is_ready=self._is_ready, name=path)
         self._root: asyncio.Task[Any] | None = None
-        self._tasks: set[asyncio.Task[Any]] = set()
+        self._tasks: dict[asyncio.Task[Any], Scope] = {}
         self._waiting: set[asyncio.Task[Any] | None] = set()
         self._refused: list[asyncio.Future[None]] = []
         self._stopping: set[asyncio.Task[Any]] = set()
@@ -69,16 +69,16 @@ class Attempt:
         """Return the names of the functions that its tasks run, without a repetition."""
         return sorted({getattr(task.get_coro(), "__qualname__", "?") for task in self._tasks})
 
-    def add(self, task: "asyncio.Task[Any]") -> None:
+    def add(self, task: "asyncio.Task[Any]", scope: Scope) -> None:
         """Own a task until it ends."""
         if self.is_over:
             task.cancel()
             return
-        self._tasks.add(task)
+        self._tasks[task] = scope
         task.add_done_callback(self._ended, context=_CLEAN)
 
     def _ended(self, task: "asyncio.Task[Any]") -> None:
-        self._tasks.discard(task)
+        self._tasks.pop(task, None)
         self._stopping.discard(task)
         self.changed()
 
@@ -123,23 +123,31 @@ class Attempt:
         """Cancel everything at once, the step's own function too."""
         if self._root is not None and self._root is not asyncio.current_task():
             self._root.cancel()
-        self._cancel_tasks()
+        self._cancel_tasks(set(self._tasks))
 
-    def _cancel_tasks(self) -> None:
-        for task in self._tasks - self._stopping:
+    def _cancel_tasks(self, tasks: "set[asyncio.Task[Any]]") -> None:
+        for task in tasks - self._stopping:
             self._stopping.add(task)
             task.cancel()
 
-    async def stop(self) -> None:
+    async def stop(self, call: str = "") -> None:
         """End what the step's function left: cancel it, and wait a second at most for its end.
 
-        What takes longer is left to itself, and can write nothing any more.
+        What takes longer is left to itself; once the step is over, it can write nothing any more.
+
+        Args:
+            call: the path of one whose attempt failed; what that alone left is ended.
         """
         loop = asyncio.get_running_loop()
         until = loop.time() + STOP_SECONDS
-        while self._tasks and (left := until - loop.time()) > 0:
-            self._cancel_tasks()
-            await asyncio.wait(self._tasks, timeout=left, return_when=asyncio.FIRST_COMPLETED)
+        while (tasks := self._left_by(call)) and (left := until - loop.time()) > 0:
+            self._cancel_tasks(tasks)
+            await asyncio.wait(tasks, timeout=left, return_when=asyncio.FIRST_COMPLETED)
+
+    def _left_by(self, call: str) -> "set[asyncio.Task[Any]]":
+        if not call:
+            return set(self._tasks)
+        return {t for t, scope in self._tasks.items() if scope.prefix.startswith(f"{call}/")}
 
     async def until_closed(self) -> NoReturn:
         """Wait for the end of the attempt, or the cancel that comes before it.
@@ -159,7 +167,7 @@ class Attempt:
         self.gate.open()
         for future in self._refused:
             future.cancel()
-        self._cancel_tasks()
+        self._cancel_tasks(set(self._tasks))
 
     def has_timer(self) -> bool:
         """Whether a timer of the event loop is running that code of the step set, as far as known.

@@ -346,19 +346,16 @@ def data_arguments(function: Callable[..., Any], arguments: Sequence[Any]) -> li
 
 
 class time_limit:  # noqa: N801  reads as `async with time_limit(5, "fetch")`
-    """A bound in seconds on a block, or none; StepTimeout names what took longer."""
+    """A bound in seconds on a block; StepTimeout names what took longer."""
 
-    def __init__(self, seconds: float | None, what: str) -> None:
+    def __init__(self, seconds: float, what: str) -> None:
         self._seconds, self._what = seconds, what
-        self._timeout = None if seconds is None else asyncio.timeout(seconds)
+        self._timeout = asyncio.timeout(seconds)
 
     async def __aenter__(self) -> None:
-        if self._timeout is not None:
-            await self._timeout.__aenter__()
+        await self._timeout.__aenter__()
 
     async def __aexit__(self, *exc: Any) -> bool | None:
-        if self._timeout is None:
-            return None
         try:
             return await self._timeout.__aexit__(*exc)
         except TimeoutError as error:

@@ -263,6 +263,7 @@ class Context:
                 if not attempts.allows(error, attempt):
                     await self._driver.turn(place.path(attempt))
                     raise
+                await self._driver.attempt.stop(place.path(attempt))
                 if not self._driver.has_record(place.path(attempt + 1)):
                     await asyncio.sleep(attempts.delay(attempt))
             else:

@@ -30,7 +30,7 @@ _ASYNCIO = asyncio.tasks.__file__.rpartition("tasks")[0]
 class Owner(Protocol):
     """Whoever the tasks of one step belong to."""
 
-    def add(self, task: "asyncio.Task[Any]") -> None: ...
+    def add(self, task: "asyncio.Task[Any]", scope: "Scope") -> None: ...
 
 
 @dataclass(slots=True)
@@ -125,7 +125,7 @@ def task_factory(
     context = copy_context() if context is None else context.copy()
     context.run(SCOPE.set, inner)
     task = asyncio.Task(coroutine, loop=loop, context=context, **options)
-    scope.owner.add(task)
+    scope.owner.add(task, inner)
     return task
 
 
@@ -153,11 +153,8 @@ def _name_of(coroutine: Coroutine[Any, Any, Any]) -> str:
 def _makers(frame: FrameType | None) -> set[Any]:
     """Return the functions of asyncio that are making a task."""
     makers: set[Any] = set()
-    while frame is not None:
-        code = frame.f_code
-        if not code.co_filename.startswith(_ASYNCIO):
-            break
-        makers.add(code)
+    while frame is not None and frame.f_code.co_filename.startswith(_ASYNCIO):
+        makers.add(frame.f_code)
         frame = frame.f_back
     return makers
 
