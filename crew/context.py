@@ -1,8 +1,9 @@
 """What a node holds of its run: journalled calls, effects, questions, time and shared state.
 
 A call's path is its place in the program: the step, the lineage of the asyncio task it is made in
-(the n-th task made by its parent), and its position there. It does not depend on which of several
-tasks is faster, so that a resumed run finds each recorded call again.
+(the n-th of its function's name that its parent made), and its position there, or its key alone. It
+does not depend on which of several tasks is faster, so that a resumed run finds each recorded call
+again.
 """
 
 import asyncio

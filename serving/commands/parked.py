@@ -125,7 +125,7 @@ def unknown_effects(events: Sequence[Event]) -> list[Unknown]:
             begun[event.path] = Unknown(event.path, name, policy, key)
         elif phase == "unknown" and event.path in begun:
             unknown[event.path] = begun[event.path]
-        else:
+        elif phase != "cancelled":  # that its caller was cancelled does not tell what it did
             unknown.pop(event.path, None)
     return list(unknown.values())
 
