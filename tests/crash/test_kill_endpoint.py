@@ -20,19 +20,26 @@ TEXT = text_of(WORDS)
 ENGINE = ("--words", str(WORDS), "--pace", str(PACE))
 QUICK = ("--words", "1", "--pace", "1000")
 CLIENTS = 4
-ENGINE_REST = 2.5
-"""Longer than an answer, as a model is asked four times in all: it is not hit more often."""
+A_WORD = 1.0
+"""Long enough for a word, which every other life has time for: a run is parked when three of its
+owners die one after the other and it gets no further."""
+AN_ANSWER = 2.5
+"""Long enough for an answer, which an engine that cannot go on needs as often; and as a model is
+asked four times in all, an engine is not hit more often."""
 SLOW = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 
 async def killed(program: Program, times: int, seed: int, rest: float = 0.0) -> None:
-    """Kill a program at random moments; started again, it lives for `rest` seconds at least."""
+    """Kill a program at random moments; started again, it lives for `rest` seconds at least.
+
+    Without it, every other time for as long as a word takes.
+    """
     moments = random.Random(seed)
-    for _ in range(times):
+    for number in range(times):
         await asyncio.sleep(moments.uniform(0.05, 1.5))
         await program.kill()
         await program.start()
-        await asyncio.sleep(rest)
+        await asyncio.sleep(rest or A_WORD * (number % 2))
 
 
 async def follow_on(client, name: str, kills: asyncio.Task) -> list[Followed]:
@@ -117,7 +124,8 @@ async def chat_on(port: int, name: str, kills: asyncio.Task) -> list[Reading]:
 async def test_chat_that_is_asked_again_with_its_key_is_answered_whole(owner, times, tmp_path):
     url, words = f"sqlite:///{tmp_path}/runs.db", (*ENGINE, "--owner", owner)
     async with serving(tmp_path, url, *words) as (_, server):
-        kills = asyncio.create_task(killed(server, times, times))
+        rest = AN_ANSWER if owner == "somebody" else 0.0
+        kills = asyncio.create_task(killed(server, times, times, rest))
         readers = (chat_on(server.port, str(name), kills) for name in range(CLIENTS))
         async with asyncio.timeout(times * 20):
             found = [reading for each in await asyncio.gather(*readers) for reading in each]
@@ -158,7 +166,7 @@ async def taken_over(url: str) -> None:
 @pytest.mark.parametrize("kills", [2, pytest.param(10, marks=SLOW)])
 async def test_killed_engine_leaves_no_seam(kills, tmp_path):
     async with serving(tmp_path, f"sqlite:///{tmp_path}/runs.db", *ENGINE) as (engine, server):
-        told = await storm(server, engine, kills, ENGINE_REST)
+        told = await storm(server, engine, kills, AN_ANSWER)
 
     assert [each for each in told if not whole(each)] == []
     assert [each for each in told if "incomplete" in each.closed.values()] == []
@@ -169,8 +177,7 @@ async def test_killed_engine_leaves_no_seam(kills, tmp_path):
 async def test_answer_starts_again_where_the_engine_cannot_go_on(victim, kills, tmp_path):
     words = (*ENGINE, "--owner", "somebody")
     async with serving(tmp_path, f"sqlite:///{tmp_path}/runs.db", *words) as (engine, server):
-        dying, rest = (server, 0.0) if victim == "server" else (engine, ENGINE_REST)
-        told = await storm(server, dying, kills, rest)
+        told = await storm(server, server if victim == "server" else engine, kills, AN_ANSWER)
 
     assert [each for each in told if not whole(each)] == []
     assert any("incomplete" in each.closed.values() for each in told)
