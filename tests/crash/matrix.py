@@ -126,7 +126,7 @@ async def answer(run: Run, folder: Path) -> None:
         for question in await run.questions():
             said = True
             if "happen?" in question.question:
-                label = question.path.rpartition("/")[2].partition(":")[0]
+                label = label_of(question.path).partition(":")[0]
                 said = label in labels(folder)
             await run.answer(question.path, said)
         await asyncio.sleep(0.005)

@@ -20,7 +20,7 @@ TEXT = text_of(WORDS)
 ENGINE = ("--words", str(WORDS), "--pace", str(PACE))
 QUICK = ("--words", "1", "--pace", "1000")
 CLIENTS = 4
-A_WORD = 1.0
+A_WORD = 3.0
 """Long enough for a word, which every other life has time for: a run is parked when three of its
 owners die one after the other and it gets no further."""
 AN_ANSWER = 2.5
