@@ -150,17 +150,18 @@ class JournalReader:
         return crc
 
     def _event(self, stored: StoredEvent) -> Event:
-        data: Json = json.loads(stored.body)
+        packed: Json = json.loads(stored.body)
+        data = packed
         if len(stored.body) > LONG:
-            data = self.text.unpack(stored.offset, data)
+            data = self.text.unpack(stored.offset, packed)
         elif POINTER_MARK in stored.body:
-            data = self.text.resolve(data)
+            data = self.text.resolve(packed)
         if stored.kind == "text.emitted":
             self._heard[stored.offset] = data["text"]
         if self._learner is not None:
             self._hear(stored, data)  # first: what was said is not the call's own text
             if len(stored.body) > LONG:
-                self._learner.learn(stored.offset, data)
+                self._learner.learn(stored.offset, packed)
         return Event(stored.offset, stored.kind, stored.path, data, stored.at)
 
     def _hear(self, stored: StoredEvent, data: Json) -> None:
