@@ -53,10 +53,12 @@ async def got_further(store: str) -> None:
 
 
 def gets_further(events: list[Event]) -> bool:
-    kinds = [event.kind for event in events]
-    newest = next((n for n, kind in enumerate(reversed(kinds)) if kind == "run.taken"), 0)
-    since = kinds[len(kinds) - newest :]
-    return any(kind == "text.emitted" or kind.endswith(".completed") for kind in since)
+    for event in reversed(events):
+        if event.kind == "text.emitted" or event.kind.endswith(".completed"):
+            return True
+        if event.kind == "run.taken":
+            break
+    return False
 
 
 async def follow_on(client, name: str, kills: asyncio.Task) -> list[Followed]:
