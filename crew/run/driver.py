@@ -136,7 +136,9 @@ class Driver:
     async def abandon(self) -> None:
         """Stop without an end: the run stays as its journal has it, for somebody else."""
         self._end_with(End.LEFT)
-        if self._ending is not None:
+        if self._ending is None:
+            await self.steps.stop()  # it was lost, and nothing is left to record
+        else:
             await asyncio.wait({self._ending})
 
     def park(self, reason: str, detail: str, path: str = "") -> None:
