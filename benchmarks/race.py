@@ -3,6 +3,8 @@
 import argparse
 import json
 import os
+import platform
+import sqlite3
 import statistics
 import subprocess
 import sys
@@ -114,6 +116,14 @@ def environment() -> dict[str, str]:
     clean = {name: value for name, value in os.environ.items() if not name.startswith("CREW_")}
     clean.pop("PYTHONDONTWRITEBYTECODE", None)
     return clean | {"PYTHONPATH": str(FOLDER.parent), "LANGSMITH_TRACING": "false"}
+
+
+def machine() -> str:
+    """Return what the figures were measured on."""
+    return (
+        f"{platform.platform()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}; "
+        f"Python {platform.python_version()}, SQLite {sqlite3.sqlite_version}"
+    )
 
 
 def column(figures: Figures, name: str, key: str) -> list[float]:

@@ -7,9 +7,6 @@ ratios are to be trusted: the machine is shared. Exits with 1 when a goal is not
     make bench BENCH="steps resume --rounds 5"
 """
 
-import os
-import platform
-import sqlite3
 import subprocess
 import sys
 from importlib.metadata import version
@@ -50,9 +47,8 @@ def _machine(options: race.Options) -> str:
         [options.peer_python, "-c", ask, *_PEERS], capture_output=True, text=True, check=True
     ).stdout.strip()
     return (
-        f"{platform.platform()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}; "
-        f"Python {platform.python_version()}, SQLite {sqlite3.sqlite_version}, "
-        f"crew {version('raycrew')}; {', '.join(_PEERS)}: {peers}; {options.rounds} rounds"
+        f"{race.machine()}, crew {version('raycrew')}; "
+        f"{', '.join(_PEERS)}: {peers}; {options.rounds} rounds"
     )
 
 

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import Context as Variables
-from typing import Any
+from typing import Any, NoReturn
 
 from crew.gate import Gate, Order
 from crew.lineage import SCOPE, Scope
@@ -19,6 +19,10 @@ _WAITS_FOR_TASKS = frozenset({"TaskGroup.__aexit__", "_wait", "wait_for"})
 """Coroutines of asyncio that wait for tasks by a future of their own."""
 
 
+_CLEAN = Variables()
+"""That a task has ended is noted by no task of the step."""
+
+
 class Attempt:
     """The asyncio tasks of one attempt of a step, from its first one to the end of the last.
 
@@ -29,7 +33,7 @@ class Attempt:
 
     def __init__(self, path: str, step: str) -> None:
         self.path, self.step = path, step
-        self.scope = Scope(self, path, step)
+        self.scope = Scope(self, path, path if path == step else step)
         """Where the calls of the step's own function get their paths."""
         self.changed: Callable[[], None] = _nothing
         """Called when a task ends."""
@@ -41,10 +45,11 @@ class Attempt:
         """The acts that it began, by path."""
         self.is_reentered = False
         """Whether something of it was on record when it began."""
-        self._gate = Gate(is_own=self._is_own, is_ready=self._is_ready, name=path)
+        self.gate = Gate(is_own=self._is_own, is_ready=self._is_ready, name=path)
         self._root: asyncio.Task[Any] | None = None
         self._tasks: dict[asyncio.Task[Any], Scope] = {}
         self._waiting: set[asyncio.Task[Any] | None] = set()
+        self._refused: list[asyncio.Future[None]] = []
         self._stopping: set[asyncio.Task[Any]] = set()
 
     def begin(self) -> None:
@@ -70,7 +75,7 @@ class Attempt:
             task.cancel()
             return
         self._tasks[task] = scope
-        task.add_done_callback(self._ended)
+        task.add_done_callback(self._ended, context=_CLEAN)
 
     def _ended(self, task: "asyncio.Task[Any]") -> None:
         self._tasks.pop(task, None)
@@ -85,11 +90,7 @@ class Attempt:
     async def turn(self, order: Order) -> None:
         """Return when what came at `order` may be handed to the current task."""
         if not self.is_alone:
-            await self._gate.turn(order)
-
-    async def last_turn(self, order: Order) -> None:
-        """Return when nothing that came before `order` is left to hand out, even to one task."""
-        await self._gate.turn(order)
+            await self.gate.turn(order)
 
     @contextmanager
     def waiting(self) -> Iterator[None]:
@@ -107,11 +108,11 @@ class Attempt:
         Each waits for the world outside, or for others of them. One that waits for anything else,
         such as a socket of the user's own, is taken to be at work; so is a step that is ending.
         """
-        return self._root is not None and not self._gate.tasks and self._rest_waits(set())
+        return self._root is not None and not self.gate.tasks and self._rest_waits(set())
 
     def others_wait(self) -> bool:
         """Return whether that holds for all but the current task, or they wait for their turn."""
-        return self._rest_waits({asyncio.current_task(), *self._gate.tasks})
+        return self._rest_waits({asyncio.current_task(), *self.gate.tasks})
 
     def _rest_waits(self, known: "set[asyncio.Task[Any] | None]") -> bool:
         tasks = {*self._tasks} if self._root is None else {self._root, *self._tasks}
@@ -148,10 +149,24 @@ class Attempt:
             return set(self._tasks)
         return {t for t, scope in self._tasks.items() if scope.prefix.startswith(f"{call}/")}
 
+    async def until_closed(self) -> NoReturn:
+        """Wait for the end of the attempt, or the cancel that comes before it.
+
+        Raises:
+            CancelledError: always.
+        """
+        if not self.is_over:
+            future = asyncio.get_running_loop().create_future()
+            self._refused.append(future)
+            await future
+        raise asyncio.CancelledError
+
     def close(self) -> None:
         """Let nothing be written from here on."""
         self.is_over = True
-        self._gate.open()
+        self.gate.open()
+        for future in self._refused:
+            future.cancel()
         self._cancel_tasks(set(self._tasks))
 
     def has_timer(self) -> bool:

@@ -85,6 +85,10 @@ class Driven(Calls, Protocol):
         """Wait for the cancel that is on record of the call at `path`, until its turn."""
         ...
 
+    def begin_new(self, path: str, call: CallKind, fingerprint: str) -> bool:
+        """Begin a call that needs no intent, unless a record might answer it; say which it was."""
+        ...
+
     def has_record(self, path: str) -> bool:
         """Return whether the call at `path` is on record."""
         ...
@@ -118,7 +122,7 @@ class Driven(Calls, Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Place:
     """Where one call is made: `above` in its path, at a `part` of it; `~n` names its attempts.
 
@@ -339,7 +343,7 @@ class Context:
         share = None if driver.has_record(path) else driver.share_of(policies.budget)
         if share is not None:
             data |= {"reserve": share.tokens or 0, "reserve_calls": share.calls or 0}
-        record = await driver.begin(path, "child", fingerprint, data)
+        record = await self._begun(path, "child", fingerprint, data)
         if record is not None and record.state == "started":
             share = _share_in(record.data)
         work = functools.partial(driver.child, workflow, value, path, share)
@@ -359,7 +363,9 @@ class Context:
         path = place.path(attempt)
         codec = returned_codec(function, name)
         fingerprint = fingerprint_of(name, data_arguments(function, arguments))
-        record = await self._driver.begin(path, "function", fingerprint, {})
+        record = None
+        if not self._driver.begin_new(path, "function", fingerprint):
+            record = await self._begun(path, "function", fingerprint, {})
         value: Any = None
 
         async def work() -> dict[str, Json]:
@@ -374,6 +380,16 @@ class Context:
             record, path, "function", work, inside, policies.timeout, function
         )
         return value if is_new else self._recalled(codec.read_back, result["result"], path)
+
+    async def _begun(
+        self, path: str, call: CallKind, fingerprint: str, data: dict[str, Json]
+    ) -> Record | None:
+        """Begin a call; one that is cancelled before it has begun has an end, too."""
+        try:
+            return await self._driver.begin(path, call, fingerprint, data)
+        except asyncio.CancelledError:
+            await self._driver.cancelled(path, call)
+            raise
 
     async def _made(
         self,
@@ -473,7 +489,7 @@ class Context:
             "within": within,
         }
         fingerprint = fingerprint_of("ask", question)
-        record = await self._driver.begin(path, "ask", fingerprint, data)
+        record = await self._begun(path, "ask", fingerprint, data)
         if record is not None and record.state == "cancelled":
             if record.data["within"] == within:
                 await self._driver.until_cancelled(path)
@@ -546,7 +562,7 @@ class Context:
         """Wait; the time goes on while the process is down."""
         path = self._place("sleep", None).path()
         data = {"until": wall_clock() + seconds}
-        record = await self._driver.begin(path, "timer", fingerprint_of("sleep", seconds), data)
+        record = await self._begun(path, "timer", fingerprint_of("sleep", seconds), data)
         if record is not None and record.state == "cancelled":
             await self._driver.until_cancelled(path)
         if record is None or record.state != "completed":

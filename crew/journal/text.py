@@ -74,9 +74,13 @@ class TextWriter:
             self._places.setdefault(text, (offset, index))
         return packed, tuple(blobs)
 
-    def learn(self, offset: int, data: Json) -> None:
-        """Remember the strings of an event that was read back, unpacked, from the store."""
-        self.pack(offset, data)
+    def learn(self, offset: int, packed: Json) -> None:
+        """Remember the strings that an event itself holds, of its data as the store has it.
+
+        What it points at may be of an event that was not read back, as before a snapshot.
+        """
+        for index, text in enumerate(list_long(packed)):
+            self._places.setdefault(_digest(text), (offset, index))
 
     def refer(self, data: Json) -> Json:
         """Return `data`, made of what events held, with pointers for what they stored.

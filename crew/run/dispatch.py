@@ -38,16 +38,16 @@ class Dispatch:
         """
         run = self._run
         definition = _definition_hash(self._substitute(agent))
-        record = await run.recorded(path, "agent", fingerprint, definition)
+        record = await run.lookup.find(path, "agent", fingerprint, definition)
         if record is not None:
             recorded = record.data.get("definition", definition)
-            if recorded != definition and not run.rules.strict:
+            if recorded != definition and not run.lookup.rules.strict:
                 run.drifted(path, recorded, definition)
             if record.state != "started":
                 run.served += 1
                 return record
-        if not run.rules.live:
-            await run.refuse(path, "agent", fingerprint)
+        if not run.lookup.rules.live:
+            await run.lookup.refuse(path, "agent", fingerprint)
         return record
 
     async def perform(

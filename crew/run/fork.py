@@ -22,8 +22,8 @@ from crew.graph import Workflow
 from crew.journal import NewRun, RunRow, Store
 from crew.journal.reading import JournalReader
 from crew.journal.writer import OpenRun, seal
-from crew.run.calls import Rules
 from crew.run.driver import Driver
+from crew.run.lookup import Rules
 from crew.run.records import step_of
 
 EVERY = "*"
@@ -33,15 +33,15 @@ EVERY = "*"
 def prepare_fork(driver: Driver, forked: RunForked, base: JournalReader) -> None:
     """Give a fork's driver the rules it was made with, and the records that it may reuse."""
     calls = driver.calls
-    calls.rules = Rules(live=forked.live, effects=forked.effects)
+    calls.lookup.rules = Rules(live=forked.live, effects=forked.effects)
     for event in base.every(after=forked.at):
         typed = from_data(event.kind, event.path, event.data)
         if isinstance(typed, CallCompleted | CallFailed) and typed.call in ("effect", "tool"):
             begun = calls.records.get(typed.path)
             if begun is not None and begun.state == "started":
-                calls.ends.learn(typed, event.offset)  # it was under way at the cut
+                calls.lookup.ends.learn(typed, event.offset)  # it was under way at the cut
         if forked.reuse:
-            calls.offered.learn(typed, event.offset)
+            calls.lookup.offered.learn(typed, event.offset)
 
 
 def new_fork(

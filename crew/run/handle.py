@@ -10,11 +10,12 @@ from typing import Any, Protocol, cast
 from crew.errors import AskError, KeyReused, RunCancelled, RunFailed, RunNotFound
 from crew.event import ENDS, Event, failure_from
 from crew.failure import run_failed
-from crew.graph import Workflow
 from crew.journal import OPEN, Post, RunRow, RunStatus, Store, StoredEvent
 from crew.journal.reading import JournalReader
 from crew.journal.writer import Writer
 from crew.message import Json
+from crew.run.followers import Followers
+from crew.run.workflows import Workflows
 from crew.value import canonical
 
 ANSWER_SECONDS = 5.0
@@ -26,19 +27,9 @@ class Home(Protocol):
 
     store: Store
     writer: Writer
-
-    def workflow_of(self, row: RunRow) -> Workflow | None: ...
-
-    async def grown(self, number: int, after: int) -> Sequence[StoredEvent]:
-        """Return when the run may have events after offset `after`; raise what ended its driver.
-
-        They are returned if this process has just written them.
-
-        Raises:
-            StoreError: the store failed while this process drove the run.
-            RuntimeLeft: the runtime was left, or is while somebody waits.
-        """
-        ...
+    workflows: Workflows
+    """Those that are known here."""
+    followers: Followers
 
     async def poke(self, row: RunRow) -> None:
         """Let whoever drives the run look at its inbox."""
@@ -151,7 +142,7 @@ class Run:
             elif is_beyond and self._fresh().status not in OPEN:
                 return  # it came to its end before the place that was asked for
             if written or not events:
-                written = await self._home.grown(self._row.number, offset)
+                written = await self._home.followers.grown(self._row.number, offset)
 
     async def page(self, *, after: int, limit: int) -> list[Event]:
         """Return events after offset `after` that are there now, up to `limit`."""
@@ -182,21 +173,21 @@ class Run:
         """
         row = self._fresh()
         while row.status in OPEN:
-            written = await self._home.grown(row.number, row.offset)
+            written = await self._home.followers.grown(row.number, row.offset)
             while written and written[-1].kind not in ENDS:
-                written = await self._home.grown(row.number, written[-1].offset)
+                written = await self._home.followers.grown(row.number, written[-1].offset)
             row = self._fresh()
         last = JournalReader(self._home.store, row).one(row.offset)
         if row.status == "cancelled":
             raise RunCancelled(run=row.id)
         if row.status == "failed":
             raise self._failed(row, last)
-        workflow = self._home.workflow_of(row)
+        workflow = self._home.workflows.of(row)
         output = last.data.get("output")
         return output if workflow is None else workflow.output_codec.decode(output)
 
     def _failed(self, row: RunRow, last: Event) -> RunFailed:
-        workflow = self._home.workflow_of(row)
+        workflow = self._home.workflows.of(row)
         nodes = workflow.nodes.values() if workflow is not None else ()
         failure = failure_from(last.data["error"])
         return run_failed(row.id, failure, *(node.function for node in nodes))
@@ -295,12 +286,14 @@ class Run:
             for event in (events := reader.events(after=after)):
                 if event.path == path and event.kind == "ask.answered":
                     return
+                if event.kind in ENDS or (event.path, event.kind) == (path, "ask.cancelled"):
+                    raise AskError(message=f"{path} was closed before the answer came")
                 if event.path == path and event.kind == "ask.refused":
                     reason = event.data["reason"]
                     raise AskError(message=f"that is no answer to {path}: {reason}")
             after += len(events)
             if not events:
-                await self._home.grown(self._row.number, after)
+                await self._home.followers.grown(self._row.number, after)
 
     async def cancel(self) -> None:
         """Stop the run, down to its engine's requests; one that has ended is left as it is."""

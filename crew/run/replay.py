@@ -12,9 +12,12 @@ from crew.journal.memory import MemoryStore
 from crew.journal.reading import JournalReader
 from crew.journal.writer import OpenRun, Writer, seal
 from crew.message import Json
-from crew.run.calls import Rules
 from crew.run.driver import Driver
+from crew.run.followers import Followers
 from crew.run.handle import Run
+from crew.run.lookup import Rules
+from crew.run.surroundings import Children
+from crew.run.workflows import Workflows
 from crew.thread import Conversations, Thread
 
 
@@ -30,10 +33,12 @@ async def replay(store: Store, row: RunRow, workflow: Workflow) -> Run:
     events = JournalReader(store, row).every(upto=row.offset)
     copy = _Copy(store, row, workflow, events[0])
     driver = Driver(copy, workflow, copy.row)
-    driver.fold(events[:1])
+    driver.course.fold(events[:1])
     for event in events[1:]:
-        driver.calls.offered.learn(from_data(event.kind, event.path, event.data), event.offset)
-    driver.calls.rules = Rules(live=False, strict=True, effects=False)
+        driver.calls.lookup.offered.learn(
+            from_data(event.kind, event.path, event.data), event.offset
+        )
+    driver.calls.lookup.rules = Rules(live=False, strict=True, effects=False)
     driver.open.crc = copy.row.crc
     driver.go()
     await driver.ended
@@ -66,9 +71,11 @@ class _Copy:
         self.store: Store = MemoryStore()
         self.writer = Writer(self.store, on_commit=lambda grown: None)
         self.hosts: Hosts = self
+        self.children: Children = self
+        self.workflows = Workflows([workflow])
+        self.followers = Followers({}, self._never)
         self._original = store
         self._original_row = row
-        self._workflow = workflow
         self.row = self._start(first)
 
     def _start(self, first: Event) -> RunRow:
@@ -95,9 +102,6 @@ class _Copy:
     def read_thread(self, row: RunRow) -> Thread:
         return Conversations(self._original).before(row)
 
-    def workflow_of(self, row: RunRow) -> Workflow | None:
-        return self._workflow
-
     def look(self) -> None:
         """No letter comes for what has ended."""
 
@@ -108,6 +112,4 @@ class _Copy:
         """A replay's rules refuse every call first, and it has ended when it is handed out."""
         raise AssertionError
 
-    place = perform = run_child = cancel_child = grown = poke = check_answer = cancel_unowned = (
-        _never
-    )
+    place = perform = run = cancel = poke = check_answer = cancel_unowned = _never

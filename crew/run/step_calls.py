@@ -51,18 +51,25 @@ class StepCalls:
     async def begin(
         self, path: str, call: CallKind, fingerprint: str, data: dict[str, Json]
     ) -> Record | None:
-        self._require_running()
+        await self._require_running()
         return await self._or_stop(self._run.begin(path, call, fingerprint, data))
+
+    def begin_new(self, path: str, call: CallKind, fingerprint: str) -> bool:
+        """Begin a call that needs no intent, unless a record might answer it; say which it was."""
+        return not self._is_stopping and self._run.begin_new(path, call, fingerprint)
 
     async def restart(
         self, path: str, call: CallKind, fingerprint: str, data: dict[str, Json]
     ) -> None:
-        self._require_running()
+        await self._require_running()
         await self._or_stop(self._run.restart(path, call, fingerprint, data))
 
     async def complete(self, path: str, call: CallKind, data: dict[str, Json]) -> None:
         self._require_open()
-        await self._or_stop(self._run.complete(path, call, data))
+        try:
+            self._run.record_result(path, call, data)
+        except (Fenced, StoreError) as error:
+            await self._stopped(error)
 
     async def fail(self, path: str, call: CallKind, error: Failure) -> None:
         self._require_open()
@@ -73,17 +80,17 @@ class StepCalls:
         await self._or_stop(self._run.mark_unknown(path, call))
 
     async def say(self, path: str, text: str) -> None:
-        self._require_running()
+        await self._require_running()
         await self._or_stop(self._run.say(path, text))
 
     async def unsay(self, path: str) -> None:
-        self._require_running()
+        await self._require_running()
         await self._or_stop(self._run.unsay(path))
 
     async def turn(self, path: str) -> None:
         """Return when what came of the call at `path` may be handed to the step's code."""
         if not self.attempt.is_alone:
-            await self.attempt.turn(self._run.order_of(path))
+            await self.attempt.gate.turn(self._run.lookup.order_of(path))
 
     async def cancelled(self, path: str, call: CallKind) -> None:
         """Record that the step's code cancelled a call, and return when its end is handed out.
@@ -115,34 +122,32 @@ class StepCalls:
 
     def has_record(self, path: str) -> bool:
         """Return whether the call at `path` is on record."""
-        run = self._run
-        return run.records.get(path) is not None or run.offered.get(path) is not None
+        return self._run.lookup.has(path)
 
     def has_said(self, path: str) -> bool:
         return self._run.records.has_said(path)
 
     def confirm(self) -> None:
-        self._require_running()
         self._run.confirm()
 
     def thread(self) -> Thread:
         return self._run.thread()
 
     def emit(self, path: str, text: str) -> None:
-        self._require_running()
-        self._run.emit(path, text)
+        if not self._is_stopping:
+            self._run.emit(path, text)
 
     def progress(self, path: str, text: str) -> None:
-        self._require_running()
-        self._run.progress(path, text)
+        if not self._is_stopping:
+            self._run.progress(path, text)
 
     async def answer(self, path: str, codec: Codec) -> Json:
-        self._require_running()
+        await self._require_running()
         self._run.around.look()  # the answer may have come already: that is why a run was taken
         return await self._run.waits.answer(path, codec, self.attempt)
 
     async def sleep_until(self, path: str, until: float) -> None:
-        self._require_running()
+        await self._require_running()
         with self._run.waits.waiting(path, until, self.attempt):
             await asyncio.sleep(max(0.0, until - wall_clock()))
         self._require_open()
@@ -152,29 +157,31 @@ class StepCalls:
             await self._stopped(error)
 
     async def agent(self, agent: Performer, path: str, fingerprint: str) -> Record | None:
-        self._require_running()
+        await self._require_running()
         return await self._or_stop(self._dispatch.recorded(agent, path, fingerprint))
 
     async def perform(self, agent: Performer, task: AgentTask, fingerprint: str) -> dict[str, Json]:
-        self._require_running()
+        await self._require_running()
         return await self._or_stop(self._dispatch.perform(agent, task, fingerprint, self))
 
     async def child(
         self, workflow: Workflow, value: object, path: str, budget: Budget | None
     ) -> dict[str, Json]:
-        self._require_running()
+        await self._require_running()
         run = self._run
         try:
-            return await self._or_stop(run.around.run_child(run.row, path, workflow, value, budget))
+            return await self._or_stop(
+                run.around.children.run(run.row, path, workflow, value, budget)
+            )
         except asyncio.CancelledError:
             # Whoever goes on with a run that is let go needs its children, too.
             if run.end is None or run.end.is_final:
-                await run.around.cancel_child(run.row, path)
+                await run.around.children.cancel(run.row, path)
             raise
 
     def share_of(self, budget: Budget | None) -> Budget | None:
         """Return what a child run may spend: what it is given, as far as this run has it left."""
-        ledger = self._run.ledger
+        ledger = self._run.usage.ledger
         if ledger.limit is None:
             return budget
         left = {"tokens": ledger.left(), "calls": ledger.left_calls()}
@@ -190,10 +197,19 @@ class StepCalls:
         """Stop the run, since its code is not that of its journal."""
         self._stop(error)
 
-    def _require_running(self) -> None:
-        """Let nothing new begin in what is over, or about to be."""
-        if self.attempt.is_over or self._run.end is not None:
-            raise asyncio.CancelledError
+    @property
+    def _is_stopping(self) -> bool:
+        """Whether nothing new may begin: the attempt is over, or the run is about to end here."""
+        return self.attempt.is_over or self._run.end is not None
+
+    async def _require_running(self) -> None:
+        """Let nothing new begin in what is over, or about to be.
+
+        The cancel that is on its way to the caller arrives here; one that the code ignored before
+        is raised again at the end of the attempt.
+        """
+        if self._is_stopping:
+            await self.attempt.until_closed()
 
     def _require_open(self) -> None:
         if self.attempt.is_over:

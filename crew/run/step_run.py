@@ -69,7 +69,7 @@ class StepRun:
             Diverged: what is on record for it is nothing that its code can take.
             Exception: what its code raised.
         """
-        self._run.enter(self.attempt)
+        self._run.attempts.enter(self.attempt)
         self.attempt.begin()
         try:
             value, shared = self._taken(), state()
@@ -121,6 +121,6 @@ class StepRun:
                     await asyncio.wait({ending})
                 except asyncio.CancelledError as error:
                     cancelled = error
-        self._run.leave(attempt)
+        self._run.attempts.leave(attempt)
         if cancelled is not None:
             raise cancelled

@@ -10,6 +10,7 @@ from crew.errors import InputInvalid, RunNotFound
 from crew.graph import Workflow
 from crew.journal import NO_OPENING, KeepThread, RunRow, RunStatus, WhenBusy
 from crew.message import Json, Message
+from crew.run.acceptance import Acceptance
 from crew.run.handle import Answered, Home, Run
 from crew.run.replay import replay
 from crew.run.retention import Removed, erase, prune
@@ -20,38 +21,7 @@ class Landlord(Home, Protocol):
     """What a tenant needs of its runtime."""
 
     conversations: Conversations
-
-    async def begin(
-        self,
-        tenant: str,
-        workflow: Workflow,
-        value: Any,
-        *,
-        thread: str | None,
-        key: str | None,
-        budget: Budget | None,
-        when_busy: WhenBusy,
-        parent: str | None = None,
-        metadata: Mapping[str, Json] | None = None,
-    ) -> Run:
-        """Accept a run, and have it driven."""
-        ...
-
-    async def begin_fork(
-        self, row: RunRow, *, at: int | None, live: bool, override: Mapping[str, Any], effects: bool
-    ) -> Run: ...
-
-    async def go_on(self, run_id: str) -> None:
-        """Take a run that nobody drives."""
-        ...
-
-    def known_workflow(self, row: RunRow) -> Workflow:
-        """Return the workflow of a run.
-
-        Raises:
-            InputInvalid: it is not known here.
-        """
-        ...
+    acceptance: Acceptance
 
 
 class Tenant:
@@ -94,7 +64,7 @@ class Tenant:
             ThreadBusy: an earlier turn runs, and `when_busy` is `reject`.
             KeyReused: the key was used with another input.
         """
-        return await self._home.begin(
+        return await self._home.acceptance.begin(
             self.tenant,
             workflow,
             input,
@@ -212,7 +182,7 @@ class Tenant:
         run = await self.get(run_id)
         row = self._home.store.run(run.id)
         assert row is not None
-        return await replay(self._home.store, row, self._home.known_workflow(row))
+        return await replay(self._home.store, row, self._home.workflows.known(row))
 
     async def fork(
         self,
@@ -248,7 +218,7 @@ class Tenant:
         """
         row = self._home.store.run((await self.get(run_id)).id)
         assert row is not None
-        return await self._home.begin_fork(
+        return await self._home.acceptance.begin_fork(
             row, at=at, live=live, override=override or {}, effects=effects
         )
 
@@ -260,7 +230,7 @@ class Tenant:
             InputInvalid: this runtime does not know the run's workflow and version.
         """
         run = await self.get(run_id)
-        await self._home.go_on(run.id)
+        await self._home.acceptance.go_on(run.id)
         return run
 
     async def prune(self, *, older_than: float | None = None, keep: int | None = None) -> Removed:

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 from crew.attempt import Attempt
 from crew.errors import CrewError
@@ -33,21 +33,13 @@ class Waits:
     ) -> Iterator[None]:
         """A block in which the branch at `path` waits."""
         self.until[path] = until
-        if attempt is None:
-            with self._noted(path):
-                yield
-        else:
-            with attempt.waiting(), self._noted(path):
-                yield
-        self._changed()
-
-    @contextmanager
-    def _noted(self, path: str) -> Iterator[None]:
-        self._changed()
         try:
-            yield
+            with nullcontext() if attempt is None else attempt.waiting():
+                self._changed()
+                yield
         finally:
             self.until.pop(path, None)
+            self._changed()
 
     def due(self) -> float | None:
         """Return when the first of the waits ends by itself, in unix seconds."""

@@ -132,7 +132,7 @@ async def test_a_cancel_reaches_a_child_that_another_worker_drives(url):
         async with Runtime(url, workflows=[alone]) as runtime:
             run_id = await with_children(runtime, alone)
         async with asyncio.timeout(SECONDS):
-            while not child_runtime._worker.drives(2):
+            while not child_runtime._worker.owned.drives(2):
                 await asyncio.sleep(0.02)
         await (await child_runtime.get(run_id)).cancel()
         assert await statuses(child_runtime, all_cancelled)
@@ -154,7 +154,7 @@ async def test_a_parent_that_is_fenced_leaves_its_children_alone(parent, url):
     async with Runtime(url, workflows=FLOWS) as one:
         run_id = await with_children(one, parent)
         async with Runtime(url, workflows=FLOWS) as two:
-            await two._worker.take(one.store.run(run_id), proven=False, explicit=True)
+            await two._worker.taking.take(one.store.run(run_id), proven=False, explicit=True)
             run = await two.get(run_id)
             assert getattr(output := await run.result(), "n", output) == 7
             assert "cancelled" not in await statuses(two, lambda found: True)

@@ -287,7 +287,7 @@ async def test_leaving_in_order_five_times_is_no_poison(url):
             run = await runtime.get(run_id)
             await under_way(run)
             deadline = time.monotonic() + 20
-            while not runtime._worker.drives(runtime.store.run(run_id).number):
+            while not runtime._worker.owned.drives(runtime.store.run(run_id).number):
                 assert time.monotonic() < deadline
                 await asyncio.sleep(0.02)
     async with Runtime(url, worker=False) as runtime:

@@ -24,8 +24,8 @@ from crew.event import ProgressMade
 from crew.journal import Append, Release, Take, sqlite_file
 from crew.journal.memory import MemoryStore
 from crew.journal.writer import OpenRun, seal
+from crew.run import leaving
 from crew.run import runtime as runtimes
-from crew.run import worker as workers
 from crew.testing import CrashingStore
 from tests.core.flows import Question, research
 
@@ -296,7 +296,7 @@ class Holding(CrashingStore):
 
 
 async def test_a_run_that_could_not_be_let_go_is_taken_anew(monkeypatch):
-    monkeypatch.setattr(workers, "LINGER_SECONDS", 0.02)
+    monkeypatch.setattr(leaving, "LINGER_SECONDS", 0.02)
     monkeypatch.setattr(runtimes, "TAKE_SECONDS", 0.02)
     store = Holding(MemoryStore(), after=1000)
 

@@ -14,10 +14,10 @@ from crew.journal.reading import JournalReader
 from crew.journal.sqlite import SqliteStore
 from crew.journal.writer import Writer
 from crew.llm import ModelReply
-from crew.run import driver, snapshot
+from crew.run import course, schedule, snapshot
 from crew.run.driver import Driver
+from crew.run.folding import fold_stored
 from crew.run.snapshot import snapshot_version, state_to_data
-from crew.run.worker import Worker
 from crew.testing import CrashingStore, ScriptedModel
 from tests.core.flows import Count, loop
 
@@ -70,7 +70,7 @@ async def one_more(number: int) -> int:
 @pytest.fixture(autouse=True)
 def small_commits(monkeypatch):
     """So that a store that goes down has some of the run, not all or nothing."""
-    monkeypatch.setattr(driver, "SLICE_SECONDS", 0.0)
+    monkeypatch.setattr(schedule, "SLICE_SECONDS", 0.0)
     monkeypatch.setattr(writer, "MAX_PENDING", 8)
 
 
@@ -98,9 +98,9 @@ async def folded(store, graph, row, *, from_snapshot: bool):
         snapshot = reader.snapshot(snapshot_version(graph))
         body, after = json.loads(snapshot.body), snapshot.offset
         folding.open.text.learn_pointers(body, reader.text)
-        folding.load(reader.text.resolve(body), after)
-    folding.fold(reader.every(after=after, upto=row.offset))
-    return state_to_data(folding._state), folding.calls.to_data()
+        folding.course.load(reader.text.resolve(body), after)
+    folding.course.fold(reader.every(after=after, upto=row.offset))
+    return state_to_data(folding.course.state), folding.calls.to_data()
 
 
 @pytest.mark.parametrize("after", [550, 620, 700])
@@ -125,7 +125,7 @@ async def test_a_run_goes_on_from_its_snapshot(store):
 
 async def test_no_snapshot_is_made_of_what_is_as_long_as_the_journal(store):
     row = await stopped(store, wide(), Batch(items=300), 1200)
-    assert row.offset > driver.SNAPSHOT_EVENTS
+    assert row.offset > course.SNAPSHOT_EVENTS
     assert store.snapshot(row.number) is None
 
 
@@ -161,14 +161,13 @@ async def test_a_snapshot_of_an_older_form_is_not_used(store, monkeypatch):
     graph = wide()
     with monkeypatch.context() as older:
         older.setattr(snapshot, "FORMAT", snapshot.FORMAT - 1)
-        older.setattr(driver, "state_to_data", lambda state: "of a form that nobody reads now")
+        older.setattr(course, "state_to_data", lambda state: "of a form that nobody reads now")
         row = await stopped(store, graph, Batch(items=24), 700)
     assert store.snapshot(row.number) is not None
-    worker = Worker(SimpleNamespace(store=store), "me", takes_over=False, lease=1.0)
     folding = Driver(SimpleNamespace(writer=Writer(store, on_commit=dict)), graph, row)
-    worker._fold(folding, graph, row)
+    fold_stored(store, folding, graph, row)
     anew = await folded(store, graph, row, from_snapshot=False)
-    assert (state_to_data(folding._state), folding.calls.to_data()) == anew
+    assert (state_to_data(folding.course.state), folding.calls.to_data()) == anew
     async with Runtime(store, workflows=[graph]) as runtime:
         assert len((await (await runtime.get(row.id)).result()).texts) == 24
 
@@ -236,3 +235,32 @@ async def test_a_snapshot_holds_what_a_step_under_way_has_called_told_and_said(s
     assert held[:4] == ["text.emitted", "function.completed", "effect.started", "effect.failed"]
     assert held[4:7] == ["agent.started", "model.started", "text.emitted"]
     assert [request.partial for request in model.requests] == ["", "held "]
+
+
+class Page(BaseModel):
+    number: int
+    text: str = ""
+
+
+async def test_a_long_text_from_before_a_snapshot_is_found_again_behind_it(store):
+    text = "a long text that is not live where the snapshot is taken " * 3
+    graph = Graph("pages", input=Page, output=Count, max_steps=1000)
+
+    @graph.node
+    async def turn(page: Page) -> Page | Count:
+        number = page.number + 1
+        shown = text if number in (3, 160, 170, 180) else f"page {number}"
+        return Count(n=number) if number == 200 else Page(number=number, text=shown)
+
+    row = await stopped(store, graph, Page(number=0), 345)
+    assert store.snapshot(row.number).offset > 128
+    async with Runtime(store, workflows=[graph]) as runtime:
+        run = await runtime.get(row.id)
+        assert (await run.result()).n == 200
+        outputs = [event.data["output"] for event in await run.recorded() if "output" in event.data]
+    assert [value["value"]["number"] for value in outputs if text in str(value)] == [
+        3,
+        160,
+        170,
+        180,
+    ]

@@ -248,8 +248,8 @@ def of_input_field(version: int) -> Any:
 
 
 def of_state(version: int) -> Any:
-    more = {} if version == 1 else {"notes": (int, ...)}
-    graph = Graph("flow", input=In, output=Out, state=create_model("State", n=(int, 0), **more))
+    fields: dict[str, Any] = {"n": (int, 0) if version == 1 else (str, "")}
+    graph = Graph("flow", input=In, output=Out, state=create_model("State", **fields))
 
     @graph.node
     async def first(ctx: Context, given: In) -> Answer:

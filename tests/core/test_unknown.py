@@ -9,7 +9,7 @@ from crew.event import CallStarted, RunTaken, StepStarted
 from crew.journal import Append, NewRun, Release, Take
 from crew.journal.sqlite import SqliteStore
 from crew.journal.writer import OpenRun, seal
-from crew.run import worker
+from crew.run import leaving
 
 
 class Acting:
@@ -86,7 +86,7 @@ async def test_one_that_the_far_side_knows_by_its_key_is_retried_in_any_case(sto
 async def test_one_that_a_stopped_owner_may_be_at_is_asked_about_and_not_retried(
     store, happened, monkeypatch
 ):
-    monkeypatch.setattr(worker, "LINGER_SECONDS", 0.01)
+    monkeypatch.setattr(leaving, "LINGER_SECONDS", 0.01)
     acting = Acting("retry", named=False)
     left_in_the_middle(store, acting.flow, acting.name, proven=False)
     async with Runtime(store, workflows=[acting.flow]) as runtime:

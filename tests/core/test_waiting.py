@@ -8,7 +8,7 @@ import time
 import pytest
 
 from crew import AskError, Context, Graph, KeyReused, Retry, Runtime, workflow
-from crew.run import handle, worker
+from crew.run import handle, leaving
 from crew.run.driver import Driver
 
 pytestmark = pytest.mark.parametrize("url", ["memory", "sqlite", "postgres"], indirect=True)
@@ -16,7 +16,7 @@ pytestmark = pytest.mark.parametrize("url", ["memory", "sqlite", "postgres"], in
 
 @pytest.fixture(autouse=True)
 def leaves_at_once(monkeypatch):
-    monkeypatch.setattr(worker, "LINGER_SECONDS", 0.02)
+    monkeypatch.setattr(leaving, "LINGER_SECONDS", 0.02)
 
 
 class Counted:
@@ -67,7 +67,7 @@ async def test_an_answer_to_a_run_out_of_memory_waits_for_nobodys_next_look(url,
     async with Runtime(url) as runtime:
         run = await runtime.start(approve)
         await left(runtime, run)
-        monkeypatch.setattr(worker, "LINGER_SECONDS", 60.0)
+        monkeypatch.setattr(leaving, "LINGER_SECONDS", 60.0)
         runtime._look_seconds = 60.0
         runtime.look()
         await asyncio.sleep(0.1)
@@ -130,6 +130,34 @@ async def test_the_first_answer_wins_and_the_later_one_is_told(url):
         assert await run.result() == f"a: {won}"
         with pytest.raises(AskError, match="is completed; nothing is asked there"):
             await run.answer("refund", True)
+
+
+async def test_an_answer_to_a_question_that_is_withdrawn_meanwhile_is_refused(url, monkeypatch):
+    post = handle.Run._post
+
+    async def late(run, kind, name, *rest):
+        while "still" in [question.key for question in await run.questions()]:
+            await asyncio.sleep(0.01)
+        await post(run, kind, name, *rest)
+
+    monkeypatch.setattr(handle.Run, "_post", late)
+
+    @workflow
+    async def flow(ctx: Context) -> str:
+        still = asyncio.create_task(ctx.ask(str, "Still?", key="still"))
+        await ctx.sleep(0.3)
+        still.cancel()
+        return await ctx.ask(str, "What?", key="what")
+
+    async with Runtime(url) as runtime:
+        run = await runtime.start(flow)
+        while not await run.questions():
+            await asyncio.sleep(0.01)
+        with pytest.raises(AskError, match="=still was closed before the answer came"):
+            await run.answer("still", "yes")
+        assert [question.key for question in await run.questions()] == ["what"]
+        await run.answer("what", "that")
+        assert await run.result() == "that"
 
 
 async def test_many_waiting_runs_are_answered_in_any_order(url):

@@ -126,7 +126,7 @@ async def test_what_hosts_count_is_asked_of_them(runtime):
 
 async def test_new_code_starts_new_hosts_and_the_old_ones_stop(runtime):
     old = await (await runtime.start(places(), "a")).result()
-    (old_host,) = runtime._fleet._hosts
+    (old_host,) = runtime.fleet._hosts
     assert old_host in actors()
     new = await (await runtime.start(places("second"), "a")).result()
     assert (old[0], new[0]) == ("first", "second")
@@ -191,7 +191,7 @@ async def test_idle_hosts_stop_on_a_joined_cluster(cluster, url, monkeypatch):
     monkeypatch.setattr(hosts, "IDLE_SECONDS", 1.5)
     async with Runtime(url, agents="ray") as runtime:
         await (await runtime.start(places("idle"), "x")).result()
-        mine = set(runtime._fleet._hosts)
+        mine = set(runtime.fleet._hosts)
         assert mine <= set(actors())
         assert await gone(lambda name: name in mine)
 

@@ -1,0 +1,194 @@
+"""The acceptance of runs: stored first, then driven here or left to whoever drives them."""
+
+import asyncio
+import hashlib
+import secrets
+import time
+from collections.abc import Mapping
+from typing import Any, Protocol, cast
+
+from crew.budget import Budget
+from crew.errors import InputInvalid, OutputInvalid, StoreError
+from crew.event import RunStarted
+from crew.graph import Workflow
+from crew.journal import OPEN, PARKED, NewRun, RunRow, Started, WhenBusy
+from crew.journal.writer import OpenRun, seal
+from crew.message import Json
+from crew.run.fork import new_fork
+from crew.run.handle import Home, Run
+from crew.run.worker import Worker
+from crew.value import canonical
+
+
+class Premises(Home, Protocol):
+    """What the acceptance of runs needs of its runtime."""
+
+    fleet: Any
+    """The hosts that drive its runs, or None."""
+    worker: bool
+    """Whether it has runs driven, here or there."""
+
+    @property
+    def drives(self) -> bool:
+        """Whether runs are driven in this process."""
+        ...
+
+
+class Acceptance:
+    """Accepts runs, forks, and the resuming of runs that nobody drives.
+
+    Args:
+        home: the runtime.
+        worker: what drives runs in this process.
+    """
+
+    def __init__(self, home: Premises, worker: Worker) -> None:
+        self._home = home
+        self._worker = worker
+
+    async def begin(
+        self,
+        tenant: str,
+        workflow: Workflow,
+        value: Any,
+        *,
+        thread: str | None,
+        key: str | None,
+        budget: Budget | None,
+        when_busy: WhenBusy,
+        parent: str | None = None,
+        metadata: Mapping[str, Json] | None = None,
+    ) -> Run:
+        """Accept a run, and have it driven."""
+        workflow.build()
+        self._home.workflows.add(workflow)
+        stored = encode_input(workflow, value)
+        await self._serve(workflow)
+        new = self._new_run(
+            tenant, workflow, stored, thread, key, budget, when_busy, parent, metadata
+        )
+        started = await self._accepted(new)
+        if started.is_new and new.owner is not None:
+            await self._worker.taking.drive(started.row, workflow)
+        elif started.row.status in OPEN:
+            await self._home.poke(started.row)
+        if when_busy == "cancel":
+            await self._cancel_turns(started.row)
+        return Run(self._home, started.row)
+
+    async def _serve(self, workflow: Workflow) -> None:
+        if self._home.fleet is not None and self._home.worker:
+            await self._home.fleet.serve(workflow)
+
+    async def _accepted(self, new: NewRun) -> Started:
+        try:
+            return cast("Started", await self._home.writer.execute(new))
+        except (StoreError, asyncio.CancelledError):
+            self._worker.owned.doubt()  # it may be there, with nobody to drive it
+            raise
+
+    def _new_run(
+        self,
+        tenant: str,
+        workflow: Workflow,
+        stored: Json,
+        thread: str | None,
+        key: str | None,
+        budget: Budget | None,
+        when_busy: WhenBusy,
+        parent: str | None,
+        metadata: Mapping[str, Json] | None,
+    ) -> NewRun:
+        run_id = f"r{secrets.token_hex(8)}"
+        event = RunStarted(
+            workflow=workflow.name,
+            version=workflow.version,
+            input=stored,
+            thread=thread,
+            budget=budget.tokens if budget else None,
+            budget_calls=budget.calls if budget else None,
+            budget_seconds=budget.seconds if budget else None,
+            code=workflow.code_hash(),
+            parent=parent,
+            metadata=dict(metadata) if metadata else None,
+        )
+        return NewRun(
+            id=run_id,
+            tenant=tenant,
+            workflow=workflow.name,
+            version=workflow.version,
+            key=key,
+            input_hash=_hash(stored) if key is not None else "",
+            thread=thread,
+            parent=parent,
+            # A turn may have to wait for an earlier one, so it starts without an owner.
+            owner=self._worker.owned.owner if self._home.drives and thread is None else None,
+            when_busy=when_busy,
+            first=seal(OpenRun(run_id, 0, 1, 0, 0), 1, event),
+            at=time.time(),
+        )
+
+    async def _cancel_turns(self, newest: RunRow) -> None:
+        """Let the earlier turns of a thread see the cancel that came with the newest one."""
+        for row in self._home.store.turns(newest.tenant, newest.thread or ""):
+            if row.status in OPEN and row.number < newest.number:
+                await self._home.cancel_unowned(row)
+                await self._home.poke(row)
+
+    async def begin_fork(
+        self, row: RunRow, *, at: int | None, live: bool, override: Mapping[str, Any], effects: bool
+    ) -> Run:
+        """Accept a fork of a run, and have it driven; see `Tenant.fork`."""
+        new, workflow = new_fork(
+            self._home.store,
+            row,
+            self._home.workflows.known(row),
+            at=at,
+            live=live,
+            override=override,
+            effects=effects,
+            owner=self._worker.owned.owner if self._home.drives else None,
+        )
+        self._home.workflows.add(workflow)
+        await self._serve(workflow)
+        started = await self._accepted(new)
+        if new.owner is not None:
+            await self._worker.taking.drive(started.row, workflow)
+        else:
+            await self._home.poke(started.row)
+        return Run(self._home, started.row)
+
+    async def go_on(self, run_id: str) -> None:
+        """Take a run that nobody drives."""
+        row = self._home.store.run(run_id)
+        assert row is not None
+        owned = self._worker.owned
+        if row.status not in OPEN or owned.drives(row.number):
+            return
+        if (error := owned.unreadable.get(row.number)) is not None:
+            raise error
+        workflow = self._home.workflows.known(row)
+        if self._home.fleet is not None:
+            await self._home.fleet.serve(workflow)
+            await self._home.fleet.wake()
+        elif (
+            row.owner in (None, PARKED, owned.owner)
+            or self._home.store.sign(cast("str", row.owner)).dead
+        ):
+            await self._worker.taking.take(row, explicit=True)
+
+
+def encode_input(workflow: Workflow, value: Any) -> Json:
+    """Return a run's input as JSON: of the input's type, or JSON that validates as it.
+
+    Raises:
+        InputInvalid: it is neither.
+    """
+    try:
+        return workflow.input_codec.taken(value)
+    except OutputInvalid as error:
+        raise InputInvalid(message=str(error)) from error
+
+
+def _hash(stored: Json) -> str:
+    return hashlib.sha256(canonical(stored).encode("utf-8", "surrogatepass")).hexdigest()

@@ -1,0 +1,92 @@
+"""The attempts of steps that make calls: one of each step, and the acts that it left behind."""
+
+import asyncio
+from collections.abc import Callable
+
+from crew.attempt import Attempt
+from crew.errors import Diverged
+from crew.event import CallKind, CallUnknown, RunEvent
+from crew.gate import LAST
+from crew.run.records import Records, step_of
+
+_OF_EACH_ATTEMPT: frozenset[CallKind] = frozenset({"effect", "ask"})
+"""Calls that further attempts of a step find again, at a path without their number."""
+FORGOTTEN_SECONDS = 1.0
+"""How long a new act waits for an older one that the code may still ask for."""
+_LOOK_SECONDS = 0.01
+
+
+class Attempts:
+    """Knows which attempt a call is of, and lets none make calls that is over.
+
+    Args:
+        run_id: whose attempts these are.
+        records: what is on record of the run's calls.
+        offered: what another run recorded that may answer them.
+        append: appends one event, and carries out what follows from it.
+    """
+
+    def __init__(
+        self,
+        run_id: str,
+        records: Records,
+        offered: Records,
+        append: Callable[[RunEvent], None],
+    ) -> None:
+        self._run_id = run_id
+        self._records = records
+        self._offered = offered
+        self._append = append
+        self._attempts: dict[str, Attempt] = {}
+
+    def enter(self, attempt: Attempt) -> None:
+        """Take the calls of an attempt that begins now, in the place of an earlier one."""
+        step = attempt.step
+        self._attempts[step] = attempt
+        attempt.is_reentered = bool(self._records.beneath(step) or self._offered.beneath(step))
+        attempt.forgotten = self._records.acts(step, attempt.path)
+
+    def leave(self, attempt: Attempt) -> None:
+        """Take no more calls of an attempt; acts that are under way are unknown from here on."""
+        attempt.close()
+        if self._attempts.get(attempt.step) is attempt:
+            del self._attempts[attempt.step]
+        for path in attempt.acting:
+            record = self._records.get(path)
+            if record is not None and record.state == "started":
+                self._append(CallUnknown(path, record.call))
+
+    def of(self, path: str, call: CallKind) -> Attempt:
+        """Return the attempt that a call is of.
+
+        Raises:
+            CancelledError: it is over.
+        """
+        attempt = self._attempts.get(step_of(path))
+        if attempt is None or (
+            call not in _OF_EACH_ATTEMPT and path.partition("/")[0] != attempt.path
+        ):
+            raise asyncio.CancelledError
+        return attempt
+
+    async def after_forgotten(self, attempt: Attempt, path: str, asked: str) -> None:
+        """Return when each act on record was asked for, so that a new one stands behind them.
+
+        Raises:
+            Diverged: the code has nothing left to do that could lead to one of them.
+        """
+        loop = asyncio.get_running_loop()
+        until = loop.time() + FORGOTTEN_SECONDS
+        while True:
+            await attempt.gate.turn(LAST)
+            left = [known for known in attempt.forgotten if not known.startswith(f"{path}/")]
+            if not left:
+                return
+            if attempt.others_wait() or loop.time() >= until:
+                raise Diverged(
+                    run=self._run_id,
+                    path=left[0],
+                    recorded=attempt.forgotten[left[0]],
+                    asked=f"{asked} at {path} instead",
+                )
+            await asyncio.sleep(_LOOK_SECONDS)

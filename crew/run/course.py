@@ -1,0 +1,133 @@
+"""The course of one run so far: the state and the calls that its journal's events have left."""
+
+from collections.abc import Sequence
+
+from crew.budget import Budget
+from crew.engine import apply
+from crew.errors import CrewError, Diverged
+from crew.event import (
+    CallCancelled,
+    CallCompleted,
+    CallFailed,
+    CallStarted,
+    CallUnknown,
+    Event,
+    RunEvent,
+    RunStarted,
+    from_data,
+)
+from crew.graph import Workflow
+from crew.journal import Snapshot
+from crew.journal.reading import snapshot_of
+from crew.journal.writer import OpenRun, Writer
+from crew.message import Json
+from crew.run.calls import RunCalls
+from crew.run.snapshot import size_of, snapshot_version, state_from, state_to_data
+from crew.run.unreadable import unreadable_event
+from crew.state import Command, RunState
+
+SNAPSHOT_EVENTS = 128
+"""A snapshot is due after so many events, or twice as many as what is live, if that is more."""
+
+
+_OF_CALLS = frozenset({CallStarted, CallCompleted, CallFailed, CallUnknown, CallCancelled})
+"""Most of a journal; the graph does not move by them."""
+
+
+class Course:
+    """Folds the events of a run into what it has come to; carries out nothing.
+
+    Args:
+        workflow: whose run it is.
+        open_run: where its events are appended.
+        calls: the calls of the run, which learn from the same events.
+        writer: appends them.
+    """
+
+    def __init__(
+        self, workflow: Workflow, open_run: OpenRun, calls: RunCalls, writer: Writer
+    ) -> None:
+        self.workflow = workflow
+        self.wiring = workflow.build()
+        self.state = RunState()
+        self.calls = calls
+        self.open = open_run
+        self.writer = writer
+        self._snapshot_offset = 0
+
+    def load(self, snapshot: dict[str, Json], offset: int) -> None:
+        """Bring the state to where a snapshot was taken, after the event at `offset`."""
+        self.state = state_from(snapshot["state"])
+        self.calls.load(snapshot["calls"])
+        self.open.offset = self.open.durable_offset = self._snapshot_offset = offset
+
+    def fold(self, events: Sequence[Event]) -> None:
+        """Bring the state on by what the journal holds; nothing is carried out yet.
+
+        Raises:
+            Diverged: it holds what this workflow would not have done.
+            Unreadable: the graph is another one than that which wrote it.
+            NewerEvent: a newer release wrote it.
+        """
+        known = list[tuple[float, RunEvent]]()
+        for event in events:
+            try:
+                typed = from_data(event.kind, event.path, event.data)
+                self.calls.learn(typed, event.offset)
+                apply(self.wiring, self.state, typed)
+            except CrewError:
+                raise
+            except Exception as error:
+                raise unreadable_event(self.open.id, event, error, self.wiring) from error
+            known.append((event.at, typed))
+        if events:
+            self.open.offset = self.open.durable_offset = events[-1].offset
+        self.writer.recall(self.open, known)
+        assert self.state.started is not None
+        self.calls.usage.ledger.limit = _budget_of(self.state.started)
+        self._check_steps()
+
+    def _check_steps(self) -> None:
+        """Let no act on record be left behind by a graph that does not have its step any more.
+
+        Raises:
+            Diverged: there is one.
+        """
+        for step in self.calls.records.steps():
+            if step in self.state.let_go:
+                self.calls.records.drop(step)
+            elif step not in self.state.steps:
+                for path, act in self.calls.records.acts(step).items():
+                    raise Diverged(
+                        run=self.open.id,
+                        path=path,
+                        recorded=act,
+                        asked=f"nothing there: its nodes are {', '.join(self.wiring.nodes)}",
+                    )
+
+    def bring_on(self, event: RunEvent, offset: int) -> list[Command]:
+        """Bring state and calls on by an event that was appended; return what follows from it."""
+        self.calls.learn(event, offset)
+        return [] if type(event) in _OF_CALLS else apply(self.wiring, self.state, event)
+
+    def snapshot(self) -> Snapshot | None:
+        """Spare the next worker the fold, unless what is live is nearly as long as the journal."""
+        since = self.open.offset - self._snapshot_offset
+        if since < SNAPSHOT_EVENTS or self.wiring.plain:
+            return None
+        if self.calls.end is not None or self.state.outcome is not None:
+            return None
+        if since < 2 * (size_of(self.state) + len(self.calls.records)):
+            return None
+        body = {"state": state_to_data(self.state), "calls": self.calls.to_data()}
+        packed = self.open.text.refer(body)
+        version = snapshot_version(self.workflow)
+        self._snapshot_offset = self.open.offset
+        return snapshot_of(self.open.offset, self.open.crc, version, packed)
+
+
+def _budget_of(started: RunStarted) -> Budget | None:
+    limits = (started.budget, started.budget_calls, started.budget_seconds)
+    if all(limit is None for limit in limits):
+        return None
+    return Budget(tokens=limits[0], calls=limits[1], seconds=limits[2])

@@ -1,0 +1,52 @@
+"""A run brought to where its journal ends, from the store."""
+
+import json
+from dataclasses import replace
+
+from crew.errors import Diverged, Unreadable
+from crew.event import RunForked, from_data
+from crew.graph import Workflow
+from crew.journal import RunRow, Store
+from crew.journal.reading import JournalReader
+from crew.run.course import SNAPSHOT_EVENTS
+from crew.run.driver import Driver
+from crew.run.fork import prepare_fork
+from crew.run.snapshot import snapshot_version
+
+
+def fold_stored(store: Store, driver: Driver, workflow: Workflow, row: RunRow) -> None:
+    """Bring a driver to where the journal ends.
+
+    Raises:
+        NewerEvent: this release cannot read the journal.
+        Exception: the code cannot go on with it; see `divergence_of`.
+    """
+    reader = JournalReader(store, row, learner=driver.open.text)
+    after = 0
+    snapshot = None
+    if row.offset > SNAPSHOT_EVENTS and not workflow.plain:
+        snapshot = reader.snapshot(snapshot_version(workflow))
+    if snapshot is not None:
+        body, after = json.loads(snapshot.body), snapshot.offset
+        driver.open.text.learn_pointers(body, reader.text)
+        driver.course.load(reader.text.resolve(body), after)
+    events = reader.every(after=after, upto=row.offset)
+    driver.course.fold(events)
+    if row.base is not None:
+        base = store.numbered(row.base)
+        forked = from_data("run.forked", "", reader.one(row.base_offset + 1).data)
+        assert base is not None
+        assert isinstance(forked, RunForked)
+        prepare_fork(driver, forked, JournalReader(store, base))
+    driver.open.crc = row.crc
+
+
+def divergence_of(row: RunRow, workflow: Workflow, error: Exception) -> Diverged:
+    """Return the error of a journal that could not be folded, with both sides named."""
+    if isinstance(error, Diverged):
+        return replace(error, run=row.id)
+    return Unreadable(
+        run=row.id,
+        recorded=f"{row.offset} events of {row.workflow!r} version {row.version}",
+        asked=f"{workflow.name!r} of code {workflow.code_hash()} ({type(error).__name__}: {error})",
+    )

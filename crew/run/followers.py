@@ -1,0 +1,87 @@
+"""Those who follow runs: each waits until there is more of one."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+
+from crew.errors import RuntimeLeft, StoreError
+from crew.journal import StoredEvent
+
+_Tail = asyncio.Future[Sequence[StoredEvent] | None]
+"""What somebody who follows a run waits for: events just written, or None after a while."""
+
+
+class Followers:
+    """Wakes those who follow runs, by the runs' numbers.
+
+    Args:
+        lost: what made this process let go of runs that nobody else has.
+        durable: gives up to which offset a run is on disk that is driven here, else 0.
+    """
+
+    def __init__(self, lost: Mapping[int, StoreError], durable: Callable[[int], int]) -> None:
+        self.is_open = False
+        """Whether there is somebody who wakes them."""
+        self.raise_lost: Callable[[int], Awaitable[None]] | None = None
+        """Raises what made another process of this fleet let a run go, if there is one."""
+        self._lost = lost
+        self._durable = durable
+        self._tails: dict[int, set[_Tail]] = {}
+
+    async def grown(self, number: int, after: int) -> Sequence[StoredEvent]:
+        """Return when a run may have events after offset `after`; raise what ended its driver.
+
+        They are returned if this process has just written them.
+
+        Raises:
+            StoreError: the store failed while this process drove the run.
+            RuntimeLeft: the runtime was left, or is while somebody waits.
+        """
+        if (error := self._lost.get(number)) is not None:
+            raise error
+        if not self.is_open:
+            raise RuntimeLeft
+        if self._durable(number) > after:
+            return ()  # it grew since somebody looked
+        future: _Tail = asyncio.get_running_loop().create_future()
+        self._tails.setdefault(number, set()).add(future)
+        try:
+            written = await future
+            if written is None and self.raise_lost is not None:
+                await self.raise_lost(number)
+            return written or ()
+        finally:
+            waiting = self._tails.get(number, set())
+            waiting.discard(future)
+            if not waiting:
+                self._tails.pop(number, None)
+
+    def committed(self, grown: Mapping[int, Sequence[StoredEvent]]) -> None:
+        """Hand on what this process has just written."""
+        for number, events in grown.items():
+            self._wake(number, events)
+
+    def wake(self, *numbers: int) -> None:
+        """Let those who follow these runs look at them again."""
+        for number in numbers:
+            self._wake(number, ())
+
+    def wake_all(self) -> None:
+        """Let all look again: another process has written something."""
+        self.wake(*self._tails)
+
+    def remind(self) -> None:
+        """Let all look again after a while, also whether other processes let their runs go."""
+        for number in self._tails:
+            self._wake(number, None)
+
+    def end(self) -> None:
+        """Tell those who follow a run that nobody will wake them any more."""
+        self.is_open = False
+        for future in [future for waiting in self._tails.values() for future in waiting]:
+            if not future.done():
+                future.set_exception(RuntimeLeft())
+
+    def _wake(self, number: int, written: Sequence[StoredEvent] | None) -> None:
+        for future in self._tails.get(number, ()):
+            if not future.done():
+                future.set_result(written)

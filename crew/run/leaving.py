@@ -1,0 +1,68 @@
+"""Runs that wait, let go out of memory: from then on they are only rows."""
+
+import asyncio
+from contextvars import Context as Variables
+
+from crew.clock import wall_clock
+from crew.errors import Fenced, StoreError
+from crew.journal import Release
+from crew.run.driver import Driver
+from crew.run.employer import Employer
+from crew.run.letters import Letters
+from crew.run.owned import Owned
+from crew.run.steps import SHORT_SECONDS
+
+LINGER_SECONDS = 1.0
+"""How long a run that waits stays in memory, for an answer that comes at once."""
+
+
+class Leaving:
+    """Lets go of the runs that have nothing to do here until somebody answers or a time comes.
+
+    Args:
+        employer: the runtime.
+        owned: the runs of this process.
+        letters: their inboxes.
+    """
+
+    def __init__(self, employer: Employer, owned: Owned, letters: Letters) -> None:
+        self._employer = employer
+        self._owned = owned
+        self._letters = letters
+
+    def rested(self, driver: Driver) -> None:
+        """Let a run go that has begun to wait, if it still waits after a while."""
+        loop = asyncio.get_running_loop()
+        loop.call_later(LINGER_SECONDS, self._leave_soon, driver, context=Variables())
+
+    def _leave_soon(self, driver: Driver) -> None:
+        if self._may_leave(driver):
+            self._employer.spawn(self._leave(driver))
+
+    def _may_leave(self, driver: Driver) -> bool:
+        if not self._owned.is_open or self._owned.drivers.get(driver.row.number) is not driver:
+            return False
+        if not self._owned.takes_over:
+            return False  # it would not come back
+        is_due = driver.rest.due is not None and driver.rest.due - wall_clock() < SHORT_SECONDS
+        return driver.is_waiting and not is_due
+
+    async def _leave(self, driver: Driver) -> None:
+        """Let a run that waits go out of memory: from here on it is only rows."""
+        number = driver.row.number
+        try:
+            await self._employer.writer.durable(driver.open)
+            await self._letters.read(number)
+            if not self._may_leave(driver):
+                return
+            if self._employer.store.letters([number]):
+                self.rested(driver)  # for a question that is still to be asked
+                return
+            # From here on no letter is turned into an event, until somebody takes the run.
+            del self._owned.drivers[number]
+            await driver.abandon()
+            await self._employer.writer.execute(Release(number, driver.row.epoch))
+        except (Fenced, StoreError):
+            self._owned.doubt()  # it is somebody else's, is taken anew, or was let go after all
+        self._employer.followers.wake(number)
+        self._employer.look()  # a letter may have come meanwhile

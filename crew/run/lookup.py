@@ -1,0 +1,145 @@
+"""The look-up of what a call is answered with: a record of the run, or of one that it may reuse."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NoReturn
+
+from crew.call import Record
+from crew.errors import Diverged
+from crew.event import CallCompleted, CallFailed, CallKind, RunEvent
+from crew.gate import LAST, Order, offered, own
+from crew.run.attempts import Attempts
+from crew.run.records import Records, step_of
+
+_OF_AGENTS: frozenset[CallKind] = frozenset({"model", "tool"})
+"""Calls that no code of a step waits for, but an agent within one of its calls."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What a run may do beside answering from records.
+
+    `live`: make calls that have no record. `strict`: an offered record of another call is a
+    divergence. `effects`: let new effects happen.
+    """
+
+    live: bool = True
+    strict: bool = False
+    effects: bool = True
+
+
+class Lookup:
+    """Finds what is on record of calls, and refuses a call that is another one.
+
+    Args:
+        run_id: whose calls they are.
+        records: what the run itself has on record.
+        offered: records of another run, or of this one as it was, that may answer equal calls.
+        attempts: the attempts that call.
+        append: appends one event, and carries out what follows from it.
+    """
+
+    def __init__(
+        self,
+        run_id: str,
+        records: Records,
+        offered: Records,
+        attempts: Attempts,
+        append: Callable[[RunEvent], None],
+    ) -> None:
+        self.rules = Rules()
+        self.offered = offered
+        self.ends = Records()
+        """What acts came to, in the run that this one is a fork of, that were under way there."""
+        self._run_id = run_id
+        self._records = records
+        self._attempts = attempts
+        self._append = append
+
+    async def find(
+        self, path: str, call: CallKind, fingerprint: str, definition: str = ""
+    ) -> Record | None:
+        """Return what is recorded at `path`: by this run, or by one that it may reuse.
+
+        Raises:
+            Diverged: it is another call.
+        """
+        record = self._records.get(path)
+        if record is not None:
+            self._compare(path, record, call, fingerprint)
+            return await self._ended_meanwhile(path, record)
+        found = self.offered.get(path)
+        if found is None:
+            return None
+        if self.rules.strict:
+            self._compare(path, found, call, fingerprint)
+            return found
+        equal = (found.call, found.fingerprint) == (call, fingerprint)
+        if definition and (not equal or found.data.get("definition", "") != definition):
+            # Another prompt or another task: no answer of the model stands, though tools' may.
+            self.offered.drop_beneath(path, "model")
+            return None
+        if not equal or found.state != "completed":
+            return None
+        if call not in _OF_AGENTS:
+            # Its record gets its place in this journal only when it is handed out.
+            await self._attempts.of(path, call).turn(offered(found.offset))
+        self._reuse(path, found)
+        return self._records.get(path)
+
+    async def _ended_meanwhile(self, path: str, record: Record) -> Record:
+        """Return what an act came to that was under way where this run was forked off."""
+        end = self.ends.get(path) if record.state == "started" else None
+        if end is None:
+            return record
+        if end.call not in _OF_AGENTS:
+            await self._attempts.of(path, end.call).turn(offered(end.offset))
+        if end.error is not None:
+            self._append(CallFailed(path, end.call, end.error))
+        else:
+            self._append(CallCompleted(path, end.call, end.result))
+        return self._records.get(path) or record
+
+    def _reuse(self, path: str, record: Record) -> None:
+        """Make a record of another run one of this run's; with an agent's go its calls."""
+        if record.call == "agent":
+            for inner, beneath in self.offered.beneath(step_of(path)).items():
+                if inner.startswith(f"{path}/") and beneath.state == "completed":
+                    self._append(_reused(inner, beneath))
+        self._append(_reused(path, record))
+
+    def _compare(self, path: str, record: Record, call: CallKind, fingerprint: str) -> None:
+        recorded = f"{record.call} {record.fingerprint}"
+        asked = f"{call} {fingerprint}"
+        if recorded != asked and record.fingerprint:
+            raise Diverged(run=self._run_id, path=path, recorded=recorded, asked=asked)
+
+    async def refuse(self, path: str, call: CallKind, fingerprint: str) -> NoReturn:
+        """Refuse a call that has no record, once nothing that is on record could end it before.
+
+        Raises:
+            Diverged: always, unless the caller is cancelled first.
+        """
+        if call not in _OF_AGENTS:
+            await self._attempts.of(path, call).gate.turn(LAST)
+        raise self.not_recorded(path, f"{call} {fingerprint}")
+
+    def not_recorded(self, path: str, asked: str) -> Diverged:
+        """Return the error of a call that must have a record, and has none."""
+        return Diverged(run=self._run_id, path=path, recorded="no result of a call", asked=asked)
+
+    def has(self, path: str) -> bool:
+        """Return whether the call at `path` is on record."""
+        return self._records.get(path) is not None or self.offered.get(path) is not None
+
+    def order_of(self, path: str) -> Order:
+        """Return the order in which what came of a call is handed out."""
+        if (record := self._records.get(path)) is not None:
+            return own(record.offset)
+        found = self.offered.get(path)
+        return LAST if found is None else offered(found.offset)
+
+
+def _reused(path: str, record: Record) -> CallCompleted:
+    extra = {"fingerprint": record.fingerprint, "reused": True}
+    return CallCompleted(path, record.call, {**record.result, **extra})

@@ -1,0 +1,178 @@
+"""The steps of one run that are under way: each carried out, and what it came to recorded."""
+
+import asyncio
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from pydantic import BaseModel
+
+from crew.attempt import STOP_SECONDS
+from crew.call import unreadable
+from crew.clock import wall_clock
+from crew.errors import Diverged, Fenced, StoreError
+from crew.event import RunEvent, StepCompleted, StepFailed, StepStarted, TextDiscarded
+from crew.failure import failure_of
+from crew.node import Node
+from crew.patch import read_state
+from crew.run.course import Course
+from crew.run.dispatch import Dispatch
+from crew.run.step_run import Gave, StepRun
+from crew.state import RunStep
+
+SHORT_SECONDS = 1.0
+"""A pause that is shorter is waited for in the process."""
+
+
+class Steps:
+    """Carries out steps, and stops those whose result no longer matters.
+
+    Args:
+        course: what the run has come to.
+        dispatch: has agents' work done.
+        append: appends an event, and carries out what follows from it.
+        stop: stops the run for an error of it.
+        changed: called when a step has ended, and when one may have come to wait.
+    """
+
+    def __init__(
+        self,
+        course: Course,
+        dispatch: Dispatch,
+        *,
+        append: Callable[[RunEvent], None],
+        stop: Callable[[Exception], None],
+        changed: Callable[[], None],
+    ) -> None:
+        self.completing = 0
+        """1 while a worker records a step's end: it takes one of the next steps itself."""
+        self.tasks: dict[str, asyncio.Task[Any]] = {}
+        """What carries each of them out, by their paths, those too that wait to be tried again."""
+        self._runs: dict[str, StepRun] = {}
+        self._course = course
+        self._calls = course.calls
+        self._dispatch = dispatch
+        self._append = append
+        self._stop = stop
+        self._changed = changed
+
+    async def carry_out(self, step: RunStep) -> None:
+        """Run a step to its end in the current task, and record what it came to."""
+        path = step.path if step.attempt == 1 else f"{step.path}~{step.attempt}"
+        node = self._course.wiring.nodes[step.node]
+        task = asyncio.current_task()
+        assert task is not None
+        self.tasks[step.path] = task
+        try:
+            gave = await self._carried_out(step, node, path)
+        except asyncio.CancelledError:
+            self._forget_cancel(step, task)
+        except (Diverged, Fenced, StoreError) as error:
+            self._stop(error)
+        except Exception as error:  # noqa: BLE001  a user's step may raise anything
+            self._failed(step, path, node, error)
+        else:
+            self._completed(step, path, gave)
+        finally:
+            del self.tasks[step.path]
+            if step.path not in self._course.state.steps:
+                self._calls.records.drop(step.path)
+
+    async def _carried_out(self, step: RunStep, node: Node, path: str) -> Gave:
+        if step.until:
+            await self._wait_until(step)
+        self._append(StepStarted(path))
+        run = self._runs[step.path] = StepRun(node, step, self._calls, self._dispatch, self._stop)
+        run.attempt.changed = self.review
+        try:
+            return await run.carry_out(self._shared_state)
+        finally:
+            del self._runs[step.path]
+
+    def _forget_cancel(self, step: RunStep, task: "asyncio.Task[Any]") -> None:
+        """Go on with other steps after one that was let go; else the worker ends as it was told."""
+        if self._calls.end is not None or step.path in self._course.state.steps:
+            raise asyncio.CancelledError
+        while task.cancelling():
+            task.uncancel()
+
+    async def _wait_until(self, step: RunStep) -> None:
+        delay = step.until - wall_clock()
+        if delay < SHORT_SECONDS:
+            await asyncio.sleep(max(0.0, delay))
+            return
+        with self._calls.waits.waiting(f"{step.path}/retry", step.until):
+            await asyncio.sleep(delay)
+
+    def _completed(self, step: RunStep, path: str, gave: Gave) -> None:
+        if step.path not in self._course.state.steps:
+            return  # a quorum let go of it
+        self.completing = 1
+        try:
+            self._append(StepCompleted(path, gave.output, gave.patch))
+        finally:
+            self.completing = 0
+        self._changed()
+
+    def _failed(self, step: RunStep, path: str, node: Node, error: Exception) -> None:
+        if step.path not in self._course.state.steps:
+            return
+        final = not node.retry.allows(error, step.attempt)
+        until = 0.0 if final else wall_clock() + node.retry.delay(step.attempt)
+        failure = failure_of(error, path)
+        if not final and self._calls.records.has_emitted(path):
+            self._append(TextDiscarded(path))
+        self._append(StepFailed(path, failure, step.attempt, final, until))
+
+    def _shared_state(self) -> BaseModel | None:
+        model, shared = self._course.workflow.state, self._course.state.shared
+        try:
+            return None if model is None else read_state(model, shared)
+        except Exception as error:
+            raise unreadable(error, shared, run=self._calls.run_id, path="state") from error
+
+    def under_way(self) -> Iterable[StepRun]:
+        """Return those whose code has begun."""
+        return list(self._runs.values())
+
+    def all_wait(self) -> bool:
+        """Return whether each waits for the world outside, or for one of its own that does."""
+        return all(
+            run.attempt.all_wait()
+            if (run := self._runs.get(path)) is not None
+            else f"{path}/retry" in self._calls.waits.until
+            for path in self.tasks
+        )
+
+    def review(self) -> None:
+        """Look whether the run waits by now: a branch may have come to wait for another one."""
+        if self._calls.waits.until:
+            self._changed()
+
+    def let_go(self, path: str) -> None:
+        """Stop a step whose result no longer matters."""
+        if (run := self._runs.get(path)) is not None:
+            run.attempt.cancel()
+        elif (task := self.tasks.get(path)) is not None:
+            task.cancel()
+
+    async def stop(self) -> None:
+        """Cancel all steps, and wait a second at most; what takes longer writes nothing more."""
+        self._cancel()
+        tasks = {*self.tasks.values()} - {asyncio.current_task()}
+        if tasks:
+            await asyncio.wait(tasks, timeout=STOP_SECONDS)
+        for run in self.under_way():
+            self._calls.attempts.leave(run.attempt)
+
+    def close(self) -> None:
+        """Cancel all steps, and let them write nothing more."""
+        for run in self._runs.values():
+            run.attempt.close()
+        self._cancel()
+
+    def _cancel(self) -> None:
+        for run in self._runs.values():
+            run.attempt.cancel()
+        for path, task in self.tasks.items():
+            if path not in self._runs and task is not asyncio.current_task():
+                task.cancel()
