@@ -15,11 +15,19 @@ from crew.call import (
     AgentTask,
     Calls,
     idempotency_key,
+    invoke,
     outcome,
     together,
     unstorable,
 )
-from crew.errors import CrewError, EffectUnknown, ModelError, OutputInvalid, ToolError
+from crew.errors import (
+    CrewError,
+    EffectUnknown,
+    ModelError,
+    NotAnException,
+    OutputInvalid,
+    ToolError,
+)
 from crew.event import CallKind, failure_from
 from crew.failure import failure_of, message_of, raise_again
 from crew.llm import Model, ModelReply, ModelRequest, ToolSpec, continues, provider_of
@@ -261,7 +269,7 @@ class Loop:
                 )
             await self.calls.restart(path, call, fingerprint, data)
         try:
-            result = await perform(record.said if record is not None else "")
+            result = await invoke(perform, record.said if record is not None else "")
         except Exception as error:  # noqa: BLE001  a tool's code, or a model's, raises anything
             failure = failure_of(self._wrapped(error, path, call), path)
             await self.calls.fail(path, call, failure)
@@ -271,7 +279,7 @@ class Loop:
 
     def _wrapped(self, error: Exception, path: str, call: CallKind) -> CrewError:
         """Return what an error of a model's or a tool's own is told as."""
-        if isinstance(error, CrewError):
+        if isinstance(error, CrewError) and not isinstance(error, NotAnException):
             return error
         told = f"{type(error).__name__}: {message_of(error)}"
         wrapped: CrewError = ToolError(message=told, tool=path)
