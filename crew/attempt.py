@@ -19,6 +19,10 @@ _WAITS_FOR_TASKS = frozenset({"TaskGroup.__aexit__", "_wait", "wait_for"})
 """Coroutines of asyncio that wait for tasks by a future of their own."""
 
 
+_CLEAN = Variables()
+"""That a task has ended is noted by no task of the step."""
+
+
 class Attempt:
     """The asyncio tasks of one attempt of a step, from its first one to the end of the last.
 
@@ -29,7 +33,7 @@ class Attempt:
 
     def __init__(self, path: str, step: str) -> None:
         self.path, self.step = path, step
-        self.scope = Scope(self, path, step)
+        self.scope = Scope(self, path, path if path == step else step)
         """Where the calls of the step's own function get their paths."""
         self.changed: Callable[[], None] = _nothing
         """Called when a task ends."""
@@ -41,9 +45,9 @@ class Attempt:
         """The acts that it began, by path."""
         self.is_reentered = False
         """Whether something of it was on record when it began."""
-        self._gate = Gate(is_own=self._is_own, is_ready=self._is_ready, name=path)
+        self.gate = Gate(is_own=self._is_own, is_ready=self._is_ready, name=path)
         self._root: asyncio.Task[Any] | None = None
-        self._tasks: set[asyncio.Task[Any]] = set()
+        self._tasks: dict[asyncio.Task[Any], Scope] = {}
         self._waiting: set[asyncio.Task[Any] | None] = set()
         self._refused: list[asyncio.Future[None]] = []
         self._stopping: set[asyncio.Task[Any]] = set()
@@ -65,16 +69,16 @@ class Attempt:
         """Return the names of the functions that its tasks run, without a repetition."""
         return sorted({getattr(task.get_coro(), "__qualname__", "?") for task in self._tasks})
 
-    def add(self, task: "asyncio.Task[Any]") -> None:
+    def add(self, task: "asyncio.Task[Any]", scope: Scope) -> None:
         """Own a task until it ends."""
         if self.is_over:
             task.cancel()
             return
-        self._tasks.add(task)
-        task.add_done_callback(self._ended)
+        self._tasks[task] = scope
+        task.add_done_callback(self._ended, context=_CLEAN)
 
     def _ended(self, task: "asyncio.Task[Any]") -> None:
-        self._tasks.discard(task)
+        self._tasks.pop(task, None)
         self._stopping.discard(task)
         self.changed()
 
@@ -86,11 +90,7 @@ class Attempt:
     async def turn(self, order: Order) -> None:
         """Return when what came at `order` may be handed to the current task."""
         if not self.is_alone:
-            await self._gate.turn(order)
-
-    async def last_turn(self, order: Order) -> None:
-        """Return when nothing that came before `order` is left to hand out, even to one task."""
-        await self._gate.turn(order)
+            await self.gate.turn(order)
 
     @contextmanager
     def waiting(self) -> Iterator[None]:
@@ -108,11 +108,11 @@ class Attempt:
         Each waits for the world outside, or for others of them. One that waits for anything else,
         such as a socket of the user's own, is taken to be at work; so is a step that is ending.
         """
-        return self._root is not None and not self._gate.tasks and self._rest_waits(set())
+        return self._root is not None and not self.gate.tasks and self._rest_waits(set())
 
     def others_wait(self) -> bool:
         """Return whether that holds for all but the current task, or they wait for their turn."""
-        return self._rest_waits({asyncio.current_task(), *self._gate.tasks})
+        return self._rest_waits({asyncio.current_task(), *self.gate.tasks})
 
     def _rest_waits(self, known: "set[asyncio.Task[Any] | None]") -> bool:
         tasks = {*self._tasks} if self._root is None else {self._root, *self._tasks}
@@ -123,23 +123,31 @@ class Attempt:
         """Cancel everything at once, the step's own function too."""
         if self._root is not None and self._root is not asyncio.current_task():
             self._root.cancel()
-        self._cancel_tasks()
+        self._cancel_tasks(set(self._tasks))
 
-    def _cancel_tasks(self) -> None:
-        for task in self._tasks - self._stopping:
+    def _cancel_tasks(self, tasks: "set[asyncio.Task[Any]]") -> None:
+        for task in tasks - self._stopping:
             self._stopping.add(task)
             task.cancel()
 
-    async def stop(self) -> None:
+    async def stop(self, call: str = "") -> None:
         """End what the step's function left: cancel it, and wait a second at most for its end.
 
-        What takes longer is left to itself, and can write nothing any more.
+        What takes longer is left to itself; once the step is over, it can write nothing any more.
+
+        Args:
+            call: the path of one whose attempt failed; what that alone left is ended.
         """
         loop = asyncio.get_running_loop()
         until = loop.time() + STOP_SECONDS
-        while self._tasks and (left := until - loop.time()) > 0:
-            self._cancel_tasks()
-            await asyncio.wait(self._tasks, timeout=left, return_when=asyncio.FIRST_COMPLETED)
+        while (tasks := self._left_by(call)) and (left := until - loop.time()) > 0:
+            self._cancel_tasks(tasks)
+            await asyncio.wait(tasks, timeout=left, return_when=asyncio.FIRST_COMPLETED)
+
+    def _left_by(self, call: str) -> "set[asyncio.Task[Any]]":
+        if not call:
+            return set(self._tasks)
+        return {t for t, scope in self._tasks.items() if scope.prefix.startswith(f"{call}/")}
 
     async def until_closed(self) -> NoReturn:
         """Wait for the end of the attempt, or the cancel that comes before it.
@@ -156,10 +164,10 @@ class Attempt:
     def close(self) -> None:
         """Let nothing be written from here on."""
         self.is_over = True
-        self._gate.open()
+        self.gate.open()
         for future in self._refused:
             future.cancel()
-        self._cancel_tasks()
+        self._cancel_tasks(set(self._tasks))
 
     def has_timer(self) -> bool:
         """Whether a timer of the event loop is running that code of the step set, as far as known.

@@ -1,12 +1,15 @@
 """A journalled call: its record, its port to the journal, its errors, and whoever performs it."""
 
 import asyncio
+import contextlib
 import functools
 import hashlib
 import inspect
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Protocol, TypeVar, cast, runtime_checkable
+
+from pydantic_core import PydanticSerializationError, to_json
 
 from crew.config import Settings
 from crew.errors import NotAnException, OutputInvalid, StepTimeout, Unreadable
@@ -103,6 +106,9 @@ class AgentTask:
 class Closable(Protocol):
     async def close(self) -> None: ...
 
+
+_SIMPLE = frozenset({str, int, bool, type(None)})
+"""Of these alone JSON has one form, whoever writes it."""
 
 C = TypeVar("C", bound=Closable)
 T = TypeVar("T")
@@ -301,8 +307,14 @@ def unstorable(error: Exception, path: str, what: str) -> dict[str, Json]:
 
 def fingerprint_of(name: str, arguments: object) -> str:
     """Return what tells a call from another one at its path: its callee and its arguments."""
-    text = canonical(arguments).encode("utf-8", "surrogatepass")
-    return f"{name}:{hashlib.sha256(text).hexdigest()[:12]}"
+    return f"{name}:{hashlib.sha256(_canonical_bytes(arguments)).hexdigest()[:12]}"
+
+
+def _canonical_bytes(arguments: object) -> bytes:
+    if type(arguments) is list and _SIMPLE.issuperset(map(type, arguments)):
+        with contextlib.suppress(PydanticSerializationError):  # half of a surrogate pair
+            return to_json(arguments)
+    return canonical(arguments).encode("utf-8", "surrogatepass")
 
 
 def returned_codec(function: Callable[..., Any], name: str) -> Codec:

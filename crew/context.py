@@ -85,6 +85,10 @@ class Driven(Calls, Protocol):
         """Wait for the cancel that is on record of the call at `path`, until its turn."""
         ...
 
+    def begin_new(self, path: str, call: CallKind, fingerprint: str) -> bool:
+        """Begin a call that needs no intent, unless a record might answer it; say which it was."""
+        ...
+
     def has_record(self, path: str) -> bool:
         """Return whether the call at `path` is on record."""
         ...
@@ -118,7 +122,7 @@ class Driven(Calls, Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Place:
     """Where one call is made: `above` in its path, at a `part` of it; `~n` names its attempts.
 
@@ -259,6 +263,7 @@ class Context:
                 if not attempts.allows(error, attempt):
                     await self._driver.turn(place.path(attempt))
                     raise
+                await self._driver.attempt.stop(place.path(attempt))
                 if not self._driver.has_record(place.path(attempt + 1)):
                     await asyncio.sleep(attempts.delay(attempt))
             else:
@@ -358,7 +363,9 @@ class Context:
         path = place.path(attempt)
         codec = returned_codec(function, name)
         fingerprint = fingerprint_of(name, data_arguments(function, arguments))
-        record = await self._begun(path, "function", fingerprint, {})
+        record = None
+        if not self._driver.begin_new(path, "function", fingerprint):
+            record = await self._begun(path, "function", fingerprint, {})
         value: Any = None
 
         async def work() -> dict[str, Json]:

@@ -18,6 +18,8 @@ from typing import Any
 
 logger = logging.getLogger(__name__)
 
+_Task = asyncio.Task[Any] | None
+
 Order = tuple[int, int]
 """What comes first: whether it is this run's own, and its offset there."""
 
@@ -64,15 +66,18 @@ class Gate:
         self._is_own = is_own
         self._is_ready = is_ready
         self._name = name
-        self._queue: list[tuple[Order, int, asyncio.Future[None]]] = []
+        self._queue: list[tuple[Order, int, asyncio.Future[None], _Task]] = []
         self._numbers = count()
         self._looking = False
         self._passes = 0
         self._quiet = 0
         self._warned = False
         self._is_open = False
-        self.tasks: set[asyncio.Task[Any] | None] = set()
+
+    @property
+    def tasks(self) -> set[_Task]:
         """The tasks that wait here."""
+        return {task for _, _, future, task in self._queue if not future.done()}
 
     async def turn(self, order: Order) -> None:
         """Return when it is this one's turn; a cancel that comes meanwhile is raised then.
@@ -83,24 +88,22 @@ class Gate:
         if self._is_open:
             return
         cancelled: asyncio.CancelledError | None = None
-        task = asyncio.current_task()
-        self.tasks.add(task)
-        try:
-            while True:
-                future = asyncio.get_running_loop().create_future()
-                heappush(self._queue, (order, next(self._numbers), future))
-                self._look_soon()
-                try:
-                    await future
+        while True:
+            loop = asyncio.get_running_loop()
+            future = loop.create_future()
+            heappush(self._queue, (order, next(self._numbers), future, asyncio.current_task()))
+            if not self._looking:
+                self._looking = True
+                loop.call_soon(self._look, context=_CLEAN)
+            try:
+                await future
+                break
+            except asyncio.CancelledError as error:
+                cancelled = error
+                # The end of a call that was cancelled has its place in the order, too; what has
+                # not begun yet has none.
+                if self._is_open or not future.cancelled() or order >= LAST:
                     break
-                except asyncio.CancelledError as error:
-                    cancelled = error
-                    # The end of a call that was cancelled has its place in the order, too; what has
-                    # not begun yet has none.
-                    if self._is_open or not future.cancelled() or order >= LAST:
-                        break
-        finally:
-            self.tasks.discard(task)
         if cancelled is not None:
             raise cancelled
 
@@ -108,37 +111,31 @@ class Gate:
         """Let everybody through from now on: the step is over."""
         self._is_open = True
         while self._queue:
-            _, _, future = heappop(self._queue)
+            _, _, future, _ = heappop(self._queue)
             if not future.done():
                 future.cancel()
 
-    def _look_soon(self) -> None:
-        if not self._looking:
-            self._looking = True
-            asyncio.get_running_loop().call_soon(self._look, context=_CLEAN)
-
     def _look(self) -> None:
         """Let the first one go on, unless something of the step is still going on by itself."""
-        while self._queue and self._queue[0][2].done():
-            heappop(self._queue)
-        self._looking = False
-        if not self._queue:
-            return
-        if self._is_busy():
-            self._look_soon()
-            return
-        self._passes = self._quiet = 0
-        _, _, future = heappop(self._queue)
-        future.set_result(None)
-        if self._queue:
-            self._look_soon()
+        queue = self._queue
+        while queue and queue[0][2].done():
+            heappop(queue)
+        loop = asyncio.get_running_loop()
+        if queue and not self._is_busy(loop):
+            self._passes = self._quiet = 0
+            heappop(queue)[2].set_result(None)
+        self._looking = bool(queue)
+        if queue:
+            loop.call_soon(self._look, context=_CLEAN)
 
-    def _is_busy(self) -> bool:
+    def _is_busy(self, loop: asyncio.AbstractEventLoop) -> bool:
+        ready = getattr(loop, "_ready", None)
+        if ready is not None and not ready:
+            return False
         self._passes += 1
         if self._passes > MOST_PASSES:
             self._warn()
             return False
-        ready = getattr(asyncio.get_running_loop(), "_ready", None)
         if ready is not None and len(ready) <= _MANY_READY:
             # A copy: threads add to it. Each handle knows the variables it is run with.
             return any(self._is_own(handle._context) for handle in ready.copy())  # noqa: SLF001

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Coroutine
 from contextvars import Context as Variables
 from contextvars import ContextVar, copy_context
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from types import FrameType
 from typing import Any, Protocol, TypeVar
 
@@ -30,7 +30,7 @@ _ASYNCIO = asyncio.tasks.__file__.rpartition("tasks")[0]
 class Owner(Protocol):
     """Whoever the tasks of one step belong to."""
 
-    def add(self, task: "asyncio.Task[Any]") -> None: ...
+    def add(self, task: "asyncio.Task[Any]", scope: "Scope") -> None: ...
 
 
 @dataclass(slots=True)
@@ -49,18 +49,23 @@ class Scope:
     """The attempts of the calls around, such as `~2`: what a key does not tell by itself."""
     is_placed: bool = False
     """Whether the next task that is made here is in this very place, such as an item of a map."""
-    _calls: dict[str, int] = field(default_factory=dict)
-    _tasks: dict[str, int] = field(default_factory=dict)
+    _calls: dict[str, int] | None = None
+    _tasks: dict[str, int] | None = None
 
     def next(self, name: str) -> str:
         """Return the last part of the path of the next call of this name in this task."""
+        if self._calls is None:
+            self._calls = {}
         position = self._calls.get(name, 0)
         self._calls[name] = position + 1
         return f"{as_part(name)}.{position}" if position else as_part(name)
 
     def beneath(self, part: str, attempt: str = "") -> "Scope":
         """Return the scope of what happens inside the call `part`, in an attempt such as `~2`."""
-        prefix, lasting = f"{self.prefix}/{part}{attempt}", f"{self.lasting}/{part}"
+        prefix = f"{self.prefix}/{part}{attempt}"
+        # Where nothing is tried again both are the same text, which need not be made twice.
+        is_same = self.lasting is self.prefix and not attempt
+        lasting = prefix if is_same else f"{self.lasting}/{part}"
         return Scope(self.owner, prefix, lasting, self.tries + attempt)
 
     def placed(self, part: str) -> "Scope":
@@ -88,6 +93,8 @@ class Scope:
                 "changes; make them first: as_completed([create_task(c) for c in coroutines])"
             )
         name = _name_of(coroutine)
+        if self._tasks is None:
+            self._tasks = {}
         number = self._tasks.get(name, 0)
         self._tasks[name] = number + 1
         return self.beneath(f"{name}:{number}")
@@ -118,7 +125,7 @@ def task_factory(
     context = copy_context() if context is None else context.copy()
     context.run(SCOPE.set, inner)
     task = asyncio.Task(coroutine, loop=loop, context=context, **options)
-    scope.owner.add(task)
+    scope.owner.add(task, inner)
     return task
 
 

@@ -145,8 +145,6 @@ class JournalReader:
 
     def _verified(self, stored: StoredEvent, offset: int, before: int) -> int:
         crc = checksum(before, stored.kind, stored.path, stored.body, stored.at)
-        if crc != stored.crc:
-            crc = _checksum_without_time(before, stored)
         if stored.offset != offset or stored.crc != crc:
             raise self._damaged(offset)
         return crc
@@ -208,16 +206,8 @@ class JournalReader:
 
 def checksum(before: int, kind: str, path: str, body: str, at: float) -> int:
     """Return the CRC-32 of an event, chained over the one before."""
-    return zlib.crc32(_bytes(f"{kind}\0{path}\0{at!r}\0{body}"), before)
-
-
-def _checksum_without_time(before: int, stored: StoredEvent) -> int:
-    """Return the checksum that an event was given before schema 3."""
-    return zlib.crc32(_bytes(f"{stored.kind}\0{stored.path}\0{stored.body}"), before)
-
-
-def _bytes(text: str) -> bytes:
-    return text.encode("utf-8", "surrogatepass")  # a key may hold half a pair
+    text = f"{kind}\0{path}\0{at!r}\0{body}"
+    return zlib.crc32(text.encode("utf-8", "surrogatepass"), before)  # a key may hold half a pair
 
 
 def snapshot_of(offset: int, crc: int, version: str, body: dict[str, Any]) -> Snapshot:

@@ -78,7 +78,7 @@ class Attempts:
         loop = asyncio.get_running_loop()
         until = loop.time() + FORGOTTEN_SECONDS
         while True:
-            await attempt.last_turn(LAST)
+            await attempt.gate.turn(LAST)
             left = [known for known in attempt.forgotten if not known.startswith(f"{path}/")]
             if not left:
                 return

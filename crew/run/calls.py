@@ -78,17 +78,17 @@ class RunCalls:
     def learn(self, event: RunEvent, offset: int) -> None:
         """Keep what later calls of the same path are answered from."""
         match event:
-            # The two that come with every step are asked for first.
+            # Those that come with every step and call are asked for first.
             case StepStarted():
                 return
             case StepCompleted(path=path):
                 self.records.drop(step_of(path))
-            case CallStarted(call=call, data=data):
-                self.records.learn(event, offset)
-                self.usage.started(call, data)
             case CallCompleted(call=call, data=data):
                 record = self.records.learn(event, offset)
                 self.usage.ended(record, call, data)
+            case CallStarted(call=call, data=data):
+                self.records.learn(event, offset)
+                self.usage.started(call, data)
             case CallFailed(call=call):
                 self.usage.ended(self.records.learn(event, offset), call, {})
             case RunTaken(proven=False):
@@ -149,6 +149,13 @@ class RunCalls:
         await self.restart(path, call, fingerprint, data)
         return None
 
+    def begin_new(self, path: str, call: CallKind, fingerprint: str) -> bool:
+        """Begin a call that needs no intent, unless a record might answer it; say which it was."""
+        if not self.lookup.rules.live or self.lookup.has(path):
+            return False
+        self.records.put(path, Record(call, fingerprint, "started", {}))
+        return True
+
     async def restart(
         self, path: str, call: CallKind, fingerprint: str, data: dict[str, Json]
     ) -> None:
@@ -166,6 +173,10 @@ class RunCalls:
 
     async def complete(self, path: str, call: CallKind, data: dict[str, Json]) -> None:
         self.attempts.of(path, call)
+        self.record_result(path, call, data)
+
+    def record_result(self, path: str, call: CallKind, data: dict[str, Json]) -> None:
+        """Record what came of a call."""
         if call in ("function", "value"):
             record = self.records.get(path)
             data = {**data, "fingerprint": record.fingerprint if record else ""}

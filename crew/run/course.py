@@ -5,7 +5,17 @@ from collections.abc import Sequence
 from crew.budget import Budget
 from crew.engine import apply
 from crew.errors import CrewError, Diverged
-from crew.event import Event, RunEvent, RunStarted, from_data
+from crew.event import (
+    CallCancelled,
+    CallCompleted,
+    CallFailed,
+    CallStarted,
+    CallUnknown,
+    Event,
+    RunEvent,
+    RunStarted,
+    from_data,
+)
 from crew.graph import Workflow
 from crew.journal import Snapshot
 from crew.journal.reading import snapshot_of
@@ -18,6 +28,10 @@ from crew.state import Command, RunState
 
 SNAPSHOT_EVENTS = 128
 """A snapshot is due after so many events, or twice as many as what is live, if that is more."""
+
+
+_OF_CALLS = frozenset({CallStarted, CallCompleted, CallFailed, CallUnknown, CallCancelled})
+"""Most of a journal; the graph does not move by them."""
 
 
 class Course:
@@ -94,7 +108,7 @@ class Course:
     def bring_on(self, event: RunEvent, offset: int) -> list[Command]:
         """Bring state and calls on by an event that was appended; return what follows from it."""
         self.calls.learn(event, offset)
-        return apply(self.wiring, self.state, event)
+        return [] if type(event) in _OF_CALLS else apply(self.wiring, self.state, event)
 
     def snapshot(self) -> Snapshot | None:
         """Spare the next worker the fold, unless what is live is nearly as long as the journal."""

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from crew.event import (
+    CallCancelled,
     CallCompleted,
     CallFailed,
     CallKind,
@@ -164,6 +165,8 @@ def _read_result(reading: _Reading, event: RunEvent) -> None:
             _settle(reading, event.path, _error(error))
         case CallUnknown():
             _settle(reading, event.path, {"unknown": True})
+        case CallCancelled():
+            _settle(reading, event.path, {"cancelled": True})
         case _:
             pass
 

@@ -77,14 +77,14 @@ class Records:
         `offset` is the event's in its journal.
         """
         match event:
+            case CallCompleted(path=path, call=call, data=data):
+                return self._close(path, call, "completed", offset, result=data)
             case CallStarted(path=path, call=call, data=data):
                 known = self.get(path)
                 if known is None or known.state != "completed":
                     known = Record(call, data.get("fingerprint", ""), "started", data)
                     self.put(path, known)
                 return known
-            case CallCompleted(path=path, call=call, data=data):
-                return self._close(path, call, "completed", offset, result=data)
             case CallFailed(path=path, call=call, error=error):
                 return self._close(path, call, "failed", offset, error=error)
             case CallUnknown(path=path, call=call):

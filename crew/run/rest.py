@@ -78,7 +78,7 @@ class Rest:
     async def _park_if_stuck(self) -> None:
         """Park a run whose code only waits for cancels that it made before, and makes no more."""
         for step in self._steps.under_way():
-            await step.attempt.last_turn(REST)
+            await step.attempt.gate.turn(REST)
         self._looking_whether_stuck = False
         timers = any(step.attempt.has_timer() for step in self._steps.under_way())
         if self._is_idle() and self._is_doomed() and not timers:

@@ -54,6 +54,10 @@ class StepCalls:
         await self._require_running()
         return await self._or_stop(self._run.begin(path, call, fingerprint, data))
 
+    def begin_new(self, path: str, call: CallKind, fingerprint: str) -> bool:
+        """Begin a call that needs no intent, unless a record might answer it; say which it was."""
+        return not self._is_stopping and self._run.begin_new(path, call, fingerprint)
+
     async def restart(
         self, path: str, call: CallKind, fingerprint: str, data: dict[str, Json]
     ) -> None:
@@ -62,7 +66,10 @@ class StepCalls:
 
     async def complete(self, path: str, call: CallKind, data: dict[str, Json]) -> None:
         self._require_open()
-        await self._or_stop(self._run.complete(path, call, data))
+        try:
+            self._run.record_result(path, call, data)
+        except (Fenced, StoreError) as error:
+            await self._stopped(error)
 
     async def fail(self, path: str, call: CallKind, error: Failure) -> None:
         self._require_open()
@@ -83,7 +90,7 @@ class StepCalls:
     async def turn(self, path: str) -> None:
         """Return when what came of the call at `path` may be handed to the step's code."""
         if not self.attempt.is_alone:
-            await self.attempt.turn(self._run.lookup.order_of(path))
+            await self.attempt.gate.turn(self._run.lookup.order_of(path))
 
     async def cancelled(self, path: str, call: CallKind) -> None:
         """Record that the step's code cancelled a call, and return when its end is handed out.

@@ -25,7 +25,9 @@ class Usage:
     def ended(self, record: Record | None, call: CallKind, result: dict[str, Json]) -> None:
         """Count what a call that has ended did cost, in place of what was reserved for it."""
         # An agent's usage is that of its model calls, which were counted one by one.
-        usage: dict[str, int] = result.get("usage", {}) if call in ("model", "child") else {}
+        if call not in ("model", "child"):
+            return
+        usage: dict[str, int] = result.get("usage", {})
         if result.get("reused"):
             _add(self.reused, usage)
             usage = dict[str, int]()

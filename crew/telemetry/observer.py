@@ -5,6 +5,7 @@ import sys
 from collections.abc import Sequence
 
 from crew.event import (
+    CallCancelled,
     CallFailed,
     Failure,
     RunCompleted,
@@ -25,7 +26,8 @@ __all__ = ["Telemetry"]
 logger = logging.getLogger(__name__)
 
 _SELDOM = frozenset(
-    {CallFailed, StepFailed, RunCompleted, RunEndedInFailure, RunEndedByCancel, RunParked}
+    {CallCancelled, CallFailed, StepFailed, RunParked}
+    | {RunCompleted, RunEndedInFailure, RunEndedByCancel}
 )
 """What more than the end of one piece of work may follow from."""
 
@@ -90,6 +92,8 @@ class Telemetry:
         for at, event in events:
             under_way.follow(at, event)
             under_way.is_refusal(event)
+            if isinstance(event, CallCancelled):
+                under_way.close(at, event)
 
     def appended(self, run: OpenRun, events: Sequence[Told]) -> None:
         under_way = self._runs.get(run.number)

@@ -82,6 +82,8 @@ class WorkUnderWay:
         self.asks: set[str] = set()
         """The paths of its open questions."""
         self._begun: dict[str, _Begun] = {}
+        self._inner: dict[str, list[str]] = {}
+        """What an agent or tool under way began, by its path."""
         self._spoken: set[str] = set()
         self._refused: set[str] = set()
 
@@ -111,8 +113,6 @@ class WorkUnderWay:
                 return self._end(path, at, "failed", error=error)
             case CallUnknown(path=path):
                 return self._end(path, at, "unknown")
-            case CallCancelled(path=path):
-                return self._end(path, at, "cancelled")
             case TextEmitted(path=path, streamed=True):
                 return self._first_text(path, at)
             case _:
@@ -120,8 +120,10 @@ class WorkUnderWay:
         return None
 
     def close(self, at: float, event: RunEvent) -> list[Work]:
-        """Return what the run's end ends: all that is under way, and the run; else nothing."""
+        """Return what a cancel ends with all beneath it, or the run's end; else nothing."""
         match event:
+            case CallCancelled(path=path):
+                return self._cancelled(path, at)
             case RunCompleted(usage=usage):
                 whole = self._whole(at, "completed", {"usage": usage})
             case RunEndedInFailure(usage=usage, error=error):
@@ -152,7 +154,10 @@ class WorkUnderWay:
 
     def _begin(self, path: str, kind: WorkKind, at: float, data: Mapping[str, Json]) -> None:
         if path not in self._begun:  # else it is begun again after a crash
-            self._begun[path] = _Begun(kind, at, self._parent_of(path), data)
+            parent = self._parent_of(path)
+            self._begun[path] = _Begun(kind, at, parent, data)
+            if parent and self._begun[parent].kind != "step":
+                self._inner.setdefault(parent, []).append(path)
 
     def _parent_of(self, path: str) -> str:
         while path:
@@ -160,6 +165,16 @@ class WorkUnderWay:
             if path in self._begun:
                 return path
         return ""
+
+    def _cancelled(self, path: str, at: float) -> list[Work]:
+        """Return a call that is cancelled, and what it began: that has no event of its own."""
+        inner = [
+            work
+            for beneath in reversed(self._inner.pop(path, []))
+            for work in self._cancelled(beneath, at)
+        ]
+        outer = self._end(path, at, "cancelled")
+        return inner if outer is None else [*inner, outer]
 
     def _end(
         self,
@@ -170,6 +185,7 @@ class WorkUnderWay:
         error: Failure | None = None,
     ) -> Work | None:
         begun = self._begun.pop(path, None)
+        self._inner.pop(path, None)
         if begun is None:
             return None  # of a kind that nobody asks about, or a record of another run
         kind, began_at, parent, asked = begun

@@ -50,7 +50,9 @@ def difference(was: Any, now: Any) -> Difference | None:
         return None
     kind = type(was)
     if kind is not type(now):
-        return Difference("", was, now)
+        # PEP 484: where a float is declared, an int may stand for it.
+        is_promoted = kind is int and type(now) is float and was == now
+        return None if is_promoted else Difference("", was, now)
     compare = _COMPARISONS.get(kind)
     if compare is not None:
         return compare(was, now)

@@ -14,8 +14,15 @@ from rich.tree import Tree
 from crew.event import Event
 from crew.message import Json
 
-_MARKS = {"running": "…", "done": "✓", "failed": "✗", "again": "↻"}
-_COLOURS = {"running": "yellow", "done": "green", "failed": "red", "again": "magenta"}
+_MARKS = {"running": "…", "done": "✓", "failed": "✗", "cancelled": "∅", "again": "↻"}
+_COLOURS = {
+    "running": "yellow",
+    "done": "green",
+    "failed": "red",
+    "cancelled": "dim",
+    "again": "magenta",
+}
+_STATES = {"completed": "done", "cancelled": "cancelled"}
 
 
 @dataclass(slots=True)
@@ -63,6 +70,7 @@ class Progress:
             return f"asks: {event.data['question']} (crew answer RUN {event.data['key']} VALUE)"
         elif kind == "run" and phase in ("completed", "failed", "cancelled"):
             self.ended = phase
+            self._cancel_beneath("", event.at)
         elif event.kind == "run.taken":
             word = "driven" if event.offset == 2 else "taken over"
             return f"{word} by process {event.data['pid']} on {event.data['host']}"
@@ -78,11 +86,19 @@ class Progress:
             line.where = _where(event.data)
             return "" if kind not in ("step", "agent") else f"{event.path} started {line.where}"
         line.ended = event.at
-        line.state = "done" if phase == "completed" else "failed"
+        line.state = _STATES.get(phase, "failed")
+        if phase != "completed":
+            self._cancel_beneath(f"{event.path}/", event.at)
         line.tokens = _tokens(event.data)
         if "error" in event.data:
             line.note = str(event.data["error"].get("message", ""))[:120]
         return f"{_MARKS[line.state]} {event.path} {line.text(event.at)}" if kind != "model" else ""
+
+    def _cancel_beneath(self, place: str, at: float) -> None:
+        """End what is still under way in a place that has ended: it has no event of its own."""
+        for path, line in self.lines.items():
+            if path.startswith(place) and line.state in ("running", "again"):
+                line.state, line.ended = "cancelled", at
 
     def under_way(self) -> str:
         """Return what runs just now, the innermost work alone."""

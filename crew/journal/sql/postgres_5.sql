@@ -1,5 +1,6 @@
--- Version 1, of the same shape as the schema for SQLite. Bodies are text, not jsonb, so that what is
--- read is byte for byte what was written; PostgreSQL compresses the long ones itself.
+-- Version 5, the first that is read, of the same shape as the schema for SQLite. Bodies are text, not
+-- jsonb, so that what is read is byte for byte what was written; PostgreSQL compresses the long ones
+-- itself.
 CREATE TABLE runs (
     number bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     id text NOT NULL UNIQUE,
@@ -27,6 +28,7 @@ CREATE UNIQUE INDEX runs_by_turn ON runs (tenant, thread, turn) WHERE turn IS NO
 CREATE INDEX runs_open_turns ON runs (tenant, thread, turn)
     WHERE turn IS NOT NULL AND status IN ('running', 'waiting');
 CREATE INDEX runs_by_base ON runs (base) WHERE base IS NOT NULL;
+CREATE INDEX runs_by_parent ON runs (parent) WHERE parent IS NOT NULL;
 CREATE INDEX runs_unowned ON runs (number) WHERE status = 'running' AND owner IS NULL;
 CREATE INDEX runs_due ON runs (due) WHERE due IS NOT NULL;
 CREATE INDEX runs_owned ON runs (owner) WHERE owner IS NOT NULL;
@@ -51,15 +53,20 @@ CREATE TABLE snapshots (
     body_crc bigint NOT NULL
 );
 
--- A letter without a body was turned into an event; it stays to refuse a second answer.
+-- A letter without a body was turned into an event; it stays to refuse a second answer. A key is an
+-- answer's idempotency key, which is found for as long as its run is kept; `seen` is the offset up
+-- to which its sender had read the run.
 CREATE TABLE letters (
     id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     number bigint NOT NULL,
     kind text NOT NULL,
     name text NOT NULL,
     body text,
-    at double precision NOT NULL
+    at double precision NOT NULL,
+    key text,
+    seen bigint NOT NULL
 );
+CREATE INDEX letters_by_key ON letters (key) WHERE key IS NOT NULL;
 CREATE INDEX letters_of_run ON letters (number);
 CREATE INDEX letters_new ON letters (number) WHERE body IS NOT NULL;
 CREATE UNIQUE INDEX letters_by_name ON letters (number, name) WHERE kind = 'answer';
@@ -74,6 +81,17 @@ CREATE TABLE blob_uses (
     PRIMARY KEY (number, digest)
 );
 CREATE INDEX blob_uses_by_digest ON blob_uses (digest);
+
+-- What is kept of a thread beside its runs.
+CREATE TABLE threads (
+    tenant text NOT NULL,
+    thread text NOT NULL,
+    metadata text NOT NULL,
+    opening text NOT NULL,
+    created_at double precision NOT NULL,
+    updated_at double precision NOT NULL,
+    PRIMARY KEY (tenant, thread)
+);
 
 CREATE TABLE owners (
     owner text PRIMARY KEY,
