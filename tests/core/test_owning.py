@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from crew import Context, Graph, Retry, RunCancelled, Runtime, StoreError, workflow
-from crew.journal import Append, Damaged, Release, Take
+from crew.journal import PARKED, Append, Damaged, Release, Take
 from crew.journal.memory import MemoryStore
 from crew.run import owned
 from crew.run import runtime as runtimes
@@ -184,3 +184,35 @@ async def test_the_owners_of_a_run_that_cannot_be_read_are_counted_by_what_is_kn
     store = MemoryStore()
     row = replace(store.run(await left_waiting(store)), status="running", epoch=5)
     assert deaths_of(Torn(), row, died=True) == 1
+
+
+class Unparking(CrashingStore):
+    """A store that refuses, once, to leave a run to a person."""
+
+    refusals = 1
+
+    def commit(self, operations):
+        parks = any(isinstance(item, Release) and item.to == PARKED for item in operations)
+        if parks and self.refusals:
+            self.refusals -= 1
+            raise StoreError(message="for a moment")
+        return super().commit(operations)
+
+
+async def test_a_run_that_could_not_be_left_to_a_person_is_parked_again():
+    kept, lives = MemoryStore(), []
+
+    @workflow
+    async def changes(ctx: Context) -> str:
+        lives.append("a life")
+        return await ctx.run(done, f"{len(lives)}") + await ctx.ask(str, "What?", key="what")
+
+    number = await left_waiting(kept, changes)
+    store = Unparking(kept, after=1000)
+    async with Runtime(store, workflows=[changes]) as runtime, asyncio.timeout(SECONDS):
+        asking = asyncio.create_task((await runtime.get(number)).answer("what", "it"))
+        while kept.run(number).owner != PARKED:
+            await asyncio.sleep(0.01)
+        asking.cancel()
+        await asyncio.gather(asking, return_exceptions=True)
+    assert store.refusals == 0
