@@ -254,7 +254,9 @@ class Context:
             return await self._handed_out(self._call(callee, arguments, place), place.path())
         policies = _Policies(timeout, budget, emit)
         attempts = retry or ONCE
-        for attempt in range(1, attempts.attempts + 1):
+        attempt = 0
+        while True:
+            attempt += 1
             work = self._call(callee, arguments, place, attempt, policies)
             if attempt == attempts.attempts:
                 return await self._handed_out(work, place.path(attempt))
@@ -270,7 +272,6 @@ class Context:
             else:
                 await self._driver.turn(place.path(attempt))
                 return value
-        raise AssertionError("a retry has at least one attempt")
 
     async def _handed_out(self, work: Awaitable[T], path: str) -> T:
         """Return what came of the call at `path` when it is its turn, or raise it."""

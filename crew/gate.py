@@ -112,8 +112,7 @@ class Gate:
         self._is_open = True
         while self._queue:
             _, _, future, _ = heappop(self._queue)
-            if not future.done():
-                future.cancel()
+            future.cancel()
 
     def _look(self) -> None:
         """Let the first one go on, unless something of the step is still going on by itself."""

@@ -120,8 +120,7 @@ class Lookup:
         Raises:
             Diverged: always, unless the caller is cancelled first.
         """
-        if call not in _OF_AGENTS:
-            await self._attempts.of(path, call).gate.turn(LAST)
+        await self._attempts.of(path, call).gate.turn(LAST)
         raise self.not_recorded(path, f"{call} {fingerprint}")
 
     def not_recorded(self, path: str, asked: str) -> Diverged:

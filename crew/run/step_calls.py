@@ -100,10 +100,7 @@ class StepCalls:
         self._require_open()
         end = self._run.end
         if end is None or end.is_final:
-            try:
-                self._run.cancelled(path, call)
-            except (Fenced, StoreError) as error:
-                await self._stopped(error)
+            self._run.cancelled(path, call)
             await self.turn(path)
 
     async def until_cancelled(self, path: str) -> NoReturn:
@@ -112,13 +109,13 @@ class StepCalls:
         waits.doomed.add(path)
         try:
             with waits.waiting(path, None, self.attempt):
-                await asyncio.get_running_loop().create_future()
+                while True:  # nobody sets that future
+                    await asyncio.get_running_loop().create_future()
         except asyncio.CancelledError:
             await self.turn(path)
             raise
         finally:
             waits.doomed.discard(path)
-        raise AssertionError("nobody sets that future")
 
     def has_record(self, path: str) -> bool:
         """Return whether the call at `path` is on record."""
@@ -151,10 +148,7 @@ class StepCalls:
         with self._run.waits.waiting(path, until, self.attempt):
             await asyncio.sleep(max(0.0, until - wall_clock()))
         self._require_open()
-        try:
-            self._run.append(CallCompleted(path, "timer", {}))
-        except (Fenced, StoreError) as error:
-            await self._stopped(error)
+        self._run.append(CallCompleted(path, "timer", {}))
 
     async def agent(self, agent: Performer, path: str, fingerprint: str) -> Record | None:
         await self._require_running()
@@ -223,6 +217,5 @@ class StepCalls:
 
     async def _stopped(self, error: Exception) -> NoReturn:
         self._stop(error)
-        # The cancel that follows arrives here.
-        await asyncio.get_running_loop().create_future()
-        raise AssertionError("nobody sets that future")
+        while True:  # the cancel that follows arrives here
+            await asyncio.get_running_loop().create_future()

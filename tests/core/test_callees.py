@@ -9,6 +9,7 @@ import pytest
 from pydantic import BaseModel, field_validator
 
 from crew import Agent, Context, EffectUnknown, Graph, Retry, RunFailed, Runtime, workflow
+from crew.errors import Diverged, StepTimeout
 from crew.journal.memory import MemoryStore
 from crew.testing import ScriptedModel
 
@@ -209,3 +210,75 @@ async def test_a_question_that_was_given_up_is_asked_again_by_the_next_attempt(r
             await asyncio.sleep(0.01)
         await run.answer("who", "me")
         assert await run.result() == "me"
+
+
+async def test_a_call_that_takes_longer_than_its_timeout_fails_each_time(runtime):
+    @workflow
+    async def flow(ctx: Context) -> str:
+        quick = await ctx.run(named_later, "quick", timeout=30)
+        try:
+            return await ctx.run(asyncio.sleep, 60, timeout=0.05)
+        except StepTimeout as error:
+            return f"{quick}, then {error}"
+
+    run = await runtime.start(flow)
+    output = await run.result()
+    assert output == "quick, then flow[0]/sleep took longer than its timeout of 0.05 s"
+    assert await (await runtime.replay(run.id)).result() == output
+
+
+async def test_a_result_that_cancels_whoever_reads_it_fails_its_call(runtime):
+    async def odd() -> Odd:
+        return Odd.model_construct(n=1)
+
+    with pytest.raises(RunFailed, match="CancelledError, which would end more"):
+        await output(runtime, calling(odd))
+
+
+async def test_a_name_with_a_paths_signs_in_it_is_one_part_of_a_path(runtime):
+    async def odd() -> str:
+        return "odd"
+
+    odd.__name__ = "a/b~2"
+    run = await runtime.start(calling(odd))
+    assert await run.result() == "odd"
+    paths = [event.path for event in await run.recorded() if event.kind == "function.completed"]
+    assert paths == ["flow[0]/a%2Fb%7E2"]
+
+
+async def test_a_fork_at_an_act_that_was_under_way_takes_what_it_came_to(runtime):
+    failing = Failing(9, OSError)
+
+    @workflow
+    async def flow(ctx: Context) -> str:
+        try:
+            return str(await ctx.effect(failing, key="act"))
+        except OSError as error:
+            return f"caught {error}"
+
+    run = await runtime.start(flow)
+    assert await run.result() == "caught number 1"
+    (started,) = [e.offset for e in await run.recorded() if e.kind == "effect.started"]
+    fork = await runtime.fork(run.id, at=started)
+    assert await fork.result() == "caught number 1"
+    assert failing.entered == 1
+
+
+async def test_a_fork_that_the_code_cannot_go_on_with_is_parked():
+    def release(node: str) -> Graph:
+        graph = Graph("renamed", input=str, output=int)
+
+        async def count(text: str) -> int:
+            return len(text)
+
+        graph.node(name=node)(count)
+        return graph
+
+    store = MemoryStore()
+    async with Runtime(store) as runtime:
+        run = await runtime.start(release("first"), "abc")
+        assert await run.result() == 3
+        at = [event.offset for event in await run.recorded()][-2]
+    async with Runtime(store, workflows=[release("second")]) as runtime:
+        with pytest.raises(Diverged, match="none of that name there: its nodes are second"):
+            await runtime.fork(run.id, at=at)

@@ -3,6 +3,7 @@
 import asyncio
 
 import pytest
+import uvloop
 
 from crew import (
     Context,
@@ -15,11 +16,14 @@ from crew import (
     StoreError,
     workflow,
 )
+from crew.attempt import Attempt
 from crew.engine import apply
 from crew.event import Failure, StepCompleted, StepFailed, StepStarted, from_data
 from crew.journal.memory import MemoryStore
+from crew.run.waits import Waits
 from crew.state import RunState
 from crew.testing import CrashingStore
+from crew.value import Codec
 from tests.core.flows import Answer, Finding, Search
 
 SECONDS = 20
@@ -232,3 +236,42 @@ async def test_a_timer_that_was_cancelled_is_cancelled_again_by_whoever_goes_on(
         run = await runtime.get(run.id)
         await run.answer("go", "b")
         assert await run.result() == "ab"
+
+
+@pytest.mark.parametrize(
+    "loop_factory", [asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"]
+)
+def test_a_run_whose_code_will_cancel_what_it_cancelled_before_is_not_stuck(loop_factory):
+    @workflow
+    async def flow(ctx: Context) -> str:
+        timer = asyncio.create_task(ctx.sleep(3600))
+        await asyncio.wait([timer], timeout=0.2)
+        timer.cancel()
+        await asyncio.wait([timer])
+        return "cancelled " + await ctx.ask(str, "Go on?", key="go")
+
+    async def work() -> str:
+        store = MemoryStore()
+        async with Runtime(store, workflows=[flow]) as runtime:
+            run = await runtime.start(flow)
+            await asked(run)
+        async with Runtime(store, workflows=[flow]) as runtime, asyncio.timeout(SECONDS):
+            run = await runtime.get(run.id)
+            await run.answer("go", "again")
+            return await run.result()
+
+    with asyncio.Runner(loop_factory=loop_factory) as runner:
+        assert runner.run(work()) == "cancelled again"
+
+
+async def test_an_answer_that_comes_as_its_question_is_given_up_changes_nothing():
+    changes = []
+    waits = Waits(lambda: changes.append("changed"))
+    codec = Codec(str, where="the answer")
+    asking = asyncio.create_task(waits.answer("flow[0]/=who", codec, Attempt("flow[0]", "flow[0]")))
+    await asyncio.sleep(0)
+    asking.cancel()
+    waits.answered("flow[0]/=who", "me")
+    with pytest.raises(asyncio.CancelledError):
+        await asking
+    assert (waits.until, waits.resuming) == ({}, 0)
