@@ -91,6 +91,10 @@ class RunCalls:
                 self.usage.started(call, data)
             case CallFailed(call=call):
                 self.usage.ended(self.records.learn(event, offset), call, {})
+            case CallCancelled(path=path, call=call, by_end=True):
+                # A run that ended goes on as a fork alone: that makes the call again, and asks anew.
+                if call == "ask":
+                    self.records.remove(path)
             case RunTaken(proven=False):
                 self.records.doubt()
             case RunForked():
@@ -201,10 +205,10 @@ class RunCalls:
         self.append(TextDiscarded(path))
 
     def cancelled(self, path: str, call: CallKind) -> None:
-        """Record that the code of the run cancelled a call, and that it has ended."""
+        """Record that the code of the run, or its end, cancelled a call, and that it has ended."""
         record = self.records.get(path)
         if record is None or not record.is_ended:
-            self.append(CallCancelled(path, call))
+            self.append(CallCancelled(path, call, by_end=self.end is not None))
 
     def emit(self, path: str, text: str) -> None:
         if not self.records.is_emitted(path):

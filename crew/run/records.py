@@ -143,6 +143,11 @@ class Records:
                 found[path] = f"{record.call} {record.fingerprint}"
         return found
 
+    def remove(self, path: str) -> None:
+        """Forget one call, as if it had never begun."""
+        if self._steps.get(step_of(path), {}).pop(path, None) is not None:
+            self._count -= 1
+
     def drop(self, step: str) -> None:
         """Forget the calls of a step that is over: nobody asks for them any more."""
         self._count -= len(self._steps.pop(step, ()))

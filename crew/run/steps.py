@@ -156,7 +156,7 @@ class Steps:
             task.cancel()
 
     async def stop(self) -> None:
-        """Cancel all steps, and wait a second at most; what takes longer writes nothing more."""
+        """Cancel all steps, and wait `STOP_SECONDS`; what takes longer writes nothing more."""
         self._cancel()
         tasks = {*self.tasks.values()} - {asyncio.current_task()}
         if tasks:
