@@ -131,7 +131,7 @@ class Attempt:
             task.cancel()
 
     async def stop(self, call: str = "") -> None:
-        """End what the step's function left: cancel it, and wait `STOP_SECONDS` at most for its end.
+        """End what the step's function left: cancel it, and wait `STOP_SECONDS` for its end.
 
         What takes longer is left to itself; once the step is over, it can write nothing any more.
 

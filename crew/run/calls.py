@@ -92,7 +92,7 @@ class RunCalls:
             case CallFailed(call=call):
                 self.usage.ended(self.records.learn(event, offset), call, {})
             case CallCancelled(path=path, call=call, by_end=True):
-                # A run that ended goes on as a fork alone: that makes the call again, and asks anew.
+                # A run that ended goes on as a fork alone, which calls again, and asks anew.
                 if call == "ask":
                     self.records.remove(path)
             case RunTaken(proven=False):
