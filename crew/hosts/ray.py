@@ -19,7 +19,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Protocol, Self, cast
 
-from crew.call import AgentTask, Calls, Equipment, Performer, Record
+from crew.call.record import AgentTask, Calls, Equipment, Performer, Record
 from crew.config import Settings
 from crew.errors import CrewError, Fenced, StoreError
 from crew.event import CallKind, Failure

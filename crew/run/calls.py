@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import replace
 
-from crew.call import Record
+from crew.call.record import Record
 from crew.event import (
     AgentDrifted,
     AnswerRefused,

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 
 from crew.budget import Budget
-from crew.engine import apply
 from crew.errors import CrewError, Diverged
 from crew.event import (
     CallCancelled,
@@ -17,6 +16,8 @@ from crew.event import (
     from_data,
 )
 from crew.graph import Workflow
+from crew.graph.engine import apply
+from crew.graph.state import Command, RunState
 from crew.journal import Snapshot
 from crew.journal.reading import snapshot_of
 from crew.journal.writer import OpenRun, Writer
@@ -24,7 +25,6 @@ from crew.message import Json
 from crew.run.calls import RunCalls
 from crew.run.snapshot import size_of, snapshot_version, state_from, state_to_data
 from crew.run.unreadable import unreadable_event
-from crew.state import Command, RunState
 
 SNAPSHOT_EVENTS = 128
 """A snapshot is due after so many events, or twice as many as what is live, if that is more."""

@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from crew.call import Performer
+from crew.call.record import Performer
 from crew.errors import InputInvalid
 from crew.event import (
     ENDS,

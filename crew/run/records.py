@@ -4,8 +4,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
-from crew.call import Record
-from crew.engine import base_path
+from crew.call.record import Record
 from crew.event import (
     AgentDrifted,
     CallCancelled,
@@ -22,6 +21,7 @@ from crew.event import (
     failure_data,
     failure_from,
 )
+from crew.graph.engine import base_path
 from crew.message import Json
 
 

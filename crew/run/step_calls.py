@@ -4,9 +4,9 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import NoReturn, TypeVar
 
-from crew.attempt import Attempt
 from crew.budget import Budget
-from crew.call import AgentTask, Performer, Record
+from crew.call.attempt import Attempt
+from crew.call.record import AgentTask, Performer, Record
 from crew.clock import wall_clock
 from crew.errors import BudgetExceeded, Diverged, Fenced, RuntimeLeft, StoreError
 from crew.event import CallCompleted, CallKind, Failure

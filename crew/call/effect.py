@@ -5,7 +5,8 @@ import contextlib
 from collections.abc import Awaitable, Callable
 from typing import Any, Literal, NoReturn, Protocol
 
-from crew.call import (
+from crew.call.lineage import Inside, entered
+from crew.call.record import (
     Calls,
     Record,
     acted,
@@ -22,7 +23,6 @@ from crew.call import (
 )
 from crew.errors import Diverged, EffectUnknown, OutputInvalid
 from crew.failure import failure_of, raise_again
-from crew.lineage import Inside, entered
 from crew.message import Json
 from crew.value import with_own_arguments
 

@@ -11,7 +11,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from typing import Any, Protocol, cast
 
-from crew.call import (
+from crew.agent.speech import Speech
+from crew.call.record import (
     AgentTask,
     Calls,
     idempotency_key,
@@ -33,7 +34,6 @@ from crew.failure import failure_of, message_of, raise_again
 from crew.llm import Model, ModelReply, ModelRequest, ToolSpec, continues, provider_of
 from crew.llm.wire import INVALID_ARGUMENTS
 from crew.message import Json, Message, ToolCall, Usage, message_data
-from crew.speech import Speech
 from crew.value import Codec, canonical, own_copy
 
 MAX_RESULT_CHARACTERS = 16_000

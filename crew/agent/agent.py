@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Generic, TypeVar, cast
 
-from crew.call import AgentTask, Calls, Equipment, Unrecorded
+from crew.agent.loop import Loop, ToolLike
+from crew.call.record import AgentTask, Calls, Equipment, Unrecorded
 from crew.config import load_settings
 from crew.hosts import Resources
 from crew.llm import Model
-from crew.loop import Loop, ToolLike
 from crew.message import Json, Message, Usage, message_from
 from crew.run import run_sync
 from crew.source import definition_of

@@ -6,8 +6,8 @@ from contextlib import contextmanager
 from contextvars import Context as Variables
 from typing import Any, NoReturn
 
-from crew.gate import Gate, Order
-from crew.lineage import SCOPE, Scope
+from crew.call.gate import Gate, Order
+from crew.call.lineage import SCOPE, Scope
 
 STOP_SECONDS = 1.2
 """How long the tasks of an attempt may take to end once they were cancelled: a second for effects

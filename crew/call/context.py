@@ -17,9 +17,11 @@ from typing import Any, NoReturn, Protocol, TypeVar, cast
 
 from pydantic import BaseModel
 
-from crew.attempt import Attempt
 from crew.budget import Budget
-from crew.call import (
+from crew.call.attempt import Attempt
+from crew.call.effect import Effect, Unknown
+from crew.call.lineage import SCOPE, Inside, Scope, as_key, entered
+from crew.call.record import (
     AgentTask,
     Calls,
     Performer,
@@ -37,15 +39,13 @@ from crew.call import (
     unreadable,
 )
 from crew.clock import wall_clock
-from crew.effect import Effect, Unknown
 from crew.errors import Diverged, GraphError, InputInvalid, OutputInvalid
 from crew.event import CallKind, Failure
 from crew.failure import failure_of, raise_again
 from crew.graph import Workflow
-from crew.lineage import SCOPE, Inside, Scope, as_key, entered
+from crew.graph.patch import Patch
+from crew.graph.retry import ONCE, Retry
 from crew.message import Json
-from crew.patch import Patch
-from crew.retry import ONCE, Retry
 from crew.thread import Thread
 from crew.value import Codec, describe, with_own_arguments
 

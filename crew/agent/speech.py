@@ -5,7 +5,7 @@ import weakref
 from contextvars import Context
 from typing import Self
 
-from crew.call import Calls
+from crew.call.record import Calls
 
 BATCH_SECONDS = 0.04
 """How long tokens are gathered for one event; the first ones of an answer go out at once."""
