@@ -41,7 +41,7 @@ _DERIVED = frozenset({"codec", "_code"})
 
 @dataclass(frozen=True, slots=True)
 class AgentResult(Generic[T]):
-    """What an agent came to: its output, what was said in this task, and its cost in tokens."""
+    """What an agent came to: its output, the messages of this task, and its cost in tokens."""
 
     output: T
     messages: tuple[Message, ...]

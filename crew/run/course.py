@@ -73,7 +73,7 @@ class Course:
         for event in events:
             try:
                 typed = from_data(event.kind, event.path, event.data)
-                self.calls.learn(typed, event.offset)
+                self.calls.fold(typed, event.offset)
                 apply(self.wiring, self.state, typed)
             except CrewError:
                 raise
@@ -82,7 +82,7 @@ class Course:
             known.append((event.at, typed))
         if events:
             self.open.offset = self.open.durable_offset = events[-1].offset
-        self.writer.recall(self.open, known)
+        self.writer.reopened(self.open, known)
         assert self.state.started is not None
         self.calls.usage.ledger.limit = _budget_of(self.state.started)
         self._check_steps()
@@ -107,7 +107,7 @@ class Course:
 
     def bring_on(self, event: RunEvent, offset: int) -> list[Command]:
         """Bring state and calls on by an event that was appended; return what follows from it."""
-        self.calls.learn(event, offset)
+        self.calls.fold(event, offset)
         return [] if type(event) in _OF_CALLS else apply(self.wiring, self.state, event)
 
     def snapshot(self) -> Snapshot | None:

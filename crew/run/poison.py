@@ -45,17 +45,17 @@ def deaths_of(store: Store, row: RunRow, *, died: bool) -> int:
     count = int(died)
     if row.status != "running" or row.epoch - 1 + count < DEATHS_TO_SUSPECT:
         return count  # it was not taken often enough for more
-    said = taken_back = False
+    streamed = taken_back = False
     try:
         for event in _backwards(store, row):
             if is_progress(event.kind) or count >= DEATHS_TO_PARK:
                 break
-            said |= event.kind == TextEmitted.kind
+            streamed |= event.kind == TextEmitted.kind
             taken_back |= event.kind == TextDiscarded.kind
             if event.kind == RunTaken.kind:
-                if said and not taken_back:
+                if streamed and not taken_back:
                     break  # an owner that took an answer further, from where it was
-                said = taken_back = False
+                streamed = taken_back = False
                 count += json.loads(event.body).get("died", False)
     except Damaged:
         return count  # whoever folds it says so
