@@ -122,12 +122,30 @@ SLOW = {
 }
 
 
-def slow(what: str) -> Graph:
+@workflow
+async def acting_child(ctx: Context, item: int) -> int:
+    return await ctx.effect(waits, item)
+
+
+async def acts_at_once(ctx: Context) -> None:
+    await asyncio.gather(*(ctx.effect(waits, item) for item in range(3)))
+
+
+ACTS = {
+    "effect": lambda ctx: ctx.effect(waits, key="act"),
+    "effect in a call": lambda ctx: ctx.run(lambda: ctx.effect(waits)),
+    "effects": acts_at_once,
+    "effects of a map": lambda ctx: ctx.map(lambda item: ctx.effect(waits, item), [1, 2]),
+    "effect of a child": lambda ctx: ctx.run(acting_child, 0),
+}
+
+
+def made_of(work: Any) -> Graph:
     graph = Graph("graph", input=Count, output=Done)
 
     @graph.node
     async def node(ctx: Context, value: Count) -> Done:
-        await SLOW[what](ctx)
+        await work(ctx)
         return Done(n=1)
 
     return graph
@@ -149,21 +167,21 @@ async def seconds_to_cancel(store: Any, flow: Graph) -> float:
 
 @pytest.mark.parametrize("what", SLOW)
 def test_a_cancel_is_recorded_soon_by_the_clock_of_its_loop(what):
-    assert in_virtual_time(seconds_to_cancel(MemoryStore(), slow(what))) <= CANCEL_SECONDS
+    assert in_virtual_time(seconds_to_cancel(MemoryStore(), made_of(SLOW[what]))) <= CANCEL_SECONDS
 
 
 @stores
 @pytest.mark.parametrize("what", ["function", "stubborn effect", "once-tool", "child", "tasks"])
 async def test_a_cancel_is_recorded_whatever_the_code_still_does(what, url):
     with over_at_last():
-        assert await seconds_to_cancel(url, slow(what)) < 4 * CANCEL_SECONDS
+        assert await seconds_to_cancel(url, made_of(SLOW[what])) < 4 * CANCEL_SECONDS
 
 
-async def seconds_to_leave(store: Any, what: str, count: int) -> float:
+async def seconds_to_leave(store: Any, work: Any, count: int) -> float:
     """Return how long a runtime with so many runs takes to let them go."""
     clock = asyncio.get_running_loop().time
-    flow = slow(what)
-    async with Runtime(store, workflows=[flow, slow_child]) as runtime:
+    flow = made_of(work)
+    async with Runtime(store, workflows=[flow, slow_child, acting_child]) as runtime:
         for number in range(count):
             await runtime.start(flow, Count(n=number))
         while len(BEGUN) < count:
@@ -172,13 +190,13 @@ async def seconds_to_leave(store: Any, what: str, count: int) -> float:
     return clock() - began
 
 
-@pytest.mark.parametrize("what", ["effect", "stubborn effect", "once-tool", "tasks", "child"])
+@pytest.mark.parametrize("what", ACTS)
 def test_acts_in_flight_are_let_end_together_when_a_runtime_is_left(what):
-    assert in_virtual_time(seconds_to_leave(MemoryStore(), what, 40)) <= LEAVE_SECONDS
+    assert in_virtual_time(seconds_to_leave(MemoryStore(), ACTS[what], 40)) <= LEAVE_SECONDS
 
 
 @stores
-@pytest.mark.parametrize("what", ["effect", "stubborn effect", "once-tool"])
+@pytest.mark.parametrize("what", ["effect", "effects", "effects of a map"])
 async def test_a_runtime_on_a_database_is_left_in_the_time_of_one_act(what, url):
     with over_at_last():
-        assert await seconds_to_leave(url, what, 12) < 3 * LEAVE_SECONDS
+        assert await seconds_to_leave(url, ACTS[what], 12) < 3 * LEAVE_SECONDS
