@@ -1,13 +1,14 @@
 """A tree as a workflow: its statements carried out over a context."""
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from typing import Any, assert_never
 
 from pydantic import BaseModel
 
 from crew.context import Context
+from crew.errors import OutputInvalid
 from crew.graph import Workflow
 from crew.retry import Retry
 from crew.run import Graph, workflow
@@ -19,16 +20,20 @@ from crew.testing.programs.tree import (
     Ask,
     Body,
     Cancel,
+    Caught,
     Child,
     Clock,
     First,
     Flaky,
     Function,
+    Keep,
     Left,
     Locked,
     Map,
     Nodes,
     Note,
+    Odd,
+    Oddity,
     Pipe,
     Plain,
     Refused,
@@ -37,6 +42,7 @@ from crew.testing.programs.tree import (
     Statement,
     Together,
     Tree,
+    Unkept,
     Within,
 )
 from crew.testing.programs.world import world
@@ -110,9 +116,12 @@ class Branch:
         return Branch(self.ctx, place, mixed(self.value, weight(place)), self.shared)
 
 
-def workflow_of(tree: Tree, name: str) -> Workflow:
-    """Return a workflow that does what `tree` says, for an input of type `Start`."""
-    interpreter = Interpreter(name)
+def workflow_of(tree: Tree, name: str, *, renamed: str = "") -> Workflow:
+    """Return a workflow that does what `tree` says, for an input of type `Start`.
+
+    `renamed` is the place of an effect that has another key, as in a later version of the code.
+    """
+    interpreter = Interpreter(name, renamed)
     if isinstance(tree, Plain):
         return interpreter.plain(tree.body, name)
     return _graph(tree, name, interpreter)
@@ -121,8 +130,9 @@ def workflow_of(tree: Tree, name: str) -> Workflow:
 class Interpreter:
     """Carries out the statements of one program."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, renamed: str = "") -> None:
         self._name = name
+        self._renamed = renamed
         self._agent = calls.agent()
         self._children: dict[int, Workflow] = {}
 
@@ -148,6 +158,8 @@ class Interpreter:
         match statement:
             case Function() | Flaky() | Refused() | Act() | Ask() | Clock() | AgentCall() | Child():
                 await self._call(branch, statement)
+            case Keep() | Odd() | Unkept():
+                await self._caught(branch, statement, branch.at(statement.site))
             case Note(site):
                 branch.shared.log.append(f"{branch.at(site)}={branch.value}")
                 branch.see(len(branch.shared.log))
@@ -187,6 +199,8 @@ class Interpreter:
             case Function(keyed=keyed):
                 key = f"f-{site}".replace("/", "-") if keyed else None
                 branch.see(await ctx.run(calls.work, site, value, key=key))
+                if key is not None:
+                    branch.see(await ctx.run(calls.named(key), f"{site}n", value))
             case Flaky(fails=fails):
                 retry = Retry(attempts=fails + 1, first_delay=0.01)
                 branch.see(await ctx.run(calls.flaky, site, value, fails, retry=retry))
@@ -228,6 +242,24 @@ class Interpreter:
         except ValueError as invalid:
             branch.see(weight(str(invalid)))
 
+    async def _caught(self, branch: Branch, statement: Caught, site: str) -> None:
+        if isinstance(statement, Keep):
+            items = [branch.value]
+            first = await branch.ctx.run(calls.keep, f"{site}a", items, site)
+            await branch.ctx.run(calls.keep, f"{site}b", items, site)
+            branch.see(first[0])
+            branch.see(len(first) + len(items))
+            return
+        if isinstance(statement, Odd):
+            call = branch.ctx.run(_ODD[statement.what], site, branch.value)
+        else:
+            retry = Retry(attempts=2, first_delay=0.01)
+            call = branch.ctx.run(_unkept, branch.ctx, site, branch.value, retry=retry)
+        try:
+            branch.see(weight(repr(await call)))
+        except OutputInvalid as invalid:
+            branch.see(weight(type(invalid).__name__))
+
     async def _act(self, branch: Branch, statement: Act, site: str) -> None:
         keys = {
             "none": None,
@@ -235,6 +267,8 @@ class Interpreter:
             "seen": f"a-{site}-{branch.value}".replace("/", "-"),
         }
         key = keys[statement.key]
+        if site == self._renamed:
+            key = f"renamed-{key}-{site}".replace("/", "-")
         effect = branch.ctx.effect(
             calls.act, site, branch.value, key=key, unknown=statement.unknown
         )
@@ -336,6 +370,21 @@ class Interpreter:
         makers = (make(number, body) for number, body in enumerate(statement.makers))
         await asyncio.gather(take(), *makers)
 
+
+async def _unkept(ctx: Context, site: str, value: int) -> Any:
+    key = f"u-{site}".replace("/", "-")
+    try:
+        return await ctx.effect(calls.sign, site, value, key=key, unknown="retry")
+    except OutputInvalid:
+        await world().turn(f"function:{site}")
+        raise
+
+
+_ODD: dict[Oddity, Callable[[str, int], Any]] = {
+    "number": calls.odd_number,
+    "order": calls.odd_order,
+    "tuple": calls.odd_tuple,
+}
 
 Work = Coroutine[Any, Any, int]
 

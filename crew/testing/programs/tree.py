@@ -15,13 +15,17 @@ Choose: TypeAlias = Callable[[int], int]
 Kind: TypeAlias = Literal["refusal", "missing", "builtin", "uncaught"]
 How: TypeAlias = Literal["gather", "group", "each"]
 What: TypeAlias = Literal["function", "child", "agent"]
+Oddity: TypeAlias = Literal["number", "order", "tuple"]
 
 MOST_DEPTH = 3
 
 
 @dataclass(frozen=True, slots=True)
 class Function:
-    """A call of a function, with a key or without; a plain one takes no time."""
+    """A call of a function, with a key or without; a plain one takes no time.
+
+    After one with a key comes a call without, of a function whose name is that key.
+    """
 
     site: int
     keyed: bool = False
@@ -42,6 +46,28 @@ class Refused:
 
     site: int
     error: Kind = "refusal"
+
+
+@dataclass(frozen=True, slots=True)
+class Keep:
+    """Two calls of a function that changes its argument, and what it returned before."""
+
+    site: int
+
+
+@dataclass(frozen=True, slots=True)
+class Odd:
+    """A call whose result would not come back as it was, which is caught as OutputInvalid."""
+
+    site: int
+    what: Oddity = "number"
+
+
+@dataclass(frozen=True, slots=True)
+class Unkept:
+    """An effect whose result cannot be stored, in a call that is retried and fails for it."""
+
+    site: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,7 +211,8 @@ class Left:
     site: int
 
 
-Leaf: TypeAlias = Function | Flaky | Refused | Act | Ask | Clock | AgentCall | Note
+Caught: TypeAlias = Keep | Odd | Unkept
+Leaf: TypeAlias = Function | Flaky | Refused | Act | Ask | Clock | AgentCall | Note | Caught
 Block: TypeAlias = (
     Child | Together | First | Map | Cancel | Locked | Signal | Pipe | Within | Repeat
 )
@@ -235,6 +262,7 @@ _ERRORS: tuple[Kind, ...] = (
     "uncaught",
 )
 _HOWS: tuple[How, ...] = ("gather", "group", "each")
+_ODDITIES: tuple[Oddity, ...] = ("number", "order", "tuple")
 _WHATS: tuple[What, ...] = ("function", "function", "child", "agent")
 
 
@@ -292,7 +320,7 @@ class _Grower:
         no time comes behind all of those.
         """
         self._left -= 1
-        site, kind = self._site(), self._choose(16)
+        site, kind = self._site(), self._choose(20)
         if kind < 4:
             return Function(site, keyed=self._choose(4) == 3, plain=alone and self._choose(8) == 7)
         if kind < 6:
@@ -307,7 +335,14 @@ class _Grower:
         if kind == 13:
             once = self._choose(6) == 5 and not self._calm
             return AgentCall(site, self._choose(3), once)
+        if kind > 15:
+            return self._caught(site, kind)
         return Ask(site) if kind == 14 or not alone else Clock(site)
+
+    def _caught(self, site: int, kind: int) -> Caught:
+        if kind == 16:
+            return Keep(site)
+        return Unkept(site) if kind == 17 else Odd(site, self._of(_ODDITIES))
 
     def _block(self, depth: int) -> Block:
         site, kind = self._site(), self._choose(18)

@@ -86,6 +86,8 @@ class World:
     keys: dict[str, set[str]] = field(default_factory=dict)
     """The idempotency keys under which each effect happened."""
     under_way: Counter[str] = field(default_factory=Counter)
+    kept: dict[str, list[str]] = field(default_factory=dict)
+    """What functions keep between their calls, and return."""
     attempts: dict[str, int] = field(default_factory=dict)
     """How often calls that are retried may be executed in all."""
     is_dead: bool = False
