@@ -141,7 +141,7 @@ def _cancels_children(patch: Patch) -> None:
         try:
             return await child(self, workflow, value, path, b)
         except asyncio.CancelledError:
-            await self._run.around.children.cancel(self._run.row, path)  # noqa: SLF001
+            await self._run.around.children.cancel(self._run.row, path)
             raise
 
     patch.setattr(StepCalls, "child", cancelling)
@@ -150,9 +150,9 @@ def _cancels_children(patch: Patch) -> None:
 @_mend(5, "calls of a run that is let go are recorded as cancelled")
 def _leaving_is_a_cancel(patch: Patch) -> None:
     async def cancelled(self: StepCalls, path: str, call: Any) -> None:
-        record = self._run.records.get(path)  # noqa: SLF001
+        record = self._run.records.get(path)
         if record is None or not record.is_ended:
-            self._run.append(CallCancelled(path, call))  # noqa: SLF001
+            self._run.append(CallCancelled(path, call))
         await self.turn(path)
 
     patch.setattr(StepCalls, "cancelled", cancelled)
@@ -183,15 +183,15 @@ def _errors_by_name(patch: Patch) -> None:
 
 @_mend(8, "an effect whose result cannot be stored has failed, and is made again")
 def _unstorable_is_failed(patch: Patch) -> None:
-    record = crew.effect.Effect._record  # noqa: SLF001
+    record = crew.effect.Effect._record
 
     async def recorded(self: crew.effect.Effect, acting: "asyncio.Future[Any]") -> Any:
         if acting.exception() is None:
             try:
-                self._codec.passed_on(acting.result())  # noqa: SLF001
+                self._codec.passed_on(acting.result())
             except Exception as error:
-                failure = failure_of(error, self._path)  # noqa: SLF001
-                await self._driver.fail(self._path, "effect", failure)  # noqa: SLF001
+                failure = failure_of(error, self._path)
+                await self._driver.fail(self._path, "effect", failure)
                 raise
         return await record(self, acting)
 
@@ -201,7 +201,9 @@ def _unstorable_is_failed(patch: Patch) -> None:
 @_mend(9, "calls get their arguments themselves, not copies")
 def _arguments_shared(patch: Patch) -> None:
     for module in (crew.context, crew.effect):
-        patch.setattr(module, "with_own_arguments", lambda function, arguments: (function, arguments))
+        patch.setattr(
+            module, "with_own_arguments", lambda function, arguments: (function, arguments)
+        )
 
 
 @_mend(9, "the original of a result goes on, not the copy of what was stored")
@@ -231,7 +233,9 @@ def points_until_red(mend: Mend, *, most: int = POINTS, first: int = 0) -> Found
     """Go through random programs without a mend, until a point is wrong."""
     with without(mend):
         points = (
-            point for seed in itertools.count(first) for point in Subject(tree_of(seed), seed).points()
+            point
+            for seed in itertools.count(first)
+            for point in Subject(tree_of(seed), seed).points()
         )
         for number, point in enumerate(itertools.islice(points, most), 1):
             if point.wrong is not None:

@@ -1,26 +1,23 @@
 """A tree as a workflow: its statements carried out over a context."""
 
 import asyncio
-from collections.abc import Callable, Coroutine
-from dataclasses import dataclass, field
+from collections.abc import Coroutine
 from typing import Any, assert_never
 
-from pydantic import BaseModel
-
 from crew.context import Context
-from crew.errors import OutputInvalid
 from crew.graph import Workflow
 from crew.retry import Retry
 from crew.run import Graph, workflow
 from crew.testing.programs import calls
-from crew.testing.programs.calls import mixed, number_in, weight
+from crew.testing.programs.branch import Branch, Done, Part, Round, Seen, Shared, Start
+from crew.testing.programs.calls import mixed, weight
+from crew.testing.programs.caught import caught
 from crew.testing.programs.tree import (
     Act,
     AgentCall,
     Ask,
     Body,
     Cancel,
-    Caught,
     Child,
     Clock,
     First,
@@ -33,7 +30,6 @@ from crew.testing.programs.tree import (
     Nodes,
     Note,
     Odd,
-    Oddity,
     Pipe,
     Plain,
     Refused,
@@ -49,71 +45,6 @@ from crew.testing.programs.world import world
 
 PATIENCE = 1e6
 """Seconds that are never over."""
-
-
-class Start(BaseModel):
-    """What a program is given: where it is called, and a number."""
-
-    place: str = ""
-    value: int = 1
-
-
-class Seen(BaseModel):
-    """What a program comes to: a number that depends on all it saw, and the shared list."""
-
-    site: str
-    value: int
-    log: list[str] = []
-
-
-class Part(BaseModel):
-    """One item of a graph's fan-out."""
-
-    place: str
-    value: int
-
-
-class Done(BaseModel):
-    """What a graph's work on one item comes to."""
-
-    value: int
-    log: list[str]
-
-
-class Round(BaseModel):
-    """Where a graph's loop stands."""
-
-    number: int
-    value: int
-    log: list[str]
-
-
-@dataclass(slots=True)
-class Shared:
-    """What the branches of one step share; made anew when it is entered again."""
-
-    log: list[str] = field(default_factory=list)
-    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
-    left: list[asyncio.Task[Any]] = field(default_factory=list)
-
-
-@dataclass(slots=True)
-class Branch:
-    """One line of execution: its context, where it is, and a number of all it has seen."""
-
-    ctx: Context
-    place: str
-    value: int
-    shared: Shared
-
-    def see(self, result: str | int) -> None:
-        self.value = mixed(self.value, number_in(result) if isinstance(result, str) else result)
-
-    def at(self, site: int) -> str:
-        return f"{self.place}{site}"
-
-    def branch(self, place: str) -> "Branch":
-        return Branch(self.ctx, place, mixed(self.value, weight(place)), self.shared)
 
 
 def workflow_of(tree: Tree, name: str, *, renamed: str = "") -> Workflow:
@@ -159,7 +90,7 @@ class Interpreter:
             case Function() | Flaky() | Refused() | Act() | Ask() | Clock() | AgentCall() | Child():
                 await self._call(branch, statement)
             case Keep() | Odd() | Unkept():
-                await self._caught(branch, statement, branch.at(statement.site))
+                await caught(branch, statement)
             case Note(site):
                 branch.shared.log.append(f"{branch.at(site)}={branch.value}")
                 branch.see(len(branch.shared.log))
@@ -241,24 +172,6 @@ class Interpreter:
             branch.see(mixed(missing.args[1], weight(str(missing))))
         except ValueError as invalid:
             branch.see(weight(str(invalid)))
-
-    async def _caught(self, branch: Branch, statement: Caught, site: str) -> None:
-        if isinstance(statement, Keep):
-            items = [branch.value]
-            first = await branch.ctx.run(calls.keep, f"{site}a", items, site)
-            await branch.ctx.run(calls.keep, f"{site}b", items, site)
-            branch.see(first[0])
-            branch.see(len(first) + len(items))
-            return
-        if isinstance(statement, Odd):
-            call = branch.ctx.run(_ODD[statement.what], site, branch.value)
-        else:
-            retry = Retry(attempts=2, first_delay=0.01)
-            call = branch.ctx.run(_unkept, branch.ctx, site, branch.value, retry=retry)
-        try:
-            branch.see(weight(repr(await call)))
-        except OutputInvalid as invalid:
-            branch.see(weight(type(invalid).__name__))
 
     async def _act(self, branch: Branch, statement: Act, site: str) -> None:
         keys = {
@@ -370,21 +283,6 @@ class Interpreter:
         makers = (make(number, body) for number, body in enumerate(statement.makers))
         await asyncio.gather(take(), *makers)
 
-
-async def _unkept(ctx: Context, site: str, value: int) -> Any:
-    key = f"u-{site}".replace("/", "-")
-    try:
-        return await ctx.effect(calls.sign, site, value, key=key, unknown="retry")
-    except OutputInvalid:
-        await world().turn(f"function:{site}")
-        raise
-
-
-_ODD: dict[Oddity, Callable[[str, int], Any]] = {
-    "number": calls.odd_number,
-    "order": calls.odd_order,
-    "tuple": calls.odd_tuple,
-}
 
 Work = Coroutine[Any, Any, int]
 

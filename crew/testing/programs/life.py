@@ -14,8 +14,8 @@ from crew.graph import Workflow
 from crew.journal import Append, Operation, Store, StoredEvent
 from crew.run import Run, Runtime
 from crew.testing.faulty_store import CrashingStore
+from crew.testing.programs.branch import Start
 from crew.testing.programs.calls import weight
-from crew.testing.programs.interpret import Start
 from crew.testing.programs.world import ProgramLoop, World
 from crew.testing.quiet import quiet
 from crew.testing.scheduler import Stuck

@@ -103,9 +103,7 @@ class Lives:
         return row.status == "running" and [event.kind for event in last] == ["run.taken"]
 
 
-def between(
-    what: Between | None, lives: Lives, renamed: Callable[[str], Workflow] | None
-) -> Life:
+def between(what: Between | None, lives: Lives, renamed: Callable[[str], Workflow] | None) -> Life:
     """Let happen what comes before the last life, and return that one.
 
     `renamed` gives the program with another key for the effect at a place, if it is one step.

@@ -1,0 +1,40 @@
+"""Random programs notice each of the core's mends: without it, they soon turn wrong."""
+
+import pytest
+
+from crew.gate import Gate
+from crew.testing.programs import tree_of
+from crew.testing.programs.points import Subject
+from tests.programs.without import MENDS, POINTS, points_until_red, without
+
+
+def test_each_rule_of_the_core_has_a_mend_that_can_be_taken_out():
+    assert {mend.rule for mend in MENDS} == set(range(1, 10))
+
+
+def test_a_mend_is_back_after_it_was_taken_out():
+    turn = Gate.turn
+    with without(MENDS[0]):
+        assert Gate.turn is not turn
+    assert Gate.turn is turn
+
+
+def test_without_the_order_a_point_is_soon_wrong():
+    found = points_until_red(MENDS[0], most=200)
+    assert found.point is not None
+
+
+def test_with_all_mends_that_point_is_right():
+    found = points_until_red(MENDS[0], most=200)
+    assert found.point is not None
+    seed = found.point.seed
+    assert [p.wrong for p in Subject(tree_of(seed), seed).points() if p.wrong] == []
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("mend", MENDS, ids=str)
+def test_without_a_mend_a_point_is_wrong(mend):
+    found = points_until_red(mend)
+    assert found.point is not None
+    assert found.points <= POINTS
