@@ -14,7 +14,8 @@ FOR_GPU := .[gpu,serve,postgres]
 TORCH := torch==2.13.0
 TORCH_INDEX ?=
 VLLM_PYTEST = .venv-vllm/bin/pytest tests/vllm -m vllm --timeout 1200 --durations 15
-CORE := tests/core tests/conformance tests/faults tests/golden tests/hosts tests/postgres_store
+CORE := $(addprefix tests/,core conformance faults golden hosts postgres_store programs)
+PYTEST_ALL = pytest -n $(WORKERS) --dist loadgroup --timeout $(SECONDS_EACH)
 
 export UV_COMPILE_BYTECODE := 1
 export UV_PYTHON_DOWNLOADS := never
@@ -25,7 +26,7 @@ unexport PYTHONDONTWRITEBYTECODE
 ticking = (while sleep 1; do printf .; done) & dots=$$!; $(1); status=$$?; kill $$dots; echo; exit $$status
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-slow vllm gpu coverage mutants check lint types imports docs format bench bench-core golden crash programs build requirements clean
+.PHONY: help install demo test test-rest test-slow vllm gpu coverage mutants check lint types imports docs format bench bench-core golden crash programs build requirements clean
 
 help:  ## say what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -35,11 +36,13 @@ install: .venv/dev.stamp .venv/weights.stamp  ## make .venv with everything, and
 demo: .venv/run.stamp .venv/weights.stamp  ## three acts on Ray: an answer, a killed host, a question that needs the first
 	@$(BIN)/crew demo
 
-test: install  ## the default tests, in random order (under 12 minutes on 2 cores)
-	$(BIN)/pytest -n $(WORKERS) --dist loadgroup -m 'not slow' --timeout $(SECONDS_EACH)
+test: coverage test-rest  ## the default tests, each once, in random order (under 12 minutes on 2 cores)
 
-test-slow: install  ## the second stage: every crash moment, the real engine on Ray Serve, the wheel
-	$(BIN)/pytest -n $(WORKERS) --dist loadgroup -m slow --timeout $(SECONDS_EACH)
+test-rest: install  ## those outside the core's folders, which `make coverage` runs
+	$(BIN)/$(PYTEST_ALL) -m 'not slow' $(addprefix --ignore=,$(CORE))
+
+test-slow: install  ## the second stage: every crash moment, 10,000 points of programs, Ray Serve, the wheel
+	$(BIN)/$(PYTEST_ALL) -m slow
 
 vllm: .venv-vllm/weights.stamp  ## the crew on the real vLLM, computed on a CPU (4 GB in .venv-vllm, 7 minutes)
 	$(VLLM_PYTEST)
@@ -47,9 +50,9 @@ vllm: .venv-vllm/weights.stamp  ## the crew on the real vLLM, computed on a CPU 
 gpu: .venv-gpu/weights.stamp  ## the same on a GPU, with ray[llm] (9 GB in .venv-gpu; GPU=L4 by Ray's name)
 	CREW_TEST_GPU=$(GPU) $(subst .venv-vllm,.venv-gpu,$(VLLM_PYTEST))
 
-coverage: install  ## every line and branch of the core, or it fails (under 5 minutes on 2 cores)
+coverage: install  ## the core's tests: every line and branch of it, or it fails (under 7 minutes on 2 cores)
 	$(BIN)/coverage erase
-	$(BIN)/coverage run -m pytest -n $(WORKERS) --dist loadgroup -m 'not slow' --timeout $(SECONDS_EACH) $(CORE)
+	$(BIN)/coverage run -m $(PYTEST_ALL) -m 'not slow' $(CORE)
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
 

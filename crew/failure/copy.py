@@ -54,11 +54,10 @@ def error_of(failure: Failure, *near: object) -> BaseException:
     if not failure.form:
         return RunFailed(path=failure.path, cause_type=failure.type, cause_message=failure.message)
     error = _copy(failure.form, near, failure.message)
-    if failure.traceback:
-        first = error
-        while first.__cause__ is not None:
-            first = first.__cause__
-        _set_cause(first, RecordedTraceback(failure.traceback))
+    first = error
+    while first.__cause__ is not None:
+        first = first.__cause__
+    _set_cause(first, RecordedTraceback(failure.traceback))
     return error
 
 

@@ -6,7 +6,9 @@ from crew.errors import StoreError
 from crew.journal import shown
 from crew.journal.postgres_link import Db
 
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
+FIRST_VERSION = 5
+"""The oldest that is read: calls have other paths in what was written before."""
 _MIGRATING = 5_127_881_340
 """The advisory lock under which one process brings a database to this release's schema."""
 
@@ -15,7 +17,8 @@ def prepare(db: Db, url: str) -> None:
     """Bring a database to this release's schema.
 
     Raises:
-        StoreError: a newer release wrote it, or its tables are somebody else's.
+        StoreError: a newer release wrote it, or one that was never published, or its tables are
+            somebody else's.
     """
     if _version(db, url) == SCHEMA_VERSION:
         return  # a user who may not create tables may use them
@@ -25,7 +28,7 @@ def prepare(db: Db, url: str) -> None:
         if version == 0:
             _refuse_foreign_tables(db, url)
             db.execute("CREATE TABLE crew_schema (version int NOT NULL)")
-        for number in range(version + 1, SCHEMA_VERSION + 1):
+        for number in range(max(version + 1, FIRST_VERSION), SCHEMA_VERSION + 1):
             name = f"postgres_{number}.sql"
             script = resources.files("crew.journal").joinpath("sql", name).read_text("utf-8")
             db.execute(script)  # pyrefly: ignore
@@ -37,7 +40,7 @@ def _version(db: Db, url: str) -> int:
     """Return the version of the database's schema, 0 if it has none.
 
     Raises:
-        StoreError: a newer release wrote it.
+        StoreError: a newer release wrote it, or one that was never published.
     """
     found = db.execute("SELECT to_regclass('crew_schema')::text").fetchone()
     if found is None or found[0] is None:
@@ -48,6 +51,12 @@ def _version(db: Db, url: str) -> int:
         raise StoreError(
             message=f"{shown(url)} was written by a newer release (schema {version}, this one "
             f"knows {SCHEMA_VERSION}); upgrade with `pip install -U raycrew`. Nothing was changed"
+        )
+    if 0 < version < FIRST_VERSION:
+        raise StoreError(
+            message=f"{shown(url)} was written by a development version (schema {version}), which "
+            "no release reads; give journals a new database, or a schema: add "
+            "?options=-csearch_path%3Dcrew to the address. Nothing was changed"
         )
     return version
 

@@ -25,17 +25,17 @@ class JournalReader:
     Args:
         store: where they lie.
         row: the run.
-        learner: what is to remember the texts that were read.
+        text_writer: what is to remember the texts that were read.
     """
 
-    def __init__(self, store: Store, row: RunRow, *, learner: TextWriter | None = None) -> None:
+    def __init__(self, store: Store, row: RunRow, *, text_writer: TextWriter | None = None) -> None:
         self._store = store
         self._row = row
-        self._learner = learner
-        self.text = TextReader(self._fetch, self._blob, self._said)
+        self._text_writer = text_writer
+        self.text = TextReader(self._fetch, self._blob, self._streamed)
         self._last = (0, 0)
-        self._heard: dict[int, str] = {}
-        """What the events at these offsets say, of those that were read."""
+        self._pieces: dict[int, str] = {}
+        """The texts of the events at these offsets, of those that were read."""
 
     @cached_property
     def _base(self) -> "JournalReader | None":
@@ -145,49 +145,48 @@ class JournalReader:
 
     def _verified(self, stored: StoredEvent, offset: int, before: int) -> int:
         crc = checksum(before, stored.kind, stored.path, stored.body, stored.at)
-        if crc != stored.crc:
-            crc = _checksum_without_time(before, stored)
         if stored.offset != offset or stored.crc != crc:
             raise self._damaged(offset)
         return crc
 
     def _event(self, stored: StoredEvent) -> Event:
-        data: Json = json.loads(stored.body)
+        packed: Json = json.loads(stored.body)
+        data = packed
         if len(stored.body) > LONG:
-            data = self.text.unpack(stored.offset, data)
+            data = self.text.unpack(stored.offset, packed)
         elif POINTER_MARK in stored.body:
-            data = self.text.resolve(data)
+            data = self.text.resolve(packed)
         if stored.kind == "text.emitted":
-            self._heard[stored.offset] = data["text"]
-        if self._learner is not None:
-            self._hear(stored, data)  # first: what was said is not the call's own text
+            self._pieces[stored.offset] = data["text"]
+        if self._text_writer is not None:
+            self._note_piece(stored, data)  # first: what was streamed is not the call's own text
             if len(stored.body) > LONG:
-                self._learner.learn(stored.offset, data)
+                self._text_writer.remember(stored.offset, packed)
         return Event(stored.offset, stored.kind, stored.path, data, stored.at)
 
-    def _hear(self, stored: StoredEvent, data: Json) -> None:
-        """Let whoever goes on with the run know what is being said in it."""
-        assert self._learner is not None
+    def _note_piece(self, stored: StoredEvent, data: Json) -> None:
+        """Let whoever goes on with the run know what is being streamed in it."""
+        assert self._text_writer is not None
         match stored.kind:
             case "text.emitted" if data.get("streamed"):
-                self._learner.hear(stored.path, stored.offset, data["text"])
+                self._text_writer.add_piece(stored.path, stored.offset, data["text"])
             case "text.discarded":
-                self._learner.forget(stored.path)
+                self._text_writer.forget(stored.path)
             case "model.completed":
-                self._learner.end(stored.path)
+                self._text_writer.end(stored.path)
             case _:
                 pass
 
     def _fetch(self, offset: int) -> Json:
         return json.loads(self._one(offset).body)
 
-    def _said(self, first: int, last: int) -> list[str]:
-        """Return what the events from `first` to `last` say."""
-        if not all(offset in self._heard for offset in range(first, last + 1)):
+    def _streamed(self, first: int, last: int) -> list[str]:
+        """Return the texts of the events from `first` to `last`."""
+        if not all(offset in self._pieces for offset in range(first, last + 1)):
             # By a reader of its own: this one is in the middle of others.
             events = JournalReader(self._store, self._row).every(after=first - 1, upto=last)
-            self._heard |= {event.offset: event.data["text"] for event in events}
-        return [self._heard[offset] for offset in range(first, last + 1)]
+            self._pieces |= {event.offset: event.data["text"] for event in events}
+        return [self._pieces[offset] for offset in range(first, last + 1)]
 
     def _blob(self, digest: str) -> str:
         body = self._store.blob(digest)
@@ -207,16 +206,8 @@ class JournalReader:
 
 def checksum(before: int, kind: str, path: str, body: str, at: float) -> int:
     """Return the CRC-32 of an event, chained over the one before."""
-    return zlib.crc32(_bytes(f"{kind}\0{path}\0{at!r}\0{body}"), before)
-
-
-def _checksum_without_time(before: int, stored: StoredEvent) -> int:
-    """Return the checksum that an event was given before schema 3."""
-    return zlib.crc32(_bytes(f"{stored.kind}\0{stored.path}\0{stored.body}"), before)
-
-
-def _bytes(text: str) -> bytes:
-    return text.encode("utf-8", "surrogatepass")  # a key may hold half a pair
+    text = f"{kind}\0{path}\0{at!r}\0{body}"
+    return zlib.crc32(text.encode("utf-8", "surrogatepass"), before)  # a key may hold half a pair
 
 
 def snapshot_of(offset: int, crc: int, version: str, body: dict[str, Any]) -> Snapshot:

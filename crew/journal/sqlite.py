@@ -517,7 +517,7 @@ class SqliteStore:
             with self._errors("open"):
                 db = self._opener(str(self.path))
                 try:
-                    prepare(db, self.path, self._deflater)
+                    prepare(db, self.path)
                 except BaseException:
                     db.close()
                     raise

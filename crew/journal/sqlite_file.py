@@ -6,15 +6,10 @@ from importlib import resources
 from pathlib import Path
 
 from crew.errors import StoreError
-from crew.journal.deflate import Deflater
-from crew.journal.sqlite_rows import check_rows
-from crew.journal.sqlite_segments import gather_events
 
-SCHEMA_VERSION = 7
-ROWS_CHECKED = 3
-"""The version from which rows have checksums."""
-EVENTS_GATHERED = 4
-"""The version from which events lie in segments."""
+SCHEMA_VERSION = 8
+FIRST_VERSION = 8
+"""The oldest that is read: calls have other paths in what was written before."""
 OPEN_SECONDS = 2.0
 """How long opening a file waits for others who open it."""
 OPEN_PAUSE_SECONDS = 0.01
@@ -47,11 +42,11 @@ def refuse_network_filesystem(path: Path, mounts: Path) -> None:
         )
 
 
-def prepare(db: sqlite3.Connection, path: Path, deflater: Deflater) -> None:
+def prepare(db: sqlite3.Connection, path: Path) -> None:
     """Set a new connection up, and bring an older or empty file to this release's schema.
 
     Raises:
-        StoreError: a newer release wrote the file.
+        StoreError: a newer release wrote the file, or one that was never published.
     """
     db.execute(f"PRAGMA busy_timeout = {round(1000 * OPEN_SECONDS)}")
     (version,) = db.execute("PRAGMA user_version").fetchone()
@@ -60,13 +55,18 @@ def prepare(db: sqlite3.Connection, path: Path, deflater: Deflater) -> None:
             message=f"{path} was written by a newer release (schema {version}, this one knows "
             f"{SCHEMA_VERSION}); upgrade with `pip install -U raycrew`. Nothing was changed"
         )
+    if 0 < version < FIRST_VERSION:
+        raise StoreError(
+            message=f"{path} was written by a development version (schema {version}), which no "
+            "release reads; move it away to start anew. Nothing was changed"
+        )
     _turn_log_on(db)
     db.execute("PRAGMA synchronous = FULL")
     # A log whose sync failed is read back whole from the page cache, and no later sync writes it;
     # what is read from a store has to be on disk, so it is copied out of the log anew.
     db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
     if version < SCHEMA_VERSION:
-        _migrate(db, deflater)
+        _migrate(db)
     db.execute("PRAGMA busy_timeout = 0")
 
 
@@ -84,22 +84,15 @@ def _turn_log_on(db: sqlite3.Connection) -> None:
             time.sleep(OPEN_PAUSE_SECONDS)
 
 
-def _migrate(db: sqlite3.Connection, deflater: Deflater) -> None:
+def _migrate(db: sqlite3.Connection) -> None:
     db.execute("BEGIN IMMEDIATE")
     (version,) = db.execute("PRAGMA user_version").fetchone()
-    for number in range(version + 1, SCHEMA_VERSION + 1):
+    for number in range(max(version + 1, FIRST_VERSION), SCHEMA_VERSION + 1):
         name = f"sqlite_{number}.sql"
         script = resources.files("crew.journal").joinpath("sql", name).read_text("utf-8")
         for statement in script.split(";\n"):
             if statement.strip():
                 db.execute(statement)
-        if number == ROWS_CHECKED:
-            check_rows(db)
-        if number == EVENTS_GATHERED:
-            deflater.begin(db)
-            gather_events(db, deflater)
-            deflater.end(db)
-            db.execute("DROP TABLE events")
         db.execute(f"PRAGMA user_version = {number}")
     db.execute("COMMIT")
 

@@ -111,14 +111,6 @@ def follow_row(db: sqlite3.Connection, before: RunRow, check: int, row: RunRow) 
     return changed if found.rowcount else None
 
 
-def check_rows(db: sqlite3.Connection) -> None:
-    """Give every row of a store of an older release its checksum."""
-    query = f"SELECT {_COLUMNS} FROM runs"  # noqa: S608  constants
-    for values in db.execute(query).fetchall():
-        change = "UPDATE runs SET row_crc = ? WHERE number = ?"
-        db.execute(change, (_check(values), values[0]))
-
-
 def _values(row: RunRow) -> list[object]:
     return [getattr(row, name) for name in _NAMES]
 

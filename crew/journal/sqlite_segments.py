@@ -75,24 +75,11 @@ def remove_events(db: sqlite3.Connection, number: int) -> None:
     db.execute("DELETE FROM segments WHERE id > ? AND id < ?", (first, first + _SHIFT))
 
 
-def gather_events(db: sqlite3.Connection, deflater: Deflater) -> None:
-    """Bring the events of a store of an older release, a row each, into segments."""
-    # Their checksums may be of an older form, so each keeps its own.
-    rows = db.execute("SELECT id, kind, path, body, crc, at FROM events ORDER BY id")
-    run, before = 0, 0
-    for number, kind, path, body, crc, at in rows:
-        text = deflater.unpack(db, body)
-        event = StoredEvent(number % _SHIFT, kind, path, text, crc, at)
-        before = before if number // _SHIFT == run else 0
-        insert_events(db, deflater, number // _SHIFT, before, [event])
-        run, before = number // _SHIFT, crc
-
-
 def _encoded(events: Sequence[StoredEvent]) -> str:
     lines, before = list[str](), 0
     for event in events:
         moment = round(event.at * 1e6)
-        # Microseconds since the event before; an older release's times are finer than that.
+        # Microseconds since the event before; a time that is finer keeps all its digits.
         at = str(moment - before) if moment / 1e6 == event.at else repr(event.at)
         before = moment
         path = event.path
@@ -121,7 +108,7 @@ def _decoded(text: str, last: int, crc: int, last_crc: int) -> list[StoredEvent]
         crc = checksum(crc, kind, path, body, at)
         events.append(StoredEvent(offset, kind, path, body, crc, at))
     if len(events) == 1:
-        return [replace(events[0], crc=last_crc)]  # perhaps of an older form: its reader knows
+        return [replace(events[0], crc=last_crc)]  # its reader sees whether it fits
     if crc != last_crc:
         raise ValueError("the checksum differs")
     return events

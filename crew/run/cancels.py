@@ -38,12 +38,12 @@ class Cancels:
             return False
         if (mine := await self._owned.own(row)) is None:
             return False
-        await self.of_held(mine)
-        return True
+        return await self.of_held(mine)
 
-    async def of_held(self, mine: RunRow) -> None:
+    async def of_held(self, mine: RunRow) -> bool:
         """Record the cancel of a run that is owned here and that nobody drives.
 
+        False if another worker has taken it meanwhile: nothing was recorded.
         A letter to each of its open children goes with it, so that no crash leaves one without.
         """
         run, writer = opened(mine), self._employer.writer
@@ -57,10 +57,12 @@ class Cancels:
             self._owned.give_back_later(mine.number)
             raise
         except Fenced:
-            children.clear()  # another worker has it
+            self._owned.held.pop(mine.number, None)
+            return False
         self._owned.held.pop(mine.number, None)
         self._employer.followers.wake(mine.number)
         await self._reach(children)
+        return True
 
     async def of_children(self, parent: RunRow) -> None:
         """Cancel the children of a run that was driven here: those too it has not asked for."""

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 
 from crew.errors import RuntimeLeft, StoreError
 from crew.journal import StoredEvent
@@ -78,7 +79,7 @@ class Followers:
         """Tell those who follow a run that nobody will wake them any more."""
         self.is_open = False
         for future in [future for waiting in self._tails.values() for future in waiting]:
-            if not future.done():
+            with suppress(asyncio.InvalidStateError):  # one that was just woken looks by itself
                 future.set_exception(RuntimeLeft())
 
     def _wake(self, number: int, written: Sequence[StoredEvent] | None) -> None:

@@ -286,6 +286,8 @@ class Run:
             for event in (events := reader.events(after=after)):
                 if event.path == path and event.kind == "ask.answered":
                     return
+                if event.kind in ENDS or (event.path, event.kind) == (path, "ask.cancelled"):
+                    raise AskError(message=f"{path} was closed before the answer came")
                 if event.path == path and event.kind == "ask.refused":
                     reason = event.data["reason"]
                     raise AskError(message=f"that is no answer to {path}: {reason}")

@@ -4,10 +4,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NoReturn
 
-from crew.call import Record
+from crew.call.gate import LAST, Order, offered, own
+from crew.call.record import Record
 from crew.errors import Diverged
 from crew.event import CallCompleted, CallFailed, CallKind, RunEvent
-from crew.gate import LAST, Order, offered, own
 from crew.run.attempts import Attempts
 from crew.run.records import Records, step_of
 
@@ -120,8 +120,7 @@ class Lookup:
         Raises:
             Diverged: always, unless the caller is cancelled first.
         """
-        if call not in _OF_AGENTS:
-            await self._attempts.of(path, call).gate.turn(LAST)
+        await self._attempts.of(path, call).gate.turn(LAST)
         raise self.not_recorded(path, f"{call} {fingerprint}")
 
     def not_recorded(self, path: str, asked: str) -> Diverged:

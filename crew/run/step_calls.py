@@ -4,9 +4,9 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import NoReturn, TypeVar
 
-from crew.attempt import Attempt
 from crew.budget import Budget
-from crew.call import AgentTask, Performer, Record
+from crew.call.attempt import Attempt
+from crew.call.record import AgentTask, Performer, Record
 from crew.clock import wall_clock
 from crew.errors import BudgetExceeded, Diverged, Fenced, RuntimeLeft, StoreError
 from crew.event import CallCompleted, CallKind, Failure
@@ -79,13 +79,13 @@ class StepCalls:
         self._require_open()
         await self._or_stop(self._run.mark_unknown(path, call))
 
-    async def say(self, path: str, text: str) -> None:
+    async def emit_text(self, path: str, text: str) -> None:
         await self._require_running()
-        await self._or_stop(self._run.say(path, text))
+        await self._or_stop(self._run.emit_text(path, text))
 
-    async def unsay(self, path: str) -> None:
+    async def discard_text(self, path: str) -> None:
         await self._require_running()
-        await self._or_stop(self._run.unsay(path))
+        await self._or_stop(self._run.discard_text(path))
 
     async def turn(self, path: str) -> None:
         """Return when what came of the call at `path` may be handed to the step's code."""
@@ -100,10 +100,7 @@ class StepCalls:
         self._require_open()
         end = self._run.end
         if end is None or end.is_final:
-            try:
-                self._run.cancelled(path, call)
-            except (Fenced, StoreError) as error:
-                await self._stopped(error)
+            self._run.cancelled(path, call)
             await self.turn(path)
 
     async def until_cancelled(self, path: str) -> NoReturn:
@@ -112,20 +109,20 @@ class StepCalls:
         waits.doomed.add(path)
         try:
             with waits.waiting(path, None, self.attempt):
-                await asyncio.get_running_loop().create_future()
+                while True:  # nobody sets that future
+                    await asyncio.get_running_loop().create_future()
         except asyncio.CancelledError:
             await self.turn(path)
             raise
         finally:
             waits.doomed.discard(path)
-        raise AssertionError("nobody sets that future")
 
     def has_record(self, path: str) -> bool:
         """Return whether the call at `path` is on record."""
         return self._run.lookup.has(path)
 
-    def has_said(self, path: str) -> bool:
-        return self._run.records.has_said(path)
+    def has_streamed(self, path: str) -> bool:
+        return self._run.records.has_streamed(path)
 
     def confirm(self) -> None:
         self._run.confirm()
@@ -151,10 +148,7 @@ class StepCalls:
         with self._run.waits.waiting(path, until, self.attempt):
             await asyncio.sleep(max(0.0, until - wall_clock()))
         self._require_open()
-        try:
-            self._run.append(CallCompleted(path, "timer", {}))
-        except (Fenced, StoreError) as error:
-            await self._stopped(error)
+        self._run.append(CallCompleted(path, "timer", {}))
 
     async def agent(self, agent: Performer, path: str, fingerprint: str) -> Record | None:
         await self._require_running()
@@ -223,6 +217,5 @@ class StepCalls:
 
     async def _stopped(self, error: Exception) -> NoReturn:
         self._stop(error)
-        # The cancel that follows arrives here.
-        await asyncio.get_running_loop().create_future()
-        raise AssertionError("nobody sets that future")
+        while True:  # the cancel that follows arrives here
+            await asyncio.get_running_loop().create_future()

@@ -28,6 +28,8 @@ _FAILURES = (
     RecursionError,
 )
 """What a value, or stored JSON, of another type than the annotation's may lead to."""
+_PYDANTICS_TITLE = "Pydantic serializer warnings:"
+"""A first line that says nothing of what is wrong."""
 
 
 class Codec:
@@ -211,7 +213,7 @@ def _is_json(value: object) -> bool:
 def _reason(error: Exception) -> str:
     if isinstance(error, ValidationError):
         return "; ".join(_located(item) for item in error.errors(include_url=False)[:5])
-    lines = str(error).strip().splitlines()
+    lines = str(error).removeprefix(_PYDANTICS_TITLE).strip().splitlines()
     return lines[0] if lines else type(error).__name__
 
 

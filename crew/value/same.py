@@ -50,7 +50,9 @@ def difference(was: Any, now: Any) -> Difference | None:
         return None
     kind = type(was)
     if kind is not type(now):
-        return Difference("", was, now)
+        # PEP 484: where a float is declared, an int may stand for it.
+        is_promoted = kind is int and type(now) is float and was == now
+        return None if is_promoted else Difference("", was, now)
     compare = _COMPARISONS.get(kind)
     if compare is not None:
         return compare(was, now)
@@ -73,10 +75,6 @@ class _Shortener(reprlib.Repr):
     def __init__(self) -> None:
         super().__init__()
         self.maxstring = self.maxother = self.maxlong = 200
-
-    def repr_instance(self, x: Any, level: int) -> str:
-        text = super().repr_instance(x, level)
-        return text if len(text) < 2 * self.maxother else f"<{type(x).__name__}>"
 
 
 _shortener = _Shortener()

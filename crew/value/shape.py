@@ -107,6 +107,8 @@ class _Primitive(_Unproven):
         self._kind = kind
 
     def encode(self, value: Any) -> Json:
+        if self._kind is float and type(value) is int and float(value) == value:
+            return float(value)  # PEP 484: an int may stand for a float
         if type(value) is not self._kind:
             raise Mismatch(f"{kind_of(value)} is not {self._kind.__name__}")
         return finite(value) if self._kind is float else value

@@ -14,8 +14,15 @@ from rich.tree import Tree
 from crew.event import Event
 from crew.message import Json
 
-_MARKS = {"running": "…", "done": "✓", "failed": "✗", "again": "↻"}
-_COLOURS = {"running": "yellow", "done": "green", "failed": "red", "again": "magenta"}
+_MARKS = {"running": "…", "done": "✓", "failed": "✗", "cancelled": "∅", "again": "↻"}
+_COLOURS = {
+    "running": "yellow",
+    "done": "green",
+    "failed": "red",
+    "cancelled": "dim",
+    "again": "magenta",
+}
+_STATES = {"completed": "done", "cancelled": "cancelled"}
 
 
 @dataclass(slots=True)
@@ -46,7 +53,7 @@ class Progress:
 
     lines: dict[str, Line] = field(default_factory=dict)
     text: str = ""
-    said: str = ""
+    latest: str = ""
     ended: str = ""
 
     def add(self, event: Event) -> str:
@@ -57,12 +64,13 @@ class Progress:
         if event.kind == "text.emitted":
             self.text += event.data["text"]
         elif event.kind == "progress.made":
-            self.said = event.data["text"]
-            return f"{event.path.partition('/')[0]}: {self.said}"
+            self.latest = event.data["text"]
+            return f"{event.path.partition('/')[0]}: {self.latest}"
         elif event.kind == "ask.opened":
             return f"asks: {event.data['question']} (crew answer RUN {event.data['key']} VALUE)"
         elif kind == "run" and phase in ("completed", "failed", "cancelled"):
             self.ended = phase
+            self._cancel_beneath("", event.at)
         elif event.kind == "run.taken":
             word = "driven" if event.offset == 2 else "taken over"
             return f"{word} by process {event.data['pid']} on {event.data['host']}"
@@ -78,11 +86,19 @@ class Progress:
             line.where = _where(event.data)
             return "" if kind not in ("step", "agent") else f"{event.path} started {line.where}"
         line.ended = event.at
-        line.state = "done" if phase == "completed" else "failed"
+        line.state = _STATES.get(phase, "failed")
+        if phase != "completed":
+            self._cancel_beneath(f"{event.path}/", event.at)
         line.tokens = _tokens(event.data)
         if "error" in event.data:
             line.note = str(event.data["error"].get("message", ""))[:120]
         return f"{_MARKS[line.state]} {event.path} {line.text(event.at)}" if kind != "model" else ""
+
+    def _cancel_beneath(self, place: str, at: float) -> None:
+        """End what is still under way in a place that has ended: it has no event of its own."""
+        for path, line in self.lines.items():
+            if path.startswith(place) and line.state in ("running", "again"):
+                line.state, line.ended = "cancelled", at
 
     def under_way(self) -> str:
         """Return what runs just now, the innermost work alone."""
@@ -98,7 +114,7 @@ class Progress:
             above = next((branches[p] for p in _parents(path) if p in branches), root)
             colour = _COLOURS[line.state]
             branches[path] = above.add(Text(f"{_MARKS[line.state]} {line.text(now)}", style=colour))
-        return Group(root, Text(self.said, style="dim")) if self.said else root
+        return Group(root, Text(self.latest, style="dim")) if self.latest else root
 
 
 async def follow(
@@ -113,8 +129,8 @@ async def follow(
     if not console.is_terminal:
         async with ticking(console, progress.under_way):
             async for event in events:
-                if said := progress.add(event):
-                    console.print(Text(f"  {said}"))
+                if line := progress.add(event):
+                    console.print(Text(f"  {line}"))
         return progress
     with Live(console=console, refresh_per_second=8, get_renderable=lambda: progress.tree(title)):
         async for event in events:

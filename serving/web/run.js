@@ -2,6 +2,8 @@
 
 const ENDS = { "run.completed": "completed", "run.failed": "failed", "run.cancelled": "cancelled" };
 
+const STATES = { completed: "done", failed: "failed", cancelled: "cancelled" };
+
 export class RunView {
   constructor(run) {
     this.id = run.id;
@@ -12,7 +14,7 @@ export class RunView {
     this.offset = 0;
     this.events = [];
     this.status = "running"; // until the events tell another
-    this.said = []; // [path, text]
+    this.pieces = []; // [path, text]
     this.steps = new Map(); // by path
     this.agents = new Map(); // by path
     this.calls = new Map(); // of models, by path
@@ -33,7 +35,7 @@ export class RunView {
 
   /** What there is of the answer, as a person reads it. */
   get text() {
-    if (this.said.length) return this.said.map(([, text]) => text).join("");
+    if (this.pieces.length) return this.pieces.map(([, text]) => text).join("");
     return this.output === undefined ? "" : textOf(this.output);
   }
 
@@ -71,10 +73,10 @@ export class RunView {
         this.input = data.input;
         break;
       case "text.emitted":
-        this.said.push([path, data.text]);
+        this.pieces.push([path, data.text]);
         break;
       case "text.discarded":
-        this.said = this.said.filter(([where]) => where !== path && !where.startsWith(`${path}/`));
+        this.pieces = this.pieces.filter(([where]) => where !== path && !where.startsWith(`${path}/`));
         break;
       case "progress.made":
         this.note = { text: data.text, step: stepOf(path) };
@@ -93,13 +95,18 @@ export class RunView {
         break;
       case "agent.completed":
       case "agent.failed":
+      case "agent.cancelled":
         this.#finish(this.agents.get(path), event);
+        if (kind !== "agent.completed") {
+          for (const call of this.#callsOf({ path })) cancel(call, at);
+        }
         break;
       case "model.started":
         this.calls.set(path, { path, ...data, state: "running", began: at });
         break;
       case "model.completed":
       case "model.failed":
+      case "model.cancelled":
         this.#finish(this.calls.get(path), event);
         break;
       case "ask.opened":
@@ -120,10 +127,7 @@ export class RunView {
     this.usage = data.usage ?? null;
     this.questions.clear();
     for (const item of [...this.steps.values(), ...this.agents.values(), ...this.calls.values()]) {
-      if (item.state === "running" || item.state === "retrying") {
-        item.state = this.status === "failed" ? "failed" : "cancelled";
-        item.ended = at;
-      }
+      cancel(item, at, this.status === "failed" ? "failed" : "cancelled");
     }
   }
 
@@ -135,7 +139,7 @@ export class RunView {
 
   #finish(item, { kind, data, at }) {
     if (!item) return;
-    item.state = kind.endsWith(".completed") ? "done" : "failed";
+    item.state = STATES[kind.split(".")[1]];
     item.ended = at;
     item.error = data.error;
     item.reply = { text: data.text, tool_calls: data.tool_calls };
@@ -185,6 +189,13 @@ export class RunView {
     const before = base ? [...this.messagesOf(base), { role: "assistant", ...base.reply }] : [];
     return [...before, ...call.messages];
   }
+}
+
+/** End what is still under way where more than it has ended: it has no event of its own. */
+function cancel(item, at, state = "cancelled") {
+  if (item.state !== "running" && item.state !== "retrying") return;
+  item.state = state;
+  item.ended = at;
 }
 
 /** What a person reads of an input or output: itself, its `text`, or its JSON. */

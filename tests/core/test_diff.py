@@ -95,7 +95,7 @@ def test_a_result_is_what_was_said_not_where_or_when():
     assert compare([a], [b]).changed == ()
 
 
-def test_what_failed_or_is_unknown_differs_from_what_succeeded():
+def test_what_failed_is_unknown_or_cancelled_differs_from_what_succeeded():
     done = [event(1, "effect.completed", "e", result=None)]
     failed = [event(1, "effect.failed", "e", error={"type": "ValueError", "message": "no"})]
     unknown = [event(1, "effect.unknown", "e")]
@@ -103,6 +103,8 @@ def test_what_failed_or_is_unknown_differs_from_what_succeeded():
         Change("e", {"result": None}, {"error": "ValueError: no"}),
     )
     assert compare(failed, unknown).changed[0].b == {"unknown": True}
+    cancelled = [event(1, "effect.cancelled", "e")]
+    assert compare(unknown, cancelled).changed[0].b == {"cancelled": True}
     assert compare(done, [event(1, "effect.started", "e")]).changed[0].b is None
 
 

@@ -436,12 +436,14 @@ def test_of_a_class_that_is_gone_the_nearest_base_comes_and_nothing_is_lost():
     assert failure_of(again, "").message == "'k'"
 
 
-def test_nothing_is_imported_to_find_a_class():
+def test_nothing_is_imported_to_find_a_class(tmp_path, monkeypatch):
+    (tmp_path / "not_imported_yet.py").write_text("class Gone(Exception): ...")
+    monkeypatch.syspath_prepend(tmp_path)
     failure = failure_of(Plain("x"), "")
-    form = {**failure.form, "class": ["wsgiref.headers", "Headers"], "bases": []}
+    form = {**failure.form, "class": ["not_imported_yet", "Gone"], "bases": []}
     again = error_of(dataclasses.replace(failure, form=form))
     assert type(again) is Exception
-    assert "wsgiref.headers" not in sys.modules
+    assert "not_imported_yet" not in sys.modules
 
 
 def test_the_cause_and_the_notes_come_back():

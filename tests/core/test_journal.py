@@ -85,13 +85,14 @@ async def test_a_damaged_event_is_found_and_others_are_not_affected(url, tmp_pat
             await (await runtime.get(bad.id)).result()
 
 
-def test_a_database_of_a_newer_release_is_refused_untouched(tmp_path):
+@pytest.mark.parametrize(("version", "writer"), [(99, "newer release"), (7, "development version")])
+def test_a_database_that_this_release_cannot_read_is_refused_untouched(tmp_path, version, writer):
     path = tmp_path / "new.db"
     db = sqlite3.connect(path)
-    db.execute("PRAGMA user_version = 99")
+    db.execute(f"PRAGMA user_version = {version}")
     db.close()
     before = path.read_bytes()
-    with pytest.raises(StoreError, match="newer release .schema 99.*Nothing was changed"):
+    with pytest.raises(StoreError, match=f"{writer} .schema {version}.*Nothing was changed"):
         SqliteStore(path)
     assert path.read_bytes() == before
 

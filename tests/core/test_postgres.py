@@ -52,10 +52,13 @@ async def test_two_runtimes_share_the_work_of_one_database(postgres_url):
         assert all(taken)
 
 
-def test_a_database_of_a_newer_release_is_refused_untouched(postgres_url):
+@pytest.mark.parametrize(("version", "writer"), [(99, "newer release"), (4, "development version")])
+def test_a_database_that_this_release_cannot_read_is_refused_untouched(
+    postgres_url, version, writer
+):
     store = PostgresStore(postgres_url)
-    store._link.get().execute("UPDATE crew_schema SET version = 99")
-    with pytest.raises(StoreError, match="newer release .schema 99.*Nothing was changed"):
+    store._link.get().execute("UPDATE crew_schema SET version = %s", (version,))
+    with pytest.raises(StoreError, match=f"{writer} .schema {version}.*Nothing was changed"):
         PostgresStore(postgres_url)
     store.close()
 

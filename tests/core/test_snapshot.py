@@ -93,11 +93,11 @@ async def stopped(store, graph, value, after: int):
 
 async def folded(store, graph, row, *, from_snapshot: bool):
     folding = Driver(SimpleNamespace(writer=Writer(store, on_commit=dict)), graph, row)
-    reader, after = JournalReader(store, row, learner=folding.open.text), 0
+    reader, after = JournalReader(store, row, text_writer=folding.open.text), 0
     if from_snapshot:
         snapshot = reader.snapshot(snapshot_version(graph))
         body, after = json.loads(snapshot.body), snapshot.offset
-        folding.open.text.learn_pointers(body, reader.text)
+        folding.open.text.remember_pointers(body, reader.text)
         folding.course.load(reader.text.resolve(body), after)
     folding.course.fold(reader.every(after=after, upto=row.offset))
     return state_to_data(folding.course.state), folding.calls.to_data()
@@ -235,3 +235,32 @@ async def test_a_snapshot_holds_what_a_step_under_way_has_called_told_and_said(s
     assert held[:4] == ["text.emitted", "function.completed", "effect.started", "effect.failed"]
     assert held[4:7] == ["agent.started", "model.started", "text.emitted"]
     assert [request.partial for request in model.requests] == ["", "held "]
+
+
+class Page(BaseModel):
+    number: int
+    text: str = ""
+
+
+async def test_a_long_text_from_before_a_snapshot_is_found_again_behind_it(store):
+    text = "a long text that is not live where the snapshot is taken " * 3
+    graph = Graph("pages", input=Page, output=Count, max_steps=1000)
+
+    @graph.node
+    async def turn(page: Page) -> Page | Count:
+        number = page.number + 1
+        shown = text if number in (3, 160, 170, 180) else f"page {number}"
+        return Count(n=number) if number == 200 else Page(number=number, text=shown)
+
+    row = await stopped(store, graph, Page(number=0), 345)
+    assert store.snapshot(row.number).offset > 128
+    async with Runtime(store, workflows=[graph]) as runtime:
+        run = await runtime.get(row.id)
+        assert (await run.result()).n == 200
+        outputs = [event.data["output"] for event in await run.recorded() if "output" in event.data]
+    assert [value["value"]["number"] for value in outputs if text in str(value)] == [
+        3,
+        160,
+        170,
+        180,
+    ]

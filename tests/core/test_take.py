@@ -249,9 +249,7 @@ def of_input_field(version: int) -> Any:
 
 def of_state(version: int) -> Any:
     fields: dict[str, Any] = {"n": (int, 0) if version == 1 else (str, "")}
-    graph = Graph(
-        "flow", input=In, output=Out, state=create_model("State", **({"n": (int, 0)} | more))
-    )
+    graph = Graph("flow", input=In, output=Out, state=create_model("State", **fields))
 
     @graph.node
     async def first(ctx: Context, given: In) -> Answer:

@@ -230,6 +230,36 @@ async def test_cancelled_run_leaves_no_span_without_its_parent(url, spans):
     assert spans.named("step second").attributes["crew.outcome"] == "cancelled"
 
 
+async def test_cancelled_agent_ends_with_all_that_it_began(url, spans):
+    asked, let = asyncio.Event(), asyncio.Event()
+
+    @tool(effect="read")
+    async def hold() -> str:
+        """Wait."""
+        asked.set()
+        return str(await let.wait())
+
+    model = ScriptedModel([ToolCall("hold", {})])
+    agent = Agent("holder", model=model, tools=[hold])
+
+    @workflow
+    async def flow(ctx: Context, text: str) -> str:
+        held = asyncio.create_task(ctx.run(agent, text))
+        await ctx.run(asked.wait)
+        held.cancel()
+        await ctx.sleep(0.1)
+        return text
+
+    async with spans.follow(Runtime(url)) as runtime:
+        await (await runtime.start(flow, "go")).result()
+
+    over = spans.named("step flow").end_time - 50_000_000  # it slept for 100 ms after the cancel
+    for name in ("invoke_agent holder", "execute_tool hold"):
+        assert spans.named(name).attributes["crew.outcome"] == "cancelled"
+        assert spans.named(name).end_time < over
+    assert spans.parents()["execute_tool hold"] == "invoke_agent holder"
+
+
 async def test_child_run_is_linked_to_its_parent(url, spans):
     child = searching()
 

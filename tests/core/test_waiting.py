@@ -132,6 +132,34 @@ async def test_the_first_answer_wins_and_the_later_one_is_told(url):
             await run.answer("refund", True)
 
 
+async def test_an_answer_to_a_question_that_is_withdrawn_meanwhile_is_refused(url, monkeypatch):
+    post = handle.Run._post
+
+    async def late(run, kind, name, *rest):
+        while "still" in [question.key for question in await run.questions()]:
+            await asyncio.sleep(0.01)
+        await post(run, kind, name, *rest)
+
+    monkeypatch.setattr(handle.Run, "_post", late)
+
+    @workflow
+    async def flow(ctx: Context) -> str:
+        still = asyncio.create_task(ctx.ask(str, "Still?", key="still"))
+        await ctx.sleep(0.3)
+        still.cancel()
+        return await ctx.ask(str, "What?", key="what")
+
+    async with Runtime(url) as runtime:
+        run = await runtime.start(flow)
+        while not await run.questions():
+            await asyncio.sleep(0.01)
+        with pytest.raises(AskError, match="=still was closed before the answer came"):
+            await run.answer("still", "yes")
+        assert [question.key for question in await run.questions()] == ["what"]
+        await run.answer("what", "that")
+        assert await run.result() == "that"
+
+
 async def test_many_waiting_runs_are_answered_in_any_order(url):
     counted = Counted()
     names = [f"r{number}" for number in range(60)]

@@ -248,6 +248,8 @@ def _told(value: Any) -> Any:
         return (name, sorted(map(repr, map(_told, value))))
     if isinstance(value, datetime.datetime):
         return (name, value.replace(tzinfo=None).isoformat(), value.fold, _zone(value.tzinfo))
+    if type(value) in (int, float) and (value != value or float(value) == value):
+        return ("number", repr(float(value)))  # where a float is declared, an int may stand for it
     if isinstance(value, (float, decimal.Decimal, enum.Enum)):
         return (name, repr(value))
     return (name, pickle.dumps(value))

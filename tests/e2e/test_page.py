@@ -113,7 +113,16 @@ class Team:
             order = await ctx.ask(Search, "Which order?", key="order")
             return f"{name} was paid for {order.query}."
 
-        self.workflows = [desk, refunds]
+        @workflow
+        async def racing(ctx: Context, text: str) -> str:
+            held = asyncio.create_task(ctx.run(searcher, text, key="held"))
+            asked = asyncio.create_task(ctx.ask(str, "Still needed?", key="a/b"))
+            await ctx.ask(bool, "Is it enough?", key="enough")
+            held.cancel()
+            asked.cancel()
+            return await ctx.ask(str, "What then?", key="then")
+
+        self.workflows = [desk, refunds, racing]
 
 
 class Site:
@@ -333,6 +342,22 @@ async def test_questions_of_a_run_are_answered(site):
         await card.locator("textarea").fill('{"query": "lamp 7"}')
         await card.get_by_role("button", name="Answer").click()
         await expect(site.turn().locator(".answer")).to_have_text("Ada was paid for lamp 7.")
+
+
+async def test_cancelled_branch_asks_and_works_no_more(site, team):
+    async with site.served():
+        await site.show(site.page)
+        await site.ask("go", "racing")
+        cards, agent = site.page.locator(".ask"), site.page.locator('[data-agent="searcher"]')
+        await expect(cards).to_have_count(2)
+        await expect(agent).to_contain_text("running")
+        await cards.get_by_text("Yes").click()
+        await expect(cards).to_have_count(1)
+        await expect(cards).to_contain_text("What then?")
+        await expect(agent).not_to_contain_text("running")
+        await site.page.click("#tab-Prompts")
+        await expect(site.page.locator(".prompt")).to_contain_text("racing[0]/=held/model.0")
+        await expect(site.page.locator(".prompt")).to_contain_text("cancelled")
 
 
 @pytest.mark.parametrize("site", ["wide", "phone"], indirect=True)

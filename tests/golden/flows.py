@@ -3,6 +3,8 @@
 A new one may be added, with a journal made by `python -m tests.golden.make`.
 """
 
+import asyncio
+
 from pydantic import BaseModel
 
 from crew import Agent, Context, Graph, tool, workflow
@@ -87,4 +89,33 @@ async def failing(ctx: Context, text: str) -> str:
     raise ValueError(await ctx.run(found, text))
 
 
-ALL = [research, plain, failing]
+class Refused(Exception):
+    """What is caught, live as on replay."""
+
+    def __init__(self, text: str, code: int) -> None:
+        super().__init__(text)
+        self.code = code
+
+
+@workflow(name="golden_child")
+async def child(ctx: Context, text: str) -> str:
+    return await ctx.run(found, text)
+
+
+@workflow(name="golden_raced")
+async def raced(ctx: Context, text: str) -> str:
+    asked = asyncio.create_task(ctx.ask(str, "Still?", key="still"))
+    beneath = asyncio.create_task(ctx.run(child, text))
+    try:
+        await ctx.effect(refuse, text, key="a/b")
+    except Refused as refused:
+        said = f"{refused} {refused.code}"
+    asked.cancel()
+    return f"{said} {await beneath}"
+
+
+async def refuse(text: str) -> str:
+    raise Refused(f"no {text}", 7)
+
+
+ALL = [research, plain, failing, child, raced]

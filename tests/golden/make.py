@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from crew import RunFailed, Runtime
-from tests.golden.flows import Question, failing, plain, research
+from tests.golden.flows import Question, failing, plain, raced, research
 
 FOLDER = Path(__file__).parent
 
@@ -21,6 +21,7 @@ async def main(name: str) -> None:
             await asyncio.sleep(0.01)
         await run.answer("agreed", True)
         await run.result()
+        await (await runtime.start(raced, "race")).result()
         with contextlib.suppress(RunFailed):
             await (await runtime.start(failing, "nothing")).result()
     db = sqlite3.connect(path)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from crew.gate import Gate
+from crew.call.gate import Gate
 from crew.testing.programs import tree_of
 from crew.testing.programs.points import Subject
 from tests.programs.without import MENDS, POINTS, points_until_red, without

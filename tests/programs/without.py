@@ -16,20 +16,20 @@ from typing import Any
 
 import pytest
 
-import crew.call
-import crew.context
-import crew.effect
+import crew.call.context
+import crew.call.effect
+import crew.call.lineage
+import crew.call.record
 import crew.journal.memory
 import crew.journal.writer
-import crew.lineage
 import crew.run.suspects
 import crew.run.taking
-from crew.attempt import Attempt
+from crew.call.attempt import Attempt
+from crew.call.gate import LAST, Gate
+from crew.call.lineage import SCOPE, as_part
 from crew.errors import RunFailed
 from crew.event import CallCancelled
 from crew.failure import failure_of
-from crew.gate import LAST, Gate
-from crew.lineage import SCOPE, as_part
 from crew.run.attempts import Attempts
 from crew.run.course import Course
 from crew.run.step_calls import StepCalls
@@ -94,14 +94,14 @@ def _arrival_order(patch: Patch) -> None:
 
 @_mend(2, "tasks of the library are numbered with those of the step")
 def _library_in_scope(patch: Patch) -> None:
-    for module in (crew.context, crew.effect):
+    for module in (crew.call.context, crew.call.effect):
         patch.setattr(module, "Inside", lambda what: SCOPE.get())
-    patch.setattr(crew.lineage, "_name_of", lambda coroutine: "task")
+    patch.setattr(crew.call.lineage, "_name_of", lambda coroutine: "task")
 
 
 @_mend(2, "keys and positions share their names")
 def _one_namespace(patch: Patch) -> None:
-    patch.setattr(crew.context, "as_key", as_part)
+    patch.setattr(crew.call.context, "as_key", as_part)
 
 
 @_mend(3, "an act that was forgotten stops no new one")
@@ -178,14 +178,14 @@ def _errors_by_name(patch: Patch) -> None:
         kind, said = failure.type, failure.message
         return RunFailed(path=failure.path, cause_type=kind, cause_message=said)
 
-    patch.setattr(crew.call, "error_of", error_of)
+    patch.setattr(crew.call.record, "error_of", error_of)
 
 
 @_mend(8, "an effect whose result cannot be stored has failed, and is made again")
 def _unstorable_is_failed(patch: Patch) -> None:
-    record = crew.effect.Effect._record
+    record = crew.call.effect.Effect._record
 
-    async def recorded(self: crew.effect.Effect, acting: "asyncio.Future[Any]") -> Any:
+    async def recorded(self: crew.call.effect.Effect, acting: "asyncio.Future[Any]") -> Any:
         if acting.exception() is None:
             try:
                 self._codec.passed_on(acting.result())
@@ -195,12 +195,12 @@ def _unstorable_is_failed(patch: Patch) -> None:
                 raise
         return await record(self, acting)
 
-    patch.setattr(crew.effect.Effect, "_record", recorded)
+    patch.setattr(crew.call.effect.Effect, "_record", recorded)
 
 
 @_mend(9, "calls get their arguments themselves, not copies")
 def _arguments_shared(patch: Patch) -> None:
-    for module in (crew.context, crew.effect):
+    for module in (crew.call.context, crew.call.effect):
         patch.setattr(
             module, "with_own_arguments", lambda function, arguments: (function, arguments)
         )

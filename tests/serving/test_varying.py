@@ -181,7 +181,7 @@ async def test_a_replay_of_other_code_names_both_sides(desk):
     done = desk.crew("replay", run.id, "--json")
     assert done.status == 1
     assert done.told["equal"] is False
-    assert done.told["difference"]["path"] == "flow[0]/post"
+    assert done.told["difference"]["path"] == "flow[0]/=post"
     assert done.told["difference"]["recorded"] == "no result of a call"
     assert done.told["difference"]["asked"].startswith("effect send:")
 
@@ -195,7 +195,7 @@ async def test_a_fork_of_what_did_not_change_costs_nothing(desk):
     assert told["cost"]["calls"] == 0
     assert told["cost"]["reused_calls"] == 2
     assert told["base"] == run.id
-    assert told["effects"] == ["flow[0]/send"]
+    assert told["effects"] == ["flow[0]/=send"]
     assert desk.crew("replay", told["run"]).status == 0
 
 
@@ -229,7 +229,7 @@ async def test_a_fork_at_an_event_names_the_effects_it_stands_on(desk):
     events = desk.crew("show", run.id, "--json", code=False).told["events"]
     (done,) = [event["offset"] for event in events if event["kind"] == "effect.completed"]
     fork = desk.crew("fork", run.id, "--at", str(done), "--no-live", "--json").told
-    assert fork["effects"] == ["flow[0]/send"]
+    assert fork["effects"] == ["flow[0]/=send"]
     assert fork["at"] == done
     assert fork["end"]["value"] == "plain X"
 
@@ -256,7 +256,7 @@ async def test_a_cohort_tells_what_another_model_does(desk, talker):
     assert (first["answer"], second["answer"]) == ("same", "stopped")
     assert (first["calls_paid"], first["tokens_after"]) == (1, 15)
     assert first["tokens_before"] > 15
-    assert second["detail"].startswith("at flow[0]/send it asks for effect send:")
+    assert second["detail"].startswith("at flow[0]/=send it asks for effect send:")
     assert second["detail"].endswith("new effects are not allowed; see --allow-effects")
     assert done["sums"]["answers"] == {"same": 1, "stopped": 1}
     assert done["sums"]["calls_paid"] == 2
@@ -281,7 +281,7 @@ async def test_a_cohort_of_changed_code_says_where_it_differs(desk, talker):
     desk.write('key="send")', 'key="post")')
     done = desk.crew("replay", "--runs", "last:1", "--with", "model=other")
     assert done.status == 1
-    assert f"{run.id} is different without any change, at flow[0]/post:" in done.out
+    assert f"{run.id} is different without any change, at flow[0]/=post:" in done.out
     assert talker.requests == []
 
 
@@ -356,9 +356,22 @@ async def test_an_effect_that_may_have_happened_is_shown_with_its_policy(desk):
     desk.write()
     assert desk.crew("resume", run.id).status == 1
     shown = desk.crew("show", run.id, code=False).errors
-    assert "unknown whether it happened: flow[0]/send (send), policy 'fail'" in shown
+    assert "unknown whether it happened: flow[0]/=send (send), policy 'fail'" in shown
     (told,) = desk.crew("show", run.id, "--json", code=False).told["unknown_effects"]
-    assert (told["path"], told["policy"]) == ("flow[0]/send", "fail")
+    assert (told["path"], told["policy"]) == ("flow[0]/=send", "fail")
+
+
+async def test_an_effect_that_was_cancelled_midway_is_shown_too(desk):
+    hang = "    import asyncio\n    await asyncio.sleep(60)\n    return text"
+    desk.write("    return text\n\n\nasync def written", f"{hang}\n\n\nasync def written")
+    flow = load_workflow(str(desk.file))
+    async with Runtime(workflows=[flow], settings=Settings(store=desk.store)) as runtime:
+        run = await runtime.start(flow, "x")
+        async for event in run.events():
+            if event.kind == "effect.started":
+                await run.cancel()
+    shown = desk.crew("show", run.id, code=False).errors
+    assert "unknown whether it happened: flow[0]/=send (send), policy 'fail'" in shown
 
 
 @pytest.mark.parametrize(

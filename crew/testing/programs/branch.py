@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from crew.context import Context
+from crew.call.context import Context
 from crew.testing.programs.calls import mixed, number_in, weight
 
 

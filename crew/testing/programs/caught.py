@@ -3,9 +3,9 @@
 from collections.abc import Awaitable, Callable
 from typing import Any, assert_never
 
-from crew.context import Context
+from crew.call.context import Context
 from crew.errors import OutputInvalid
-from crew.retry import Retry
+from crew.graph.retry import Retry
 from crew.testing.programs import calls
 from crew.testing.programs.branch import Branch
 from crew.testing.programs.calls import weight

@@ -4,9 +4,9 @@ import asyncio
 from collections.abc import Coroutine
 from typing import Any, assert_never
 
-from crew.context import Context
+from crew.call.context import Context
 from crew.graph import Workflow
-from crew.retry import Retry
+from crew.graph.retry import Retry
 from crew.run import Graph, workflow
 from crew.testing.programs import calls
 from crew.testing.programs.branch import Branch, Done, Part, Round, Seen, Shared, Start

@@ -1,0 +1,211 @@
+"""One attempt of a step: the tasks it owns, the order in which they go on, and its end."""
+
+import asyncio
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import Context as Variables
+from typing import Any, NoReturn
+
+from crew.call.gate import Gate, Order
+from crew.call.lineage import SCOPE, Scope
+
+STOP_SECONDS = 1.2
+"""How long the tasks of an attempt may take to end once they were cancelled: a second for effects
+that are under way, and a moment for what follows."""
+
+_MANY_TASKS = 64
+"""Of so many tasks each is not looked at."""
+_WAITS_FOR_TASKS = frozenset({"TaskGroup.__aexit__", "_wait", "wait_for"})
+"""Coroutines of asyncio that wait for tasks by a future of their own."""
+
+
+_CLEAN = Variables()
+"""That a task has ended is noted by no task of the step."""
+
+
+class Attempt:
+    """The asyncio tasks of one attempt of a step, from its first one to the end of the last.
+
+    Args:
+        path: the step's, with the attempt's number from the second on: `look_up[2]~2`.
+        step: the same without that number.
+    """
+
+    def __init__(self, path: str, step: str) -> None:
+        self.path, self.step = path, step
+        self.scope = Scope(self, path, path if path == step else step)
+        """Where the calls of the step's own function get their paths."""
+        self.changed: Callable[[], None] = _nothing
+        """Called when a task ends."""
+        self.is_over = False
+        """Whether nothing of it may be written any more."""
+        self.forgotten: dict[str, str] = {}
+        """What acts are on record of this attempt that its code has not asked for, by path."""
+        self.acting: set[str] = set()
+        """The acts that it began, by path."""
+        self.is_reentered = False
+        """Whether something of it was on record when it began."""
+        self.gate = Gate(is_own=self._is_own, is_ready=self._is_ready, name=path)
+        self._root: asyncio.Task[Any] | None = None
+        self._tasks: dict[asyncio.Task[Any], Scope] = {}
+        self._waiting: set[asyncio.Task[Any] | None] = set()
+        self._refused: list[asyncio.Future[None]] = []
+        self._stopping: set[asyncio.Task[Any]] = set()
+
+    def begin(self) -> None:
+        """Take the current task for the one in which the step's function runs."""
+        self._root = asyncio.current_task()
+
+    def leave_root(self) -> None:
+        """Note that the step's function has ended."""
+        self._root = None
+
+    @property
+    def has_tasks(self) -> bool:
+        """Whether tasks are left that have not ended."""
+        return bool(self._tasks)
+
+    def task_names(self) -> list[str]:
+        """Return the names of the functions that its tasks run, without a repetition."""
+        return sorted({getattr(task.get_coro(), "__qualname__", "?") for task in self._tasks})
+
+    def add(self, task: "asyncio.Task[Any]", scope: Scope) -> None:
+        """Own a task until it ends."""
+        if self.is_over:
+            task.cancel()
+            return
+        self._tasks[task] = scope
+        task.add_done_callback(self._ended, context=_CLEAN)
+
+    def _ended(self, task: "asyncio.Task[Any]") -> None:
+        self._tasks.pop(task, None)
+        self._stopping.discard(task)
+        self.changed()
+
+    @property
+    def is_alone(self) -> bool:
+        """Whether one task is all there is, so that nothing can be out of order."""
+        return len(self._tasks) + (self._root is not None) <= 1
+
+    async def turn(self, order: Order) -> None:
+        """Return when what came at `order` may be handed to the current task."""
+        if not self.is_alone:
+            await self.gate.turn(order)
+
+    @contextmanager
+    def waiting(self) -> Iterator[None]:
+        """A block in which the current task waits for the world outside."""
+        task = asyncio.current_task()
+        self._waiting.add(task)
+        try:
+            yield
+        finally:
+            self._waiting.discard(task)
+
+    def all_wait(self) -> bool:
+        """Return whether no task of the step can go on by itself.
+
+        Each waits for the world outside, or for others of them. One that waits for anything else,
+        such as a socket of the user's own, is taken to be at work; so is a step that is ending.
+        """
+        return self._root is not None and not self.gate.tasks and self._rest_waits(set())
+
+    def others_wait(self) -> bool:
+        """Return whether that holds for all but the current task, or they wait for their turn."""
+        return self._rest_waits({asyncio.current_task(), *self.gate.tasks})
+
+    def _rest_waits(self, known: "set[asyncio.Task[Any] | None]") -> bool:
+        tasks = {*self._tasks} if self._root is None else {self._root, *self._tasks}
+        known = known | self._waiting
+        return all(task in known or _awaits_some_of(tasks, task) for task in tasks)
+
+    def cancel(self) -> None:
+        """Cancel everything at once, the step's own function too."""
+        if self._root is not None and self._root is not asyncio.current_task():
+            self._root.cancel()
+        self._cancel_tasks(set(self._tasks))
+
+    def _cancel_tasks(self, tasks: "set[asyncio.Task[Any]]") -> None:
+        for task in tasks - self._stopping:
+            self._stopping.add(task)
+            task.cancel()
+
+    async def stop(self, call: str = "") -> None:
+        """End what the step's function left: cancel it, and wait `STOP_SECONDS` for its end.
+
+        What takes longer is left to itself; once the step is over, it can write nothing any more.
+
+        Args:
+            call: the path of one whose attempt failed; what that alone left is ended.
+        """
+        loop = asyncio.get_running_loop()
+        until = loop.time() + STOP_SECONDS
+        while (tasks := self._left_by(call)) and (left := until - loop.time()) > 0:
+            self._cancel_tasks(tasks)
+            await asyncio.wait(tasks, timeout=left, return_when=asyncio.FIRST_COMPLETED)
+
+    def _left_by(self, call: str) -> "set[asyncio.Task[Any]]":
+        if not call:
+            return set(self._tasks)
+        return {t for t, scope in self._tasks.items() if scope.prefix.startswith(f"{call}/")}
+
+    async def until_closed(self) -> NoReturn:
+        """Wait for the end of the attempt, or the cancel that comes before it.
+
+        Raises:
+            CancelledError: always.
+        """
+        if not self.is_over:
+            future = asyncio.get_running_loop().create_future()
+            self._refused.append(future)
+            await future
+        raise asyncio.CancelledError
+
+    def close(self) -> None:
+        """Let nothing be written from here on."""
+        self.is_over = True
+        self.gate.open()
+        for future in self._refused:
+            future.cancel()
+        self._cancel_tasks(set(self._tasks))
+
+    def has_timer(self) -> bool:
+        """Whether a timer of the event loop is running that code of the step set, as far as known.
+
+        One that sets such a timer, as by `asyncio.timeout`, goes on by itself some time.
+        """
+        timers = getattr(asyncio.get_running_loop(), "_scheduled", None)
+        if timers is None:
+            return True
+        return any(not timer.cancelled() and self._is_own(timer._context) for timer in timers)  # noqa: SLF001
+
+    def _is_own(self, variables: Variables) -> bool:
+        scope = variables.get(SCOPE)
+        return type(scope) is Scope and scope.owner is self
+
+    def _is_ready(self) -> bool:
+        tasks = [self._root, *self._tasks] if len(self._tasks) < _MANY_TASKS else ()
+        waiters = [getattr(task, "_fut_waiter", None) for task in tasks if task is not None]
+        return any(waiter is None or waiter.done() for waiter in waiters)
+
+
+def _nothing() -> None:
+    """Nobody wants to know."""
+
+
+def _awaits_some_of(tasks: "set[asyncio.Task[Any]]", task: "asyncio.Task[Any]") -> bool:
+    awaiting: Any = task.get_coro()
+    name = ""
+    while (inner := getattr(awaiting, "cr_await", None)) is not None:
+        name = getattr(awaiting, "__qualname__", "")
+        awaiting = inner
+    # A task, or what gather() gives, is awaited through an iterator; the task knows what it is.
+    waiter = getattr(task, "_fut_waiter", None)
+    if waiter is None:
+        return False
+    if waiter in tasks:
+        return True
+    children = getattr(waiter, "_children", None)
+    if children is not None:
+        return all(child.done() or child in tasks for child in children)
+    return name in _WAITS_FOR_TASKS

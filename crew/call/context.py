@@ -1,0 +1,645 @@
+"""What a node holds of its run: journalled calls, effects, questions, time and shared state.
+
+A call's path is its place in the program: the step, the lineage of the asyncio task it is made in
+(the n-th of its function's name that its parent made), and its position there, or its key alone. It
+does not depend on which of several tasks is faster, so that a resumed run finds each recorded call
+again.
+"""
+
+import asyncio
+import functools
+import random
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator
+from contextlib import nullcontext
+from dataclasses import dataclass
+from inspect import isfunction
+from typing import Any, NoReturn, Protocol, TypeVar, cast
+
+from pydantic import BaseModel
+
+from crew.budget import Budget
+from crew.call.attempt import Attempt
+from crew.call.effect import Effect, Unknown
+from crew.call.lineage import SCOPE, Inside, Scope, as_key, entered
+from crew.call.record import (
+    AgentTask,
+    Calls,
+    Performer,
+    Record,
+    data_arguments,
+    describe_callee,
+    fingerprint_of,
+    invoke,
+    is_asked_to_stop,
+    not_an_exception,
+    outcome,
+    returned_codec,
+    time_limit,
+    together,
+    unreadable,
+)
+from crew.clock import wall_clock
+from crew.errors import Diverged, GraphError, InputInvalid, OutputInvalid
+from crew.event import CallKind, Failure
+from crew.failure import failure_of, raise_again
+from crew.graph import Workflow
+from crew.graph.patch import Patch
+from crew.graph.retry import ONCE, Retry
+from crew.message import Json
+from crew.thread import Thread
+from crew.value import Codec, describe, with_own_arguments
+
+_STATELESS = "this workflow has no state; make it with Graph(state=Model)"
+
+T = TypeVar("T")
+
+
+class Driven(Calls, Protocol):
+    """What a context needs of the driver of its run."""
+
+    run_id: str
+    thread_id: str | None
+    tenant: str
+    attempt: Attempt
+
+    def confirm(self) -> None: ...
+
+    def thread(self) -> Thread: ...
+
+    def emit(self, path: str, text: str) -> None: ...
+
+    def has_streamed(self, path: str) -> bool:
+        """Return whether the agent called at `path` passed text on as it came."""
+        ...
+
+    def progress(self, path: str, text: str) -> None: ...
+
+    async def turn(self, path: str) -> None:
+        """Return when what came of the call at `path` may be handed to the step's code."""
+        ...
+
+    async def cancelled(self, path: str, call: CallKind) -> None:
+        """Record that the step's code cancelled a call, and return when its end is handed out."""
+        ...
+
+    async def until_cancelled(self, path: str) -> NoReturn:
+        """Wait for the cancel that is on record of the call at `path`, until its turn."""
+        ...
+
+    def begin_new(self, path: str, call: CallKind, fingerprint: str) -> bool:
+        """Begin a call that needs no intent, unless a record might answer it; say which it was."""
+        ...
+
+    def has_record(self, path: str) -> bool:
+        """Return whether the call at `path` is on record."""
+        ...
+
+    async def answer(self, path: str, codec: Codec) -> Json:
+        """Wait for an answer that validates, and return it once it is recorded."""
+        ...
+
+    async def sleep_until(self, path: str, until: float) -> None: ...
+
+    async def agent(self, agent: Performer, path: str, fingerprint: str) -> Record | None:
+        """Return what is on record of an agent's call; one in flight as a record without an end."""
+        ...
+
+    async def perform(self, agent: Performer, task: AgentTask, fingerprint: str) -> dict[str, Json]:
+        """Have an agent's task done in a host, after its start was recorded."""
+        ...
+
+    async def child(
+        self, workflow: Workflow, value: object, path: str, budget: Budget | None
+    ) -> dict[str, Json]:
+        """Run a workflow as a run of its own; return its id, its encoded output and its usage."""
+        ...
+
+    def share_of(self, budget: Budget | None) -> Budget | None:
+        """Return what a child run may spend: what it is given, as far as this run has it left."""
+        ...
+
+    def diverge(self, error: Diverged) -> None:
+        """Stop the run, since its code is not that of its journal."""
+        ...
+
+
+@dataclass(slots=True)
+class _Place:
+    """Where one call is made: `above` in its path, at a `part` of it; `~n` names its attempts.
+
+    `within` is the place of the code that makes it.
+    """
+
+    above: Scope
+    part: str
+    within: Scope
+
+    def path(self, attempt: int = 1) -> str:
+        return f"{self.above.prefix}/{self.part}{self._tries}{_suffix(attempt)}"
+
+    @property
+    def lasting_path(self) -> str:
+        """The path of what further attempts find again, such as an effect."""
+        return f"{self.above.lasting}/{self.part}"
+
+    @property
+    def _tries(self) -> str:
+        return "" if self.above is self.within else self.within.tries
+
+    def inside(self, attempt: int) -> Scope:
+        return self.above.beneath(self.part, self._tries + _suffix(attempt))
+
+
+@dataclass(frozen=True, slots=True)
+class _Policies:
+    """How one call of `Context.run` is made."""
+
+    timeout: float | None = None
+    budget: Budget | None = None
+    emit: bool = False
+
+
+_NO_POLICIES = _Policies()
+
+
+def _suffix(attempt: int) -> str:
+    return f"~{attempt}" if attempt > 1 else ""
+
+
+class Context:
+    """What a node holds of its run.
+
+    Every method that is awaited is journalled: after a crash the node is entered again, and each
+    of its calls that has a recorded result returns that result at once, in the order in which the
+    results came.
+    """
+
+    is_crew_context = True
+
+    def __init__(
+        self,
+        driver: Driven,
+        state: BaseModel | None,
+        function: Callable[..., Any] | None = None,
+    ) -> None:
+        self._driver = driver
+        self._function = function
+        """The node's: where the classes are seen that its code catches errors by."""
+        self._state = state
+        self._changes = None if state is None else Patch(state)
+        self._keys: dict[str, tuple[str, str]] = {}
+
+    @property
+    def run_id(self) -> str:
+        """The id of the run this step belongs to."""
+        return self._driver.run_id
+
+    @property
+    def thread(self) -> Thread:
+        """The conversation before this turn; without messages if the run has no thread."""
+        return self._driver.thread()
+
+    @property
+    def state(self) -> Any:
+        """The run's shared state as it was when this step started; change it with `patch`."""
+        if self._state is None:
+            raise GraphError(message=_STATELESS)
+        return self._state
+
+    @property
+    def changes(self) -> dict[str, Json] | None:
+        """What this step changes in the shared state, encoded; None if nothing."""
+        return None if self._changes is None else self._changes.data or None
+
+    def patch(self, **changes: object) -> None:
+        """Change fields of the shared state; they take effect with this step's completion.
+
+        A field with an `Append()` reducer is given a list of new items, each time.
+
+        Raises:
+            OutputInvalid: a value does not validate, or the state as a whole does not with it.
+            GraphError: the state has no such field.
+        """
+        if self._changes is None:
+            raise GraphError(message=_STATELESS)
+        self._changes.add(changes)
+
+    async def run(
+        self,
+        callee: Any,
+        *arguments: Any,
+        key: str | None = None,
+        retry: Retry | None = None,
+        timeout: float | None = None,  # noqa: ASYNC109  a policy of the call, recorded as such
+        budget: Budget | None = None,
+        emit: bool = False,
+    ) -> Any:
+        """Call an agent, a workflow or a function, once per run.
+
+        Args:
+            callee: an agent (with its text), a workflow (with its input, as a run of its own), or
+                a function (with its arguments, which must be data).
+            arguments: what it is given.
+            key: a name that keeps the call's place when the code around it changes.
+            retry: attempts of this call alone.
+            timeout: seconds for one attempt.
+            budget: for a workflow, what it may spend.
+            emit: pass an agent's text on as the workflow's answer, while its model says it.
+
+        Returns:
+            An `AgentResult`, the workflow's output, or what the function returned.
+        """
+        place = self._place(describe_callee(callee), key)
+        if retry is None and timeout is None and budget is None and not emit:
+            return await self._handed_out(self._call(callee, arguments, place), place.path())
+        policies = _Policies(timeout, budget, emit)
+        attempts = retry or ONCE
+        attempt = 0
+        while True:
+            attempt += 1
+            work = self._call(callee, arguments, place, attempt, policies)
+            if attempt == attempts.attempts:
+                return await self._handed_out(work, place.path(attempt))
+            try:
+                value = await work
+            except Exception as error:
+                if not attempts.allows(error, attempt):
+                    await self._driver.turn(place.path(attempt))
+                    raise
+                await self._driver.attempt.stop(place.path(attempt))
+                if not self._driver.has_record(place.path(attempt + 1)):
+                    await asyncio.sleep(attempts.delay(attempt))
+            else:
+                await self._driver.turn(place.path(attempt))
+                return value
+
+    async def _handed_out(self, work: Awaitable[T], path: str) -> T:
+        """Return what came of the call at `path` when it is its turn, or raise it."""
+        try:
+            value = await work
+        except Exception:
+            await self._driver.turn(path)
+            raise
+        if not self._driver.attempt.is_alone:
+            await self._driver.turn(path)
+        return value
+
+    async def _call(
+        self,
+        callee: Any,
+        arguments: tuple[Any, ...],
+        place: _Place,
+        attempt: int = 1,
+        policies: _Policies = _NO_POLICIES,
+    ) -> Any:
+        if isfunction(callee):
+            return await self._run_function(callee, arguments, place, attempt, policies)
+        if isinstance(callee, Workflow):
+            return await self._run_child(callee, arguments, place, attempt, policies)
+        if isinstance(callee, Performer):
+            return await self._run_agent(callee, arguments, place, attempt, policies)
+        if not callable(callee):
+            raise GraphError(
+                message=f"ctx.run takes an agent, a workflow or a function, not {callee!r}"
+            )
+        return await self._run_function(callee, arguments, place, attempt, policies)
+
+    async def _run_agent(
+        self,
+        agent: Performer,
+        arguments: tuple[Any, ...],
+        place: _Place,
+        attempt: int,
+        policies: _Policies,
+    ) -> Any:
+        if len(arguments) != 1 or not isinstance(arguments[0], str):
+            raise GraphError(message=f"ctx.run(agent, text): {agent.name!r} takes one text")
+        (text,) = arguments
+        path, driver, emit = place.path(attempt), self._driver, policies.emit
+        history = self.thread.messages if agent.history else ()
+        session = f"{driver.thread_id or self.run_id}/{agent.name}"
+        task = AgentTask(self.run_id, path, text, history, session, emit=emit, tenant=driver.tenant)
+        fingerprint = fingerprint_of(agent.name, text)
+        record = await driver.agent(agent, path, fingerprint)
+        work = functools.partial(driver.perform, agent, task, fingerprint)
+        inside = Inside(f"the agent {agent.name!r}")
+        result = await self._made(record, path, "agent", work, inside, policies.timeout)
+        found = self._read_back(agent.result_of, result, path)
+        if emit and not driver.has_streamed(path):
+            self.emit(str(found.output))
+        return found
+
+    async def _run_child(
+        self,
+        workflow: Workflow,
+        arguments: tuple[Any, ...],
+        place: _Place,
+        attempt: int,
+        policies: _Policies,
+    ) -> Any:
+        (value,) = arguments or (None,)
+        path, driver = place.path(attempt), self._driver
+        stored = _encoded(workflow.input_codec, value)
+        fingerprint = fingerprint_of(workflow.name, stored)
+        data: dict[str, Json] = {"workflow": workflow.name, "input": stored}
+        share = None if driver.has_record(path) else driver.share_of(policies.budget)
+        if share is not None:
+            data |= {"reserve": share.tokens or 0, "reserve_calls": share.calls or 0}
+        record = await self._begin(path, "child", fingerprint, data)
+        if record is not None and record.state == "started":
+            share = _share_in(record.data)
+        work = functools.partial(driver.child, workflow, value, path, share)
+        inside = Inside(f"the child {workflow.name!r}")
+        result = await self._made(record, path, "child", work, inside, policies.timeout)
+        return self._read_back(workflow.output_codec.read_back, result["output"], path)
+
+    async def _run_function(
+        self,
+        function: Callable[..., Any],
+        arguments: tuple[Any, ...],
+        place: _Place,
+        attempt: int,
+        policies: _Policies,
+    ) -> Any:
+        name = describe_callee(function)
+        path = place.path(attempt)
+        codec = returned_codec(function, name)
+        fingerprint = fingerprint_of(name, data_arguments(function, arguments))
+        record = None
+        if not self._driver.begin_new(path, "function", fingerprint):
+            record = await self._begin(path, "function", fingerprint, {})
+        value: Any = None
+
+        async def work() -> dict[str, Json]:
+            nonlocal value
+            callee, own = with_own_arguments(function, arguments)
+            stored, value = codec.passed_on(await invoke(callee, *own))
+            return {"result": stored}
+
+        is_new = record is None or record.state == "started"
+        inside = place.inside(attempt)
+        result = await self._made(
+            record, path, "function", work, inside, policies.timeout, function
+        )
+        return value if is_new else self._read_back(codec.read_back, result["result"], path)
+
+    async def _begin(
+        self, path: str, call: CallKind, fingerprint: str, data: dict[str, Json]
+    ) -> Record | None:
+        """Begin a call; one that is cancelled before it has begun has an end, too."""
+        try:
+            return await self._driver.begin(path, call, fingerprint, data)
+        except asyncio.CancelledError:
+            await self._driver.cancelled(path, call)
+            raise
+
+    async def _made(
+        self,
+        record: Record | None,
+        path: str,
+        call: CallKind,
+        work: Callable[[], Awaitable[dict[str, Json]]],
+        inside: Scope | Inside,
+        timeout: float | None,  # noqa: ASYNC109  recorded as the end of the call
+        function: Callable[..., Any] | None = None,
+    ) -> dict[str, Json]:
+        """Return the recorded result of a call, or make it and record what comes of it."""
+        driver, near = self._driver, (function, self._function)
+        if record is not None and record.state == "cancelled":
+            await driver.until_cancelled(path)
+        if record is not None and record.is_ended:
+            return outcome(record, *near)
+        failure: Failure | None = None
+        result: dict[str, Json] = {}
+        try:
+            with entered(inside):
+                if timeout is None:
+                    result = await work()
+                else:
+                    async with time_limit(timeout, path):
+                        result = await work()
+        except asyncio.CancelledError as error:
+            if is_asked_to_stop() or driver.attempt.is_over:
+                await driver.cancelled(path, call)
+                raise
+            failure = failure_of(not_an_exception(error), path)
+        except Exception as error:  # noqa: BLE001  raised again, as it is recorded
+            failure = failure_of(error, path)
+        if failure is not None:
+            await driver.fail(path, call, failure)
+            raise_again(failure, *near)
+        await driver.complete(path, call, result)
+        return result
+
+    def _read_back(self, read: Callable[[Json], T], stored: Json, path: str) -> T:
+        """Return a value that is on record; new code may be unable to `read` it.
+
+        Raises:
+            CancelledError: it is, so that the run is stopped until somebody chooses a way on.
+        """
+        try:
+            return read(stored)
+        except Exception as error:
+            self._driver.diverge(unreadable(error, stored, run=self.run_id, path=path))
+            raise asyncio.CancelledError from error
+
+    async def effect(
+        self,
+        function: Callable[..., Any],
+        *arguments: Any,
+        key: str | None = None,
+        unknown: Unknown = "fail",
+    ) -> Any:
+        """Act on the world, at most once, or let `unknown` decide.
+
+        The intent is on disk before the function starts. If it takes `idempotency_key`, it gets
+        one that stays the same over attempts and restarts of this run.
+
+        Args:
+            function: what acts; its arguments and its result must be data.
+            arguments: what it is given; keyword arguments go through `functools.partial`.
+            key: unique in the step; without one the effect is found by its position.
+            unknown: what happens if a crash hid whether it happened: `fail` raises, `retry` does
+                it again with the same idempotency key, `ask` asks a person.
+
+        Raises:
+            EffectUnknown: it may have happened, and `unknown` is `fail`.
+        """
+        place = self._place(describe_callee(function), key)
+        path = place.lasting_path
+        effect = Effect(self._driver, path, place.within.prefix, function, arguments)
+        ask = functools.partial(self.ask, bool)
+        try:
+            return await self._handed_out(effect.happen(unknown, ask=ask), path)
+        except asyncio.CancelledError:
+            await self._driver.cancelled(path, "effect")
+            raise
+
+    async def ask(self, answer: Any, question: str, *, key: str | None = None) -> Any:
+        """Ask a person, and wait for an answer of the type `answer`, for as long as it takes.
+
+        `key` addresses the question; it is unique in the step.
+        """
+        place = self._place("ask", key)
+        path, within = place.lasting_path, place.within.prefix
+        codec = Codec(answer, where=f"the answer to {question!r}")
+        data = {
+            "question": question,
+            "key": key or place.part,
+            "schema": codec.schema(),
+            "type": describe(answer),
+            "within": within,
+        }
+        fingerprint = fingerprint_of("ask", question)
+        record = await self._begin(path, "ask", fingerprint, data)
+        if record is not None and record.state == "cancelled":
+            if record.data["within"] == within:
+                await self._driver.until_cancelled(path)
+            await self._driver.restart(path, "ask", fingerprint, data)
+        if record is not None and record.state == "completed":
+            value = record.result["value"]
+        else:
+            value = await self._waited(self._driver.answer(path, codec), path, "ask")
+        await self._driver.turn(path)
+        return self._read_back(codec.read, value, path)
+
+    async def _waited(self, wait: Awaitable[T], path: str, call: CallKind) -> T:
+        """Wait for the world outside; a cancel closes what was waited for."""
+        try:
+            return await wait
+        except asyncio.CancelledError:
+            await self._driver.cancelled(path, call)
+            raise
+
+    async def map(
+        self,
+        function: Any,
+        items: Iterable[Any],
+        *,
+        concurrency: int | None = None,
+        key: str | None = None,
+    ) -> list[Any]:
+        """Call `function` (or an agent, or a workflow) for each item; results in their order.
+
+        Args:
+            function: what is called with each item, as by `run`.
+            items: their indexes are part of the calls' paths.
+            concurrency: how many are under way at once; all, by default.
+            key: a name that keeps the calls' place when the code around them changes.
+
+        Raises:
+            Exception: the first error of a call, as it is; the others are cancelled.
+        """
+        name = describe_callee(function)
+        place = self._place(name, key)
+        attempt = self._driver.attempt
+        limit = asyncio.Semaphore(concurrency) if concurrency else nullcontext()
+        last = ""
+
+        async def one(item: Any) -> Any:
+            nonlocal last
+            async with limit:
+                # No code of the user's runs between items, so that live they need no turn.
+                inner = self._place(name, None)
+                try:
+                    return await self._call(function, (item,), inner)
+                finally:
+                    last = inner.path()
+                    if attempt.is_reentered:
+                        await self._driver.turn(last)
+
+        def items_at_work() -> Iterator[Coroutine[Any, Any, Any]]:
+            for index, item in enumerate(items):
+                # The item's index is its place, not the number of the task that happens to run it.
+                with entered(place.above.placed(f"{place.part}[{index}]")):
+                    yield one(item)
+
+        try:
+            return await together(items_at_work())
+        finally:
+            if last:
+                await self._driver.turn(last)
+
+    async def sleep(self, seconds: float) -> None:
+        """Wait; the time goes on while the process is down."""
+        path = self._place("sleep", None).path()
+        data = {"until": wall_clock() + seconds}
+        record = await self._begin(path, "timer", fingerprint_of("sleep", seconds), data)
+        if record is not None and record.state == "cancelled":
+            await self._driver.until_cancelled(path)
+        if record is None or record.state != "completed":
+            until = (record.data if record is not None else data)["until"]
+            await self._waited(self._driver.sleep_until(path, until), path, "timer")
+        await self._driver.turn(path)
+
+    async def now(self) -> float:
+        """Return the wall clock in unix seconds, the same on every resume."""
+        return cast("float", await self._value("now", wall_clock))
+
+    async def random(self) -> float:
+        """Return a random number in [0, 1), the same on every resume."""
+        return cast("float", await self._value("random", random.random))
+
+    async def _value(self, name: str, make: Callable[[], float]) -> Json:
+        path = self._place(name, None).path()
+        record = await self._driver.begin(path, "value", fingerprint_of(name, None), {})
+        if record is not None and record.state == "completed":
+            return record.result["value"]
+        value = make()
+        await self._driver.complete(path, "value", {"value": value})
+        return value
+
+    def emit(self, text: str) -> None:
+        """Add a piece to the workflow's answer, as a caller that streams it sees it."""
+        self._driver.emit(self._place("emit", None).path(), text)
+
+    def progress(self, text: str) -> None:
+        """Tell whoever watches what is being done."""
+        self._driver.progress(self._place("progress", None).path(), text)
+
+    def _place(self, name: str, key: str | None) -> _Place:
+        """Return the place of a call that is made now.
+
+        Raises:
+            GraphError: it is made where no call can have one.
+        """
+        scope, attempt = SCOPE.get(), self._driver.attempt
+        if type(scope) is not Scope or scope.owner is not attempt:
+            raise GraphError(message=_misplaced(name, scope, attempt.path))
+        if key is None:
+            return _Place(scope, scope.next(name), scope)
+        self._claim(key, scope)
+        return _Place(attempt.scope, as_key(key), scope)
+
+    def _claim(self, key: str, scope: Scope) -> None:
+        before = self._keys.get(key)
+        # The same code in a further attempt of a call is no second use.
+        is_again = before is not None and before[0] == scope.lasting and before[1] != scope.prefix
+        if before is not None and not is_again:
+            raise GraphError(message=f"the key {key!r} was used twice in one step; keys are unique")
+        self._keys[key] = (scope.lasting, scope.prefix)
+
+
+def _share_in(data: dict[str, Json]) -> Budget | None:
+    """Return what a child was given when it was first started."""
+    tokens, calls = data.get("reserve") or None, data.get("reserve_calls") or None
+    return None if tokens is calls is None else Budget(tokens=tokens, calls=calls)
+
+
+def _encoded(codec: Codec, value: object) -> Json:
+    try:
+        return codec.passed_on(value)[0]
+    except OutputInvalid as error:
+        raise InputInvalid(message=str(error)) from error
+
+
+def _misplaced(name: str, scope: Scope | Inside | None, step: str) -> str:
+    """Say why a call has no place, and where it could have one."""
+    match scope:
+        case Inside(what=what):
+            where = f"inside {what}, which may run again or not at all after a crash"
+        case Scope():
+            where = "in another step"
+        case _:
+            where = "outside the tasks of its step"
+    return f"the context of step {step} was used for {name!r} {where}; call it in the step's code"

@@ -1,0 +1,393 @@
+"""A journalled call: its record, its port to the journal, its errors, and whoever performs it."""
+
+import asyncio
+import contextlib
+import functools
+import hashlib
+import inspect
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal, Protocol, TypeVar, cast, runtime_checkable
+
+from pydantic_core import PydanticSerializationError, to_json
+
+from crew.config import Settings
+from crew.errors import NotAnException, OutputInvalid, StepTimeout, Unreadable
+from crew.event import CallKind, Failure, failure_data, failure_from
+from crew.failure import error_of, failure_of, safe_text
+from crew.message import Json, Message
+from crew.value import Codec, canonical
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """What the journal holds at a call's path.
+
+    `in_doubt`: whoever started it may still be at it, being stopped or cut off, not dead.
+    `streamed`: of a model call that is under way, the part of its text that was streamed so far.
+    `offset`: that of the event of its end.
+    """
+
+    call: CallKind
+    fingerprint: str
+    state: Literal["started", "completed", "failed", "unknown", "cancelled"]
+    data: dict[str, Json]
+    result: dict[str, Json] = field(default_factory=dict)
+    error: Failure | None = None
+    in_doubt: bool = False
+    streamed: str = ""
+    offset: int = 0
+
+    @property
+    def is_ended(self) -> bool:
+        """Whether its caller went on with what came of it."""
+        return self.state in ("completed", "failed", "cancelled")
+
+
+class Calls(Protocol):
+    """The journal as a step sees it; a step in another process holds a proxy of the same shape."""
+
+    async def begin(
+        self, path: str, call: CallKind, fingerprint: str, data: dict[str, Json]
+    ) -> Record | None:
+        """Return what is recorded at `path`, or write the intent of a call and return None.
+
+        The intent of anything that leaves this process is durable on return. A record that was
+        started and has no result is returned as such: its caller decides, and may `restart` it.
+
+        Raises:
+            Diverged: another call is recorded at this path.
+            BudgetExceeded: a model call would pass the run's limit.
+            Fenced: another worker drives the run now.
+        """
+        ...
+
+    async def restart(
+        self, path: str, call: CallKind, fingerprint: str, data: dict[str, Json]
+    ) -> None:
+        """Write the intent of a call once more, after its first one got no result."""
+        ...
+
+    async def complete(self, path: str, call: CallKind, data: dict[str, Json]) -> None: ...
+
+    async def fail(self, path: str, call: CallKind, error: Failure) -> None: ...
+
+    async def mark_unknown(self, path: str, call: CallKind) -> None:
+        """Record that nobody can tell whether the call happened."""
+        ...
+
+    async def emit_text(self, path: str, text: str) -> None:
+        """Add text that the model of the call at `path` streams to the workflow's answer."""
+        ...
+
+    async def discard_text(self, path: str) -> None:
+        """Discard the text streamed at `path`: it will be streamed anew."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class AgentTask:
+    """One piece of work for an agent; `path` is its call's path in the run.
+
+    `epoch` is that of the run's owner who dispatched it; a later owner fences it off. `emit`: what
+    its model streams is passed on as the workflow's answer, piece by piece. `tenant` is the run's.
+    """
+
+    run: str
+    path: str
+    text: str
+    history: tuple[Message, ...] = ()
+    session: str = ""
+    epoch: int = 0
+    emit: bool = False
+    tenant: str = ""
+
+
+class Closable(Protocol):
+    async def close(self) -> None: ...
+
+
+_SIMPLE = frozenset({str, int, bool, type(None)})
+"""Of these alone JSON has one form, whoever writes it."""
+
+C = TypeVar("C", bound=Closable)
+T = TypeVar("T")
+
+
+class Equipment:
+    """What a process keeps for all the agents that work in it, such as a model's connections."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self._kept: dict[object, Closable] = {}
+
+    def keep(self, name: object, make: Callable[[], C]) -> C:
+        """Return the thing of this name, made now if it is not there; closed with the process."""
+        if name not in self._kept:
+            self._kept[name] = make()
+        return cast("C", self._kept[name])
+
+    async def close(self) -> None:
+        """Close everything that was kept."""
+        while self._kept:
+            _, thing = self._kept.popitem()
+            await thing.close()
+
+
+@runtime_checkable
+class Performer(Protocol):
+    """What an agent is to the floors below it: something that turns a task into a result."""
+
+    name: str
+    history: bool
+
+    def definition(self) -> str:
+        """Return a text that changes when the agent's code or settings do."""
+        ...
+
+    async def perform(
+        self, task: AgentTask, calls: Calls, equipment: "Equipment"
+    ) -> dict[str, Json]:
+        """Do the task; the result's `output`, `messages` and `usage` are JSON."""
+        ...
+
+    def result_of(self, result: dict[str, Json]) -> Any:
+        """Return what the caller gets for a recorded result."""
+        ...
+
+
+def describe_callee(callee: Any) -> str:
+    """Return the name under which a callee's calls are recorded."""
+    while isinstance(callee, functools.partial):
+        callee = callee.func
+    name = getattr(callee, "name", None) or getattr(callee, "__name__", None)
+    return str(name or type(callee).__name__).replace("<lambda>", "lambda")
+
+
+async def invoke(function: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
+    """Call a function of the user's; a synchronous one in a thread, off the event loop.
+
+    Raises:
+        NotAnException: it raised what would end more than this call, and nobody asked for that.
+    """
+    try:
+        if _is_async(function):
+            return await function(*arguments, **options)
+        result = await _in_thread(functools.partial(function, *arguments, **options))
+        return await result if isinstance(result, Awaitable) else result
+    except (Exception, KeyboardInterrupt):
+        raise
+    except asyncio.CancelledError as error:
+        if is_asked_to_stop():
+            raise
+        raise not_an_exception(error) from error
+    except BaseException as error:
+        raise not_an_exception(error) from error
+
+
+def _is_async(function: Callable[..., Any]) -> bool:
+    code = getattr(function, "__code__", None)
+    if code is not None and code.co_flags & inspect.CO_COROUTINE:
+        return True
+    target = function.func if isinstance(function, functools.partial) else function
+    return inspect.iscoroutinefunction(target) or inspect.iscoroutinefunction(
+        getattr(target, "__call__", None)  # noqa: B004  asks what it is, not whether it is
+    )
+
+
+async def _in_thread(function: Callable[[], Any]) -> Any:
+    """Call a function in a thread, and bring whatever it raises back as it is.
+
+    A future takes no StopIteration, and an event loop ends at a SystemExit.
+    """
+    outcome, error = await asyncio.to_thread(_outcome_of, function)
+    if isinstance(error, StopIteration):
+        raise not_an_exception(error) from error
+    if error is not None:
+        raise error
+    return outcome
+
+
+def _outcome_of(function: Callable[[], Any]) -> tuple[Any, BaseException | None]:
+    try:
+        return function(), None
+    except BaseException as error:  # noqa: BLE001  whatever it is, it is the caller's
+        return None, error
+
+
+def is_asked_to_stop() -> bool:
+    """Return whether somebody cancelled the current task."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
+
+
+def not_an_exception(error: BaseException) -> NotAnException:
+    """Return the error of code that raised what is no ordinary exception."""
+    return NotAnException(
+        message=f"the code raised {type(error).__name__}, which would end more than this call, and "
+        "nobody asked for that; raise an Exception instead"
+    )
+
+
+async def together(work: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
+    """Run coroutines at once, each in a task of its own; return their results in order.
+
+    Raises:
+        Exception: the first error of one of them, as it is, so that it can be caught by its class;
+            the others are cancelled.
+    """
+    try:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(item) for item in work]
+    except BaseExceptionGroup as errors:
+        first = errors.exceptions[0]
+        raise first from first.__cause__
+    return [task.result() for task in tasks]
+
+
+def takes_idempotency_key(function: Callable[..., Any]) -> bool:
+    """Return whether a function has a parameter for its idempotency key."""
+    try:
+        return "idempotency_key" in inspect.signature(function).parameters
+    except (TypeError, ValueError):
+        return False
+
+
+def unreadable(error: Exception, stored: Json, *, run: str, path: str) -> Unreadable:
+    """Return the error of a value on record that the code of today cannot read.
+
+    A validator of the user's may have raised anything.
+    """
+    if isinstance(error, Unreadable):
+        return replace(error, run=run, path=path)
+    asked = f"another type: {type(error).__name__}: {safe_text(error):.300}"
+    return Unreadable(run=run, path=path, recorded=f"{stored!r:.200}", asked=asked)
+
+
+def idempotency_key(run: str, path: str) -> str:
+    """Return the key under which the far side can recognise one effect of one run."""
+    return hashlib.sha256(f"{run}\0{path}".encode()).hexdigest()[:32]
+
+
+def outcome(record: Record, *near: object) -> dict[str, Json]:
+    """Return a record's result, or raise its error; `near` functions may hold its class."""
+    if record.error is not None:
+        raise error_of(record.error, *near)
+    return stored_result(record.result)
+
+
+def stored_result(result: dict[str, Json]) -> dict[str, Json]:
+    """Return the data of a completed call, or raise why its result could not be stored."""
+    if (failure := result.get("unstorable")) is not None:
+        raise error_of(failure_from(failure))
+    return result
+
+
+def acted(codec: Codec, result: object, path: str, what: str) -> dict[str, Json]:
+    """Return what is recorded of an act that is done: its result, or why that cannot be stored.
+
+    These are two facts: the second never makes the first happen again.
+    """
+    try:
+        stored, _ = codec.passed_on(result)
+    except Exception as error:  # noqa: BLE001  a serializer of the user's may raise anything
+        return unstorable(error, path, what)
+    return {"result": stored}
+
+
+def unstorable(error: Exception, path: str, what: str) -> dict[str, Json]:
+    """Return what is recorded of an act whose result cannot be stored because of `error`."""
+    received = error.received if isinstance(error, OutputInvalid) else ""
+    problem = OutputInvalid(
+        message=f"{what} acted, but its result cannot be stored: {safe_text(error)}",
+        received=received,
+    )
+    return {"unstorable": failure_data(failure_of(problem, path))}
+
+
+def fingerprint_of(name: str, arguments: object) -> str:
+    """Return what tells a call from another one at its path: its callee and its arguments."""
+    return f"{name}:{hashlib.sha256(_canonical_bytes(arguments)).hexdigest()[:12]}"
+
+
+def _canonical_bytes(arguments: object) -> bytes:
+    if type(arguments) is list and _SIMPLE.issuperset(map(type, arguments)):
+        with contextlib.suppress(PydanticSerializationError):  # half of a surrogate pair
+            return to_json(arguments)
+    return canonical(arguments).encode("utf-8", "surrogatepass")
+
+
+def returned_codec(function: Callable[..., Any], name: str) -> Codec:
+    """Return what stores a function's result: by its return annotation, if it has one."""
+    target = function.func if isinstance(function, functools.partial) else function
+    returned = getattr(target, "__annotations__", {}).get("return", Any)
+    if isinstance(returned, str):
+        try:
+            returned = inspect.get_annotations(target, eval_str=True)["return"]
+        except (NameError, TypeError):
+            returned = Any
+    try:
+        return _codec(returned, name)
+    except TypeError:  # an annotation that has no hash
+        return Codec(returned, where=f"what {name!r} returns")
+
+
+@functools.lru_cache(maxsize=1024)
+def _codec(annotation: Any, name: str) -> Codec:
+    return Codec(annotation, where=f"what {name!r} returns")
+
+
+def data_arguments(function: Callable[..., Any], arguments: Sequence[Any]) -> list[Any]:
+    """Return the arguments that identify a call: all but the context it may be handed."""
+    given = [item for item in arguments if not getattr(type(item), "is_crew_context", False)]
+    if isinstance(function, functools.partial):
+        return [*function.args, *given, dict(sorted(function.keywords.items()))]
+    return given
+
+
+class time_limit:  # noqa: N801  reads as `async with time_limit(5, "fetch")`
+    """A bound in seconds on a block; StepTimeout names what took longer."""
+
+    def __init__(self, seconds: float, what: str) -> None:
+        self._seconds, self._what = seconds, what
+        self._timeout = asyncio.timeout(seconds)
+
+    async def __aenter__(self) -> None:
+        await self._timeout.__aenter__()
+
+    async def __aexit__(self, *exc: Any) -> bool | None:
+        try:
+            return await self._timeout.__aexit__(*exc)
+        except TimeoutError as error:
+            raise StepTimeout(
+                message=f"{self._what} took longer than its timeout of {self._seconds} s"
+            ) from error
+
+
+class Unrecorded:
+    """Calls of an agent that works outside any run."""
+
+    async def begin(
+        self, path: str, call: CallKind, fingerprint: str, data: dict[str, Json]
+    ) -> Record | None:
+        return None
+
+    async def restart(
+        self, path: str, call: CallKind, fingerprint: str, data: dict[str, Json]
+    ) -> None:
+        """Nothing is kept."""
+
+    async def complete(self, path: str, call: CallKind, data: dict[str, Json]) -> None:
+        """Nothing is kept."""
+
+    async def fail(self, path: str, call: CallKind, error: Failure) -> None:
+        """Nothing is kept."""
+
+    async def mark_unknown(self, path: str, call: CallKind) -> None:
+        """Nothing is kept."""
+
+    async def emit_text(self, path: str, text: str) -> None:
+        """Nobody listens."""
+
+    async def discard_text(self, path: str) -> None:
+        """Nobody listens."""

@@ -1,0 +1,110 @@
+-- Version 5, the first that is read, of the same shape as the schema for SQLite. Bodies are text, not
+-- jsonb, so that what is read is byte for byte what was written; PostgreSQL compresses the long ones
+-- itself.
+CREATE TABLE runs (
+    number bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    id text NOT NULL UNIQUE,
+    tenant text NOT NULL,
+    workflow text NOT NULL,
+    version text NOT NULL,
+    key text,
+    input_hash text NOT NULL,
+    thread text,
+    turn bigint,
+    parent text,
+    status text NOT NULL,
+    owner text,
+    epoch bigint NOT NULL,
+    last_offset bigint NOT NULL,
+    crc bigint NOT NULL,
+    created_at double precision NOT NULL,
+    updated_at double precision NOT NULL,
+    base bigint,
+    base_offset bigint NOT NULL,
+    due double precision
+) WITH (fillfactor = 80);  -- room for a row's next version on its own page
+CREATE UNIQUE INDEX runs_by_key ON runs (tenant, workflow, key) WHERE key IS NOT NULL;
+CREATE UNIQUE INDEX runs_by_turn ON runs (tenant, thread, turn) WHERE turn IS NOT NULL;
+CREATE INDEX runs_open_turns ON runs (tenant, thread, turn)
+    WHERE turn IS NOT NULL AND status IN ('running', 'waiting');
+CREATE INDEX runs_by_base ON runs (base) WHERE base IS NOT NULL;
+CREATE INDEX runs_by_parent ON runs (parent) WHERE parent IS NOT NULL;
+CREATE INDEX runs_unowned ON runs (number) WHERE status = 'running' AND owner IS NULL;
+CREATE INDEX runs_due ON runs (due) WHERE due IS NOT NULL;
+CREATE INDEX runs_owned ON runs (owner) WHERE owner IS NOT NULL;
+
+CREATE TABLE events (
+    number bigint NOT NULL,
+    "offset" bigint NOT NULL,
+    kind text NOT NULL,
+    path text NOT NULL,
+    body text NOT NULL,
+    crc bigint NOT NULL,
+    at double precision NOT NULL,
+    PRIMARY KEY (number, "offset")
+);
+
+CREATE TABLE snapshots (
+    number bigint PRIMARY KEY,
+    last_offset bigint NOT NULL,
+    crc bigint NOT NULL,
+    version text NOT NULL,
+    body text NOT NULL,
+    body_crc bigint NOT NULL
+);
+
+-- A letter without a body was turned into an event; it stays to refuse a second answer. A key is an
+-- answer's idempotency key, which is found for as long as its run is kept; `seen` is the offset up
+-- to which its sender had read the run.
+CREATE TABLE letters (
+    id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    number bigint NOT NULL,
+    kind text NOT NULL,
+    name text NOT NULL,
+    body text,
+    at double precision NOT NULL,
+    key text,
+    seen bigint NOT NULL
+);
+CREATE INDEX letters_by_key ON letters (key) WHERE key IS NOT NULL;
+CREATE INDEX letters_of_run ON letters (number);
+CREATE INDEX letters_new ON letters (number) WHERE body IS NOT NULL;
+CREATE UNIQUE INDEX letters_by_name ON letters (number, name) WHERE kind = 'answer';
+
+CREATE TABLE blobs (
+    digest text PRIMARY KEY,
+    body bytea NOT NULL
+);
+CREATE TABLE blob_uses (
+    number bigint NOT NULL,
+    digest text NOT NULL,
+    PRIMARY KEY (number, digest)
+);
+CREATE INDEX blob_uses_by_digest ON blob_uses (digest);
+
+-- What is kept of a thread beside its runs.
+CREATE TABLE threads (
+    tenant text NOT NULL,
+    thread text NOT NULL,
+    metadata text NOT NULL,
+    opening text NOT NULL,
+    created_at double precision NOT NULL,
+    updated_at double precision NOT NULL,
+    PRIMARY KEY (tenant, thread)
+);
+
+CREATE TABLE owners (
+    owner text PRIMARY KEY,
+    beat bigint NOT NULL,
+    place text NOT NULL,
+    pid bigint NOT NULL,
+    began text NOT NULL
+);
+
+-- Each writer counts its commits, in the transaction of each: what it asks when an answer was lost,
+-- and what others look at to see that something changed.
+CREATE TABLE writers (
+    name text PRIMARY KEY,
+    commits bigint NOT NULL,
+    at timestamptz NOT NULL
+) WITH (fillfactor = 20);

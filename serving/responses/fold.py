@@ -1,0 +1,260 @@
+"""A response made of its run's events: a pure fold, so that every replica makes the same.
+
+One event of the journal makes up to 64 events of the API, numbered `offset * 64 + i`. Whoever comes
+back with the last number seen gets the rest: the events are folded from the first one again, and
+only what is behind that number is sent.
+"""
+
+from dataclasses import dataclass, field
+
+from crew.event import Event
+from crew.message import Json
+from crew.value import json_text, text_of
+from serving.chat.progress import progress_line
+from serving.responses.items import Item
+from serving.responses.naming import response_id
+from serving.responses.shapes import asked_of, error_shape, response_shape, usage_shape
+
+__all__ = ["PLACES", "Question", "ResponseFold"]
+
+PLACES = 64
+"""Events of the API that one event of the journal may become."""
+
+ApiEvent = dict[str, Json]
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What a run asks of a person."""
+
+    path: str
+    key: str
+    text: str
+    schema: dict[str, Json]
+
+    @property
+    def facts(self) -> dict[str, Json]:
+        return {
+            "key": self.key,
+            "path": self.path,
+            "question": self.text,
+            "schema": self.schema,
+        }
+
+
+@dataclass
+class ResponseFold:
+    """What the API says of one run, by the events taken in so far.
+
+    Text that is taken back closes its item as incomplete, and a new item begins with what stays;
+    the response holds only what stays. Progress is shown as a reasoning summary until the answer's
+    text begins.
+
+    Args:
+        run: the run's id.
+        id: the response's.
+        after: the offset behind which it begins; what came before is only known. An answer to a
+            question begins a response of its own there.
+
+    `offset` and `last` are the numbers of the last event taken in and of the last one given out.
+    """
+
+    run: str
+    id: str
+    after: int = 0
+    offset: int = 0
+    status: str = "queued"
+    started: Event | None = None
+    ended: Event | None = None
+    parked: Event | None = None
+    items: list[Item] = field(default_factory=list)
+    questions: dict[str, Question] = field(default_factory=dict)
+    last: int = 0
+    _open: Item | None = None
+    _unasked: set[str] = field(default_factory=set)
+    _is_created: bool = False
+
+    def take(self, event: Event) -> list[ApiEvent]:
+        """Take in the next event of the journal, and return what the API says of it."""
+        self.offset = event.offset
+        self.parked = event if event.kind == "run.parked" else None
+        if self.started is None:
+            self.started = event
+        if event.offset <= self.after:
+            self._note(event)
+            return []
+        made = [*self._begin(event), *self._events_of(event)]
+        assert len(made) < PLACES
+        numbered = [
+            {"sequence_number": event.offset * PLACES + place, **item}
+            for place, item in enumerate(made)
+        ]
+        self.last = numbered[-1]["sequence_number"] if numbered else self.last
+        return numbered
+
+    def pause(self) -> ApiEvent | None:
+        """Return the last event for a reader whom a run that waits for a person keeps waiting.
+
+        It is no part of the fold: whoever reads once the run goes on does not get it. Its number is
+        the last one of its offset.
+        """
+        if not self.rests:
+            return None
+        kind = "response.incomplete" if self.parked else "response.completed"
+        number = self.offset * PLACES + PLACES - 1
+        return {"sequence_number": number, "type": kind, "response": self.response(waits=True)}
+
+    @property
+    def rests(self) -> bool:
+        """Whether nothing may come until a person acts, as far as the events tell."""
+        return self.offset > self.after and bool(self.questions or self.parked)
+
+    def response(self, *, waits: bool = False) -> dict[str, Json]:
+        """Return the response as it stands.
+
+        Args:
+            waits: the run waits for a person, so that nothing more comes by itself. With a question
+                the response is complete, as OpenAI's is with a call that its caller has to answer.
+        """
+        assert self.started is not None
+        end = self.ended
+        status, error = self.status, error_shape(end)
+        if waits and self.parked is not None:
+            status, error = "incomplete", error_shape(self.parked)
+        elif waits and self.questions:
+            status = "completed"
+        return response_shape(
+            id=self.id,
+            run=self.run,
+            previous=response_id(self.run) if self.after else None,
+            started=self.started,
+            status=status,
+            run_status="waiting" if waits else status if end else "running",
+            error=error,
+            output=[item.shape for item in self.items if not item.is_void],
+            completed_at=end.at if end and status == "completed" else None,
+            usage=usage_shape(end.data.get("usage") if end else None),
+            questions=[question.facts for question in self.questions.values()],
+            result=end.data.get("output") if end else None,
+        )
+
+    @property
+    def _is_json(self) -> bool:
+        """Whether the answer is the output's JSON; what the run emits is then left out."""
+        assert self.started is not None
+        return asked_of(self.started).get("format", {}).get("type", "text") != "text"
+
+    def _note(self, event: Event) -> None:
+        """Know what came before this response begins."""
+        if event.kind != "run.started":
+            self.status = "in_progress"
+        if event.kind == "ask.opened":
+            self.questions[event.path] = _question(event)
+            self._unasked.add(event.path)
+        elif event.kind in ("ask.answered", "ask.failed", "ask.cancelled"):
+            self.questions.pop(event.path, None)
+
+    def _begin(self, event: Event) -> list[ApiEvent]:
+        made: list[ApiEvent] = []
+        if not self._is_created:
+            self._is_created = True
+            made.append({"type": "response.created", "response": self.response()})
+        if event.kind != "run.started" and (self.status == "queued" or made):
+            self.status = "in_progress"
+            made.append({"type": "response.in_progress", "response": self.response()})
+        return made
+
+    def _events_of(self, event: Event) -> list[ApiEvent]:
+        match event.kind:
+            case "text.emitted":
+                text = "" if self._is_json else str(event.data.get("text", ""))
+                return self._add_text(event.offset, [(event.path, text)]) if text else []
+            case "text.discarded":
+                return self._take_back(event)
+            case "ask.opened":
+                self.questions[event.path] = asked = _question(event)
+                return self._ask(event.offset, [asked])
+            case "ask.answered" | "ask.failed" | "ask.cancelled":
+                self.questions.pop(event.path, None)
+                return self._ask_again(event.offset)
+            case "ask.refused":
+                self._unasked.add(event.path)
+                return self._ask_again(event.offset)
+            case "run.completed" | "run.failed" | "run.cancelled":
+                return self._end(event)
+            case _:
+                return self._think(event.offset, progress_line(event))
+
+    def _add_text(self, offset: int, pieces: list[tuple[str, str]]) -> list[ApiEvent]:
+        made: list[ApiEvent] = []
+        if self._open is None or self._open.kind != "message":
+            made += self._close("completed")
+            made += self._opened("message", offset)
+        assert self._open is not None
+        return [*made, self._open.add(pieces)]
+
+    def _think(self, offset: int, line: str) -> list[ApiEvent]:
+        """Show progress; while the answer is being streamed it is left out."""
+        if not line or (self._open is not None and self._open.kind == "message"):
+            return []
+        made = self._opened("reasoning", offset) if self._open is None else []
+        assert self._open is not None
+        return [*made, self._open.add([("", line)])]
+
+    def _take_back(self, event: Event) -> list[ApiEvent]:
+        answers = [item for item in self.items if item.is_answer]
+        first = next(
+            (n for n, item in enumerate(answers) if item.has_text_at(event.path)), len(answers)
+        )
+        gone = answers[first:]  # with those behind it, so that what stays keeps its order
+        made = self._close("incomplete") if self._open in gone else []
+        stays = [piece for item in gone for piece in item.without(event.path)]
+        for item in gone:
+            item.is_void = True
+        return [*made, *self._add_text(event.offset, stays)] if stays else made
+
+    def _ask_again(self, offset: int) -> list[ApiEvent]:
+        """Ask what is open and was not asked in this response, or got an answer that is none."""
+        again = [item for path, item in self.questions.items() if path in self._unasked]
+        self._unasked.clear()
+        return self._ask(offset, again) if again else []
+
+    def _ask(self, offset: int, questions: list[Question]) -> list[ApiEvent]:
+        """Ask in a message of its own, which a person answers with the next one."""
+        made = self._close("completed") + self._opened("message", offset)
+        assert self._open is not None
+        self._open.asks = [question.facts for question in questions]
+        text = "\n".join(question.text for question in questions)
+        return [*made, self._open.add([("", text)]), *self._close("completed")]
+
+    def _end(self, event: Event) -> list[ApiEvent]:
+        self.ended, self.status = event, event.kind.removeprefix("run.")
+        made: list[ApiEvent] = []
+        if event.kind == "run.completed" and not any(item.is_answer for item in self.items):
+            output = event.data.get("output")
+            text = json_text(output) if self._is_json else text_of(output)
+            made = self._add_text(event.offset, [("", text)])
+        made += self._close("completed" if self.status == "completed" else "incomplete")
+        # The API has no event of its own for a response that was cancelled.
+        kind = "incomplete" if self.status == "cancelled" else self.status
+        return [*made, {"type": f"response.{kind}", "response": self.response()}]
+
+    def _opened(self, kind: str, offset: int) -> list[ApiEvent]:
+        name = f"{'msg' if kind == 'message' else 'rs'}_{self.run}_{offset}"
+        self._open = Item(kind, name, len(self.items))
+        self.items.append(self._open)
+        return self._open.opened()
+
+    def _close(self, status: str) -> list[ApiEvent]:
+        item, self._open = self._open, None
+        return item.closed(status) if item is not None else []
+
+
+def _question(event: Event) -> Question:
+    data = event.data
+    return Question(
+        path=event.path,
+        key=str(data.get("key", "")),
+        text=str(data.get("question", "")),
+        schema=dict(data.get("schema") or {}),
+    )
