@@ -33,6 +33,7 @@ from crew.failure import failure_of
 from crew.run.attempts import Attempts
 from crew.run.course import Course
 from crew.run.step_calls import StepCalls
+from crew.run.step_run import StepRun
 from crew.testing.programs import tree_of
 from crew.testing.programs.points import Point, Subject
 from crew.value import Codec
@@ -114,19 +115,18 @@ def _no_check_of_forgotten(patch: Patch) -> None:
 
 
 def _keep_leftovers(patch: Patch) -> None:
-    async def stop(self: Attempt) -> None:
-        """What the step left goes on."""
+    async def end(self: StepRun) -> None:
+        self.attempt.leave_root()
 
-    patch.setattr(Attempt, "stop", stop)
-    patch.setattr(Attempts, "leave", lambda self, attempt: None)
+    patch.setattr(StepRun, "_end", end)
 
 
-@_mend(4, "tasks that a step leaves go on, and write")
+@_mend(4, "tasks that a step leaves go on")
 def _leftovers(patch: Patch) -> None:
     _keep_leftovers(patch)
 
 
-@_mend(4, "they do, and nothing refuses what comes behind the end")
+@_mend(4, "they do, and nothing refuses what they write behind the run's end")
 def _behind_the_end(patch: Patch) -> None:
     _keep_leftovers(patch)
     patch.setattr(crew.journal.writer, "_refuse_to_follow", lambda run: None)
