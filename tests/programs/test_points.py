@@ -11,10 +11,11 @@ import pytest
 from hypothesis import HealthCheck, given, note, seed, settings
 from hypothesis import strategies as st
 
+from crew.testing.programs.grow import grow
 from crew.testing.programs.points import Subject
 from crew.testing.programs.table import SIGHTS, Table
 from crew.testing.programs.text import text_of
-from crew.testing.programs.tree import Tree, grow
+from crew.testing.programs.tree import Tree
 from tests.programs.places import Places, places
 
 FEW, MANY = 500, 2_500

@@ -4,8 +4,10 @@ import random
 from typing import NamedTuple
 
 from crew.graph import Workflow
-from crew.testing.programs.interpret import Start, workflow_of
-from crew.testing.programs.tree import Tree, grow
+from crew.testing.programs.branch import Start
+from crew.testing.programs.grow import grow
+from crew.testing.programs.interpret import workflow_of
+from crew.testing.programs.tree import Tree
 
 
 class Program(NamedTuple):

@@ -8,12 +8,13 @@ import argparse
 import itertools
 import sys
 import time
+from typing import get_args
 
 from crew.journal import Store
 from crew.journal.memory import MemoryStore
 from crew.journal.reading import JournalReader
 from crew.testing.programs import tree_of
-from crew.testing.programs.points import Point, Subject
+from crew.testing.programs.points import How, Point, Subject
 from crew.testing.programs.table import Table, count
 from crew.testing.programs.text import text_of
 
@@ -39,11 +40,11 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--first", type=int, default=0, help="the first program's seed")
     parser.add_argument("--seed", type=int, help="one program, in full")
     parser.add_argument("--event", type=int, default=0, help="stop it after this event")
-    parser.add_argument("--how", choices=("kill", "stop"), default="kill")
+    parser.add_argument("--how", choices=get_args(How), default="kill")
     return parser.parse_args()
 
 
-def _show(seed: int, event: int, how: str) -> int:
+def _show(seed: int, event: int, how: How) -> int:
     stores = list[MemoryStore]()
 
     def make() -> Store:
@@ -57,7 +58,7 @@ def _show(seed: int, event: int, how: str) -> int:
     point: Point = next(points)
     if event:
         at = len(stores)
-        point = subject.point(event, "stop" if how == "stop" else "kill")
+        point = subject.point(event, how)
         stores[:] = stores[at:]
     _print_journals(stores[0])
     _print("outcomes of undisturbed schedules:", *sorted(subject.outcomes), sep="\n  ")

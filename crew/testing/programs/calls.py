@@ -4,7 +4,9 @@ Each call is known by its name, `kind:site`, and its result names its site, so t
 which calls of the program ended.
 """
 
-from collections.abc import Callable
+import math
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from crew.agent import Agent
@@ -86,6 +88,49 @@ async def refuse(site: str, value: int, error: str) -> str:
     if error == "missing":
         raise Missing(f"site:{site}", value)
     raise Refusal(f"site:{site}", value)
+
+
+def named(name: str) -> Callable[[str, int], Awaitable[str]]:
+    """Return a function that works, under a name of its own."""
+
+    async def call(site: str, value: int) -> str:
+        return await work(site, value)
+
+    call.__name__ = name
+    return call
+
+
+async def keep(site: str, items: list[int], name: str) -> list[str]:
+    """Change the list that is given, and return one that is kept, and changed by the next call."""
+    await world().happen(f"function:{site}")
+    items.append(len(items))
+    kept = world().kept.setdefault(name, [])
+    kept.insert(0, result_of(site, items[0]))
+    return kept
+
+
+async def odd_number(site: str, value: int) -> Any:
+    """Return what JSON has no form for."""
+    await world().happen(f"function:{site}")
+    return {"at": result_of(site, value), "share": math.nan}
+
+
+async def odd_order(site: str, value: int) -> dict[str, Any]:
+    """Return what would come back as its base."""
+    await world().happen(f"function:{site}")
+    return OrderedDict(at=result_of(site, value))
+
+
+async def odd_tuple(site: str, value: int) -> Any:
+    """Return what would come back as a list."""
+    await world().happen(f"function:{site}")
+    return (result_of(site, value), value)
+
+
+async def sign(site: str, value: int, idempotency_key: str) -> Any:
+    """Act, and return what cannot be stored."""
+    await world().happen(f"effect:{site}", idempotency_key)
+    return (result_of(site, value), value)
 
 
 async def act(site: str, value: int, idempotency_key: str) -> str:

@@ -2,17 +2,16 @@
 
 import asyncio
 from collections.abc import Coroutine
-from dataclasses import dataclass, field
 from typing import Any, assert_never
-
-from pydantic import BaseModel
 
 from crew.call.context import Context
 from crew.graph import Workflow
 from crew.graph.retry import Retry
 from crew.run import Graph, workflow
 from crew.testing.programs import calls
-from crew.testing.programs.calls import mixed, number_in, weight
+from crew.testing.programs.branch import Branch, Done, Part, Round, Seen, Shared, Start
+from crew.testing.programs.calls import mixed, weight
+from crew.testing.programs.caught import caught
 from crew.testing.programs.tree import (
     Act,
     AgentCall,
@@ -24,11 +23,13 @@ from crew.testing.programs.tree import (
     First,
     Flaky,
     Function,
+    Keep,
     Left,
     Locked,
     Map,
     Nodes,
     Note,
+    Odd,
     Pipe,
     Plain,
     Refused,
@@ -37,6 +38,7 @@ from crew.testing.programs.tree import (
     Statement,
     Together,
     Tree,
+    Unkept,
     Within,
 )
 from crew.testing.programs.world import world
@@ -45,74 +47,12 @@ PATIENCE = 1e6
 """Seconds that are never over."""
 
 
-class Start(BaseModel):
-    """What a program is given: where it is called, and a number."""
+def workflow_of(tree: Tree, name: str, *, renamed: str = "") -> Workflow:
+    """Return a workflow that does what `tree` says, for an input of type `Start`.
 
-    place: str = ""
-    value: int = 1
-
-
-class Seen(BaseModel):
-    """What a program comes to: a number that depends on all it saw, and the shared list."""
-
-    site: str
-    value: int
-    log: list[str] = []
-
-
-class Part(BaseModel):
-    """One item of a graph's fan-out."""
-
-    place: str
-    value: int
-
-
-class Done(BaseModel):
-    """What a graph's work on one item comes to."""
-
-    value: int
-    log: list[str]
-
-
-class Round(BaseModel):
-    """Where a graph's loop stands."""
-
-    number: int
-    value: int
-    log: list[str]
-
-
-@dataclass(slots=True)
-class Shared:
-    """What the branches of one step share; made anew when it is entered again."""
-
-    log: list[str] = field(default_factory=list)
-    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
-    left: list[asyncio.Task[Any]] = field(default_factory=list)
-
-
-@dataclass(slots=True)
-class Branch:
-    """One line of execution: its context, where it is, and a number of all it has seen."""
-
-    ctx: Context
-    place: str
-    value: int
-    shared: Shared
-
-    def see(self, result: str | int) -> None:
-        self.value = mixed(self.value, number_in(result) if isinstance(result, str) else result)
-
-    def at(self, site: int) -> str:
-        return f"{self.place}{site}"
-
-    def branch(self, place: str) -> "Branch":
-        return Branch(self.ctx, place, mixed(self.value, weight(place)), self.shared)
-
-
-def workflow_of(tree: Tree, name: str) -> Workflow:
-    """Return a workflow that does what `tree` says, for an input of type `Start`."""
-    interpreter = Interpreter(name)
+    `renamed` is the place of an effect that has another key, as in a later version of the code.
+    """
+    interpreter = Interpreter(name, renamed)
     if isinstance(tree, Plain):
         return interpreter.plain(tree.body, name)
     return _graph(tree, name, interpreter)
@@ -121,8 +61,9 @@ def workflow_of(tree: Tree, name: str) -> Workflow:
 class Interpreter:
     """Carries out the statements of one program."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, renamed: str = "") -> None:
         self._name = name
+        self._renamed = renamed
         self._agent = calls.agent()
         self._children: dict[int, Workflow] = {}
 
@@ -148,6 +89,8 @@ class Interpreter:
         match statement:
             case Function() | Flaky() | Refused() | Act() | Ask() | Clock() | AgentCall() | Child():
                 await self._call(branch, statement)
+            case Keep() | Odd() | Unkept():
+                await caught(branch, statement)
             case Note(site):
                 branch.shared.log.append(f"{branch.at(site)}={branch.value}")
                 branch.see(len(branch.shared.log))
@@ -187,6 +130,8 @@ class Interpreter:
             case Function(keyed=keyed):
                 key = f"f-{site}".replace("/", "-") if keyed else None
                 branch.see(await ctx.run(calls.work, site, value, key=key))
+                if key is not None:
+                    branch.see(await ctx.run(calls.named(key), f"{site}n", value))
             case Flaky(fails=fails):
                 retry = Retry(attempts=fails + 1, first_delay=0.01)
                 branch.see(await ctx.run(calls.flaky, site, value, fails, retry=retry))
@@ -235,6 +180,8 @@ class Interpreter:
             "seen": f"a-{site}-{branch.value}".replace("/", "-"),
         }
         key = keys[statement.key]
+        if site == self._renamed:
+            key = f"renamed-{key}-{site}".replace("/", "-")
         effect = branch.ctx.effect(
             calls.act, site, branch.value, key=key, unknown=statement.unknown
         )

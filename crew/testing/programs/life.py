@@ -14,8 +14,8 @@ from crew.graph import Workflow
 from crew.journal import Append, Operation, Store, StoredEvent
 from crew.run import Run, Runtime
 from crew.testing.faulty_store import CrashingStore
+from crew.testing.programs.branch import Start
 from crew.testing.programs.calls import weight
-from crew.testing.programs.interpret import Start
 from crew.testing.programs.world import ProgramLoop, World
 from crew.testing.quiet import quiet
 from crew.testing.scheduler import Stuck
@@ -37,15 +37,22 @@ class Station(CrashingStore):
         after: after how many events the process is killed.
         stop: after how many it is asked to leave.
         ends: called once, when either has come, or a run was parked.
+        loop: on which it is used.
     """
 
     def __init__(
-        self, store: Store, *, after: int, stop: int, ends: Callable[["Station"], None]
+        self,
+        store: Store,
+        *,
+        after: int,
+        stop: int,
+        ends: Callable[["Station"], None],
+        loop: asyncio.AbstractEventLoop,
     ) -> None:
         super().__init__(store, after=after)
         self._until_stop = stop
         self._ends = ends
-        self.over = asyncio.get_running_loop().create_future()
+        self.over = loop.create_future()
         self.asked: asyncio.Queue[tuple[int, str]] = asyncio.Queue()
         self.parked = ""
 
@@ -109,6 +116,7 @@ def live(
     open_questions: Sequence[tuple[int, str]] = (),
     kill: int = NEVER,
     stop: int = NEVER,
+    resumed: bool = False,
 ) -> Life:
     """Live on a loop of its own, which ends with it.
 
@@ -121,6 +129,7 @@ def live(
         open_questions: those that were asked before.
         kill: after how many events the process is killed.
         stop: after how many it leaves its runtime in good order.
+        resumed: whether somebody asks for the run, as for one that was parked.
     """
     loop = ProgramLoop(seed, world, limit=MOST_SECONDS)
     life = Life(world, number)
@@ -128,7 +137,10 @@ def live(
     asyncio.set_event_loop(loop)
     try:
         with quiet():
-            loop.run_until_complete(_in_runtime(life, store, workflow, open_questions, kill, stop))
+            station = Station(store, after=kill, stop=stop, ends=life.ends, loop=loop)
+            for question in open_questions:
+                station.asked.put_nowait(question)
+            loop.run_until_complete(_in_runtime(life, station, workflow, resumed=resumed))
     except Stuck as stuck:
         life.wrong("stuck", str(stuck))
     finally:
@@ -153,30 +165,17 @@ def _clean_up(loop: ProgramLoop) -> list[str]:
     return names
 
 
-async def _in_runtime(
-    life: Life,
-    store: Store,
-    workflow: Workflow,
-    open_questions: Sequence[tuple[int, str]],
-    kill: int,
-    stop: int,
-) -> None:
-    station = Station(store, after=kill, stop=stop, ends=life.ends)
-    for question in open_questions:
-        station.asked.put_nowait(question)
+async def _in_runtime(life: Life, station: Station, workflow: Workflow, *, resumed: bool) -> None:
     async with Runtime(
         cast("Store", station), workflows=[workflow], settings=_SETTINGS, look_seconds=LOOK_SECONDS
     ) as runtime:
         try:
             if life.number:
-                row = store.numbered(life.number)
-                assert row is not None
-                run = await runtime.get(row.id)
+                run_id = station.numbered(life.number).id
+                run = await (runtime.resume(run_id) if resumed else runtime.get(run_id))
             else:
                 run = await runtime.start(workflow, Start())
-                row = store.run(run.id)
-                assert row is not None
-                life.number = row.number
+                life.number = station.run(run.id).number
         except StoreError:
             life.world.is_dead = True
             return

@@ -1,9 +1,11 @@
 """Random programs stopped after every event and gone on with: is what comes of them right?
 
 A point is one program, stopped after one event: killed, so that what was not committed is lost, or
-left in good order. Another process goes on under another schedule. Right is: no call is executed
-again whose end was on disk; the outcome is one that an undisturbed schedule gives; a replay gives
-the same; nothing is parked, stuck, or left running; nothing comes behind a run's end.
+left in good order. Another process goes on under another schedule; at some points, after others
+that died of it, that left at once, or that had a later version of the code. Right is: no call is
+executed again whose end was on disk; the outcome is one that an undisturbed schedule gives; a
+replay gives the same; nothing is parked without a cause, stuck, or left running; nothing comes
+behind a run's end.
 """
 
 import random
@@ -18,17 +20,34 @@ from crew.journal.memory import MemoryStore
 from crew.testing.programs.history import History, read
 from crew.testing.programs.interpret import workflow_of
 from crew.testing.programs.life import NEVER, Life, live
-from crew.testing.programs.tree import Tree
+from crew.testing.programs.lives import Between, Lives, between, check_counts
+from crew.testing.programs.tree import Nodes, Tree
 from crew.testing.programs.world import Plan, World
 
-How = Literal["kill", "stop"]
+How = Literal["kill", "stop", "deploy", "deaths", "leaves"]
+"""How a program is stopped, or stopped and gone on with in a harder way: see `lives`."""
+_BETWEEN: dict[How, Between] = {"deploy": "deploy", "deaths": "deaths", "leaves": "leaves"}
+HARDER_POINTS = 6
+"""At one of so many events a harder way is tried."""
 MOST_SCHEDULES = 50
 FIRST_SCHEDULES = 3
-KINDS = ("act", "again", "outcome", "parked", "stuck", "result", "behind", "left", "replay")
+KINDS = (
+    "act",
+    "again",
+    "outcome",
+    "parked",
+    "poison",
+    "stuck",
+    "result",
+    "behind",
+    "left",
+    "replay",
+)
 """What may be wrong at a point, the worst first, which is the one that is counted.
 
 An act made twice, or under another key; a call executed again; an outcome that no undisturbed
-schedule gives; a run that was parked, or never ends, or has no result; an event behind a run's end;
+schedule gives; a run that was parked, or was not though its owners died of it, or never ends, or
+has no result; an event behind a run's end;
 a task left running; a replay that differs.
 """
 
@@ -88,9 +107,12 @@ class Subject:
         for _ in range(FIRST_SCHEDULES):
             yield self._point(0, None, self.undisturbed(), History())
         hows: tuple[How, ...] = ("kill", "stop")
+        chance = random.Random(self.seed)  # noqa: S311  repeatable
         for event in range(1, self.events):
             for how in hows:
                 yield self.point(event, how)
+            if chance.randrange(HARDER_POINTS) == 0:
+                yield self.point(event, chance.choice(list(_BETWEEN)))
 
     def undisturbed(self, plan: Plan | None = None) -> Life:
         """Run it once under the next schedule, and keep the outcome."""
@@ -101,7 +123,7 @@ class Subject:
         history = read(store, life.number)
         self.events = max(self.events, history.events)
         _check_end(life, history)
-        _check_counts(life, History())
+        check_counts(life, History())
         if life.outcome:
             self.outcomes.setdefault(life.outcome, self._schedules)
         return life
@@ -115,36 +137,27 @@ class Subject:
             World(chance),
             store,
             self.workflow,
-            kill=event if how == "kill" else NEVER,
-            stop=event if how == "stop" else NEVER,
+            kill=event if how in ("kill", "deploy", "deaths") else NEVER,
+            stop=event if how in ("stop", "leaves") else NEVER,
         )
         if life.number == 0:
             return self._point(event, how, life, History())  # it was never accepted
         held = read(store, life.number)
-        _check_counts(life, History())
+        check_counts(life, History())
         if life.outcome or life.problems:
             self._check_outcome(life, held)
             return self._point(event, how, life, held)
-        again = self._go_on(chance, store, life, held)
-        history = read(store, life.number)
+        lives = Lives(chance, store, self.workflow, life)
+        again = between(_BETWEEN.get(how or "kill"), lives, self._renamed())
+        history = lives.history()
         _check_end(again, history)
-        _check_counts(again, held)
-        _check_acts(again, life.world, held)
         self._check_outcome(again, history)
         return self._point(event, how, again, held)
 
-    def _go_on(self, chance: random.Random, store: Store, life: Life, held: History) -> Life:
-        world = World(chance, earlier=life.world.counts.copy(), attempts=life.world.attempts)
-        again = live(
-            chance.getrandbits(32),
-            world,
-            store,
-            self.workflow,
-            number=life.number,
-            open_questions=held.questions,
-        )
-        again.in_flight = life.in_flight
-        return again
+    def _renamed(self) -> Callable[[str], Workflow] | None:
+        if isinstance(self.tree, Nodes):
+            return None  # what steps did that have ended is asked for by nobody
+        return lambda site: workflow_of(self.tree, self.workflow.name, renamed=site)
 
     def _check_outcome(self, life: Life, history: History) -> None:
         if not life.outcome or life.outcome in self.outcomes:
@@ -180,24 +193,3 @@ class Subject:
 def _check_end(life: Life, history: History) -> None:
     if history.behind:
         life.wrong("behind", f"{history.behind} comes behind the run's end")
-
-
-def _check_counts(life: Life, held: History) -> None:
-    """Nothing is executed again whose end was on disk, nor twice at once."""
-    for name, count in life.world.counts.items():
-        most = life.world.attempts.get(name, 1) - held.failed[name]
-        if name in held.done:
-            life.wrong("again", f"{name} was executed again, though its end was on disk")
-        elif not name.startswith("child:") and count > most:
-            life.wrong("again", f"{name} was executed {count} times, {most} at most was right")
-
-
-def _check_acts(life: Life, before: World, held: History) -> None:
-    """An act in flight is made again with its own key, and not where its policy is to fail."""
-    for name, keys in life.world.keys.items():
-        if len(keys | before.keys.get(name, set())) > 1:
-            life.wrong("act", f"{name} happened under several idempotency keys")
-        if keys & held.never_again:
-            life.wrong("act", f"{name} was in flight, and its policy is to fail")
-    for name in held.never_again & life.world.counts.keys():
-        life.wrong("act", f"{name} was in flight, and may be made once")

@@ -13,11 +13,13 @@ from crew.testing.programs.tree import (
     First,
     Flaky,
     Function,
+    Keep,
     Left,
     Locked,
     Map,
     Nodes,
     Note,
+    Odd,
     Pipe,
     Refused,
     Repeat,
@@ -25,6 +27,7 @@ from crew.testing.programs.tree import (
     Statement,
     Together,
     Tree,
+    Unkept,
     Within,
 )
 
@@ -61,11 +64,18 @@ def _parts(statement: Statement) -> tuple[str, Sequence[Body]]:
     """Return what a statement does, and the bodies it holds."""
     match statement:
         case Function(keyed=keyed, plain=plain):
-            return f"ctx.run({'work_at_once' if plain else 'work'}{', key' if keyed else ''})", ()
+            second = ", then one named as its key" if keyed else ""
+            return f"ctx.run({'work_at_once' if plain else 'work'}{second})", ()
         case Flaky(fails=fails):
             return f"ctx.run(flaky, retry=Retry(attempts={fails + 1}))  # fails {fails} times", ()
         case Refused(error=error):
             return f"ctx.run(refuse)  # raises {error}", ()
+        case Keep():
+            return "ctx.run(keep, items), twice  # changes items, and what it returned", ()
+        case Odd(what=what):
+            return f"ctx.run(odd_{what})  # raises OutputInvalid", ()
+        case Unkept():
+            return "ctx.run(…, retry=2), and in it ctx.effect(sign)  # raises OutputInvalid", ()
         case Act(key=key, unknown=unknown):
             return f"ctx.effect(act, key={key}, unknown={unknown!r})", ()
         case Ask():

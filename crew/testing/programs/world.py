@@ -4,6 +4,7 @@ import asyncio
 import random
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextvars import Context as Variables
 from dataclasses import dataclass, field
 
 from crew.testing.scheduler import SeededLoop
@@ -27,18 +28,23 @@ class Plan:
 
 
 class Turns:
-    """Lets calls end in a given order, each once nothing comes of the one before any more."""
+    """Lets calls end in a given order, each once nothing comes of the one before any more.
+
+    Where that cannot be had, as where other steps were let in first, those that are there still end
+    in the order given.
+    """
 
     GAP_SECONDS = 0.05
     """Time between two ends: more than a commit takes, less than a cancelled effect is given."""
     PATIENCE_SECONDS = 60.0
-    """How long a call waits for its turn: one before it may have been cancelled meanwhile."""
+    """How long calls wait for one before them: it may have been cancelled meanwhile."""
 
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
         self._next = 0
         self._waiting: dict[int, asyncio.Future[None]] = {}
         self._counts: Counter[str] = Counter()
+        self._timer: asyncio.TimerHandle | None = None
 
     async def wait(self, name: str) -> None:
         """Return when it is a call's turn to end."""
@@ -49,23 +55,27 @@ class Turns:
             return
         rank = ranks[number]
         self._waiting[rank] = asyncio.get_running_loop().create_future()
-        self._wake(rank, self.GAP_SECONDS if rank <= self._next else self.PATIENCE_SECONDS)
+        self._set_timer()
         try:
             await self._waiting[rank]
         finally:
             del self._waiting[rank]
-            self._go_on(rank)
+            self._next = max(self._next, rank + 1)
+            self._set_timer()
 
-    def _wake(self, rank: int, seconds: float) -> None:
-        future = self._waiting[rank]
-        asyncio.get_running_loop().call_later(
-            seconds, lambda: future.done() or future.set_result(None)
-        )
+    def _set_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._waiting:
+            is_next = min(self._waiting) <= self._next
+            seconds = self.GAP_SECONDS if is_next else self.PATIENCE_SECONDS
+            loop = asyncio.get_running_loop()
+            self._timer = loop.call_later(seconds, self._let_end, context=Variables())
 
-    def _go_on(self, rank: int) -> None:
-        self._next = max(self._next, rank + 1)
-        if self._next in self._waiting:
-            self._wake(self._next, self.GAP_SECONDS)
+    def _let_end(self) -> None:
+        first = self._waiting[min(self._waiting)]
+        if not first.done():
+            first.set_result(None)
 
 
 @dataclass(slots=True)
@@ -86,6 +96,8 @@ class World:
     keys: dict[str, set[str]] = field(default_factory=dict)
     """The idempotency keys under which each effect happened."""
     under_way: Counter[str] = field(default_factory=Counter)
+    kept: dict[str, list[str]] = field(default_factory=dict)
+    """What functions keep between their calls, and return."""
     attempts: dict[str, int] = field(default_factory=dict)
     """How often calls that are retried may be executed in all."""
     is_dead: bool = False
