@@ -40,12 +40,12 @@ from crew.tool import Tool, tool
 if TYPE_CHECKING:
     from crew.agent import Agent, AgentResult
     from crew.budget import Budget
-    from crew.context import Context
+    from crew.call.context import Context
     from crew.event import Event
+    from crew.graph.node import Append, Quorum
+    from crew.graph.retry import Retry
     from crew.hosts import Resources
     from crew.message import Message, ToolCall, Usage
-    from crew.node import Append, Quorum
-    from crew.retry import Retry
     from crew.run import Graph, Run, Runtime, workflow
 
 # What is not named is not loaded. The errors may not wait, since anything may raise them; nor may
@@ -53,15 +53,15 @@ if TYPE_CHECKING:
 _LATER = {
     "Agent": "crew.agent",
     "AgentResult": "crew.agent",
-    "Append": "crew.node",
+    "Append": "crew.graph.node",
     "Budget": "crew.budget",
-    "Context": "crew.context",
+    "Context": "crew.call.context",
     "Event": "crew.event",
     "Graph": "crew.run",
     "Message": "crew.message",
-    "Quorum": "crew.node",
+    "Quorum": "crew.graph.node",
     "Resources": "crew.hosts",
-    "Retry": "crew.retry",
+    "Retry": "crew.graph.retry",
     "Run": "crew.run",
     "Runtime": "crew.run",
     "ToolCall": "crew.message",

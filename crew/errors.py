@@ -268,7 +268,7 @@ class ModelError(CrewError):
     """The model's endpoint gave no usable reply; the message names the endpoint and the way on.
 
     `broke_off`: for a passing reason, after a part of the answer was passed on, and the endpoint
-    cannot go on from there. Asked again, it says the answer anew. `input_tokens` and
+    cannot go on from there. Asked again, it begins the answer anew. `input_tokens` and
     `output_tokens` are what that part cost, as far as is known.
     """
 

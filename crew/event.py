@@ -231,10 +231,14 @@ class CallUnknown:
 
 @dataclass(frozen=True, slots=True)
 class CallCancelled:
-    """The code of the run cancelled the call, and it has ended."""
+    """The code of the run cancelled the call, and it has ended.
+
+    `by_end` says that the end of the run did: a fork of it makes the call again.
+    """
 
     path: str
     call: CallKind
+    by_end: bool = False
 
     @property
     def kind(self) -> str:
@@ -361,7 +365,9 @@ def to_data(event: RunEvent) -> dict[str, Json]:
         return event.data
     if isinstance(event, CallFailed):
         return {"error": failure_data(event.error)}
-    if isinstance(event, CallUnknown | CallCancelled):
+    if isinstance(event, CallCancelled):
+        return {"by_end": True} if event.by_end else {}
+    if isinstance(event, CallUnknown):
         return {}
     data: dict[str, Json] = {}
     for name in _FIELDS[type(event)]:
@@ -396,7 +402,7 @@ def from_data(kind: str, path: str, data: dict[str, Json]) -> RunEvent:
     if phase == "unknown":
         return CallUnknown(path=path, call=call)  # type: ignore[arg-type]
     if phase == "cancelled":
-        return CallCancelled(path=path, call=call)  # type: ignore[arg-type]
+        return CallCancelled(path, call, data.get("by_end", False))  # type: ignore[arg-type]
     return _CALL_PHASES[phase](path=path, call=call, data=data)  # type: ignore[arg-type]
 
 

@@ -1,4 +1,4 @@
-"""What is said: messages, the calls in them, and what they cost in tokens."""
+"""Messages, the calls in them, and what they cost in tokens."""
 
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal

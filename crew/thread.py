@@ -16,7 +16,7 @@ MOST_REMEMBERED = 256
 
 @dataclass(frozen=True, slots=True)
 class Thread:
-    """What was said on a thread, the oldest first.
+    """The messages of a thread, the oldest first.
 
     A turn is a user's message and what answered it; one that failed or was cancelled keeps its
     user's message, with `(not answered: …)` in the answer's place.
@@ -77,12 +77,12 @@ class Conversations:
             turn = row.turn or 0
             if before is not None and turn >= before:
                 break
-            said = _turn(self._store, row)
-            messages += said
+            of_turn = _turn(self._store, row)
+            messages += of_turn
             is_settled = is_settled and row.status not in OPEN
             if is_settled:
                 known.turn, known.number = turn, row.number
-                known.messages += said
+                known.messages += of_turn
         return messages
 
     def _remembered(self, tenant: str, thread: str) -> "_Known":
@@ -113,9 +113,9 @@ def _opening(kept: ThreadRow | None) -> list[Message]:
 
 def _turn(store: Store, row: RunRow) -> list[Message]:
     reader = JournalReader(store, row)
-    said = Message("user", text_of(reader.one(1).data.get("input")))
+    asked = Message("user", text_of(reader.one(1).data.get("input")))
     if row.status == "completed":
-        return [said, Message("assistant", text_of(reader.one(row.offset).data.get("output")))]
+        return [asked, Message("assistant", text_of(reader.one(row.offset).data.get("output")))]
     if row.status in ("failed", "cancelled"):
-        return [said, Message("assistant", f"(not answered: the run {row.status})")]
-    return [said]
+        return [asked, Message("assistant", f"(not answered: the run {row.status})")]
+    return [asked]

@@ -126,10 +126,10 @@ async def summarise(ctx: Context, findings: list[Finding]) -> Answer:
     if any(team.figures(quote.text) for claim in claims for quote in claim.quotes):
         missing.discard(NO_NUMBER)  # it was there to be read
     parts += [f"({text})" for text in sorted(missing)]
-    return told(ctx, [*parts, team.TOY_NOTE] if toy else parts, claims)
+    return emitted(ctx, [*parts, team.TOY_NOTE] if toy else parts, claims)
 
 
-def told(ctx: Context, parts: list[str], claims: list[team.Claim]) -> Answer:
+def emitted(ctx: Context, parts: list[str], claims: list[team.Claim]) -> Answer:
     """Emit the answer part by part as it will be read, and return the same text as a value."""
     for number, part in enumerate(parts):
         ctx.emit(part if number == 0 else f"\n\n{part}")

@@ -24,9 +24,9 @@ def problems(error: ValidationError) -> list[Any]:
     return [error.title, listed]
 
 
-def validation_error(told: list[Any], message: str) -> ValidationError:
+def validation_error(form: list[Any], message: str) -> ValidationError:
     """Return the error again, worded as it was: of Python or JSON input, its input shown or not."""
-    title, listed = told
+    title, listed = form
     lines = [_line(*item) for item in listed]
     made = [
         ValidationError.from_exception_data(title, lines, mode, hide)

@@ -5,7 +5,7 @@ import socket
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from crew.call import AgentTask, Calls, Performer
+from crew.call.record import AgentTask, Calls, Performer
 from crew.message import Json
 
 

@@ -1,6 +1,6 @@
 """The host that is this process: agents' work runs as coroutines beside the run's steps."""
 
-from crew.call import AgentTask, Calls, Equipment, Performer
+from crew.call.record import AgentTask, Calls, Equipment, Performer
 from crew.config import Settings
 from crew.hosts import Place, here
 from crew.message import Json

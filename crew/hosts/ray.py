@@ -19,7 +19,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Protocol, Self, cast
 
-from crew.call import AgentTask, Calls, Equipment, Performer, Record
+from crew.call.record import AgentTask, Calls, Equipment, Performer, Record
 from crew.config import Settings
 from crew.errors import CrewError, Fenced, StoreError
 from crew.event import CallKind, Failure
@@ -291,11 +291,11 @@ class RemoteCalls:
     async def mark_unknown(self, path: str, call: CallKind) -> None:
         await self._ask("mark_unknown", path, call)
 
-    async def say(self, path: str, text: str) -> None:
-        await self._ask("say", path, text)
+    async def emit_text(self, path: str, text: str) -> None:
+        await self._ask("emit_text", path, text)
 
-    async def unsay(self, path: str) -> None:
-        await self._ask("unsay", path)
+    async def discard_text(self, path: str) -> None:
+        await self._ask("discard_text", path)
 
     async def _ask(self, verb: str, *arguments: Any) -> Any:
         try:

@@ -181,7 +181,7 @@ class PostgresStore:
     def claim_owner(self, owner: str) -> None:
         place = self._place
         self._forget_gone_owners()
-        self._tell(
+        self._write_owner(
             "INSERT INTO owners VALUES (%s, 0, %s, %s, %s) ON CONFLICT DO NOTHING",
             (owner, place.machine, place.pid, place.began),
         )
@@ -193,15 +193,15 @@ class PostgresStore:
         found = self._read(query, (here,))
         gone = [owner for owner, pid, began in found if self._place.is_gone(here, pid, began)]
         if gone:
-            self._tell("DELETE FROM owners WHERE owner = ANY(%s)", (gone,))
+            self._write_owner("DELETE FROM owners WHERE owner = ANY(%s)", (gone,))
 
     def release_owner(self, owner: str) -> None:
-        self._tell("DELETE FROM owners WHERE owner = %s", (owner,))
+        self._write_owner("DELETE FROM owners WHERE owner = %s", (owner,))
 
     def beat(self, owner: str) -> None:
-        self._tell("UPDATE owners SET beat = beat + 1 WHERE owner = %s", (owner,))
+        self._write_owner("UPDATE owners SET beat = beat + 1 WHERE owner = %s", (owner,))
 
-    def _tell(self, query: str, values: Sequence[object]) -> None:
+    def _write_owner(self, query: str, values: Sequence[object]) -> None:
         with self._heart_link.errors("write"):
             self._heart_link.execute(query, values)
 

@@ -25,17 +25,17 @@ class JournalReader:
     Args:
         store: where they lie.
         row: the run.
-        learner: what is to remember the texts that were read.
+        text_writer: what is to remember the texts that were read.
     """
 
-    def __init__(self, store: Store, row: RunRow, *, learner: TextWriter | None = None) -> None:
+    def __init__(self, store: Store, row: RunRow, *, text_writer: TextWriter | None = None) -> None:
         self._store = store
         self._row = row
-        self._learner = learner
-        self.text = TextReader(self._fetch, self._blob, self._said)
+        self._text_writer = text_writer
+        self.text = TextReader(self._fetch, self._blob, self._streamed)
         self._last = (0, 0)
-        self._heard: dict[int, str] = {}
-        """What the events at these offsets say, of those that were read."""
+        self._pieces: dict[int, str] = {}
+        """The texts of the events at these offsets, of those that were read."""
 
     @cached_property
     def _base(self) -> "JournalReader | None":
@@ -157,36 +157,36 @@ class JournalReader:
         elif POINTER_MARK in stored.body:
             data = self.text.resolve(packed)
         if stored.kind == "text.emitted":
-            self._heard[stored.offset] = data["text"]
-        if self._learner is not None:
-            self._hear(stored, data)  # first: what was said is not the call's own text
+            self._pieces[stored.offset] = data["text"]
+        if self._text_writer is not None:
+            self._note_piece(stored, data)  # first: what was streamed is not the call's own text
             if len(stored.body) > LONG:
-                self._learner.learn(stored.offset, packed)
+                self._text_writer.remember(stored.offset, packed)
         return Event(stored.offset, stored.kind, stored.path, data, stored.at)
 
-    def _hear(self, stored: StoredEvent, data: Json) -> None:
-        """Let whoever goes on with the run know what is being said in it."""
-        assert self._learner is not None
+    def _note_piece(self, stored: StoredEvent, data: Json) -> None:
+        """Let whoever goes on with the run know what is being streamed in it."""
+        assert self._text_writer is not None
         match stored.kind:
             case "text.emitted" if data.get("streamed"):
-                self._learner.hear(stored.path, stored.offset, data["text"])
+                self._text_writer.add_piece(stored.path, stored.offset, data["text"])
             case "text.discarded":
-                self._learner.forget(stored.path)
+                self._text_writer.forget(stored.path)
             case "model.completed":
-                self._learner.end(stored.path)
+                self._text_writer.end(stored.path)
             case _:
                 pass
 
     def _fetch(self, offset: int) -> Json:
         return json.loads(self._one(offset).body)
 
-    def _said(self, first: int, last: int) -> list[str]:
-        """Return what the events from `first` to `last` say."""
-        if not all(offset in self._heard for offset in range(first, last + 1)):
+    def _streamed(self, first: int, last: int) -> list[str]:
+        """Return the texts of the events from `first` to `last`."""
+        if not all(offset in self._pieces for offset in range(first, last + 1)):
             # By a reader of its own: this one is in the middle of others.
             events = JournalReader(self._store, self._row).every(after=first - 1, upto=last)
-            self._heard |= {event.offset: event.data["text"] for event in events}
-        return [self._heard[offset] for offset in range(first, last + 1)]
+            self._pieces |= {event.offset: event.data["text"] for event in events}
+        return [self._pieces[offset] for offset in range(first, last + 1)]
 
     def _blob(self, digest: str) -> str:
         body = self._store.blob(digest)

@@ -1,7 +1,7 @@
 """Text is stored once: a long string is written by its first event, later ones point at it.
 
 A pointer is `{"$text": [offset, n]}`: the n-th long string (from 0) of the event at `offset`, in
-the order of a walk through its data. What a model said piece by piece is
+the order of a walk through its data. What a model streamed piece by piece is
 `{"$said": [[first, last], …]}`: the texts of the events at these offsets. A big string is a blob,
 `{"$blob": digest}`, which runs share. Small values are left alone, and a user's own dict with such
 a key is wrapped, so that data is never mistaken for a pointer.
@@ -22,14 +22,14 @@ BIG = 64 * 1024
 
 POINTER = "$text"
 BLOB = "$blob"
-SAID = "$said"
+STREAMED = "$said"
 _QUOTED = "$data"
-_OURS = frozenset({POINTER, BLOB, SAID, _QUOTED})
+_OURS = frozenset({POINTER, BLOB, STREAMED, _QUOTED})
 
 
 @dataclass(slots=True)
 class _Stream:
-    """What was said so far in one call: the offsets of its pieces, first and last, and they."""
+    """What one call has streamed so far: the offsets of its pieces, first and last, and these."""
 
     places: list[list[int]] = field(default_factory=list)
     pieces: list[str] = field(default_factory=list)
@@ -42,8 +42,8 @@ class TextWriter:
         self._places: dict[bytes, tuple[int, int] | list[list[int]]] = {}
         self._streams: dict[str, _Stream] = {}
 
-    def hear(self, path: str, offset: int, text: str) -> None:
-        """Note a piece of what is said in the call at `path`, by the event at `offset`."""
+    def add_piece(self, path: str, offset: int, text: str) -> None:
+        """Note a piece that the call at `path` streamed by the event at `offset`."""
         stream = self._streams.setdefault(path, _Stream())
         stream.pieces.append(text)
         if stream.places and stream.places[-1][1] == offset - 1:
@@ -52,12 +52,12 @@ class TextWriter:
             stream.places.append([offset, offset])
 
     def forget(self, path: str) -> None:
-        """Note that what was said at `path` or beneath it was taken back."""
+        """Note that the text streamed at `path` or beneath it was discarded."""
         for place in [p for p in self._streams if p == path or p.startswith(f"{path}/")]:
             del self._streams[place]
 
     def end(self, path: str) -> None:
-        """Note that the call at `path` is over: whoever holds what was said there points at it."""
+        """Note that the call at `path` is over: what holds its text from now on points at it."""
         stream = self._streams.pop(path, None)
         if stream is not None and len(text := "".join(stream.pieces)) > LONG:
             self._places.setdefault(_digest(text), stream.places)
@@ -74,7 +74,7 @@ class TextWriter:
             self._places.setdefault(text, (offset, index))
         return packed, tuple(blobs)
 
-    def learn(self, offset: int, packed: Json) -> None:
+    def remember(self, offset: int, packed: Json) -> None:
         """Remember the strings that an event itself holds, of its data as the store has it.
 
         What it points at may be of an event that was not read back, as before a snapshot.
@@ -89,7 +89,7 @@ class TextWriter:
         """
         return self._walk(data, [], [])
 
-    def learn_pointers(self, packed: Json, reader: "TextReader") -> None:
+    def remember_pointers(self, packed: Json, reader: "TextReader") -> None:
         """Remember the strings that packed data points at."""
         if isinstance(packed, dict):
             if len(packed) == 1 and POINTER in packed:
@@ -98,10 +98,10 @@ class TextWriter:
                 self._places.setdefault(_digest(text), (offset, index))
                 return
             for item in cast("dict[str, Json]", packed).values():
-                self.learn_pointers(item, reader)
+                self.remember_pointers(item, reader)
         elif isinstance(packed, list):
             for item in packed:
-                self.learn_pointers(item, reader)
+                self.remember_pointers(item, reader)
 
     def _walk(self, value: Json, new: list[bytes], blobs: list[Blob]) -> Json:
         if isinstance(value, str):
@@ -123,7 +123,7 @@ class TextWriter:
             return {BLOB: blob.digest}
         digest = _digest(value)
         if (place := self._places.get(digest)) is not None:
-            return {POINTER: list(place)} if isinstance(place, tuple) else {SAID: place}
+            return {POINTER: list(place)} if isinstance(place, tuple) else {STREAMED: place}
         new.append(digest)
         return value
 
@@ -134,19 +134,19 @@ class TextReader:
     Args:
         fetch: returns the packed data of an event that was not read here.
         blob: returns a big text by its digest.
-        said: returns the texts of the events at these offsets, first and last.
+        streamed: returns the texts of the events at these offsets, first and last.
     """
 
     def __init__(
         self,
         fetch: Callable[[int], Json],
         blob: Callable[[str], str],
-        said: Callable[[int, int], Sequence[str]],
+        streamed: Callable[[int, int], Sequence[str]],
     ) -> None:
         self._texts: dict[int, list[str]] = {}
         self._fetch = fetch
         self._blob = blob
-        self._said = said
+        self._streamed = streamed
 
     def unpack(self, offset: int, packed: Json) -> Json:
         """Return the data as it was before it was packed."""
@@ -161,9 +161,11 @@ class TextReader:
                     return self.text(*value[POINTER])
                 if BLOB in value:
                     return self._blob(value[BLOB])
-                if SAID in value:
+                if STREAMED in value:
                     return "".join(
-                        text for first, last in value[SAID] for text in self._said(first, last)
+                        text
+                        for first, last in value[STREAMED]
+                        for text in self._streamed(first, last)
                     )
                 if _QUOTED in value:
                     return {key: self.resolve(item) for key, item in value[_QUOTED].items()}

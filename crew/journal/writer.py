@@ -36,7 +36,7 @@ from crew.value import json_text
 
 logger = logging.getLogger(__name__)
 
-Told: TypeAlias = tuple[float, RunEvent]
+TimedEvent: TypeAlias = tuple[float, RunEvent]
 """An event, and when it was written, in unix seconds."""
 
 MAX_PENDING = 1024
@@ -76,7 +76,7 @@ class OpenRun:
     is_ended: bool = False
     """Whether its last event was appended: nothing may follow, in the same commit least of all."""
     lost: Callable[[Exception], None] = _nobody
-    """Told at once when a commit of this run was refused."""
+    """Called at once when a commit of this run was refused."""
     snapshot: Callable[[], Snapshot | None] = _not_due
     """Asked at each commit for the fold of everything that was appended so far, if that is due."""
     row: RunRow | None = None
@@ -84,7 +84,7 @@ class OpenRun:
 
 
 class Observer(Protocol):
-    """Is told of what was written, once it is durable."""
+    """Gets what was written, once it is durable."""
 
     @property
     def watches(self) -> bool:
@@ -95,11 +95,11 @@ class Observer(Protocol):
         """An operation was carried out, or `result` is the exception that refused it."""
         ...
 
-    def recalled(self, run: OpenRun, events: Sequence[Told]) -> None:
+    def reopened(self, run: OpenRun, events: Sequence[TimedEvent]) -> None:
         """These events are what the journal held of a run before it was opened."""
         ...
 
-    def appended(self, run: OpenRun, events: Sequence[Told]) -> None: ...
+    def appended(self, run: OpenRun, events: Sequence[TimedEvent]) -> None: ...
 
     def refused(self, run: OpenRun, error: Exception) -> None:
         """What was appended to the run was not written."""
@@ -122,7 +122,7 @@ class _Pending:
 
     run: OpenRun
     events: list[StoredEvent] = field(default_factory=list)
-    told: list[Told] = field(default_factory=list)
+    observed: list[TimedEvent] = field(default_factory=list)
     status: RunStatus | None = None
     due: float | None = None
 
@@ -142,7 +142,7 @@ class Writer:
 
     Args:
         on_commit: called after each commit, with the runs that it was of and what it wrote of each.
-        observer: told of each commit last, so that an error of it harms no run.
+        observer: called last after each commit, so that an error of it harms no run.
     """
 
     def __init__(
@@ -179,7 +179,7 @@ class Writer:
         if observer is not None and (
             status is not None or observer.watches or type(event) is StepFailed
         ):
-            pending.told.append((stored.at, event))
+            pending.observed.append((stored.at, event))
         if status is not None:
             pending.status, pending.due = status, None
             run.is_ended = status not in OPEN
@@ -187,10 +187,10 @@ class Writer:
         self._schedule(now=self._count >= MAX_PENDING)
         return run.offset
 
-    def recall(self, run: OpenRun, events: Iterable[Told]) -> None:
-        """Tell who observes what the journal held of a run before it was opened here."""
+    def reopened(self, run: OpenRun, events: Iterable[TimedEvent]) -> None:
+        """Hand the observer what the journal held of a run before it was opened here."""
         if self._observer is not None and self._observer.watches:
-            self._observer.recalled(run, list(events))
+            self._observer.reopened(run, list(events))
 
     def set_status(self, run: OpenRun, status: RunStatus, due: float | None = None) -> None:
         """Change the run's status with the next commit, without an event.
@@ -303,7 +303,7 @@ class Writer:
         self._busy_since = None
         self._forget_batch()
         self._settle(operations, pending, results, began)
-        self._tell(operations, pending, results, took)
+        self._report(operations, pending, results, took)
 
     def _failed(self, error: StoreError, size: int) -> list[object]:
         logger.warning("commit.failed", extra={"error": str(error), "operations": size})
@@ -328,7 +328,7 @@ class Writer:
             self._busy_since = None
             results = self._failed(error, len(operations) + len(pending))
             self._settle(operations, pending, results, now)
-            self._tell(operations, pending, results, None)
+            self._report(operations, pending, results, None)
             return
         self._timer_is_now = True
         self._timer = asyncio.get_running_loop().call_later(
@@ -355,10 +355,10 @@ class Writer:
             elif item.events:
                 run.durable_offset, run.confirmed = item.events[-1].offset, began
                 grown[run.number] = item.events
-        self._tell_waiters()
+        self._wake_waiters()
         self._on_commit(grown)
 
-    def _tell_waiters(self) -> None:
+    def _wake_waiters(self) -> None:
         """Each waits for events that were pending, and a commit is of everything pending."""
         for run, done in self._waiters:
             if done.done():
@@ -369,7 +369,7 @@ class Writer:
                 done.set_result(None)
         self._waiters.clear()
 
-    def _tell(
+    def _report(
         self,
         operations: Sequence[_Waiting],
         pending: Sequence[_Pending],
@@ -387,8 +387,8 @@ class Writer:
                 self._observer.refused(item.run, result)
                 continue
             count += len(item.events)
-            if item.told:
-                self._observer.appended(item.run, item.told)
+            if item.observed:
+                self._observer.appended(item.run, item.observed)
         if took is not None:
             self._observer.committed(count, took)
 
@@ -401,12 +401,12 @@ def _refuse_to_follow(run: OpenRun) -> None:
         raise Fenced(run=run.id, message=f"run {run.id} has ended; nothing follows its end")
 
 
-def _follow_speech(
+def _follow_stream(
     run: OpenRun, offset: int, event: TextEmitted | TextDiscarded | CallCompleted
 ) -> None:
     match event:
         case TextEmitted(path=path, text=text, streamed=True):
-            run.text.hear(path, offset, text)
+            run.text.add_piece(path, offset, text)
         case TextDiscarded(path=path):
             run.text.forget(path)
         case CallCompleted(path=path, call="model"):
@@ -419,7 +419,7 @@ def seal(run: OpenRun, offset: int, event: RunEvent) -> StoredEvent:
     """Pack and encode an event, and chain its checksum to the run's."""
     data = to_data(event)
     if isinstance(event, (TextEmitted, TextDiscarded, CallCompleted)):
-        _follow_speech(run, offset, event)
+        _follow_stream(run, offset, event)
     body, blobs = json_text(data), tuple[Blob, ...]()
     if len(body) > LONG or POINTER_MARK in body:  # most events hold no text worth the walk
         packed, blobs = run.text.pack(offset, data)

@@ -1,4 +1,4 @@
-"""One answer over the requests it takes when its stream breaks: what was said, what it cost."""
+"""One answer over the requests it takes when its stream breaks: its text, and what it cost."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -23,26 +23,26 @@ class Answer:
 
     def __init__(self, request: ModelRequest, on_text: OnText | None) -> None:
         self._request, self._on_text = request, on_text
-        self._told: list[str] = []
+        self._pieces: list[str] = []
         self.lost = Usage()
         """What requests cost whose streams broke; its `calls` is 0, as they are all one call."""
 
     @property
-    def is_begun(self) -> bool:
-        return bool(self._told)
+    def has_text(self) -> bool:
+        return bool(self._pieces)
 
-    def tell(self, piece: str) -> None:
-        self._told.append(piece)
+    def add_text(self, piece: str) -> None:
+        self._pieces.append(piece)
         if self._on_text is not None:
             self._on_text(piece)
 
     def rest(self) -> ModelRequest:
-        """Return the request for what comes behind the pieces that were told.
+        """Return the request for what comes behind the pieces that came.
 
         Each of them is a token or more.
         """
-        left = self._request.max_tokens and max(1, self._request.max_tokens - len(self._told))
-        partial = self._request.partial + "".join(self._told)
+        left = self._request.max_tokens and max(1, self._request.max_tokens - len(self._pieces))
+        partial = self._request.partial + "".join(self._pieces)
         return replace(self._request, partial=partial, max_tokens=left)
 
     def broke(self, asked: ModelRequest, received: Assembly) -> None:
@@ -57,5 +57,5 @@ class Answer:
             self.lost += replace(reply.usage, calls=0)
 
     def whole(self, asked: ModelRequest, reply: ModelReply) -> ModelReply:
-        """Return the last request's reply with all that was said, and what all requests cost."""
+        """Return the last request's reply with the whole text, and what all requests cost."""
         return replace(reply, text=asked.partial + reply.text, usage=self.lost + reply.usage)

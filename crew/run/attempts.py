@@ -3,10 +3,10 @@
 import asyncio
 from collections.abc import Callable
 
-from crew.attempt import Attempt
+from crew.call.attempt import Attempt
+from crew.call.gate import LAST
 from crew.errors import Diverged
 from crew.event import CallKind, CallUnknown, RunEvent
-from crew.gate import LAST
 from crew.run.records import Records, step_of
 
 _OF_EACH_ATTEMPT: frozenset[CallKind] = frozenset({"effect", "ask"})

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import replace
 
-from crew.call import Record
+from crew.call.record import Record
 from crew.event import (
     AgentDrifted,
     AnswerRefused,
@@ -75,7 +75,7 @@ class RunCalls:
         """Why the run ends or is let go, from when that is known: no new call begins then."""
         self._open = open_run
 
-    def learn(self, event: RunEvent, offset: int) -> None:
+    def fold(self, event: RunEvent, offset: int) -> None:
         """Keep what later calls of the same path are answered from."""
         match event:
             # Those that come with every step and call are asked for first.
@@ -84,23 +84,27 @@ class RunCalls:
             case StepCompleted(path=path):
                 self.records.drop(step_of(path))
             case CallCompleted(call=call, data=data):
-                record = self.records.learn(event, offset)
+                record = self.records.fold(event, offset)
                 self.usage.ended(record, call, data)
             case CallStarted(call=call, data=data):
-                self.records.learn(event, offset)
+                self.records.fold(event, offset)
                 self.usage.started(call, data)
             case CallFailed(call=call):
-                self.usage.ended(self.records.learn(event, offset), call, {})
+                self.usage.ended(self.records.fold(event, offset), call, {})
+            case CallCancelled(path=path, call=call, by_end=True):
+                # A run that ended goes on as a fork alone, which calls again, and asks anew.
+                if call == "ask":
+                    self.records.remove(path)
             case RunTaken(proven=False):
                 self.records.doubt()
             case RunForked():
                 self.records.doubt()
                 self.usage.forked()
             case _:
-                self.records.learn(event, offset)
+                self.records.fold(event, offset)
 
     def to_data(self) -> dict[str, Json]:
-        """Return what was learnt as JSON, for a snapshot."""
+        """Return what was folded as JSON, for a snapshot."""
         return {**self.records.to_data(), **self.usage.to_data()}
 
     def load(self, data: dict[str, Json]) -> None:
@@ -138,8 +142,8 @@ class RunCalls:
         if not self.lookup.rules.live:
             await self.lookup.refuse(path, call, fingerprint)
         if record is not None:
-            said = self.records.said(path) if call == "model" else ""
-            return replace(record, said=said) if said else record
+            streamed = self.records.streamed(path) if call == "model" else ""
+            return replace(record, streamed=streamed) if streamed else record
         if call in ("function", "value"):
             # Its body may be entered again, so its result alone is worth an event.
             self.records.put(path, Record(call, fingerprint, "started", data))
@@ -190,21 +194,21 @@ class RunCalls:
         self.attempts.of(path, call)
         self.append(CallUnknown(path, call))
 
-    async def say(self, path: str, text: str) -> None:
+    async def emit_text(self, path: str, text: str) -> None:
         self.attempts.of(path, "model")
-        is_first = not self.records.has_said(path)
+        is_first = not self.records.has_streamed(path)
         self.append(TextEmitted(path, text, streamed=True))
         if is_first:
             self.around.writer.hasten()  # somebody waits for the first word
 
-    async def unsay(self, path: str) -> None:
+    async def discard_text(self, path: str) -> None:
         self.append(TextDiscarded(path))
 
     def cancelled(self, path: str, call: CallKind) -> None:
-        """Record that the code of the run cancelled a call, and that it has ended."""
+        """Record that the code of the run, or its end, cancelled a call, and that it has ended."""
         record = self.records.get(path)
         if record is None or not record.is_ended:
-            self.append(CallCancelled(path, call))
+            self.append(CallCancelled(path, call, by_end=self.end is not None))
 
     def emit(self, path: str, text: str) -> None:
         if not self.records.is_emitted(path):

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 
 from crew.budget import Budget
-from crew.engine import apply
 from crew.errors import CrewError, Diverged
 from crew.event import (
     CallCancelled,
@@ -17,6 +16,8 @@ from crew.event import (
     from_data,
 )
 from crew.graph import Workflow
+from crew.graph.engine import apply
+from crew.graph.state import Command, RunState
 from crew.journal import Snapshot
 from crew.journal.reading import snapshot_of
 from crew.journal.writer import OpenRun, Writer
@@ -24,7 +25,6 @@ from crew.message import Json
 from crew.run.calls import RunCalls
 from crew.run.snapshot import size_of, snapshot_version, state_from, state_to_data
 from crew.run.unreadable import unreadable_event
-from crew.state import Command, RunState
 
 SNAPSHOT_EVENTS = 128
 """A snapshot is due after so many events, or twice as many as what is live, if that is more."""
@@ -73,7 +73,7 @@ class Course:
         for event in events:
             try:
                 typed = from_data(event.kind, event.path, event.data)
-                self.calls.learn(typed, event.offset)
+                self.calls.fold(typed, event.offset)
                 apply(self.wiring, self.state, typed)
             except CrewError:
                 raise
@@ -82,7 +82,7 @@ class Course:
             known.append((event.at, typed))
         if events:
             self.open.offset = self.open.durable_offset = events[-1].offset
-        self.writer.recall(self.open, known)
+        self.writer.reopened(self.open, known)
         assert self.state.started is not None
         self.calls.usage.ledger.limit = _budget_of(self.state.started)
         self._check_steps()
@@ -107,7 +107,7 @@ class Course:
 
     def bring_on(self, event: RunEvent, offset: int) -> list[Command]:
         """Bring state and calls on by an event that was appended; return what follows from it."""
-        self.calls.learn(event, offset)
+        self.calls.fold(event, offset)
         return [] if type(event) in _OF_CALLS else apply(self.wiring, self.state, event)
 
     def snapshot(self) -> Snapshot | None:

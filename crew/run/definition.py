@@ -7,7 +7,7 @@ from typing import Any, overload
 
 from crew.errors import CrewError
 from crew.graph import Workflow
-from crew.node import read_node
+from crew.graph.node import read_node
 from crew.run.runtime import Runtime
 
 

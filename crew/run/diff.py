@@ -28,7 +28,7 @@ from crew.message import Json
 
 EndKind = Literal["completed", "failed", "cancelled", "parked", "open"]
 
-_NOT_SAID = frozenset({"fingerprint", "reused"})
+_LEFT_OUT = frozenset({"fingerprint", "reused"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +158,7 @@ def _read_result(reading: _Reading, event: RunEvent) -> None:
         case StepCompleted(output=output, patch=patch):
             _settle(reading, event.path, {"output": output} | ({"patch": patch} if patch else {}))
         case CallCompleted(call=call, data=data):
-            _settle(reading, event.path, _said(call, data))
+            _settle(reading, event.path, _result_of(call, data))
             if data.get("reused"):
                 reading.reused.append(event.path)
         case StepFailed(error=error) | CallFailed(error=error):
@@ -171,14 +171,14 @@ def _read_result(reading: _Reading, event: RunEvent) -> None:
             pass
 
 
-def _said(call: CallKind, data: dict[str, Json]) -> dict[str, Json]:
+def _result_of(call: CallKind, data: dict[str, Json]) -> dict[str, Json]:
     if call == "model":
         # The ids of tool calls are made up anew with each reply.
         wanted = [[item["name"], item["arguments"]] for item in data.get("tool_calls", [])]
         return {"text": data.get("text"), "tool_calls": wanted}
     if call in ("agent", "child"):
         return {"output": data.get("output")}
-    return {name: value for name, value in data.items() if name not in _NOT_SAID}
+    return {name: value for name, value in data.items() if name not in _LEFT_OUT}
 
 
 def _settle(reading: _Reading, path: str, result: Json) -> None:

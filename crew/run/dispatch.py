@@ -5,7 +5,7 @@ import logging
 from collections.abc import Callable
 from dataclasses import replace
 
-from crew.call import AgentTask, Calls, Performer, Record
+from crew.call.record import AgentTask, Calls, Performer, Record
 from crew.errors import CrewError
 from crew.event import ProgressMade
 from crew.hosts import HostLost

@@ -5,9 +5,8 @@ from collections.abc import Callable, Coroutine
 from contextvars import Context as Variables
 from typing import Any, assert_never, cast
 
-from crew.call import Performer
+from crew.call.record import Performer
 from crew.clock import wall_clock
-from crew.engine import unfinished
 from crew.errors import BudgetExceeded, Diverged, Fenced, StoreError, Unreadable
 from crew.event import (
     CallCancelled,
@@ -24,6 +23,8 @@ from crew.event import (
 )
 from crew.failure import failure_of
 from crew.graph import Workflow
+from crew.graph.engine import unfinished
+from crew.graph.state import CancelStep, Command, Fail, Finish, RunStep, WaitForQuorum
 from crew.journal import Letter, RunRow, RunStatus
 from crew.journal.writer import OpenRun
 from crew.message import Json
@@ -35,7 +36,6 @@ from crew.run.rest import Rest
 from crew.run.schedule import Schedule
 from crew.run.steps import Steps
 from crew.run.surroundings import Surroundings
-from crew.state import CancelStep, Command, Fail, Finish, RunStep, WaitForQuorum
 
 _ENDS_OF_CALLS = (CallCompleted, CallFailed, CallUnknown, CallCancelled)
 
@@ -136,7 +136,9 @@ class Driver:
     async def abandon(self) -> None:
         """Stop without an end: the run stays as its journal has it, for somebody else."""
         self._end_with(End.LEFT)
-        if self._ending is not None:
+        if self._ending is None:
+            await self.steps.stop()  # it was lost, and nothing is left to record
+        else:
             await asyncio.wait({self._ending})
 
     def park(self, reason: str, detail: str, path: str = "") -> None:

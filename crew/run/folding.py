@@ -21,14 +21,14 @@ def fold_stored(store: Store, driver: Driver, workflow: Workflow, row: RunRow) -
         NewerEvent: this release cannot read the journal.
         Exception: the code cannot go on with it; see `divergence_of`.
     """
-    reader = JournalReader(store, row, learner=driver.open.text)
+    reader = JournalReader(store, row, text_writer=driver.open.text)
     after = 0
     snapshot = None
     if row.offset > SNAPSHOT_EVENTS and not workflow.plain:
         snapshot = reader.snapshot(snapshot_version(workflow))
     if snapshot is not None:
         body, after = json.loads(snapshot.body), snapshot.offset
-        driver.open.text.learn_pointers(body, reader.text)
+        driver.open.text.remember_pointers(body, reader.text)
         driver.course.load(reader.text.resolve(body), after)
     events = reader.every(after=after, upto=row.offset)
     driver.course.fold(events)

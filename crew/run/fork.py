@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from crew.call import Performer
+from crew.call.record import Performer
 from crew.errors import InputInvalid
 from crew.event import (
     ENDS,
@@ -37,11 +37,11 @@ def prepare_fork(driver: Driver, forked: RunForked, base: JournalReader) -> None
     for event in base.every(after=forked.at):
         typed = from_data(event.kind, event.path, event.data)
         if isinstance(typed, CallCompleted | CallFailed) and typed.call in ("effect", "tool"):
-            begun = calls.records.get(typed.path)
-            if begun is not None and begun.state == "started":
-                calls.lookup.ends.learn(typed, event.offset)  # it was under way at the cut
+            at_cut = calls.records.get(typed.path)
+            if at_cut is not None and at_cut.state == "started":
+                calls.lookup.ends.fold(typed, event.offset)  # it was under way at the cut
         if forked.reuse:
-            calls.lookup.offered.learn(typed, event.offset)
+            calls.lookup.offered.fold(typed, event.offset)
 
 
 def new_fork(

@@ -4,10 +4,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NoReturn
 
-from crew.call import Record
+from crew.call.gate import LAST, Order, offered, own
+from crew.call.record import Record
 from crew.errors import Diverged
 from crew.event import CallCompleted, CallFailed, CallKind, RunEvent
-from crew.gate import LAST, Order, offered, own
 from crew.run.attempts import Attempts
 from crew.run.records import Records, step_of
 

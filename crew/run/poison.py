@@ -8,7 +8,7 @@ or only fell silent, say nothing about the run.
 import json
 from collections.abc import Iterator
 
-from crew.event import RunTaken
+from crew.event import RunTaken, TextDiscarded, TextEmitted
 from crew.journal import PARKED, Damaged, RunRow, Store, StoredEvent
 
 DEATHS_TO_SUSPECT = 2
@@ -45,11 +45,18 @@ def deaths_of(store: Store, row: RunRow, *, died: bool) -> int:
     count = int(died)
     if row.status != "running" or row.epoch - 1 + count < DEATHS_TO_SUSPECT:
         return count  # it was not taken often enough for more
+    streamed = taken_back = False
     try:
         for event in _backwards(store, row):
             if is_progress(event.kind) or count >= DEATHS_TO_PARK:
                 break
-            count += event.kind == RunTaken.kind and json.loads(event.body).get("died", False)
+            streamed |= event.kind == TextEmitted.kind
+            taken_back |= event.kind == TextDiscarded.kind
+            if event.kind == RunTaken.kind:
+                if streamed and not taken_back:
+                    break  # an owner that took an answer further, from where it was
+                streamed = taken_back = False
+                count += json.loads(event.body).get("died", False)
     except Damaged:
         return count  # whoever folds it says so
     return count

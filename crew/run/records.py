@@ -4,8 +4,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
-from crew.call import Record
-from crew.engine import base_path
+from crew.call.record import Record
 from crew.event import (
     AgentDrifted,
     CallCancelled,
@@ -22,6 +21,7 @@ from crew.event import (
     failure_data,
     failure_from,
 )
+from crew.graph.engine import base_path
 from crew.message import Json
 
 
@@ -31,7 +31,7 @@ class Records:
     def __init__(self) -> None:
         self._steps: dict[str, dict[str, Record]] = {}
         self._emitted: dict[str, set[str]] = {}
-        self._said: dict[str, dict[str, list[str]]] = {}
+        self._streamed: dict[str, dict[str, list[str]]] = {}
         self._count = 0
 
     def __len__(self) -> int:
@@ -52,26 +52,26 @@ class Records:
         """Return whether a text or a line of progress was recorded at `path`."""
         return path in self._emitted.get(step_of(path), ())
 
-    def said(self, path: str) -> str:
-        """Return what was said, and not taken back, at a model call's path or beneath it."""
+    def streamed(self, path: str) -> str:
+        """Return the text streamed, and not discarded, at a model call's path or beneath it."""
         return "".join(piece for pieces in self._pieces(path) for piece in pieces)
 
-    def has_said(self, path: str) -> bool:
+    def has_streamed(self, path: str) -> bool:
         """Return whether that is more than nothing."""
         return any(self._pieces(path))
 
     def _pieces(self, path: str) -> Iterator[list[str]]:
-        said = self._said.get(step_of(path), {})
+        streamed = self._streamed.get(step_of(path), {})
         beneath = f"{path}/"
-        return (p for place, p in said.items() if place == path or place.startswith(beneath))
+        return (p for place, p in streamed.items() if place == path or place.startswith(beneath))
 
     def has_emitted(self, attempt: str) -> bool:
         """Return whether a step's attempt, by its path, added to the workflow's answer."""
-        return self.has_said(attempt) or any(
+        return self.has_streamed(attempt) or any(
             path.startswith(f"{attempt}/") for path in self._emitted.get(step_of(attempt), ())
         )
 
-    def learn(self, event: RunEvent, offset: int) -> Record | None:
+    def fold(self, event: RunEvent, offset: int) -> Record | None:
         """Keep what later calls of the same path are answered from; return the call's record.
 
         `offset` is the event's in its journal.
@@ -92,11 +92,11 @@ class Records:
             case CallCancelled(path=path, call=call):
                 return self._close(path, call, "cancelled", offset)
             case TextEmitted(path=path, text=text, streamed=True):
-                self._said.setdefault(step_of(path), {}).setdefault(path, []).append(text)
+                self._streamed.setdefault(step_of(path), {}).setdefault(path, []).append(text)
             case TextDiscarded(path=path):
-                said = self._said.get(step_of(path), {})
-                for place in [p for p in said if p == path or p.startswith(f"{path}/")]:
-                    del said[place]
+                streamed = self._streamed.get(step_of(path), {})
+                for place in [p for p in streamed if p == path or p.startswith(f"{path}/")]:
+                    del streamed[place]
             case TextEmitted(path=path) | ProgressMade(path=path) | AgentDrifted(path=path):
                 self._emitted.setdefault(step_of(path), set()).add(path)
             case _:
@@ -143,11 +143,16 @@ class Records:
                 found[path] = f"{record.call} {record.fingerprint}"
         return found
 
+    def remove(self, path: str) -> None:
+        """Forget one call, as if it had never begun."""
+        if self._steps.get(step_of(path), {}).pop(path, None) is not None:
+            self._count -= 1
+
     def drop(self, step: str) -> None:
         """Forget the calls of a step that is over: nobody asks for them any more."""
         self._count -= len(self._steps.pop(step, ()))
         self._emitted.pop(step, None)
-        self._said.pop(step, None)
+        self._streamed.pop(step, None)
 
     def drop_beneath(self, path: str, call: CallKind) -> None:
         """Forget the calls of one kind that were made within the call at `path`."""
@@ -185,8 +190,10 @@ class Records:
             for path, record in step.items()
         }
         emitted = sorted(path for step in self._emitted.values() for path in step)
-        said = {path: pieces for step in self._said.values() for path, pieces in step.items()}
-        return {"records": records, "emitted": emitted, "said": said}
+        streamed = {
+            path: pieces for step in self._streamed.values() for path, pieces in step.items()
+        }
+        return {"records": records, "emitted": emitted, "said": streamed}
 
     def load(self, data: dict[str, Json]) -> None:
         """Read what `to_data` gave."""
@@ -199,7 +206,7 @@ class Records:
         for path in data["emitted"]:
             self._emitted.setdefault(step_of(path), set()).add(path)
         for path, pieces in data["said"].items():
-            self._said.setdefault(step_of(path), {})[path] = pieces
+            self._streamed.setdefault(step_of(path), {})[path] = pieces
 
 
 def is_act(call: CallKind, data: dict[str, Json]) -> bool:

@@ -35,7 +35,7 @@ async def replay(store: Store, row: RunRow, workflow: Workflow) -> Run:
     driver = Driver(copy, workflow, copy.row)
     driver.course.fold(events[:1])
     for event in events[1:]:
-        driver.calls.lookup.offered.learn(
+        driver.calls.lookup.offered.fold(
             from_data(event.kind, event.path, event.data), event.offset
         )
     driver.calls.lookup.rules = Rules(live=False, strict=True, effects=False)
@@ -51,7 +51,7 @@ async def replay(store: Store, row: RunRow, workflow: Workflow) -> Run:
 
 def _compare(row: RunRow, recorded: Event, again: Event) -> None:
     ends = [
-        (event.kind, event.data.get("output", _told(event.data.get("error"))))
+        (event.kind, event.data.get("output", _lasting_parts(event.data.get("error"))))
         for event in (recorded, again)
     ]
     if ends[0] != ends[1]:
@@ -59,7 +59,7 @@ def _compare(row: RunRow, recorded: Event, again: Event) -> None:
         raise Diverged(run=row.id, path="the end", recorded=texts[0], asked=texts[1])
 
 
-def _told(error: dict[str, Json] | None) -> Json:
+def _lasting_parts(error: dict[str, Json] | None) -> Json:
     """Return what of an error is the same at each run of the code; its traceback need not be."""
     return error and {name: error.get(name, "") for name in ("type", "message", "path")}
 

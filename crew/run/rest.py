@@ -3,8 +3,8 @@
 from collections.abc import Callable, Coroutine
 from typing import Any
 
+from crew.call.gate import REST
 from crew.errors import Diverged
-from crew.gate import REST
 from crew.journal import RunRow, RunStatus
 from crew.run.course import Course
 from crew.run.schedule import Schedule

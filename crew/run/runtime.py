@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from contextvars import Context as Variables
 from typing import Any, Self, cast
 
+from crew.call.lineage import task_factory
 from crew.config import AgentsPlace, Settings, load_settings
 from crew.errors import StoreError
 from crew.graph import Workflow
@@ -15,7 +16,6 @@ from crew.hosts.local import LocalHosts
 from crew.journal import Busy, RunRow, Store
 from crew.journal.opening import open_store
 from crew.journal.writer import Writer
-from crew.lineage import task_factory
 from crew.message import Json
 from crew.run.acceptance import Acceptance
 from crew.run.calls import RunCalls

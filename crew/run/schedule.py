@@ -7,9 +7,9 @@ from collections.abc import Callable, Coroutine
 from contextvars import Context as Variables
 from typing import Any
 
+from crew.graph.state import RunStep
 from crew.run.course import Course
 from crew.run.steps import Steps
-from crew.state import RunStep
 
 MAX_WORKERS_A_TICK = 256
 SLICE_SECONDS = 0.005

@@ -2,8 +2,8 @@
 
 from crew.event import failure_data, failure_from, from_data, to_data
 from crew.graph import Workflow
+from crew.graph.state import RunState, Scope, Step, Token
 from crew.message import Json
-from crew.state import RunState, Scope, Step, Token
 
 FORMAT = 3
 """Raised when the engine or this module changes what a state means."""

@@ -4,9 +4,9 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import NoReturn, TypeVar
 
-from crew.attempt import Attempt
 from crew.budget import Budget
-from crew.call import AgentTask, Performer, Record
+from crew.call.attempt import Attempt
+from crew.call.record import AgentTask, Performer, Record
 from crew.clock import wall_clock
 from crew.errors import BudgetExceeded, Diverged, Fenced, RuntimeLeft, StoreError
 from crew.event import CallCompleted, CallKind, Failure
@@ -79,13 +79,13 @@ class StepCalls:
         self._require_open()
         await self._or_stop(self._run.mark_unknown(path, call))
 
-    async def say(self, path: str, text: str) -> None:
+    async def emit_text(self, path: str, text: str) -> None:
         await self._require_running()
-        await self._or_stop(self._run.say(path, text))
+        await self._or_stop(self._run.emit_text(path, text))
 
-    async def unsay(self, path: str) -> None:
+    async def discard_text(self, path: str) -> None:
         await self._require_running()
-        await self._or_stop(self._run.unsay(path))
+        await self._or_stop(self._run.discard_text(path))
 
     async def turn(self, path: str) -> None:
         """Return when what came of the call at `path` may be handed to the step's code."""
@@ -121,8 +121,8 @@ class StepCalls:
         """Return whether the call at `path` is on record."""
         return self._run.lookup.has(path)
 
-    def has_said(self, path: str) -> bool:
-        return self._run.records.has_said(path)
+    def has_streamed(self, path: str) -> bool:
+        return self._run.records.has_streamed(path)
 
     def confirm(self) -> None:
         self._run.confirm()

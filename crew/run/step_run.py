@@ -8,16 +8,16 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from crew.attempt import Attempt
-from crew.call import invoke, is_asked_to_stop, not_an_exception, time_limit, unreadable
-from crew.context import Context
-from crew.lineage import entered
+from crew.call.attempt import Attempt
+from crew.call.context import Context
+from crew.call.lineage import entered
+from crew.call.record import invoke, is_asked_to_stop, not_an_exception, time_limit, unreadable
+from crew.graph.node import Node
+from crew.graph.state import RunStep
 from crew.message import Json
-from crew.node import Node
 from crew.run.calls import RunCalls
 from crew.run.dispatch import Dispatch
 from crew.run.step_calls import StepCalls
-from crew.state import RunStep
 
 logger = logging.getLogger(__name__)
 

@@ -6,18 +6,18 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from crew.attempt import STOP_SECONDS
-from crew.call import unreadable
+from crew.call.attempt import STOP_SECONDS
+from crew.call.record import unreadable
 from crew.clock import wall_clock
 from crew.errors import Diverged, Fenced, StoreError
 from crew.event import RunEvent, StepCompleted, StepFailed, StepStarted, TextDiscarded
 from crew.failure import failure_of
-from crew.node import Node
-from crew.patch import read_state
+from crew.graph.node import Node
+from crew.graph.patch import read_state
+from crew.graph.state import RunStep
 from crew.run.course import Course
 from crew.run.dispatch import Dispatch
 from crew.run.step_run import Gave, StepRun
-from crew.state import RunStep
 
 SHORT_SECONDS = 1.0
 """A pause that is shorter is waited for in the process."""
@@ -156,7 +156,7 @@ class Steps:
             task.cancel()
 
     async def stop(self) -> None:
-        """Cancel all steps, and wait a second at most; what takes longer writes nothing more."""
+        """Cancel all steps, and wait `STOP_SECONDS`; what takes longer writes nothing more."""
         self._cancel()
         tasks = {*self.tasks.values()} - {asyncio.current_task()}
         if tasks:

@@ -1,10 +1,10 @@
 """What is said of an event that this code cannot fold: what the journal holds, and what it has."""
 
-from crew.engine import base_path
 from crew.errors import Unreadable
 from crew.event import Event
-from crew.node import type_name
-from crew.wiring import Wiring
+from crew.graph.engine import base_path
+from crew.graph.node import type_name
+from crew.graph.wiring import Wiring
 
 MOST_SHOWN = 200
 """Letters of an event's data that are quoted."""

@@ -1,7 +1,7 @@
 """What a run has spent: the tokens and calls of all its agents and children."""
 
 from crew.budget import Ledger
-from crew.call import Record
+from crew.call.record import Record
 from crew.errors import BudgetExceeded
 from crew.event import CallKind
 from crew.message import Json

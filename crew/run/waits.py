@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 
-from crew.attempt import Attempt
+from crew.call.attempt import Attempt
 from crew.errors import CrewError
 from crew.message import Json
 from crew.value import Codec

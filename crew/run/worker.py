@@ -94,9 +94,11 @@ class Worker:
             owned.trust(number)
             await self._after_end(driver)
         except Fenced:
-            pass  # another worker goes on with it, and what it writes is followed from here
+            await driver.abandon()  # another worker has it; what that one writes is followed here
         except StoreError as error:
             owned.lost[number] = error
+            self._employer.followers.wake(number)
+            await driver.abandon()  # before it is taken anew, which may be at once
             owned.doubt()
         except Exception as error:
             logger.exception("driver.failed", extra={"run": driver.run_id})

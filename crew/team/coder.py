@@ -88,14 +88,14 @@ def refusal(code: str, texts: Sequence[str]) -> str:
 
 
 def runnable(
-    written: Code, question: str, said: Sequence[str], quotes: Sequence[str]
+    written: Code, question: str, earlier: Sequence[str], quotes: Sequence[str]
 ) -> tuple[list[Code], str]:
     """Return the code that may run, the coder's own first, then the suggestion; and a refusal.
 
     The coder's unit is kept if its words stand in one of the texts. The refusal says why its code
     may not run, or is empty.
     """
-    texts = [question, *said, *quotes]
+    texts = [question, *earlier, *quotes]
     reason = (
         refusal(written.code, texts)
         or _forgotten(written.code, question)

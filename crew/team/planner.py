@@ -64,11 +64,13 @@ def settled(plan: Plan, question: str, earlier: Sequence[Message] = ()) -> Plan:
         earlier: the thread before it, the user's messages and the answers.
     """
     restated = plan.question.strip()
-    if not _restates(restated, question, [said.text for said in earlier]):
-        restated = standalone(question, [said.text for said in earlier if said.role == "user"])
+    if not _restates(restated, question, [message.text for message in earlier]):
+        restated = standalone(
+            question, [message.text for message in earlier if message.role == "user"]
+        )
     searches = _searches(plan.searches, restated)
-    said = " ".join([question, *(message.text for message in earlier)])
-    calculation = _calculation(plan.calculation, restated, said)
+    everything = " ".join([question, *(message.text for message in earlier)])
+    calculation = _calculation(plan.calculation, restated, everything)
     # Not validated: the limits bound what a model writes, and a user's question may be longer.
     return Plan.model_construct(question=restated, searches=searches, calculation=calculation)
 
@@ -100,13 +102,13 @@ def _restates(restated: str, question: str, earlier: Sequence[str]) -> bool:
     Its figures must all have been said, and so must most of its words; it must keep the
     question's figures and words, and where the question points back it must hold an older word.
     """
-    said = [question, *earlier]
-    figures_said = {value for text in said for value in standing_values(text)}
-    if not standing_values(question) <= standing_values(restated) <= figures_said:
+    texts = [question, *earlier]
+    known_figures = {value for text in texts for value in standing_values(text)}
+    if not standing_values(question) <= standing_values(restated) <= known_figures:
         return False
     if coverage(content_words(question), restated) < 0.6:
         return False
-    if coverage(content_words(restated), " ".join(said)) < 0.7:
+    if coverage(content_words(restated), " ".join(texts)) < 0.7:
         return False
     if not earlier or not _points_back(question):
         return True
@@ -129,7 +131,7 @@ def _searches(asked: Sequence[str], question: str) -> list[str]:
     return list(kept.values())[:MOST_SEARCHES]
 
 
-def _calculation(asked: str, question: str, said: str) -> str:
+def _calculation(asked: str, question: str, everything: str) -> str:
     """Return what to calculate: "" if nothing, the question where `asked` strays from it.
 
     A question for a number that gives one itself is taken to want arithmetic, whatever was planned.
@@ -139,5 +141,5 @@ def _calculation(asked: str, question: str, said: str) -> str:
     if not asked.strip():
         return question if figures(question) else ""
     strays = coverage(content_words(asked), question) < 0.6
-    sound = standing_values(question) <= standing_values(asked) <= standing_values(said)
+    sound = standing_values(question) <= standing_values(asked) <= standing_values(everything)
     return asked if sound and not strays else question

@@ -114,9 +114,9 @@ def phrased(text: str, claim: Claim, question: str, *, literal: bool = False) ->
     of it, mostly in its order. This cannot see a wrong "not"; hence a reader is always shown the
     quote beside the claim.
     """
-    said = [part for part in sentences(text.strip()) if part.endswith((".", "!", "\u3002"))]
-    whole = " ".join(said)
-    if not whole or len(set(said)) < len(said) or any(mark in whole for mark in _DEBRIS):
+    parts = [part for part in sentences(text.strip()) if part.endswith((".", "!", "\u3002"))]
+    whole = " ".join(parts)
+    if not whole or len(set(parts)) < len(parts) or any(mark in whole for mark in _DEBRIS):
         return claim.text
     known = f"{claim.text} {question}"
     results = standing_values(claim.text) if claim.code else set()
@@ -134,7 +134,7 @@ def phrased(text: str, claim: Claim, question: str, *, literal: bool = False) ->
 
 def _repeats(text: str, sentence: str) -> bool:
     """Tell whether `text` has only words of `sentence`, most of them neighbours there, too."""
-    pairs, known = (set(pairwise(content_words(said))) for said in (text, sentence))
+    pairs, known = (set(pairwise(content_words(one))) for one in (text, sentence))
     in_order = len(pairs & known) / len(pairs) if pairs else 0.0
     return coverage(content_words(text), sentence) == 1 and in_order >= _LEAST_ORDER
 
@@ -143,8 +143,8 @@ def _unrepeated(claims: Sequence[Claim]) -> list[Claim]:
     """Drop claims that say what was said before: the same words, or a quote that was shown."""
     kept: list[Claim] = []
     for claim in claims:
-        said = {_bare(text) for earlier in kept for text in (earlier.text, *_texts(earlier))}
-        if _bare(claim.text) not in said:
+        shown = {_bare(text) for earlier in kept for text in (earlier.text, *_texts(earlier))}
+        if _bare(claim.text) not in shown:
             kept.append(claim)
     return kept
 

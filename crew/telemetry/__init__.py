@@ -1,6 +1,6 @@
 """Metrics, spans and log events, all made of what was written to the journal.
 
-A run's writer tells one observer of each event once it is durable. Nothing is called from the code
+A run's writer hands each event to one observer once it is durable. Nothing is called from the code
 that works, and nothing is counted that a crash could take back.
 """
 

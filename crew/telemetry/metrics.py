@@ -67,7 +67,7 @@ class Metrics(Counted, Sink):
         for name, kind in _TOKENS.items():
             self._tokens.add((model, kind), usage.get(name, 0))
 
-    def spoke(self, first: FirstText) -> None:
+    def first_text(self, first: FirstText) -> None:
         self._first_text_seconds.add(first.seconds, (first.model,))
 
     def refused(self) -> None:

@@ -16,7 +16,7 @@ from crew.event import (
     StepFailed,
 )
 from crew.journal import PARKED, NewRun, Operation, Release, RunRow, Started, Take
-from crew.journal.writer import OpenRun, Told
+from crew.journal.writer import OpenRun, TimedEvent
 from crew.telemetry.metrics import Metrics
 from crew.telemetry.sink import Sink
 from crew.telemetry.work import Work, WorkUnderWay
@@ -33,7 +33,7 @@ _SELDOM = frozenset(
 
 
 class Telemetry:
-    """Is told by a writer what is durable, and tells its sinks what that comes to.
+    """Gets from a writer what is durable, and passes on to its sinks what that comes to.
 
     An error of a sink harms no run: the writer is done with a commit before it tells of it.
     """
@@ -85,8 +85,8 @@ class Telemetry:
             case _:
                 pass
 
-    def recalled(self, run: OpenRun, events: Sequence[Told]) -> None:
-        """Know what is under way of a run that is driven from here on; it was told of before."""
+    def reopened(self, run: OpenRun, events: Sequence[TimedEvent]) -> None:
+        """Know what is under way of a run that is driven from here on; it was reported before."""
         assert run.row is not None
         under_way = self._runs[run.number] = WorkUnderWay(run.row)
         for at, event in events:
@@ -95,7 +95,7 @@ class Telemetry:
             if isinstance(event, CallCancelled):
                 under_way.close(at, event)
 
-    def appended(self, run: OpenRun, events: Sequence[Told]) -> None:
+    def appended(self, run: OpenRun, events: Sequence[TimedEvent]) -> None:
         under_way = self._runs.get(run.number)
         if under_way is None:
             assert run.row is not None
@@ -106,11 +106,11 @@ class Telemetry:
                 self._ended(happened)
             elif happened is not None:
                 for sink in self._sinks:
-                    sink.spoke(happened)
+                    sink.first_text(happened)
             if type(event) in _SELDOM:
-                self._tell_more(under_way, at, event)
+                self._report_more(under_way, at, event)
 
-    def _tell_more(self, under_way: WorkUnderWay, at: float, event: RunEvent) -> None:
+    def _report_more(self, under_way: WorkUnderWay, at: float, event: RunEvent) -> None:
         for work in under_way.close(at, event):
             self._ended(work)
         if under_way.is_refusal(event):

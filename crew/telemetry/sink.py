@@ -6,13 +6,13 @@ __all__ = ["Sink"]
 
 
 class Sink:
-    """Is told of what happens; by default it does nothing."""
+    """Gets what happens; by default it does nothing."""
 
     def ended(self, work: Work) -> None:
         """A run, a step, or a call of an agent, a model or a tool is over."""
 
-    def spoke(self, first: FirstText) -> None:
-        """A model that is listened to said its first words."""
+    def first_text(self, first: FirstText) -> None:
+        """The first text of a model's streamed answer arrived."""
 
     def refused(self) -> None:
         """A budget refused a call."""

@@ -61,13 +61,13 @@ class Work(NamedTuple):
 
 
 class FirstText(NamedTuple):
-    """A model began to speak, so many seconds after it was asked."""
+    """The first text of a model came, so many seconds after it was asked."""
 
     model: str
     seconds: float
 
 
-class _Begun(NamedTuple):
+class _Open(NamedTuple):
     kind: WorkKind
     at: float
     parent: str
@@ -81,10 +81,10 @@ class WorkUnderWay:
         self.run = run
         self.asks: set[str] = set()
         """The paths of its open questions."""
-        self._begun: dict[str, _Begun] = {}
+        self._open: dict[str, _Open] = {}
         self._inner: dict[str, list[str]] = {}
         """What an agent or tool under way began, by its path."""
-        self._spoken: set[str] = set()
+        self._with_text: set[str] = set()
         self._refused: set[str] = set()
 
     def follow(self, at: float, event: RunEvent) -> Work | FirstText | None:
@@ -92,7 +92,7 @@ class WorkUnderWay:
         match event:
             # The two that come with every step are asked for first.
             case StepStarted(path=path):
-                self._begun.setdefault(path, _Begun("step", at, "", _NOTHING))
+                self._open.setdefault(path, _Open("step", at, "", _NOTHING))
             case StepCompleted(path=path):
                 return self._end(path, at, "completed")
             case StepFailed(path=path, error=error):
@@ -133,7 +133,7 @@ class WorkUnderWay:
             case _:
                 return []
         # From the inside out: who stands beneath comes later.
-        left = [self._end(path, at, "cancelled") for path in reversed(list(self._begun))]
+        left = [self._end(path, at, "cancelled") for path in reversed(list(self._open))]
         return [*(work for work in left if work is not None), whole]
 
     def is_refusal(self, event: RunEvent) -> bool:
@@ -153,16 +153,16 @@ class WorkUnderWay:
                 return False
 
     def _begin(self, path: str, kind: WorkKind, at: float, data: Mapping[str, Json]) -> None:
-        if path not in self._begun:  # else it is begun again after a crash
+        if path not in self._open:  # else it is begun again after a crash
             parent = self._parent_of(path)
-            self._begun[path] = _Begun(kind, at, parent, data)
-            if parent and self._begun[parent].kind != "step":
+            self._open[path] = _Open(kind, at, parent, data)
+            if parent and self._open[parent].kind != "step":
                 self._inner.setdefault(parent, []).append(path)
 
     def _parent_of(self, path: str) -> str:
         while path:
             path = path.rpartition("/")[0]
-            if path in self._begun:
+            if path in self._open:
                 return path
         return ""
 
@@ -184,11 +184,11 @@ class WorkUnderWay:
         result: Mapping[str, Json] = _NOTHING,
         error: Failure | None = None,
     ) -> Work | None:
-        begun = self._begun.pop(path, None)
+        opened = self._open.pop(path, None)
         self._inner.pop(path, None)
-        if begun is None:
+        if opened is None:
             return None  # of a kind that nobody asks about, or a record of another run
-        kind, began_at, parent, asked = begun
+        kind, began_at, parent, asked = opened
         return Work(self.run, kind, path, parent, began_at, at, outcome, asked, result, error)
 
     def _whole(
@@ -198,8 +198,8 @@ class WorkUnderWay:
         return Work(self.run, "run", "", "", began_at, at, outcome, _NOTHING, result, error)
 
     def _first_text(self, path: str, at: float) -> FirstText | None:
-        begun = self._begun.get(path)
-        if begun is None or path in self._spoken:
+        opened = self._open.get(path)
+        if opened is None or path in self._with_text:
             return None
-        self._spoken.add(path)
-        return FirstText(str(begun.data.get("model", "")), max(0.0, at - begun.at))
+        self._with_text.add(path)
+        return FirstText(str(opened.data.get("model", "")), max(0.0, at - opened.at))

@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-from crew.lineage import SCOPE, Scope
+from crew.call.lineage import SCOPE, Scope
 
 MOST_PASSES = 200_000
 """Passes of the loop in which time stands still, before it is taken to be stuck."""

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Self, TypeVar
 
 from crew.agent import Agent, WithModel
-from crew.call import AgentTask, Calls, Performer
+from crew.call.record import AgentTask, Calls, Performer
 from crew.config import Settings, load_settings
 from crew.errors import AskError, Diverged, EffectUnknown, RunFailed, StoreError
 from crew.graph import Workflow

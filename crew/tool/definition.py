@@ -1,6 +1,5 @@
 """`@tool`: a function whose signature and docstring are what a model needs to call it."""
 
-import asyncio
 import functools
 import inspect
 import re
@@ -11,6 +10,7 @@ from typing import Any, Literal, overload
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 from pydantic.errors import PydanticUserError
 
+from crew.call.record import invoke
 from crew.errors import CrewError, ToolError
 from crew.llm import ToolSpec
 from crew.message import Json
@@ -89,9 +89,7 @@ class Tool:
         values = {name: getattr(checked, name) for name in self._arguments.model_fields}
         if self._takes_key:
             values[_KEY] = idempotency_key
-        if inspect.iscoroutinefunction(self.function):
-            return await self.function(**values)
-        return await asyncio.to_thread(self.function, **values)
+        return await invoke(self.function, **values)
 
     def stored(self, result: Any) -> Json:
         """Return what the function returned as JSON.

@@ -20,8 +20,8 @@ def mentions(schema: Any, wanted: set[str]) -> bool:
 def holds(schema: Any, names: frozenset[str]) -> bool:
     """Return whether a schema says anything under one of these names, at any depth."""
     if isinstance(schema, dict):
-        said = any(schema.get(name) for name in names)
-        return said or any(holds(part, names) for part in schema.values())
+        named = any(schema.get(name) for name in names)
+        return named or any(holds(part, names) for part in schema.values())
     return isinstance(schema, (list, tuple)) and any(holds(item, names) for item in schema)
 
 

@@ -40,7 +40,7 @@ class Guard:
             await self._app(scope, receive, send)
             return
         async with self._door.usage.open_answer(key):
-            await self._begun_in_time(scope, receive, send)
+            await self._answered_in_time(scope, receive, send)
 
     async def _identified(self, request: Request) -> Key | None:
         headers = request.headers
@@ -70,7 +70,7 @@ class Guard:
                 code="invalid_value",
             )
 
-    async def _begun_in_time(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _answered_in_time(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Let the operation answer, and end it where it takes too long to begin with that."""
         patience = self._door.limits.wait_seconds
         timer = asyncio.timeout(patience)

@@ -1,4 +1,4 @@
-"""The answer to one chat, whole or as a stream, told from its run's events."""
+"""The answer to one chat, whole or as a stream, made of its run's events."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -11,11 +11,11 @@ from crew.run import Run
 from crew.value import json_text, text_of
 from serving.chat.frames import DONE, PING, Frames, data_frame, usage_body
 from serving.chat.progress import progress_line
-from serving.chat.spoken import Spoken
+from serving.chat.sent import SentText
 from serving.chat.tail import Outcome, watch
 from serving.http.errors import ApiError, from_crew
 
-__all__ = ["Answer", "completion_body", "said_frames"]
+__all__ = ["Answer", "completion_body", "known_frames"]
 
 _ENDED_EARLY = "the run's events ended before the run did; ask again with the same Idempotency-Key"
 
@@ -46,7 +46,7 @@ class Answer:
         """
         async for _ in self._watch(60.0):
             pass
-        text, facts = self._said()
+        text, facts = self._final()
         return completion_body(
             id=self._id,
             model=self.model,
@@ -70,17 +70,19 @@ class Answer:
         frames = Frames(id=self._id, model=self.model, created=self.created)
         yield frames.role()
         try:
-            spoken = Spoken(self.run.id, await self.run.recorded())
+            sent = SentText(self.run.id, await self.run.recorded())
             async for batch in self._watch(heartbeat):
-                said = {} if self.as_json else spoken.take(batch)
-                told = (_told(event, said.get(event.offset, ""), frames, events) for event in batch)
-                yield b"".join(told) or PING
-            text, _ = self._said()
+                texts = {} if self.as_json else sent.take(batch)
+                out = (
+                    _frame_of(event, texts.get(event.offset, ""), frames, events) for event in batch
+                )
+                yield b"".join(out) or PING
+            text, _ = self._final()
         except (ApiError, CrewError) as error:
             body = (error if isinstance(error, ApiError) else from_crew(error)).body
             yield data_frame(body | {"crew": {"run_id": self.run.id}})
             return
-        if spoken.is_silent:
+        if sent.is_silent:
             yield frames.content(text)
         elif self.outcome.end is None:
             yield frames.content(f"\n\n{text}")  # a question, behind what was said before it
@@ -94,7 +96,7 @@ class Answer:
     def _watch(self, idle: float) -> AsyncIterator[list[Event]]:
         return watch(self.run, self.outcome, after=self.after, idle=idle, closing=self.closing)
 
-    def _said(self) -> tuple[str, dict[str, Json]]:
+    def _final(self) -> tuple[str, dict[str, Json]]:
         """The text of the end, and what is said about it beside the text."""
         outcome = self.outcome
         if (error := outcome.error(self.run.id)) is not None:
@@ -109,14 +111,14 @@ class Answer:
         raise ApiError(status=500, message=_ENDED_EARLY, type="server_error", again=True)
 
 
-def _told(event: Event, text: str, frames: Frames, events: bool) -> bytes:
-    told = frames.content(text) if text else b""
+def _frame_of(event: Event, text: str, frames: Frames, events: bool) -> bytes:
+    out = frames.content(text) if text else b""
     if line := progress_line(event):
-        told = frames.reasoning(line)
+        out = frames.reasoning(line)
     if not events:
-        return told
+        return out
     facts = {"offset": event.offset, "kind": event.kind, "path": event.path, "data": event.data}
-    return told + frames.beside(facts)
+    return out + frames.beside(facts)
 
 
 def completion_body(
@@ -141,6 +143,6 @@ def completion_body(
     }
 
 
-async def said_frames(frames: Frames, text: str) -> AsyncIterator[bytes]:
+async def known_frames(frames: Frames, text: str) -> AsyncIterator[bytes]:
     """The stream of an answer that is known already."""
     yield frames.role() + frames.content(text) + frames.stop() + DONE

@@ -87,15 +87,15 @@ async def _waiting_runs(tenant: Tenant, thread: str, key: str | None) -> list[Ru
 
 def _answer_value(schema: dict[str, Json], text: str) -> Json:
     """Read an answer as the question's type: words for yes and no, text, else JSON."""
-    said = text.strip()
+    stripped = text.strip()
     if schema.get("type") == "string":
         return text
-    if schema.get("type") == "boolean" and said.lower().rstrip(".!") in _YES | _NO:
-        return said.lower().rstrip(".!") in _YES
+    if schema.get("type") == "boolean" and stripped.lower().rstrip(".!") in _YES | _NO:
+        return stripped.lower().rstrip(".!") in _YES
     try:
-        return json.loads(said, parse_constant=_no_number)
+        return json.loads(stripped, parse_constant=_no_number)
     except (ValueError, RecursionError):
-        return said
+        return stripped
 
 
 def _no_number(text: str) -> Json:

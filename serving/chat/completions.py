@@ -17,7 +17,7 @@ from crew.graph import Workflow
 from crew.message import Json
 from crew.run import Run
 from serving.access.door import Door
-from serving.chat.answer import Answer, completion_body, said_frames
+from serving.chat.answer import Answer, completion_body, known_frames
 from serving.chat.asks import Answered, answer_open_question
 from serving.chat.body import ChatBody
 from serving.chat.form import wants_json
@@ -118,8 +118,8 @@ async def _start(
 
 def _kept(body: ChatBody) -> dict[str, Json] | None:
     """What a caller said about the run, which is a response, too."""
-    said = {"metadata": body.metadata or None, "user": body.user}
-    kept = {name: value for name, value in said.items() if value is not None}
+    about = {"metadata": body.metadata or None, "user": body.user}
+    kept = {name: value for name, value in about.items() if value is not None}
     return {"response": kept} if kept else None
 
 
@@ -169,7 +169,7 @@ def _without_run(body: ChatBody, text: str) -> Response:
     """Answer a front end's own request."""
     facts = {"id": f"chatcmpl-{uuid.uuid4().hex}", "model": body.model, "created": int(time.time())}
     if body.stream:
-        return _event_stream(said_frames(Frames(**facts), text), {})
+        return _event_stream(known_frames(Frames(**facts), text), {})
     return JSONResponse(completion_body(**facts, text=text, usage={}, extra={"run_id": None}))
 
 

@@ -16,7 +16,7 @@ __all__ = ["wants_json"]
 
 _MOST_REFERENCES = 64
 """One after another."""
-_UNSAID = frozenset(
+_LEFT_OUT = frozenset(
     {"title", "description", "default", "examples", "$defs", "required", "additionalProperties"}
 )
 """What a schema may say beside what its values are: an output has each of its fields, and no other
@@ -108,8 +108,8 @@ def _meant(schema: dict[str, Json]) -> dict[str, Json]:
     """Return a schema without names and notes; each of its fields may be called like one."""
     fields = schema.get("properties")
     named = {f".{name}": item for name, item in fields.items()} if isinstance(fields, dict) else {}
-    told = {name: item for name, item in schema.items() if name not in _UNSAID}
-    return {name: item for name, item in told.items() if name != "properties"} | named
+    kept = {name: item for name, item in schema.items() if name not in _LEFT_OUT}
+    return {name: item for name, item in kept.items() if name != "properties"} | named
 
 
 def _followed(schema: Json, root: dict[str, Json]) -> Json:

@@ -23,13 +23,13 @@ async def retrieve_model(request: Request) -> Response:
     door: Door = request.app.state.door
     model = request.path_params["model"]
     workflow = find(door, model)
-    told = _model(model, door)
-    told["crew"] |= {
+    shape = _model(model, door)
+    shape["crew"] |= {
         "input": workflow.input_codec.schema(),
         "output": workflow.output_codec.schema(),
         "graph": _graph(workflow),
     }
-    return JSONResponse(told)
+    return JSONResponse(shape)
 
 
 def find(door: Door, model: str) -> Workflow:

@@ -39,6 +39,6 @@ def side_answer(question: str) -> str | None:
 def _title(question: str) -> str:
     """The first five words of what the user said first."""
     chat = _CHAT.search(question)
-    said = _USER_LINE.search(chat[1]) if chat else None
-    words = said[1].split() if said else []
+    first = _USER_LINE.search(chat[1]) if chat else None
+    words = first[1].split() if first else []
     return " ".join(words[:5])[:60] or "Chat"

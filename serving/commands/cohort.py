@@ -79,7 +79,7 @@ async def replay_cohort(
             trials.append(trial)
             console.print(f"{len(trials)} of {len(cohort)}: run {run.id}")
     if as_json:
-        show_json({"runs": [_told(trial) for trial in trials], "sums": _sums(trials)})
+        show_json({"runs": [_facts(trial) for trial in trials], "sums": _sums(trials)})
     else:
         show("\n".join(_table(trials, varied=model is not None)))
     return 0 if all(trial.equal and trial.answer != "failed" for trial in trials) else 1
@@ -172,7 +172,7 @@ def _why(parked: dict[str, str]) -> str:
     return f"at {parked['path']} it asks for {asked}{hint}"
 
 
-def _told(trial: Trial) -> dict[str, Any]:
+def _facts(trial: Trial) -> dict[str, Any]:
     cost = trial.cost
     return {
         "run": trial.run,

@@ -39,10 +39,10 @@ async def play(settings: Settings, *, as_json: bool) -> int:
         settings = replace(settings, agents="ray", store=store)
         workflow = load_workflow("research")
         async with opened(settings, [workflow], console, alone=True) as runtime:
-            told = await _acts(runtime, workflow, settings, console)
+            acts = await _acts(runtime, workflow, settings, console)
     if as_json:
-        show_json(told)
-    _say(console, 'That was it. Your turn: crew ask "…" --docs FOLDER, or crew serve')
+        show_json(acts)
+    _print(console, 'That was it. Your turn: crew ask "…" --docs FOLDER, or crew serve')
     return 0
 
 
@@ -50,26 +50,26 @@ async def _acts(
     runtime: Runtime, workflow: Workflow, settings: Settings, console: Console
 ) -> list[dict[str, Any]]:
     thread = f"demo-{secrets.token_hex(3)}"
-    told = []
+    acts = []
 
     async def start(question: str, on: str | None) -> Run:
-        _say(console, f"> {question}")
+        _print(console, f"> {question}")
         return await runtime.start(workflow, input_of(workflow, question, settings), thread=on)
 
     console.print(Rule("Act 1: a crew answers from documents, a number included"))
-    told.append(await _watched(await start(FIRST, thread), console))
+    acts.append(await _watched(await start(FIRST, thread), console))
 
     console.print(Rule(f"Act 2: the {VICTIM}'s host is killed in the middle of a run"))
     run = await start(KILLED, None)
     killer = _Killer(run)
-    told.append(await _watched(run, console, killer.watching()))
+    acts.append(await _watched(run, console, killer.watching()))
     line = await killer.report()
-    _say(console, line)
-    told[-1]["act"] = line
+    _print(console, line)
+    acts[-1]["act"] = line
 
     console.print(Rule("Act 3: a question that needs the first"))
-    told.append(await _watched(await start(SECOND, thread), console))
-    return told
+    acts.append(await _watched(await start(SECOND, thread), console))
+    return acts
 
 
 class _Killer:
@@ -119,9 +119,9 @@ async def _watched(
     if not console.quiet:
         show(text_of(output))
     where = placed(await run.recorded())
-    _say(console, f"run {run.id}; where each agent ran (this command is process {os.getpid()}):")
+    _print(console, f"run {run.id}; where each agent ran (this command is process {os.getpid()}):")
     for line in sorted({f"  {a['agent']:<10} {a['host']} process {a['pid']}" for a in where}):
-        _say(console, line)
+        _print(console, line)
     return {
         "run": run.id,
         "answer": text_of(output),
@@ -137,12 +137,12 @@ async def _offer_local_servers(settings: Settings, console: Console) -> None:
     if settings.base_url:
         return
     for found in await find_local_endpoints():
-        _say(
+        _print(
             console,
             f"a model server runs here; to use it: CREW_BASE_URL={found.base_url} "
             f"CREW_MODEL={found.model} crew demo",
         )
 
 
-def _say(console: Console, text: str) -> None:
+def _print(console: Console, text: str) -> None:
     console.print(text, markup=False)

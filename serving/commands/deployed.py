@@ -50,7 +50,7 @@ async def serve_on_ray(what: Served, *, replicas: int, reload: bool) -> int:
         async with working(console, "Ray Serve: deploying the endpoint"):
             url = await asyncio.to_thread(_deploy, application)
         try:
-            what.tell(url, [workflow.name for workflow in workflows])
+            what.announce(url, [workflow.name for workflow in workflows])
             await stopped.wait()
             console.print("stopping; runs under way can be resumed")
         finally:

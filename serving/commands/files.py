@@ -37,8 +37,8 @@ class Files:
         found: dict[Path, tuple[int, int]] = {}
         for file in (file for folder in self._folders for file in folder.glob("*.py")):
             try:
-                told = file.stat()
+                seen = file.stat()
             except FileNotFoundError:  # an editor puts a new one in its place
                 continue
-            found[file] = (told.st_mtime_ns, told.st_size)
+            found[file] = (seen.st_mtime_ns, seen.st_size)
         return found

@@ -20,7 +20,7 @@ async def prune_runs(
     age = _seconds(older_than) if older_than is not None else None
     async with Runtime(settings=absolute(settings), worker=False, agents="local") as runtime:
         removed = await runtime.prune(older_than=age, keep=keep)
-    return _tell(removed, "pruned", as_json=as_json)
+    return _report(removed, "pruned", as_json=as_json)
 
 
 async def erase_runs(
@@ -33,10 +33,10 @@ async def erase_runs(
         settings=absolute(settings), worker=False, agents="local", tenant=tenant or "default"
     ) as runtime:
         removed = await runtime.erase(thread=thread)
-    return _tell(removed, "erased", as_json=as_json)
+    return _report(removed, "erased", as_json=as_json)
 
 
-def _tell(removed: Removed, word: str, *, as_json: bool) -> int:
+def _report(removed: Removed, word: str, *, as_json: bool) -> int:
     if as_json:
         show_json(asdict(removed))
         return 0

@@ -58,7 +58,7 @@ class Link:
         finally:
             del self._asked[number]
 
-    def tell(self, word: str, *facts: object) -> None:
+    def notify(self, word: str, *facts: object) -> None:
         """Say something that wants no answer; lost if the other end is gone."""
         self._send(0, word, facts)
 

@@ -57,11 +57,11 @@ async def show_run(run_id: str, settings: Settings, *, as_json: bool) -> int:
     unknown = unknown_effects(events)
     newer = [event for event in events if not is_known(event.kind)]
     if as_json:
-        told: dict[str, Any] = {"run": run.id, "status": status}
-        told["parked"] = asdict(held) if held else None
-        told["unknown_effects"] = [asdict(effect) | {"means": effect.means} for effect in unknown]
-        told["newer_events"] = [event.offset for event in newer]
-        show_json(told | {"events": [listed(event) for event in events]})
+        facts: dict[str, Any] = {"run": run.id, "status": status}
+        facts["parked"] = asdict(held) if held else None
+        facts["unknown_effects"] = [asdict(effect) | {"means": effect.means} for effect in unknown]
+        facts["newer_events"] = [event.offset for event in newer]
+        show_json(facts | {"events": [listed(event) for event in events]})
         return 0
     progress = Progress()
     for event in events:

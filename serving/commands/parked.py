@@ -111,7 +111,7 @@ def lines_of(held: Parked) -> list[str]:
 
 def unknown_effects(events: Sequence[Event]) -> list[Unknown]:
     """Return the effects and acting tools of which nobody can tell whether they happened."""
-    begun: dict[str, Unknown] = {}
+    started: dict[str, Unknown] = {}
     unknown: dict[str, Unknown] = {}
     for event in events:
         call, _, phase = event.kind.partition(".")
@@ -122,10 +122,10 @@ def unknown_effects(events: Sequence[Event]) -> list[Unknown]:
             name = data.get("function") or data.get("tool") or "?"
             policy = data.get("unknown", "once")
             key = data.get("idempotency_key", "")
-            begun[event.path] = Unknown(event.path, name, policy, key)
-        elif phase == "unknown" and event.path in begun:
-            unknown[event.path] = begun[event.path]
-        else:
+            started[event.path] = Unknown(event.path, name, policy, key)
+        elif phase == "unknown" and event.path in started:
+            unknown[event.path] = started[event.path]
+        elif phase != "cancelled":  # that its caller was cancelled does not tell what it did
             unknown.pop(event.path, None)
     return list(unknown.values())
 

@@ -53,7 +53,7 @@ class Progress:
 
     lines: dict[str, Line] = field(default_factory=dict)
     text: str = ""
-    said: str = ""
+    latest: str = ""
     ended: str = ""
 
     def add(self, event: Event) -> str:
@@ -64,8 +64,8 @@ class Progress:
         if event.kind == "text.emitted":
             self.text += event.data["text"]
         elif event.kind == "progress.made":
-            self.said = event.data["text"]
-            return f"{event.path.partition('/')[0]}: {self.said}"
+            self.latest = event.data["text"]
+            return f"{event.path.partition('/')[0]}: {self.latest}"
         elif event.kind == "ask.opened":
             return f"asks: {event.data['question']} (crew answer RUN {event.data['key']} VALUE)"
         elif kind == "run" and phase in ("completed", "failed", "cancelled"):
@@ -114,7 +114,7 @@ class Progress:
             above = next((branches[p] for p in _parents(path) if p in branches), root)
             colour = _COLOURS[line.state]
             branches[path] = above.add(Text(f"{_MARKS[line.state]} {line.text(now)}", style=colour))
-        return Group(root, Text(self.said, style="dim")) if self.said else root
+        return Group(root, Text(self.latest, style="dim")) if self.latest else root
 
 
 async def follow(
@@ -129,8 +129,8 @@ async def follow(
     if not console.is_terminal:
         async with ticking(console, progress.under_way):
             async for event in events:
-                if said := progress.add(event):
-                    console.print(Text(f"  {said}"))
+                if line := progress.add(event):
+                    console.print(Text(f"  {line}"))
         return progress
     with Live(console=console, refresh_per_second=8, get_renderable=lambda: progress.tree(title)):
         async for event in events:

@@ -21,7 +21,7 @@ from serving.commands.files import Files
 from serving.commands.opening import absolute, opened
 from serving.commands.output import notes, results, show_json
 from serving.commands.shared import Parent, end_of_worker
-from serving.commands.workers import Ready, Workers, tell_parent
+from serving.commands.workers import Ready, Workers, announce_to_parent
 from serving.gallery import load_workflows
 from serving.listening import listen, url_of
 
@@ -56,7 +56,7 @@ class Served:
     def input_defaults(self) -> dict[str, object]:
         return {"docs": str(Path(self.settings.docs).absolute())} if self.settings.docs else {}
 
-    def tell(self, url: str, names: Sequence[str], **facts: object) -> None:
+    def announce(self, url: str, names: Sequence[str], **facts: object) -> None:
         """Say where it serves."""
         if self.as_json:
             show_json({"url": url, "models": list(names), "pid": os.getpid(), **facts})
@@ -122,11 +122,11 @@ async def serve_alone(what: Served, *, inherited: int | None = None) -> int:
 
             def ready(url: str) -> None:
                 if parent is not None:
-                    tell_parent(codes)
+                    announce_to_parent(codes)
                     return
                 shown = beacon.Beacon(os.getpid(), url, codes)
                 stack.enter_context(beacon.lit(settings.store, shown))
-                what.tell(url, list(codes))
+                what.announce(url, list(codes))
 
             await serve_http(
                 application, what.host, api_keys=what.keys, listener=listener, on_ready=ready
@@ -157,11 +157,11 @@ async def serve_by_workers(what: Served, words: Sequence[str], *, count: int, re
     url = url_of(listener)
     with ExitStack() as stack:
 
-        def ready(told: Ready) -> None:
+        def ready(found: Ready) -> None:
             stack.close()
-            shown = beacon.Beacon(os.getpid(), url, told.codes)
+            shown = beacon.Beacon(os.getpid(), url, found.codes)
             stack.enter_context(beacon.lit(what.settings.store, shown))
-            what.tell(url, list(told.codes), workers=told.processes)
+            what.announce(url, list(found.codes), workers=found.processes)
 
         workers = Workers(words, count, listener, files=files, on_ready=ready, console=what.console)
         status = await workers.run()

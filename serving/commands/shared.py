@@ -152,7 +152,7 @@ class Parent:
             raise
 
     def leave(self, key: str) -> None:
-        self._link.tell("leave", key)
+        self._link.notify("leave", key)
 
     async def _asked(self, word: str, *facts: str | int) -> Any:
         try:

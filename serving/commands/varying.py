@@ -69,8 +69,8 @@ async def fork_run(
     answered = [path for path in reused_of(after) if path in acting]
     end, cost = end_of(after), cost_of(after)
     if as_json:
-        told = {"run": fork.id, "base": run_id, "at": cut - 1, "effects": effects + answered}
-        show_json(told | {"end": asdict(end), "cost": asdict(cost)})
+        facts = {"run": fork.id, "base": run_id, "at": cut - 1, "effects": effects + answered}
+        show_json(facts | {"end": asdict(end), "cost": asdict(cost)})
     else:
         show(text_of(end))
         if answered:

@@ -21,7 +21,7 @@ from serving.commands.files import Files
 from serving.commands.output import show
 from serving.commands.shared import Shared
 
-__all__ = ["Ready", "Workers", "tell_parent"]
+__all__ = ["Ready", "Workers", "announce_to_parent"]
 
 FIRST_WAIT_SECONDS = 0.5
 """Before a worker that ended before it served is tried again; each time twice as long."""
@@ -67,7 +67,7 @@ class Workers:
         self._processes: dict[Process, asyncio.Task[None]] = {}
         """With what attends to each."""
         self._ready: dict[Process, dict[str, str]] = {}
-        self._is_told = False
+        self._is_announced = False
         self._changed = asyncio.Event()
         self._stopped = asyncio.Event()
 
@@ -78,7 +78,7 @@ class Workers:
             loop.add_signal_handler(number, self._stop, number)
         watching = asyncio.create_task(self._watch())
         try:
-            first = await self._begun()
+            first = await self._started()
             if self._stopped.is_set() or not self._ready:
                 return 0 if self._stopped.is_set() else await first.wait() or 1
             rest = [self._place(None) for _ in range(self._count - 1)]
@@ -104,7 +104,7 @@ class Workers:
         """Have one worker serve, and another one in its place when it ends."""
         wait = FIRST_WAIT_SECONDS
         while not self._stopped.is_set():
-            process = process or await self._begun()
+            process = process or await self._started()
             served = process in self._ready
             status = await process.wait()
             self._processes.pop(process).cancel()
@@ -116,7 +116,7 @@ class Workers:
             process = None
             self._changed.clear()
 
-    async def _begun(self) -> Process:
+    async def _started(self) -> Process:
         """Start a worker and wait until it serves, or has ended."""
         process, end = await _start(self._words, self._listener)
         self._processes[process] = asyncio.create_task(self._shared.attend(end))
@@ -125,12 +125,12 @@ class Workers:
         assert process.stdout is not None
         if line := await process.stdout.readline():
             self._ready[process] = json.loads(line)
-            self._tell()
+            self._announce()
         return process
 
-    def _tell(self) -> None:
-        if len(self._ready) == self._count and not self._is_told:
-            self._is_told = True
+    def _announce(self) -> None:
+        if len(self._ready) == self._count and not self._is_announced:
+            self._is_announced = True
             codes = next(iter(self._ready.values()))
             self._on_ready(Ready(codes, sorted(process.pid for process in self._ready)))
 
@@ -148,7 +148,7 @@ class Workers:
             await asyncio.sleep(LOOK_SECONDS)
             if changed := await asyncio.to_thread(self._files.changed):
                 self._console.print(f"{changed} changed; serving it anew", markup=False)
-                self._is_told = False
+                self._is_announced = False
                 self._changed.set()
                 self._end_all(signal.SIGINT)
 
@@ -172,7 +172,7 @@ async def _start(words: Sequence[str], listener: socket.socket) -> tuple[Process
     return process, mine
 
 
-def tell_parent(codes: dict[str, str]) -> None:
+def announce_to_parent(codes: dict[str, str]) -> None:
     """Say, in a worker, that it serves, and which code."""
     show(json.dumps(codes))
 

@@ -38,7 +38,7 @@ def _a_message(kind: object) -> object:
     return kind
 
 
-def _said(role: object) -> object:
+def _a_speaker(role: object) -> object:
     if role in ("system", "developer"):
         raise ValueError(
             "a conversation is what user and assistant said; give instructions with each response"
@@ -51,7 +51,7 @@ class OpeningItem(BaseModel):
 
     model_config = ConfigDict(frozen=True)
     type: Annotated[Literal["message"], BeforeValidator(_a_message)] = "message"
-    role: Annotated[Literal["user", "assistant"], BeforeValidator(_said)]
+    role: Annotated[Literal["user", "assistant"], BeforeValidator(_a_speaker)]
     content: Annotated[Text, Field(min_length=1)]
 
     @property

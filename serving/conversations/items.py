@@ -26,8 +26,8 @@ async def conversation_items(tenant: Tenant, thread: str) -> list[dict[str, Json
         ApiError: 409, the conversation changed while it was read.
     """
     turns, whole = await turns_of(tenant, thread), await tenant.thread(thread)
-    said = _by_turn(whole.messages[whole.opening :])
-    if len(said) < len(turns):
+    by_turn = _by_turn(whole.messages[whole.opening :])
+    if len(by_turn) < len(turns):
         raise ApiError(
             status=409,
             message=f"the conversation {thread!r} was erased while it was read",
@@ -40,7 +40,7 @@ async def conversation_items(tenant: Tenant, thread: str) -> list[dict[str, Json
     ]
     return opening + [
         _item(run, message)
-        for run, messages in zip(turns, said, strict=False)
+        for run, messages in zip(turns, by_turn, strict=False)
         for message in messages
     ]
 

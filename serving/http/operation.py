@@ -150,28 +150,31 @@ def _described(item: Operation, body: Json) -> dict[str, Json]:
             "schema": {"description": "Events, each with JSON as data."}
         }
     errors = {str(status): _refusal(status) for status in sorted(error_statuses(item))}
-    told: dict[str, Json] = {
+    described: dict[str, Json] = {
         "summary": item.summary,
         "operationId": item.handle.__name__,
         "parameters": [*_places(item.path), *_queries(item.query)],
         "responses": {str(item.status): {"description": "OK", "content": content}, **errors},
     }
     if body is not None:
-        told["requestBody"] = {"required": True, "content": {"application/json": {"schema": body}}}
+        described["requestBody"] = {
+            "required": True,
+            "content": {"application/json": {"schema": body}},
+        }
     if item.public:
-        told["security"] = list[Json]()
-    return told
+        described["security"] = list[Json]()
+    return described
 
 
 def _refusal(status: int) -> Json:
-    told: dict[str, Json] = {
+    described: dict[str, Json] = {
         "description": _ERRORS[status],
         "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}},
     }
     if status in (429, 503):
         seconds = {"schema": {"type": "integer"}, "description": "Seconds, where known."}
-        told["headers"] = {"Retry-After": seconds}
-    return told
+        described["headers"] = {"Retry-After": seconds}
+    return described
 
 
 def _places(path: str) -> list[Json]:

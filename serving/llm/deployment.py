@@ -172,6 +172,6 @@ def _why_not(settings: LLMSettings, error: RuntimeError) -> str:
 
     application = serve.status().applications.get(APP_NAME)
     deployments = application.deployments.values() if application else ()
-    told = [deployment.message for deployment in deployments if deployment.message]
-    cause = (told or [str(error)])[0].strip().splitlines()[-1]
+    messages = [deployment.message for deployment in deployments if deployment.message]
+    cause = (messages or [str(error)])[0].strip().splitlines()[-1]
     return f"the {settings.engine} deployment of {settings.model_id!r} did not start: {cause}"

@@ -106,7 +106,7 @@ class ResponseBody(Sampling):
         return [item for item in before if item.role in ("user", "assistant")]
 
     @property
-    def told(self) -> str:
+    def instructed(self) -> str:
         """What the workflow is told to do: the instructions, and messages of system and developer.
 
         OpenAI's API takes them in both places.

@@ -25,9 +25,9 @@ from serving.chat.side_requests import side_answer
 from serving.http.body import read_body
 from serving.http.errors import ApiError
 from serving.responses.body import ResponseBody
+from serving.responses.fold import ResponseFold
 from serving.responses.naming import response_id
-from serving.responses.story import Story
-from serving.responses.telling import Telling, frame
+from serving.responses.reading import Reading, frame
 from serving.responses.turn import Turn, find_turn
 
 __all__ = ["create_response", "event_stream"]
@@ -42,16 +42,16 @@ async def create_response(request: Request) -> Response:
     if (answer := side_answer(body.question)) is not None:
         return _without_run(workflow, body, answer)
     turn = await find_turn(request, door.tenant(request), body)
-    telling = await _answered(request, door, turn, body)
-    if telling is None:
-        telling = await _started(request, door, workflow, turn, body)
-    request.scope["run"] = telling.run.id  # for the guard, where the answer takes too long
-    headers = {"X-Run-Id": telling.run.id, "X-Thread-Id": telling.run.thread or ""}
+    reading = await _answered(request, door, turn, body)
+    if reading is None:
+        reading = await _started(request, door, workflow, turn, body)
+    request.scope["run"] = reading.run.id  # for the guard, where the answer takes too long
+    headers = {"X-Run-Id": reading.run.id, "X-Thread-Id": reading.run.thread or ""}
     if body.stream:
-        frames = telling.frames(starting_after=-1, heartbeat=door.heartbeat)
+        frames = reading.frames(starting_after=-1, heartbeat=door.heartbeat)
         return event_stream(frames, headers)
-    told = await (telling.now() if body.background else telling.whole())
-    return JSONResponse(told, headers=headers)
+    made = await (reading.now() if body.background else reading.whole())
+    return JSONResponse(made, headers=headers)
 
 
 def event_stream(frames: AsyncIterator[bytes], headers: dict[str, str]) -> StreamingResponse:
@@ -60,7 +60,7 @@ def event_stream(frames: AsyncIterator[bytes], headers: dict[str, str]) -> Strea
     return StreamingResponse(frames, media_type="text/event-stream", headers=headers | unbuffered)
 
 
-async def _answered(request: Request, door: Door, turn: Turn, body: ResponseBody) -> Telling | None:
+async def _answered(request: Request, door: Door, turn: Turn, body: ResponseBody) -> Reading | None:
     """Answer the open question of the conversation; None if nothing is asked."""
     tenant, key = door.tenant(request), request.headers.get("idempotency-key")
     if (asked := await find_question(tenant, turn.thread, key=key)) is None:
@@ -75,12 +75,12 @@ async def _answered(request: Request, door: Door, turn: Turn, body: ResponseBody
             param="input",
             code="not_an_answer",
         ) from error
-    return Telling(run=run, closing=door.closing, after=given.offset, answered=given.path)
+    return Reading(run=run, closing=door.closing, after=given.offset, answered=given.path)
 
 
 async def _started(
     request: Request, door: Door, workflow: Workflow, turn: Turn, body: ResponseBody
-) -> Telling:
+) -> Reading:
     # What the journal knows of a conversation is not appended again.
     history = body.history if turn.is_first else []
     defaults = {**door.input_defaults, **body.handed_down, **_instructions(workflow, body)}
@@ -96,14 +96,14 @@ async def _started(
         when_busy=turn.when_busy,
         metadata={"response": _kept(workflow, turn, body)},
     )
-    return Telling(run=run, closing=door.closing)
+    return Reading(run=run, closing=door.closing)
 
 
 def _instructions(workflow: Workflow, body: ResponseBody) -> dict[str, object]:
-    if not body.told:
+    if not body.instructed:
         return {}
     if takes(workflow, "instructions"):
-        return {"instructions": body.told}
+        return {"instructions": body.instructed}
     raise ApiError(
         status=400,
         message=f"the workflow {workflow.name!r} has its own instructions and takes no others; "
@@ -138,16 +138,16 @@ def _kept(workflow: Workflow, turn: Turn, body: ResponseBody) -> dict[str, Json]
 def _without_run(workflow: Workflow, body: ResponseBody, text: str) -> Response:
     """Answer a front end's own request, in the shape of a run that nobody keeps."""
     name, at = uuid.uuid4().hex, time.time()
-    story = Story(run=name, id=response_id(name))
-    told = [
-        *story.tell(Event(1, "run.started", "", {"workflow": workflow.name}, at)),
-        *story.tell(Event(2, "run.completed", "", {"output": text, "usage": {}}, at)),
+    fold = ResponseFold(run=name, id=response_id(name))
+    made = [
+        *fold.take(Event(1, "run.started", "", {"workflow": workflow.name}, at)),
+        *fold.take(Event(2, "run.completed", "", {"output": text, "usage": {}}, at)),
     ]
     if body.stream:
-        return event_stream(_frames(told), {})
-    return JSONResponse(story.response())
+        return event_stream(_frames(made), {})
+    return JSONResponse(fold.response())
 
 
-async def _frames(told: list[dict[str, Json]]) -> AsyncIterator[bytes]:
-    for item in told:
+async def _frames(made: list[dict[str, Json]]) -> AsyncIterator[bytes]:
+    for item in made:
         yield frame(item)

@@ -1,16 +1,16 @@
-"""The items of a response's output, and the events that tell of them as they grow."""
+"""The items of a response's output, and the events that show them as they grow."""
 
 from dataclasses import dataclass, field
 
 from crew.message import Json
-from serving.chat.spoken import is_within
+from serving.chat.sent import is_within
 
 __all__ = ["Item"]
 
 
 @dataclass(eq=False)
 class Item:
-    """A message, or a reasoning summary; `pieces` are its text, each with the path that said it.
+    """A message, or a reasoning summary; `pieces` are its text, each with the path it came from.
 
     `asks` are the questions that a message asks of a person. What is void was taken back.
     """
@@ -41,34 +41,34 @@ class Item:
         shape |= {"role": "assistant", "content": parts}
         return shape | {"crew": {"questions": self.asks}} if self.asks else shape
 
-    def is_said_at(self, path: str) -> bool:
-        """Return whether something of it was said at `path` or beneath it."""
-        return any(is_within(said, path) for said, _ in self.pieces)
+    def has_text_at(self, path: str) -> bool:
+        """Return whether something of it came from `path` or beneath it."""
+        return any(is_within(where, path) for where, _ in self.pieces)
 
     def without(self, path: str) -> list[tuple[str, str]]:
-        """Return the pieces that were said elsewhere."""
+        """Return the pieces that came from elsewhere."""
         return [piece for piece in self.pieces if not is_within(piece[0], path)]
 
     def opened(self) -> list[dict[str, Json]]:
-        """Tell that it begins, still without text."""
+        """Return the events of its beginning, still without text."""
         part = {"type": f"{self._part_name}.added", **self._place, "part": self._part("")}
-        return [self._told("response.output_item.added"), part]
+        return [self._event("response.output_item.added"), part]
 
     def add(self, pieces: list[tuple[str, str]]) -> dict[str, Json]:
-        """Take in text, and tell it."""
+        """Take in text, and return its event."""
         self.pieces += pieces
         delta = "".join(text for _, text in pieces)
-        told = {"type": f"{self._text_name}.delta", **self._place, "delta": delta}
-        return told | self._no_logprobs
+        delta_event = {"type": f"{self._text_name}.delta", **self._place, "delta": delta}
+        return delta_event | self._no_logprobs
 
     def closed(self, status: str) -> list[dict[str, Json]]:
-        """Tell that it ends."""
+        """Return the events of its end."""
         self.status = status
         text = {"type": f"{self._text_name}.done", **self._place, "text": self.text}
         part = {"type": f"{self._part_name}.done", **self._place, "part": self._part(self.text)}
-        return [text | self._no_logprobs, part, self._told("response.output_item.done")]
+        return [text | self._no_logprobs, part, self._event("response.output_item.done")]
 
-    def _told(self, kind: str) -> dict[str, Json]:
+    def _event(self, kind: str) -> dict[str, Json]:
         return {"type": kind, "output_index": self.index, "item": self.shape}
 
     @property

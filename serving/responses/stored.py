@@ -20,7 +20,7 @@ from serving.http.errors import ApiError
 from serving.responses.body import RetrieveQuery
 from serving.responses.create import event_stream
 from serving.responses.naming import run_of_response
-from serving.responses.telling import Telling
+from serving.responses.reading import Reading
 
 __all__ = ["cancel_response", "delete_response", "list_input_items", "retrieve_response"]
 
@@ -32,27 +32,27 @@ async def retrieve_response(request: Request) -> Response:
     """Return a response as it stands, or its stream behind a sequence number."""
     door: Door = request.app.state.door
     query = read_query(request, RetrieveQuery)
-    telling = await _telling(request)
+    reading = await _reading(request)
     if not query.stream:
-        return JSONResponse(await telling.now())
-    frames = telling.frames(starting_after=query.starting_after, heartbeat=door.heartbeat)
-    return event_stream(frames, {"X-Run-Id": telling.run.id})
+        return JSONResponse(await reading.now())
+    frames = reading.frames(starting_after=query.starting_after, heartbeat=door.heartbeat)
+    return event_stream(frames, {"X-Run-Id": reading.run.id})
 
 
 async def cancel_response(request: Request) -> Response:
     """Cancel the run; one that has ended is left as it is."""
-    telling = await _telling(request)
-    await telling.run.cancel()
+    reading = await _reading(request)
+    await reading.run.cancel()
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(_CANCEL_SECONDS):
-            await _end(telling.run)
-    return JSONResponse(await telling.now())
+            await _end(reading.run)
+    return JSONResponse(await reading.now())
 
 
 async def delete_response(request: Request) -> Response:
     """Erase the run for good, with the conversation that it is the only turn of."""
     door: Door = request.app.state.door
-    tenant, run = door.tenant(request), (await _telling(request)).run
+    tenant, run = door.tenant(request), (await _reading(request)).run
     if run.thread is None or run.turn is None:
         raise _kept(f"it is no turn of a conversation; remove it with: crew prune (run {run.id})")
     if len(await turns_of(tenant, run.thread)) > 1:
@@ -66,12 +66,12 @@ async def delete_response(request: Request) -> Response:
 async def list_input_items(request: Request) -> Response:
     """List what the run was given: the message, and what was said before where it took that in."""
     query = read_query(request, PageQuery)
-    run = (await _telling(request)).run
+    run = (await _reading(request)).run
     given = (await run.recorded())[0].data.get("input")
     return JSONResponse(page(_input_items(run.id, given), query))
 
 
-async def _telling(request: Request) -> Telling:
+async def _reading(request: Request) -> Reading:
     door: Door = request.app.state.door
     named = request.path_params["response"]
     run_id, after = run_of_response(named)
@@ -80,7 +80,7 @@ async def _telling(request: Request) -> Telling:
     except RunNotFound as error:
         message = f"there is no response {named!r}"
         raise ApiError(status=404, message=message, code="response_not_found") from error
-    return Telling(run=run, closing=door.closing, after=after)
+    return Reading(run=run, closing=door.closing, after=after)
 
 
 async def _end(run: Run) -> None:
@@ -101,8 +101,8 @@ def _kept(reason: str) -> ApiError:
 def _input_items(run: str, given: Json) -> list[dict[str, Json]]:
     history = given.get("history") if isinstance(given, dict) else None
     before = [
-        input_item(run, str(said.get("text", "")), name=f"in{place}", role=str(said.get("role")))
-        for place, said in enumerate(history if isinstance(history, list) else [])
-        if isinstance(said, dict)
+        input_item(run, str(item.get("text", "")), name=f"in{place}", role=str(item.get("role")))
+        for place, item in enumerate(history if isinstance(history, list) else [])
+        if isinstance(item, dict)
     ]
     return [*before, input_item(run, text_of(given))]

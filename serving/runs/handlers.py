@@ -182,13 +182,13 @@ async def _run_data(run: Run) -> dict[str, Json]:
 
 def _end_data(status: RunStatus, last: Event) -> dict[str, Json]:
     """What is known once a run has ended: its output or its error, and what it used."""
-    told: dict[str, Json] = {"usage": None if status in OPEN else last.data.get("usage", {})}
+    facts: dict[str, Json] = {"usage": None if status in OPEN else last.data.get("usage", {})}
     if status == "completed":
-        told["output"] = last.data.get("output")
+        facts["output"] = last.data.get("output")
     if status == "failed":
         error = last.data["error"]
-        told["error"] = {name: error.get(name, "") for name in ("type", "message", "path")}
-    return told
+        facts["error"] = {name: error.get(name, "") for name in ("type", "message", "path")}
+    return facts
 
 
 async def _shown(run: Run) -> Response:

@@ -94,9 +94,9 @@ function setHash() {
 
 function model(name) {
   if (!models.has(name)) {
-    const told = api.get(`models/${encodeURIComponent(name)}`).then((found) => found.crew);
-    told.catch(() => models.delete(name));
-    models.set(name, told);
+    const found = api.get(`models/${encodeURIComponent(name)}`).then((found) => found.crew);
+    found.catch(() => models.delete(name));
+    models.set(name, found);
   }
   return models.get(name);
 }
@@ -157,7 +157,7 @@ async function select(item) {
   selected = item;
   for (const other of turns) other.turn.mark(other === item);
   setHash();
-  const graph = await model(item.view.workflow).then((told) => told.graph, () => null);
+  const graph = await model(item.view.workflow).then((found) => found.graph, () => null);
   if (selected === item) inspector.select(item.view, graph);
 }
 

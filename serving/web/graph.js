@@ -34,7 +34,7 @@ export class GraphView {
       const state = STATES.find((item) => found[item]) ?? "idle";
       node.box.setAttribute("class", `node ${node.kind} ${state}`);
       node.box.dataset.state = state;
-      say(node.text, name === "input" || name === "output" ? "" : told(found));
+      say(node.text, name === "input" || name === "output" ? "" : counted(found));
     }
     for (const { edge, line: drawn } of this.#edges) {
       const went = edge.to === "output" ? view.status === "completed" : counts.has(edge.to);
@@ -67,7 +67,7 @@ export class GraphView {
 }
 
 /** "2 running · 3 done", in the order in which one wants to know it. */
-function told(counts) {
+function counted(counts) {
   const found = STATES.filter((state) => counts[state]);
   if (found.length === 1 && found[0] === "done") return counts.done === 1 ? "done" : `done × ${counts.done}`;
   return found.map((state) => (counts[state] === 1 && found.length === 1 ? state : `${counts[state]} ${state}`)).join(" · ");

@@ -14,7 +14,7 @@ export class RunView {
     this.offset = 0;
     this.events = [];
     this.status = "running"; // until the events tell another
-    this.said = []; // [path, text]
+    this.pieces = []; // [path, text]
     this.steps = new Map(); // by path
     this.agents = new Map(); // by path
     this.calls = new Map(); // of models, by path
@@ -35,7 +35,7 @@ export class RunView {
 
   /** What there is of the answer, as a person reads it. */
   get text() {
-    if (this.said.length) return this.said.map(([, text]) => text).join("");
+    if (this.pieces.length) return this.pieces.map(([, text]) => text).join("");
     return this.output === undefined ? "" : textOf(this.output);
   }
 
@@ -73,10 +73,10 @@ export class RunView {
         this.input = data.input;
         break;
       case "text.emitted":
-        this.said.push([path, data.text]);
+        this.pieces.push([path, data.text]);
         break;
       case "text.discarded":
-        this.said = this.said.filter(([where]) => where !== path && !where.startsWith(`${path}/`));
+        this.pieces = this.pieces.filter(([where]) => where !== path && !where.startsWith(`${path}/`));
         break;
       case "progress.made":
         this.note = { text: data.text, step: stepOf(path) };

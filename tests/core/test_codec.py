@@ -23,7 +23,7 @@ from pydantic import (
 
 from crew import Append, Graph, GraphError
 from crew.errors import OutputInvalid, Unreadable
-from crew.patch import Patch, read_state
+from crew.graph.patch import Patch, read_state
 from crew.value import Codec, json_text
 
 LONE = "\ud800"

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 from pydantic import BaseModel
 
-from crew import Agent, Context, Graph, InputInvalid, Runtime, tool, workflow
+from crew import Agent, Context, Graph, InputInvalid, RunCancelled, Runtime, tool, workflow
 from crew.run.fork import effects_before
 from crew.testing import ScriptedModel, ToolCall
 
@@ -337,3 +337,24 @@ async def test_a_fork_is_parked_once_whatever_its_other_steps_still_ask_for(url)
         assert event.path == "work[0]/say"
         await asyncio.sleep(0.05)
         assert (await fork.recorded())[-1] == event
+
+
+async def test_a_fork_of_a_cancelled_run_asks_again_what_that_one_asked(url):
+    @workflow
+    async def asks(ctx: Context) -> str:
+        names = [ctx.ask(str, "Who?", key=key) for key in ("first", "second")]
+        return "".join(await asyncio.gather(*names))
+
+    async with Runtime(url) as runtime, asyncio.timeout(10):
+        run = await runtime.start(asks)
+        while len(await run.questions()) < 2:
+            await asyncio.sleep(0.01)
+        await run.cancel()
+        with pytest.raises(RunCancelled):
+            await run.result()
+        fork = await runtime.fork(run.id, at=(await run.recorded())[-1].offset)
+        while len(await fork.questions()) < 2:
+            await asyncio.sleep(0.01)
+        await fork.answer("first", "a")
+        await fork.answer("second", "b")
+        assert await fork.result() == "ab"

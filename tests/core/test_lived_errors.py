@@ -377,7 +377,8 @@ async def acting(ctx: Context, text: str) -> str:
     [failing_graph, lambda: failing, lambda: calling, lambda: acting, broken_agent],
     ids=["graph", "plain", "function", "effect", "agent"],
 )
-def test_run_sync_shows_the_error_alone(made):
+def test_run_sync_shows_the_error_alone(made, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     with pytest.raises(Exception, match=r"tired|cuda") as raised:
         made().run_sync("go")
     chain, error = [], raised.value

@@ -11,7 +11,15 @@ from pathlib import Path
 import pytest
 
 from crew import Runtime
-from crew.event import CallCompleted, ProgressMade, RunTaken, StepFailed, StepStarted
+from crew.event import (
+    CallCompleted,
+    ProgressMade,
+    RunTaken,
+    StepFailed,
+    StepStarted,
+    TextDiscarded,
+    TextEmitted,
+)
 from crew.event import Failure as Error
 from crew.journal import Append, RunRow, Take
 from crew.journal.memory import MemoryStore
@@ -249,8 +257,25 @@ def test_what_was_done_since_takes_the_suspicion_away(done):
     assert journal.deaths() == 2
 
 
+def test_an_answer_that_each_owner_took_further_takes_it_away_too():
+    journal = Journal()
+    for _ in range(3):
+        journal.take(died=True)
+        journal.add(TextEmitted("s[0]/a/model.0", "a word", streamed=True))
+    assert journal.deaths() == 1
+
+
+def test_an_answer_that_each_owner_began_anew_does_not():
+    journal = Journal()
+    for _ in range(3):
+        journal.take(died=True)
+        journal.add(TextDiscarded("s[0]/a/model.0"))
+        journal.add(TextEmitted("s[0]/a/model.0", "a word", streamed=True))
+    assert journal.deaths() == 3
+
+
 @pytest.mark.parametrize("event", [StepStarted("s[0]"), ProgressMade("s[0]", "at it")])
-def test_what_was_only_begun_or_said_does_not(event):
+def test_what_was_only_begun_or_reported_does_not(event):
     journal = Journal()
     for _ in range(2):
         journal.take(died=True)

@@ -9,7 +9,7 @@ import pytest
 from pydantic import BaseModel, Field, create_model
 
 from crew.errors import OutputInvalid, Unreadable
-from crew.patch import read_state
+from crew.graph.patch import read_state
 from crew.value import Codec, difference, own_copy, with_own_arguments
 
 

@@ -93,11 +93,11 @@ async def stopped(store, graph, value, after: int):
 
 async def folded(store, graph, row, *, from_snapshot: bool):
     folding = Driver(SimpleNamespace(writer=Writer(store, on_commit=dict)), graph, row)
-    reader, after = JournalReader(store, row, learner=folding.open.text), 0
+    reader, after = JournalReader(store, row, text_writer=folding.open.text), 0
     if from_snapshot:
         snapshot = reader.snapshot(snapshot_version(graph))
         body, after = json.loads(snapshot.body), snapshot.offset
-        folding.open.text.learn_pointers(body, reader.text)
+        folding.open.text.remember_pointers(body, reader.text)
         folding.course.load(reader.text.resolve(body), after)
     folding.course.fold(reader.every(after=after, upto=row.offset))
     return state_to_data(folding.course.state), folding.calls.to_data()

@@ -8,18 +8,8 @@ from dataclasses import asdict
 
 import pytest
 
-from crew import (
-    Agent,
-    Budget,
-    Context,
-    Graph,
-    ModelError,
-    Retry,
-    RunFailed,
-    Runtime,
-    speech,
-    workflow,
-)
+from crew import Agent, Budget, Context, Graph, ModelError, Retry, RunFailed, Runtime, workflow
+from crew.agent import speech
 from crew.journal.sqlite import SqliteStore
 from crew.llm import ModelReply
 from crew.message import Usage

@@ -16,12 +16,12 @@ from crew import (
     StoreError,
     workflow,
 )
-from crew.attempt import Attempt
-from crew.engine import apply
+from crew.call.attempt import Attempt
 from crew.event import Failure, StepCompleted, StepFailed, StepStarted, from_data
+from crew.graph.engine import apply
+from crew.graph.state import RunState
 from crew.journal.memory import MemoryStore
 from crew.run.waits import Waits
-from crew.state import RunState
 from crew.testing import CrashingStore
 from crew.value import Codec
 from tests.core.flows import Answer, Finding, Search

@@ -6,10 +6,10 @@ from typing import Any
 from pydantic import BaseModel
 
 from crew import Graph, Quorum
-from crew.engine import apply, unfinished
 from crew.event import QuorumReached, RunEndedByCancel, RunStarted, StepCompleted
 from crew.graph import Workflow
-from crew.state import CancelStep, Fail, Finish, RunState, RunStep, WaitForQuorum
+from crew.graph.engine import apply, unfinished
+from crew.graph.state import CancelStep, Fail, Finish, RunState, RunStep, WaitForQuorum
 
 
 class Go(BaseModel):

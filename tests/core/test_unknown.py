@@ -36,7 +36,7 @@ class Acting:
 
 def left_in_the_middle(store, flow, name, *, proven: bool):
     """Write the journal of a run whose owner was lost after the effect's intent."""
-    from crew.call import fingerprint_of, idempotency_key
+    from crew.call.record import fingerprint_of, idempotency_key
     from crew.event import RunStarted
 
     chain = OpenRun("r1", 0, 1, 0, 0)

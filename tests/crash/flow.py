@@ -50,13 +50,13 @@ def order_flow(folder: Path, reached: Callable[[str], None]) -> Graph:
     async def work(label: str) -> str:
         return did(label)
 
-    async def act(label: str) -> str:
+    async def act(label: str) -> str | None:
         reached("before effect")
         did(label)
         reached("after effect")
         return label
 
-    async def act_with_key(label: str, idempotency_key: str) -> str:
+    async def act_with_key(label: str, idempotency_key: str) -> str | None:
         assert idempotency_key
         return await act(label)
 

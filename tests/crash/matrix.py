@@ -126,7 +126,7 @@ async def answer(run: Run, folder: Path) -> None:
         for question in await run.questions():
             said = True
             if "happen?" in question.question:
-                label = question.path.rpartition("/")[2].partition(":")[0]
+                label = label_of(question.path).partition(":")[0]
                 said = label in labels(folder)
             await run.answer(question.path, said)
         await asyncio.sleep(0.005)
@@ -216,15 +216,15 @@ def problems(
         for label in re.findall(r"#[\w.-]+", json.dumps(event.data))
     }
     found += [f"{label} was durable and was done again" for label in durable & set(done_again)]
-    unknown = {e.path.rpartition("/")[2] for e in after if e.kind == "effect.unknown"}
+    unknown = {label_of(e.path) for e in after if e.kind == "effect.unknown"}
     undecided = result["output"] == {"error": "EffectUnknown"} and unknown & {"#fail", "#pay"}
     if result["output"] != expected and not undecided:
         found.append(f"the output is {result['output']}")
     for label, count in Counter(label for label in done if label in WAYS).items():
         if count > 1 and WAYS[label] != "retry":
             found.append(f"the effect {label} was repeated, though it is not to be retried")
-    begun = {e.path.rpartition("/")[2] for e in before if e.kind == "effect.started"}
-    ended = {e.path.rpartition("/")[2] for e in before if e.kind == "effect.completed"}
+    begun = {label_of(e.path) for e in before if e.kind == "effect.started"}
+    ended = {label_of(e.path) for e in before if e.kind == "effect.completed"}
     found += [
         f"nobody was told that the effect {label} is unknown"
         for label in (begun - ended) - unknown
@@ -233,6 +233,11 @@ def problems(
     paths = [event.path for event in after if event.kind == "step.completed"]
     found += [f"{path} completed twice" for path, n in Counter(paths).items() if n > 1]
     return found
+
+
+def label_of(path: str) -> str:
+    """Return an effect's key, which is its label."""
+    return path.rpartition("/=")[2]
 
 
 def go_through(store: str, every: int, report: Callable[[str], None]) -> dict[str, Finding]:

@@ -43,7 +43,7 @@ def job_flow(folder: Path) -> Graph:
         os.close(handle)
         return label
 
-    async def nameless(label: str) -> str:
+    async def nameless(label: str) -> str | None:
         did(label)
         await asyncio.sleep(0.08)
         return label

@@ -9,6 +9,7 @@ import signal
 import openai
 import pytest
 
+from crew.event import Event
 from crew.run import Runtime
 from tests.crash.follower import Followed, follow
 from tests.crash.programs import Program, endpoint, serving
@@ -20,19 +21,44 @@ TEXT = text_of(WORDS)
 ENGINE = ("--words", str(WORDS), "--pace", str(PACE))
 QUICK = ("--words", "1", "--pace", "1000")
 CLIENTS = 4
-ENGINE_REST = 2.5
-"""Longer than an answer, as a model is asked four times in all: it is not hit more often."""
+AN_ANSWER = 2.5
+"""Long enough for an answer: an engine that cannot go on needs that, and as a model is asked four
+times in all, an engine is not hit more often."""
 SLOW = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 
-async def killed(program: Program, times: int, seed: int, rest: float = 0.0) -> None:
-    """Kill a program at random moments; started again, it lives for `rest` seconds at least."""
+async def killed(
+    program: Program, times: int, seed: int, rest: float = 0.0, store: str = ""
+) -> None:
+    """Kill a program at random moments; started again, it lives for `rest` seconds at least.
+
+    Where a `store` is given, every other life is long enough for each of its runs to get further: a
+    run of which three owners die one after the other without that is parked.
+    """
     moments = random.Random(seed)
-    for _ in range(times):
+    for number in range(times):
         await asyncio.sleep(moments.uniform(0.05, 1.5))
         await program.kill()
         await program.start()
         await asyncio.sleep(rest)
+        if store and number % 2:
+            await got_further(store)
+
+
+async def got_further(store: str) -> None:
+    """Return once every run has said or done something since it was last taken."""
+    async with Runtime(store, worker=False) as runtime, asyncio.timeout(60):
+        while not all([gets_further(await run.recorded()) for run in await runtime.runs()]):
+            await asyncio.sleep(0.05)
+
+
+def gets_further(events: list[Event]) -> bool:
+    for event in reversed(events):
+        if event.kind == "text.emitted" or event.kind.endswith(".completed"):
+            return True
+        if event.kind == "run.taken":
+            break
+    return False
 
 
 async def follow_on(client, name: str, kills: asyncio.Task) -> list[Followed]:
@@ -43,12 +69,14 @@ async def follow_on(client, name: str, kills: asyncio.Task) -> list[Followed]:
     return found
 
 
-async def storm(server: Program, victim: Program, times: int, rest: float = 0.0) -> list[Followed]:
+async def storm(
+    server: Program, victim: Program, times: int, rest: float = 0.0, store: str = ""
+) -> list[Followed]:
     """Several clients read while a program is killed again and again; return what they got."""
-    kills = asyncio.create_task(killed(victim, times, seed=times, rest=rest))
+    kills = asyncio.create_task(killed(victim, times, times, rest, store))
     async with (
         openai.AsyncOpenAI(base_url=server.url, api_key="k", max_retries=0) as client,
-        asyncio.timeout(times * 20),
+        asyncio.timeout(60 + times * 20),
     ):
         readers = (follow_on(client, str(name), kills) for name in range(CLIENTS))
         return [told for each in await asyncio.gather(*readers) for told in each]
@@ -72,7 +100,7 @@ async def test_killed_server_costs_its_readers_no_word(store, kills, tmp_path, r
     if store == "postgres":
         url = request.getfixturevalue("postgres_url")
     async with serving(tmp_path, url, *ENGINE) as (_, server):
-        told = await storm(server, server, kills)
+        told = await storm(server, server, kills, store=url)
 
     assert [each for each in told if not whole(each)] == []
     assert sum(each.connections - 1 for each in told) >= kills
@@ -117,9 +145,10 @@ async def chat_on(port: int, name: str, kills: asyncio.Task) -> list[Reading]:
 async def test_chat_that_is_asked_again_with_its_key_is_answered_whole(owner, times, tmp_path):
     url, words = f"sqlite:///{tmp_path}/runs.db", (*ENGINE, "--owner", owner)
     async with serving(tmp_path, url, *words) as (_, server):
-        kills = asyncio.create_task(killed(server, times, times))
+        resting = {"rest": AN_ANSWER} if owner == "somebody" else {"store": url}
+        kills = asyncio.create_task(killed(server, times, times, **resting))
         readers = (chat_on(server.port, str(name), kills) for name in range(CLIENTS))
-        async with asyncio.timeout(times * 20):
+        async with asyncio.timeout(60 + times * 20):
             found = [reading for each in await asyncio.gather(*readers) for reading in each]
 
     assert [reading for reading in found if reading.text != TEXT] == []
@@ -158,7 +187,7 @@ async def taken_over(url: str) -> None:
 @pytest.mark.parametrize("kills", [2, pytest.param(10, marks=SLOW)])
 async def test_killed_engine_leaves_no_seam(kills, tmp_path):
     async with serving(tmp_path, f"sqlite:///{tmp_path}/runs.db", *ENGINE) as (engine, server):
-        told = await storm(server, engine, kills, ENGINE_REST)
+        told = await storm(server, engine, kills, AN_ANSWER)
 
     assert [each for each in told if not whole(each)] == []
     assert [each for each in told if "incomplete" in each.closed.values()] == []
@@ -169,8 +198,7 @@ async def test_killed_engine_leaves_no_seam(kills, tmp_path):
 async def test_answer_starts_again_where_the_engine_cannot_go_on(victim, kills, tmp_path):
     words = (*ENGINE, "--owner", "somebody")
     async with serving(tmp_path, f"sqlite:///{tmp_path}/runs.db", *words) as (engine, server):
-        dying, rest = (server, 0.0) if victim == "server" else (engine, ENGINE_REST)
-        told = await storm(server, dying, kills, rest)
+        told = await storm(server, server if victim == "server" else engine, kills, AN_ANSWER)
 
     assert [each for each in told if not whole(each)] == []
     assert any("incomplete" in each.closed.values() for each in told)

@@ -108,7 +108,7 @@ async def test_steps_and_agents_run_in_hosts_of_their_own(runtime):
 async def test_one_that_only_looks_starts_no_host_and_one_with_the_workflow_goes_on(cluster, url):
     async with Runtime(url, agents="ray", worker=False) as looking:
         run = await looking.start(places(), "x")
-        assert looking._fleet._hosts == {}
+        assert looking.fleet._hosts == {}
         async with Runtime(url, agents="ray", workflows=[places()]):
             text, step, _ = await run.result()
     assert text == "first"

@@ -9,10 +9,10 @@ import pytest
 from pydantic import BaseModel
 
 from crew.agent import Agent
+from crew.call.context import Context
 from crew.config import Settings
-from crew.context import Context
+from crew.graph.retry import Retry
 from crew.llm.scripted import ScriptedModel
-from crew.retry import Retry
 from crew.run import Graph, Runtime, workflow
 from serving.app import create_app, serve_http
 

@@ -95,7 +95,7 @@ SERVER = """
 import asyncio, sys
 from crew.config import Settings
 from crew.run import Runtime, workflow
-from crew.context import Context
+from crew.call.context import Context
 from serving.app import create_app, serve_http
 
 @workflow

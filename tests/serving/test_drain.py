@@ -19,7 +19,7 @@ from tests.serving.raw import request, send
 
 FLOW = """
 import asyncio, pathlib
-from crew.context import Context
+from crew.call.context import Context
 from crew.run import workflow
 
 @workflow

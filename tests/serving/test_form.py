@@ -7,8 +7,8 @@ import openai
 import pytest
 from pydantic import BaseModel, Field
 
+from crew.call.context import Context
 from crew.config import Settings
-from crew.context import Context
 from crew.run import Runtime, workflow
 from serving.app import create_app, serve_http
 from serving.chat.form import wants_json

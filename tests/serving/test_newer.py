@@ -12,7 +12,7 @@ from crew import Context, Runtime, workflow
 from tests.newer import KIND, write_newer_event
 
 FLOW = """
-from crew.context import Context
+from crew.call.context import Context
 from crew.run import workflow
 
 @workflow

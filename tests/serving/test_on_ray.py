@@ -96,7 +96,7 @@ async def test_llm_is_deployed_once_streams_stops_and_goes(ray_among_traps, brok
 
 
 ECHO = """
-from crew.context import Context
+from crew.call.context import Context
 from crew.run import workflow
 
 @workflow

@@ -9,7 +9,7 @@ from openai.types.responses import Response, ResponseStreamEvent
 from openai.types.responses.response_item_list import ResponseItemList
 from pydantic import TypeAdapter
 
-from serving.responses.telling import Telling
+from serving.responses.reading import Reading
 
 API_EVENT: TypeAdapter = TypeAdapter(ResponseStreamEvent)
 
@@ -111,8 +111,8 @@ async def test_server_that_stops_says_so_and_leaves_off_where_the_stream_can_go_
     reply = await create(endpoint, "echo", request.node.name, background=True)
     run, closing = await endpoint.runtime.get(reply.crew["run_id"]), asyncio.Event()
     closing.set()
-    telling = Telling(run=run, closing=closing)
-    frames = [frame async for frame in telling.frames(starting_after=-1, heartbeat=1.0)]
+    reading = Reading(run=run, closing=closing)
+    frames = [frame async for frame in reading.frames(starting_after=-1, heartbeat=1.0)]
     told = [json.loads(each.split(b"data: ")[1]) for each in b"".join(frames).split(b"\n\n")[:-1]]
     gate.set()
 

@@ -19,7 +19,7 @@ from tests.serving.raw import request, send
 
 FLOW = """
 import asyncio, os, pathlib
-from crew.context import Context
+from crew.call.context import Context
 from crew.run import workflow
 from words import GREETING
 

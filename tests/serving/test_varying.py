@@ -361,6 +361,19 @@ async def test_an_effect_that_may_have_happened_is_shown_with_its_policy(desk):
     assert (told["path"], told["policy"]) == ("flow[0]/=send", "fail")
 
 
+async def test_an_effect_that_was_cancelled_midway_is_shown_too(desk):
+    hang = "    import asyncio\n    await asyncio.sleep(60)\n    return text"
+    desk.write("    return text\n\n\nasync def written", f"{hang}\n\n\nasync def written")
+    flow = load_workflow(str(desk.file))
+    async with Runtime(workflows=[flow], settings=Settings(store=desk.store)) as runtime:
+        run = await runtime.start(flow, "x")
+        async for event in run.events():
+            if event.kind == "effect.started":
+                await run.cancel()
+    shown = desk.crew("show", run.id, code=False).errors
+    assert "unknown whether it happened: flow[0]/=send (send), policy 'fail'" in shown
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [

@@ -19,7 +19,7 @@ from tests.serving.test_serve_options import FLOW, lives, serving, until
 
 ASKING = """
 import asyncio
-from crew.context import Context
+from crew.call.context import Context
 from crew.run import workflow
 
 @workflow

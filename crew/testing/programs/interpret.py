@@ -7,9 +7,9 @@ from typing import Any, assert_never
 
 from pydantic import BaseModel
 
-from crew.context import Context
+from crew.call.context import Context
 from crew.graph import Workflow
-from crew.retry import Retry
+from crew.graph.retry import Retry
 from crew.run import Graph, workflow
 from crew.testing.programs import calls
 from crew.testing.programs.calls import mixed, number_in, weight

@@ -41,9 +41,8 @@ from crew.event import (
     TextDiscarded,
     TextEmitted,
 )
-from crew.message import Json
-from crew.node import Node
-from crew.state import (
+from crew.graph.node import Node
+from crew.graph.state import (
     ROOT,
     CancelStep,
     Command,
@@ -56,7 +55,8 @@ from crew.state import (
     Token,
     WaitForQuorum,
 )
-from crew.wiring import Wiring
+from crew.graph.wiring import Wiring
+from crew.message import Json
 
 
 def apply(wiring: Wiring, state: RunState, event: RunEvent) -> list[Command]:

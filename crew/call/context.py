@@ -1,8 +1,9 @@
 """What a node holds of its run: journalled calls, effects, questions, time and shared state.
 
 A call's path is its place in the program: the step, the lineage of the asyncio task it is made in
-(the n-th task made by its parent), and its position there. It does not depend on which of several
-tasks is faster, so that a resumed run finds each recorded call again.
+(the n-th of its function's name that its parent made), and its position there, or its key alone. It
+does not depend on which of several tasks is faster, so that a resumed run finds each recorded call
+again.
 """
 
 import asyncio
@@ -16,9 +17,11 @@ from typing import Any, NoReturn, Protocol, TypeVar, cast
 
 from pydantic import BaseModel
 
-from crew.attempt import Attempt
 from crew.budget import Budget
-from crew.call import (
+from crew.call.attempt import Attempt
+from crew.call.effect import Effect, Unknown
+from crew.call.lineage import SCOPE, Inside, Scope, as_key, entered
+from crew.call.record import (
     AgentTask,
     Calls,
     Performer,
@@ -36,15 +39,13 @@ from crew.call import (
     unreadable,
 )
 from crew.clock import wall_clock
-from crew.effect import Effect, Unknown
 from crew.errors import Diverged, GraphError, InputInvalid, OutputInvalid
 from crew.event import CallKind, Failure
 from crew.failure import failure_of, raise_again
 from crew.graph import Workflow
-from crew.lineage import SCOPE, Inside, Scope, as_key, entered
+from crew.graph.patch import Patch
+from crew.graph.retry import ONCE, Retry
 from crew.message import Json
-from crew.patch import Patch
-from crew.retry import ONCE, Retry
 from crew.thread import Thread
 from crew.value import Codec, describe, with_own_arguments
 
@@ -67,8 +68,8 @@ class Driven(Calls, Protocol):
 
     def emit(self, path: str, text: str) -> None: ...
 
-    def has_said(self, path: str) -> bool:
-        """Return whether the agent called at `path` passed text on while it was said."""
+    def has_streamed(self, path: str) -> bool:
+        """Return whether the agent called at `path` passed text on as it came."""
         ...
 
     def progress(self, path: str, text: str) -> None: ...
@@ -323,8 +324,8 @@ class Context:
         work = functools.partial(driver.perform, agent, task, fingerprint)
         inside = Inside(f"the agent {agent.name!r}")
         result = await self._made(record, path, "agent", work, inside, policies.timeout)
-        found = self._recalled(agent.result_of, result, path)
-        if emit and not driver.has_said(path):
+        found = self._read_back(agent.result_of, result, path)
+        if emit and not driver.has_streamed(path):
             self.emit(str(found.output))
         return found
 
@@ -344,13 +345,13 @@ class Context:
         share = None if driver.has_record(path) else driver.share_of(policies.budget)
         if share is not None:
             data |= {"reserve": share.tokens or 0, "reserve_calls": share.calls or 0}
-        record = await self._begun(path, "child", fingerprint, data)
+        record = await self._begin(path, "child", fingerprint, data)
         if record is not None and record.state == "started":
             share = _share_in(record.data)
         work = functools.partial(driver.child, workflow, value, path, share)
         inside = Inside(f"the child {workflow.name!r}")
         result = await self._made(record, path, "child", work, inside, policies.timeout)
-        return self._recalled(workflow.output_codec.read_back, result["output"], path)
+        return self._read_back(workflow.output_codec.read_back, result["output"], path)
 
     async def _run_function(
         self,
@@ -366,7 +367,7 @@ class Context:
         fingerprint = fingerprint_of(name, data_arguments(function, arguments))
         record = None
         if not self._driver.begin_new(path, "function", fingerprint):
-            record = await self._begun(path, "function", fingerprint, {})
+            record = await self._begin(path, "function", fingerprint, {})
         value: Any = None
 
         async def work() -> dict[str, Json]:
@@ -380,9 +381,9 @@ class Context:
         result = await self._made(
             record, path, "function", work, inside, policies.timeout, function
         )
-        return value if is_new else self._recalled(codec.read_back, result["result"], path)
+        return value if is_new else self._read_back(codec.read_back, result["result"], path)
 
-    async def _begun(
+    async def _begin(
         self, path: str, call: CallKind, fingerprint: str, data: dict[str, Json]
     ) -> Record | None:
         """Begin a call; one that is cancelled before it has begun has an end, too."""
@@ -430,7 +431,7 @@ class Context:
         await driver.complete(path, call, result)
         return result
 
-    def _recalled(self, read: Callable[[Json], T], stored: Json, path: str) -> T:
+    def _read_back(self, read: Callable[[Json], T], stored: Json, path: str) -> T:
         """Return a value that is on record; new code may be unable to `read` it.
 
         Raises:
@@ -490,7 +491,7 @@ class Context:
             "within": within,
         }
         fingerprint = fingerprint_of("ask", question)
-        record = await self._begun(path, "ask", fingerprint, data)
+        record = await self._begin(path, "ask", fingerprint, data)
         if record is not None and record.state == "cancelled":
             if record.data["within"] == within:
                 await self._driver.until_cancelled(path)
@@ -500,7 +501,7 @@ class Context:
         else:
             value = await self._waited(self._driver.answer(path, codec), path, "ask")
         await self._driver.turn(path)
-        return self._recalled(codec.read, value, path)
+        return self._read_back(codec.read, value, path)
 
     async def _waited(self, wait: Awaitable[T], path: str, call: CallKind) -> T:
         """Wait for the world outside; a cancel closes what was waited for."""
@@ -563,7 +564,7 @@ class Context:
         """Wait; the time goes on while the process is down."""
         path = self._place("sleep", None).path()
         data = {"until": wall_clock() + seconds}
-        record = await self._begun(path, "timer", fingerprint_of("sleep", seconds), data)
+        record = await self._begin(path, "timer", fingerprint_of("sleep", seconds), data)
         if record is not None and record.state == "cancelled":
             await self._driver.until_cancelled(path)
         if record is None or record.state != "completed":

@@ -11,27 +11,35 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from typing import Any, Protocol, cast
 
-from crew.call import (
+from crew.agent.speech import Speech
+from crew.call.record import (
     AgentTask,
     Calls,
     idempotency_key,
+    invoke,
     outcome,
     together,
     unstorable,
 )
-from crew.errors import CrewError, EffectUnknown, ModelError, OutputInvalid, ToolError
+from crew.errors import (
+    CrewError,
+    EffectUnknown,
+    ModelError,
+    NotAnException,
+    OutputInvalid,
+    ToolError,
+)
 from crew.event import CallKind, failure_from
 from crew.failure import failure_of, message_of, raise_again
 from crew.llm import Model, ModelReply, ModelRequest, ToolSpec, continues, provider_of
 from crew.llm.wire import INVALID_ARGUMENTS
 from crew.message import Json, Message, ToolCall, Usage, message_data
-from crew.speech import Speech
 from crew.value import Codec, canonical, own_copy
 
 MAX_RESULT_CHARACTERS = 16_000
 """What a model gets to see of one tool result."""
 DEFAULT_MAX_TOKENS = 1024
-MAX_TIMES_SAID = 4
+MAX_STREAMS = 4
 """How often one answer is begun at an engine that broke off and cannot go on."""
 _MESSAGE_OVERHEAD = 16
 
@@ -137,16 +145,16 @@ class Loop:
         self.sent = len(self.messages) + 1  # with the reply, which its own event holds
         self.turn += 1
         result = await self._journalled(
-            path, "model", "model", data, lambda said: self._complete(path, said)
+            path, "model", "model", data, lambda streamed: self._complete(path, streamed)
         )
         self.usage += Usage(**result["usage"])
         return reply_from(result)
 
-    async def _complete(self, path: str, said: str) -> dict[str, Json]:
-        """Ask the model; `said` is what a reader was told of the answer before a crash."""
-        if said and not await continues(self.model):
-            await self.calls.unsay(path)
-            said = ""
+    async def _complete(self, path: str, streamed: str) -> dict[str, Json]:
+        """Ask the model; `streamed` is what a reader got of the answer before a crash."""
+        if streamed and not await continues(self.model):
+            await self.calls.discard_text(path)
+            streamed = ""
         request = ModelRequest(
             messages=tuple(self.messages),
             tools=tuple(tool.spec for tool in self.agent.tools.values()),
@@ -155,41 +163,41 @@ class Loop:
             temperature=self.agent.temperature,
             session=self.task.session,
             cache_salt=_salt(self.task.tenant),
-            partial=said,
+            partial=streamed,
         )
         began = time.monotonic()
         if self.task.emit and self.schema is None:
-            reply = await self._speak(path, request)
+            reply = await self._stream(path, request)
         else:
             reply = await self.model.complete(request)
         seconds = round(time.monotonic() - began, 3)
         return {**reply_data(reply), "seconds": seconds, **self._provider()}
 
     def _provider(self) -> dict[str, Json]:
-        """Return who computes, which an endpoint may have told by its first answer alone."""
+        """Return who computes, which an endpoint may say in its first answer alone."""
         provider = provider_of(self.model)
         return {"provider": provider} if provider else {}
 
-    async def _speak(self, path: str, request: ModelRequest) -> ModelReply:
-        """Pass the answer on while it is said; one that breaks off is said anew, and paid twice."""
+    async def _stream(self, path: str, request: ModelRequest) -> ModelReply:
+        """Pass the answer on as it comes; one that breaks off is begun anew, and paid twice."""
         lost, times = Usage(), 0
         while True:
             times += 1
             try:
-                async with Speech(self.calls, path, said=bool(request.partial)) as speech:
+                async with Speech(self.calls, path, streamed=bool(request.partial)) as speech:
                     reply = await self.model.complete(request, on_text=speech.add)
                 return replace(reply, usage=lost + reply.usage)
             except ModelError as error:
-                if not error.broke_off or times == MAX_TIMES_SAID:
+                if not error.broke_off or times == MAX_STREAMS:
                     raise
                 lost += Usage(error.input_tokens, error.output_tokens)
 
     def _bound(self) -> int:
         """Return a bound on the tokens of the next call: a token is a byte of text at least."""
-        said = sum(len(m.text.encode("utf-8", "surrogatepass")) for m in self.messages)
-        said += sum(len(json.dumps(asdict(c))) for m in self.messages for c in m.tool_calls)
+        size = sum(len(m.text.encode("utf-8", "surrogatepass")) for m in self.messages)
+        size += sum(len(json.dumps(asdict(c))) for m in self.messages for c in m.tool_calls)
         overhead = _MESSAGE_OVERHEAD * len(self.messages)
-        return said + overhead + (self.agent.max_tokens or DEFAULT_MAX_TOKENS)
+        return size + overhead + (self.agent.max_tokens or DEFAULT_MAX_TOKENS)
 
     async def _call_tools(self, wanted: tuple[ToolCall, ...]) -> list[Message]:
         paths = [self._tool_path(call.name) for call in wanted]
@@ -216,7 +224,7 @@ class Loop:
         data = {"tool": tool.name, "arguments": call.arguments, "effect": tool.effect}
         fingerprint = f"{tool.name}:{canonical(call.arguments)}"
 
-        async def perform(said: str) -> dict[str, Json]:
+        async def perform(streamed: str) -> dict[str, Json]:
             result = await tool.act(own_copy(call.arguments), idempotency_key=key)
             try:
                 return {"result": tool.stored(result)}
@@ -261,7 +269,7 @@ class Loop:
                 )
             await self.calls.restart(path, call, fingerprint, data)
         try:
-            result = await perform(record.said if record is not None else "")
+            result = await invoke(perform, record.streamed if record is not None else "")
         except Exception as error:  # noqa: BLE001  a tool's code, or a model's, raises anything
             failure = failure_of(self._wrapped(error, path, call), path)
             await self.calls.fail(path, call, failure)
@@ -270,13 +278,13 @@ class Loop:
         return cast("dict[str, Json]", result)
 
     def _wrapped(self, error: Exception, path: str, call: CallKind) -> CrewError:
-        """Return what an error of a model's or a tool's own is told as."""
-        if isinstance(error, CrewError):
+        """Return what an error of a model's or a tool's own is recorded as."""
+        if isinstance(error, CrewError) and not isinstance(error, NotAnException):
             return error
-        told = f"{type(error).__name__}: {message_of(error)}"
-        wrapped: CrewError = ToolError(message=told, tool=path)
+        described = f"{type(error).__name__}: {message_of(error)}"
+        wrapped: CrewError = ToolError(message=described, tool=path)
         if call == "model":
-            wrapped = ModelError(message=f"the model {self.model.name!r} raised {told}")
+            wrapped = ModelError(message=f"the model {self.model.name!r} raised {described}")
         wrapped.__cause__ = error
         return wrapped
 

@@ -8,8 +8,8 @@ from typing import Annotated, Any, get_origin
 from pydantic import BaseModel, ValidationError
 
 from crew.errors import GraphError, OutputInvalid, Unreadable
+from crew.graph.node import Append
 from crew.message import Json
-from crew.node import Append
 from crew.value import Codec, describe, difference
 
 

@@ -1,4 +1,4 @@
-"""A response told from its run's events: a pure fold, so that every replica tells the same.
+"""A response made of its run's events: a pure fold, so that every replica makes the same.
 
 One event of the journal makes up to 64 events of the API, numbered `offset * 64 + i`. Whoever comes
 back with the last number seen gets the rest: the events are folded from the first one again, and
@@ -15,7 +15,7 @@ from serving.responses.items import Item
 from serving.responses.naming import response_id
 from serving.responses.shapes import asked_of, error_shape, response_shape, usage_shape
 
-__all__ = ["PLACES", "Question", "Story"]
+__all__ = ["PLACES", "Question", "ResponseFold"]
 
 PLACES = 64
 """Events of the API that one event of the journal may become."""
@@ -43,20 +43,20 @@ class Question:
 
 
 @dataclass
-class Story:
-    """What is told of one run, by the events taken in so far.
+class ResponseFold:
+    """What the API says of one run, by the events taken in so far.
 
     Text that is taken back closes its item as incomplete, and a new item begins with what stays;
-    the response holds only what stays. Progress is told as a reasoning summary until the answer's
+    the response holds only what stays. Progress is shown as a reasoning summary until the answer's
     text begins.
 
     Args:
         run: the run's id.
         id: the response's.
-        after: the offset behind which it is told; what came before is only known. An answer to a
+        after: the offset behind which it begins; what came before is only known. An answer to a
             question begins a response of its own there.
 
-    `offset` and `last` are the numbers of the last event taken in and of the last one told.
+    `offset` and `last` are the numbers of the last event taken in and of the last one given out.
     """
 
     run: str
@@ -71,23 +71,23 @@ class Story:
     questions: dict[str, Question] = field(default_factory=dict)
     last: int = 0
     _open: Item | None = None
-    _untold: set[str] = field(default_factory=set)
-    _has_begun: bool = False
+    _unasked: set[str] = field(default_factory=set)
+    _is_created: bool = False
 
-    def tell(self, event: Event) -> list[ApiEvent]:
+    def take(self, event: Event) -> list[ApiEvent]:
         """Take in the next event of the journal, and return what the API says of it."""
         self.offset = event.offset
         self.parked = event if event.kind == "run.parked" else None
         if self.started is None:
             self.started = event
         if event.offset <= self.after:
-            self._learn(event)
+            self._note(event)
             return []
-        told = [*self._begin(event), *self._told(event)]
-        assert len(told) < PLACES
+        made = [*self._begin(event), *self._events_of(event)]
+        assert len(made) < PLACES
         numbered = [
             {"sequence_number": event.offset * PLACES + place, **item}
-            for place, item in enumerate(told)
+            for place, item in enumerate(made)
         ]
         self.last = numbered[-1]["sequence_number"] if numbered else self.last
         return numbered
@@ -144,31 +144,31 @@ class Story:
         assert self.started is not None
         return asked_of(self.started).get("format", {}).get("type", "text") != "text"
 
-    def _learn(self, event: Event) -> None:
-        """Know what was told before this response begins."""
+    def _note(self, event: Event) -> None:
+        """Know what came before this response begins."""
         if event.kind != "run.started":
             self.status = "in_progress"
         if event.kind == "ask.opened":
             self.questions[event.path] = _question(event)
-            self._untold.add(event.path)
+            self._unasked.add(event.path)
         elif event.kind in ("ask.answered", "ask.failed", "ask.cancelled"):
             self.questions.pop(event.path, None)
 
     def _begin(self, event: Event) -> list[ApiEvent]:
-        told: list[ApiEvent] = []
-        if not self._has_begun:
-            self._has_begun = True
-            told.append({"type": "response.created", "response": self.response()})
-        if event.kind != "run.started" and (self.status == "queued" or told):
+        made: list[ApiEvent] = []
+        if not self._is_created:
+            self._is_created = True
+            made.append({"type": "response.created", "response": self.response()})
+        if event.kind != "run.started" and (self.status == "queued" or made):
             self.status = "in_progress"
-            told.append({"type": "response.in_progress", "response": self.response()})
-        return told
+            made.append({"type": "response.in_progress", "response": self.response()})
+        return made
 
-    def _told(self, event: Event) -> list[ApiEvent]:
+    def _events_of(self, event: Event) -> list[ApiEvent]:
         match event.kind:
             case "text.emitted":
                 text = "" if self._is_json else str(event.data.get("text", ""))
-                return self._say(event.offset, [(event.path, text)]) if text else []
+                return self._add_text(event.offset, [(event.path, text)]) if text else []
             case "text.discarded":
                 return self._take_back(event)
             case "ask.opened":
@@ -178,64 +178,66 @@ class Story:
                 self.questions.pop(event.path, None)
                 return self._ask_again(event.offset)
             case "ask.refused":
-                self._untold.add(event.path)
+                self._unasked.add(event.path)
                 return self._ask_again(event.offset)
             case "run.completed" | "run.failed" | "run.cancelled":
                 return self._end(event)
             case _:
                 return self._think(event.offset, progress_line(event))
 
-    def _say(self, offset: int, pieces: list[tuple[str, str]]) -> list[ApiEvent]:
-        told: list[ApiEvent] = []
+    def _add_text(self, offset: int, pieces: list[tuple[str, str]]) -> list[ApiEvent]:
+        made: list[ApiEvent] = []
         if self._open is None or self._open.kind != "message":
-            told += self._close("completed")
-            told += self._opened("message", offset)
+            made += self._close("completed")
+            made += self._opened("message", offset)
         assert self._open is not None
-        return [*told, self._open.add(pieces)]
+        return [*made, self._open.add(pieces)]
 
     def _think(self, offset: int, line: str) -> list[ApiEvent]:
-        """Tell of progress; while the answer is being said it is left out."""
+        """Show progress; while the answer is being streamed it is left out."""
         if not line or (self._open is not None and self._open.kind == "message"):
             return []
-        told = self._opened("reasoning", offset) if self._open is None else []
+        made = self._opened("reasoning", offset) if self._open is None else []
         assert self._open is not None
-        return [*told, self._open.add([("", line)])]
+        return [*made, self._open.add([("", line)])]
 
     def _take_back(self, event: Event) -> list[ApiEvent]:
-        said = [item for item in self.items if item.is_answer]
-        first = next((n for n, item in enumerate(said) if item.is_said_at(event.path)), len(said))
-        gone = said[first:]  # with those behind it, so that what stays keeps its order
-        told = self._close("incomplete") if self._open in gone else []
+        answers = [item for item in self.items if item.is_answer]
+        first = next(
+            (n for n, item in enumerate(answers) if item.has_text_at(event.path)), len(answers)
+        )
+        gone = answers[first:]  # with those behind it, so that what stays keeps its order
+        made = self._close("incomplete") if self._open in gone else []
         stays = [piece for item in gone for piece in item.without(event.path)]
         for item in gone:
             item.is_void = True
-        return [*told, *self._say(event.offset, stays)] if stays else told
+        return [*made, *self._add_text(event.offset, stays)] if stays else made
 
     def _ask_again(self, offset: int) -> list[ApiEvent]:
         """Ask what is open and was not asked in this response, or got an answer that is none."""
-        again = [item for path, item in self.questions.items() if path in self._untold]
-        self._untold.clear()
+        again = [item for path, item in self.questions.items() if path in self._unasked]
+        self._unasked.clear()
         return self._ask(offset, again) if again else []
 
     def _ask(self, offset: int, questions: list[Question]) -> list[ApiEvent]:
         """Ask in a message of its own, which a person answers with the next one."""
-        told = self._close("completed") + self._opened("message", offset)
+        made = self._close("completed") + self._opened("message", offset)
         assert self._open is not None
         self._open.asks = [question.facts for question in questions]
         text = "\n".join(question.text for question in questions)
-        return [*told, self._open.add([("", text)]), *self._close("completed")]
+        return [*made, self._open.add([("", text)]), *self._close("completed")]
 
     def _end(self, event: Event) -> list[ApiEvent]:
         self.ended, self.status = event, event.kind.removeprefix("run.")
-        told: list[ApiEvent] = []
+        made: list[ApiEvent] = []
         if event.kind == "run.completed" and not any(item.is_answer for item in self.items):
             output = event.data.get("output")
             text = json_text(output) if self._is_json else text_of(output)
-            told = self._say(event.offset, [("", text)])
-        told += self._close("completed" if self.status == "completed" else "incomplete")
+            made = self._add_text(event.offset, [("", text)])
+        made += self._close("completed" if self.status == "completed" else "incomplete")
         # The API has no event of its own for a response that was cancelled.
         kind = "incomplete" if self.status == "cancelled" else self.status
-        return [*told, {"type": f"response.{kind}", "response": self.response()}]
+        return [*made, {"type": f"response.{kind}", "response": self.response()}]
 
     def _opened(self, kind: str, offset: int) -> list[ApiEvent]:
         name = f"{'msg' if kind == 'message' else 'rs'}_{self.run}_{offset}"

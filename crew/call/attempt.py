@@ -6,8 +6,8 @@ from contextlib import contextmanager
 from contextvars import Context as Variables
 from typing import Any, NoReturn
 
-from crew.gate import Gate, Order
-from crew.lineage import SCOPE, Scope
+from crew.call.gate import Gate, Order
+from crew.call.lineage import SCOPE, Scope
 
 STOP_SECONDS = 1.2
 """How long the tasks of an attempt may take to end once they were cancelled: a second for effects
@@ -131,7 +131,7 @@ class Attempt:
             task.cancel()
 
     async def stop(self, call: str = "") -> None:
-        """End what the step's function left: cancel it, and wait a second at most for its end.
+        """End what the step's function left: cancel it, and wait `STOP_SECONDS` for its end.
 
         What takes longer is left to itself; once the step is over, it can write nothing any more.
 

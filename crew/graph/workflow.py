@@ -9,11 +9,11 @@ from typing import Any, Self
 
 from pydantic import BaseModel
 
-from crew.node import Function, Node, Policies, Quorum, read_node
-from crew.retry import ONCE, Retry
+from crew.graph.node import Function, Node, Policies, Quorum, read_node
+from crew.graph.retry import ONCE, Retry
+from crew.graph.wiring import Wiring, wire
 from crew.source import definition_of
 from crew.value import Codec
-from crew.wiring import Wiring, wire
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,8 +6,8 @@ from typing import Annotated, Any, Protocol, get_args, get_origin
 from pydantic import BaseModel
 
 from crew.errors import GraphError
-from crew.node import Append, Node, leaves, type_name
-from crew.patch import check_state
+from crew.graph.node import Append, Node, leaves, type_name
+from crew.graph.patch import check_state
 from crew.value import describe
 
 

@@ -5,10 +5,10 @@ from collections.abc import Iterable, Sequence
 from crew.event import Event
 from serving.http.errors import ApiError
 
-__all__ = ["Spoken", "is_within"]
+__all__ = ["SentText", "is_within"]
 
 
-class Spoken:
+class SentText:
     """What was sent to one reader.
 
     Args:
@@ -35,9 +35,9 @@ class Spoken:
         for event in batch:
             if event.kind == "text.discarded" and _within(event.path, self._sent):
                 raise _taken_back(self._run)
-        said = [e for e in batch if e.kind == "text.emitted" and e.offset not in void]
-        self._sent.update(event.path for event in said)
-        return {event.offset: str(event.data.get("text", "")) for event in said}
+        emitted = [e for e in batch if e.kind == "text.emitted" and e.offset not in void]
+        self._sent.update(event.path for event in emitted)
+        return {event.offset: str(event.data.get("text", "")) for event in emitted}
 
 
 def is_within(path: str, place: str) -> bool:
@@ -51,16 +51,16 @@ def _within(place: str, paths: Iterable[str]) -> bool:
 
 def _void(events: Iterable[Event]) -> set[int]:
     """Return the offsets of text that later ones of the events take back."""
-    said: dict[int, str] = {}
+    emitted: dict[int, str] = {}
     void: set[int] = set()
     for event in events:
         if event.kind == "text.emitted":
-            said[event.offset] = event.path
+            emitted[event.offset] = event.path
         elif event.kind == "text.discarded":
-            gone = {offset for offset, path in said.items() if is_within(path, event.path)}
+            gone = {offset for offset, path in emitted.items() if is_within(path, event.path)}
             void |= gone
             for offset in gone:
-                del said[offset]
+                del emitted[offset]
     return void
 
 

@@ -8,7 +8,7 @@ from types import FrameType
 from typing import Any, get_args, get_origin
 
 from crew.errors import GraphError
-from crew.retry import ONCE, Retry
+from crew.graph.retry import ONCE, Retry
 from crew.value import Codec, describe, union_members
 
 Function = Callable[..., Any]

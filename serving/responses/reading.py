@@ -11,22 +11,22 @@ from crew.run import Run
 from serving.chat.frames import PING
 from serving.chat.tail import Outcome, watch
 from serving.http.errors import ApiError, from_crew
+from serving.responses.fold import ResponseFold
 from serving.responses.naming import response_id
-from serving.responses.story import Story
 
-__all__ = ["Telling", "frame"]
+__all__ = ["Reading", "frame"]
 
 _WHOLE_SECONDS = 60.0
 
 
 @dataclass(kw_only=True)
-class Telling:
+class Reading:
     """One reading of a run's journal, from its first event on.
 
     Args:
         run: whose.
         closing: set when the server stops.
-        after: the offset behind which the response is told.
+        after: the offset behind which the response begins.
         answered: the path of a question that was just answered: the run is not taken to wait for it
             until it has taken or refused the answer.
     """
@@ -39,13 +39,13 @@ class Telling:
 
     def __post_init__(self) -> None:
         id = response_id(self.run.id, self.after)  # noqa: A001 - the API's word
-        self.story = Story(run=self.run.id, id=id, after=self.after)
+        self.fold = ResponseFold(run=self.run.id, id=id, after=self.after)
 
     async def now(self) -> dict[str, Json]:
         """Return the response as it stands."""
         await self._catch_up()
-        waits = self.story.rests and await self.run.status() == "waiting"
-        return self.story.response(waits=waits and self._outcome.waits)
+        waits = self.fold.rests and await self.run.status() == "waiting"
+        return self.fold.response(waits=waits and self._outcome.waits)
 
     async def whole(self) -> dict[str, Json]:
         """Return the response once it has ended, or waits for a person.
@@ -56,7 +56,7 @@ class Telling:
         await self._catch_up()
         async for _ in self._rest(_WHOLE_SECONDS):
             pass
-        return self.story.response(waits=self._outcome.end is None)
+        return self.fold.response(waits=self._outcome.end is None)
 
     async def frames(self, *, starting_after: int, heartbeat: float) -> AsyncIterator[bytes]:
         """Yield the stream behind a sequence number.
@@ -66,43 +66,43 @@ class Telling:
             heartbeat: seconds of silence after which a comment is sent.
         """
         try:
-            if told := _behind(starting_after, await self._catch_up()):
-                yield told
+            if made := _behind(starting_after, await self._catch_up()):
+                yield made
             async for more in self._rest(heartbeat):
                 yield _behind(starting_after, more) or PING
         except (ApiError, CrewError) as error:
             yield frame(self._error(error if isinstance(error, ApiError) else from_crew(error)))
             return
-        pause = self.story.pause() if self._outcome.end is None else None
+        pause = self.fold.pause() if self._outcome.end is None else None
         if pause is not None and (last := _behind(starting_after, [pause])):
             yield last
 
     async def _catch_up(self) -> list[dict[str, Json]]:
         """Read what is recorded."""
-        told: list[dict[str, Json]] = []
+        made: list[dict[str, Json]] = []
         for event in await self.run.recorded():
             self._outcome.add(event)
-            told += self.story.tell(event)
+            made += self.fold.take(event)
         if self.answered in self._outcome.questions:
             self._outcome.pending = self.answered
-        return told
+        return made
 
     async def _rest(self, idle: float) -> AsyncIterator[list[dict[str, Json]]]:
-        after = self.story.offset
+        after = self.fold.offset
         async for batch in watch(
             self.run, self._outcome, after=after, idle=idle, closing=self.closing
         ):
-            yield [item for event in batch for item in self.story.tell(event)]
+            yield [item for event in batch for item in self.fold.take(event)]
 
     def _error(self, error: ApiError) -> dict[str, Json]:
         facts = {"code": error.code, "message": error.message, "param": error.param}
-        return {"type": "error", "sequence_number": self.story.last, **facts}
+        return {"type": "error", "sequence_number": self.fold.last, **facts}
 
 
-def _behind(number: int, told: Iterable[dict[str, Json]]) -> bytes:
-    return b"".join(frame(item) for item in told if item["sequence_number"] > number)
+def _behind(number: int, made: Iterable[dict[str, Json]]) -> bytes:
+    return b"".join(frame(item) for item in made if item["sequence_number"] > number)
 
 
-def frame(told: dict[str, Json]) -> bytes:
+def frame(made: dict[str, Json]) -> bytes:
     """Return an event as it goes over the wire; here, unlike in chat, each has its name."""
-    return f"event: {told['type']}\ndata: {json.dumps(told, ensure_ascii=False)}\n\n".encode()
+    return f"event: {made['type']}\ndata: {json.dumps(made, ensure_ascii=False)}\n\n".encode()

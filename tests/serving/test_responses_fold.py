@@ -9,7 +9,7 @@ from openai.types.responses import Response, ResponseStreamEvent
 from pydantic import TypeAdapter
 
 from crew.event import Event
-from serving.responses.story import PLACES, Story
+from serving.responses.fold import PLACES, ResponseFold
 
 API_EVENT: TypeAdapter = TypeAdapter(ResponseStreamEvent)
 
@@ -33,26 +33,26 @@ def done(output="done"):
     return "run.completed", "", {"output": output, "usage": {"input_tokens": 3, "calls": 1}}
 
 
-def tell(events, after: int = 0) -> tuple[Story, list[dict]]:
-    story = Story(run="r1", id="resp_r1", after=after)
-    told = [item for event in events for item in story.tell(event)]
+def take(events, after: int = 0) -> tuple[ResponseFold, list[dict]]:
+    fold = ResponseFold(run="r1", id="resp_r1", after=after)
+    told = [item for event in events for item in fold.take(event)]
     for item in told:
         API_EVENT.validate_python(item)
-    Response.model_validate(story.response())
-    return story, told
+    Response.model_validate(fold.response())
+    return fold, told
 
 
 def kinds(told) -> list[str]:
     return [item["type"].removeprefix("response.") for item in told]
 
 
-def texts(story: Story) -> list[str]:
-    output = story.response()["output"]
+def texts(fold: ResponseFold) -> list[str]:
+    output = fold.response()["output"]
     return [item["content"][0]["text"] for item in output if item["type"] == "message"]
 
 
 def test_text_is_told_as_one_message():
-    story, told = tell(journal(said("a", "one "), said("a", "two"), done()))
+    fold, told = take(journal(said("a", "one "), said("a", "two"), done()))
 
     assert kinds(told) == [
         "created",
@@ -66,11 +66,11 @@ def test_text_is_told_as_one_message():
         "output_item.done",
         "completed",
     ]
-    assert texts(story) == ["one two"]
+    assert texts(fold) == ["one two"]
 
 
 def test_numbers_say_which_event_of_the_journal_was_told():
-    _, told = tell(journal(said("a", "one"), done()))
+    _, told = take(journal(said("a", "one"), done()))
 
     assert [divmod(item["sequence_number"], PLACES) for item in told] == [
         (1, 0),
@@ -81,24 +81,24 @@ def test_numbers_say_which_event_of_the_journal_was_told():
 
 
 def test_run_that_emitted_nothing_is_told_by_its_output():
-    story, _ = tell(journal(done({"text": "all of it"})))
+    fold, _ = take(journal(done({"text": "all of it"})))
 
-    assert texts(story) == ["all of it"]
+    assert texts(fold) == ["all of it"]
 
 
 def test_run_that_was_asked_for_json_is_told_by_its_output_alone():
     events = journal(said("a", "thinking aloud"), ("text.discarded", "a"), done({"text": "x"}))
     events[0].data["metadata"] = {"response": {"format": {"type": "json_object"}}}
-    story, _ = tell(events)
+    fold, _ = take(events)
 
-    assert texts(story) == ['{"text":"x"}']
-    assert story.response()["text"] == {"format": {"type": "json_object"}}
+    assert texts(fold) == ['{"text":"x"}']
+    assert fold.response()["text"] == {"format": {"type": "json_object"}}
 
 
 def test_progress_is_a_reasoning_summary_until_the_answer_begins():
     progress = ("progress.made", "a", {"text": "thinking"})
-    story, told = tell(journal(("step.started", "a"), progress, said("a", "x"), progress, done()))
-    [reasoning, message] = story.response()["output"]
+    fold, told = take(journal(("step.started", "a"), progress, said("a", "x"), progress, done()))
+    [reasoning, message] = fold.response()["output"]
 
     assert reasoning["summary"] == [{"type": "summary_text", "text": "▸ a\n  thinking\n"}]
     assert message["content"][0]["text"] == "x"
@@ -113,47 +113,47 @@ def test_text_that_is_taken_back_closes_its_item_and_a_new_one_begins_with_the_r
         said("a", "good"),
         done(),
     )
-    story, told = tell(events)
+    fold, told = take(events)
     closed = [item["item"] for item in told if item["type"] == "response.output_item.done"]
 
     assert [(item["status"], item["content"][0]["text"]) for item in closed] == [
         ("incomplete", "bad kept "),
         ("completed", "kept good"),
     ]
-    assert texts(story) == ["kept good"]
+    assert texts(fold) == ["kept good"]
 
 
 def test_text_beside_the_path_that_is_taken_back_stays():
-    story, _ = tell(journal(said("ab", "kept"), ("text.discarded", "a"), done()))
+    fold, _ = take(journal(said("ab", "kept"), ("text.discarded", "a"), done()))
 
-    assert texts(story) == ["kept"]
+    assert texts(fold) == ["kept"]
 
 
 def test_what_stays_keeps_its_order_across_a_question():
     taken = ("text.discarded", "a")
     events = journal(said("a", "x"), said("c", "y"), asked("q", "?"), said("c", "z"), taken, done())
 
-    assert texts(tell(events)[0]) == ["?", "yz"]
+    assert texts(take(events)[0]) == ["?", "yz"]
 
 
 def test_everything_taken_back_leaves_the_output_to_tell():
-    story, _ = tell(journal(said("a", "bad"), ("text.discarded", "a"), done("good")))
+    fold, _ = take(journal(said("a", "bad"), ("text.discarded", "a"), done("good")))
 
-    assert texts(story) == ["good"]
+    assert texts(fold) == ["good"]
 
 
 def test_question_is_a_message_of_its_own_that_names_its_key():
-    story, _ = tell(journal(said("a", "Look: "), asked("a/refund", "Refund?")))
-    asks = story.response()["output"][1]["crew"]["questions"]
+    fold, _ = take(journal(said("a", "Look: "), asked("a/refund", "Refund?")))
+    asks = fold.response()["output"][1]["crew"]["questions"]
 
-    assert texts(story) == ["Look: ", "Refund?"]
+    assert texts(fold) == ["Look: ", "Refund?"]
     assert (asks[0]["key"], asks[0]["question"]) == ("a/refund", "Refund?")
-    assert story.response()["status"] == "in_progress"
+    assert fold.response()["status"] == "in_progress"
 
 
 def test_run_that_waits_for_a_person_completes_the_response_for_now():
-    story, told = tell(journal(asked("a", "Refund?")))
-    pause = story.pause()
+    fold, told = take(journal(asked("a", "Refund?")))
+    pause = fold.pause()
     API_EVENT.validate_python(pause)
 
     assert pause["response"]["status"] == "completed"
@@ -163,25 +163,25 @@ def test_run_that_waits_for_a_person_completes_the_response_for_now():
 
 def test_answer_begins_a_response_that_holds_what_came_behind_it():
     events = journal(said("a", "Look: "), asked("a", "Refund?"), ("ask.answered", "a"), done("ok"))
-    story, told = tell(events, after=4)
+    fold, told = take(events, after=4)
 
     assert kinds(told)[:2] == ["created", "in_progress"]
-    assert texts(story) == ["ok"]
-    assert story.response()["previous_response_id"] == "resp_r1"
+    assert texts(fold) == ["ok"]
+    assert fold.response()["previous_response_id"] == "resp_r1"
 
 
 def test_question_that_is_still_open_is_asked_again_behind_an_answer():
     events = journal(asked("a", "First?"), asked("b", "Second?"), ("ask.answered", "a"))
-    story, _ = tell(events, after=4)
+    fold, _ = take(events, after=4)
 
-    assert texts(story) == ["Second?"]
+    assert texts(fold) == ["Second?"]
 
 
 def test_answer_that_is_none_has_its_question_asked_again():
     refused = ("ask.refused", "a", {"reason": "no boolean"})
-    story, _ = tell(journal(asked("a", "Refund?"), refused), after=3)
+    fold, _ = take(journal(asked("a", "Refund?"), refused), after=3)
 
-    assert texts(story) == ["Refund?"]
+    assert texts(fold) == ["Refund?"]
 
 
 @pytest.mark.parametrize(
@@ -192,8 +192,8 @@ def test_answer_that_is_none_has_its_question_asked_again():
     ],
 )
 def test_end_without_an_answer_is_told(end, status, kind):
-    story, told = tell(journal(said("a", "half"), end))
-    response = story.response()
+    fold, told = take(journal(said("a", "half"), end))
+    response = fold.response()
 
     assert (response["status"], kinds(told)[-1]) == (status, kind)
     assert response["output"][0]["status"] == "incomplete"
@@ -201,17 +201,17 @@ def test_end_without_an_answer_is_told(end, status, kind):
 
 
 def test_parked_run_is_incomplete_and_says_why():
-    story, _ = tell(journal(("run.parked", "a", {"reason": "diverged", "detail": "x is not y"})))
-    response = story.pause()["response"]
+    fold, _ = take(journal(("run.parked", "a", {"reason": "diverged", "detail": "x is not y"})))
+    response = fold.pause()["response"]
 
     assert response["status"] == "incomplete"
     assert "diverged: x is not y" in response["error"]["message"]
 
 
 def test_turn_that_waits_for_an_earlier_one_is_queued():
-    story, told = tell(journal()[:1])
+    fold, told = take(journal()[:1])
 
-    assert story.response()["status"] == "queued"
+    assert fold.response()["status"] == "queued"
     assert kinds(told) == ["created"]
 
 
@@ -243,11 +243,11 @@ def answer_of(events) -> str:
 @settings(max_examples=150, deadline=None)
 @given(JOURNALS, st.data())
 def test_cut_anywhere_the_stream_goes_on_with_exactly_the_rest(events, data):
-    _, whole = tell(events)
+    _, whole = take(events)
     numbers = [item["sequence_number"] for item in whole]
     last = data.draw(st.sampled_from(numbers))
     first = [item for item in whole if item["sequence_number"] <= last]
-    _, again = tell(events)
+    _, again = take(events)
 
     assert numbers == sorted(set(numbers))
     assert first + [item for item in again if item["sequence_number"] > last] == whole
@@ -256,8 +256,8 @@ def test_cut_anywhere_the_stream_goes_on_with_exactly_the_rest(events, data):
 @settings(max_examples=150, deadline=None)
 @given(JOURNALS)
 def test_response_holds_the_text_that_was_not_taken_back(events):
-    story, _ = tell(events)
-    output = [item for item in story.response()["output"] if item["type"] == "message"]
+    fold, _ = take(events)
+    output = [item for item in fold.response()["output"] if item["type"] == "message"]
     answer = "".join(item["content"][0]["text"] for item in output if "crew" not in item)
     expected = answer_of(events)
     ends_well = events[-1].kind == "run.completed"
@@ -268,7 +268,7 @@ def test_response_holds_the_text_that_was_not_taken_back(events):
 @settings(max_examples=150, deadline=None)
 @given(JOURNALS)
 def test_every_item_that_is_opened_is_closed_once_with_the_text_of_its_deltas(events):
-    _, told = tell(events)
+    _, told = take(events)
     deltas: dict[int, str] = {}
     for item in told:
         if item["type"].endswith("text.delta"):
@@ -283,12 +283,12 @@ def test_every_item_that_is_opened_is_closed_once_with_the_text_of_its_deltas(ev
 @settings(max_examples=150, deadline=None)
 @given(JOURNALS)
 def test_official_client_puts_together_whatever_comes(events):
-    story, told = tell(events)
+    fold, told = take(events)
     client = ResponseStreamState(input_tools=omit, text_format=omit)
     for item in told:
         client.handle_event(API_EVENT.validate_python(item))
 
     final = client._completed_response
-    assert (final is not None) == (story.status == "completed")
+    assert (final is not None) == (fold.status == "completed")
     if final is not None:
-        assert [item.id for item in final.output] == [i["id"] for i in story.response()["output"]]
+        assert [item.id for item in final.output] == [i["id"] for i in fold.response()["output"]]

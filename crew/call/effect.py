@@ -5,7 +5,8 @@ import contextlib
 from collections.abc import Awaitable, Callable
 from typing import Any, Literal, NoReturn, Protocol
 
-from crew.call import (
+from crew.call.lineage import Inside, entered
+from crew.call.record import (
     Calls,
     Record,
     acted,
@@ -16,13 +17,12 @@ from crew.call import (
     invoke,
     outcome,
     returned_codec,
+    stored_result,
     takes_idempotency_key,
-    told,
     unreadable,
 )
 from crew.errors import Diverged, EffectUnknown, OutputInvalid
 from crew.failure import failure_of, raise_again
-from crew.lineage import Inside, entered
 from crew.message import Json
 from crew.value import with_own_arguments
 
@@ -146,9 +146,9 @@ class Effect:
         One that somebody else may still be at is not retried unless the far side can tell by its
         key that both are the same; a person is asked instead.
         """
-        told_apart = takes_idempotency_key(self._function)
+        is_keyed = takes_idempotency_key(self._function)
         is_proven = record.state == "started" and not record.in_doubt
-        if unknown == "retry" and (told_apart or is_proven):
+        if unknown == "retry" and (is_keyed or is_proven):
             return True
         if record.state != "unknown":
             await self._driver.mark_unknown(self._path, "effect")
@@ -200,7 +200,7 @@ class Effect:
             raise_again(failure, self._function)
         done = acted(self._codec, result, self._path, f"the effect {self._path}")
         await self._driver.complete(self._path, "effect", done)
-        return self._codec.decode(told(done)["result"])
+        return self._codec.decode(stored_result(done)["result"])
 
     async def _let_end(self, acting: "asyncio.Future[Any]") -> None:
         """A cancel came while it was under way: give it a moment, then say what is known."""

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Generic, TypeVar, cast
 
-from crew.call import AgentTask, Calls, Equipment, Unrecorded
+from crew.agent.loop import Loop, ToolLike
+from crew.call.record import AgentTask, Calls, Equipment, Unrecorded
 from crew.config import load_settings
 from crew.hosts import Resources
 from crew.llm import Model
-from crew.loop import Loop, ToolLike
 from crew.message import Json, Message, Usage, message_from
 from crew.run import run_sync
 from crew.source import definition_of
@@ -41,7 +41,7 @@ _DERIVED = frozenset({"codec", "_code"})
 
 @dataclass(frozen=True, slots=True)
 class AgentResult(Generic[T]):
-    """What an agent came to: its output, what was said in this task, and its cost in tokens."""
+    """What an agent came to: its output, the messages of this task, and its cost in tokens."""
 
     output: T
     messages: tuple[Message, ...]

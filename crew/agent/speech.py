@@ -1,43 +1,43 @@
-"""What a model says, passed on while it says it: in small batches, each an event of the journal."""
+"""A model's text, passed on as it comes: in small batches, each an event of the journal."""
 
 import asyncio
 import weakref
 from contextvars import Context
 from typing import Self
 
-from crew.call import Calls
+from crew.call.record import Calls
 
 BATCH_SECONDS = 0.04
 """How long tokens are gathered for one event; the first ones of an answer go out at once."""
 MOST_BATCHES_A_SECOND = 400
 """Of a process: where many speak at once, each gathers longer."""
 
-_speaking: weakref.WeakSet["Speech"] = weakref.WeakSet()
+_streaming: weakref.WeakSet["Speech"] = weakref.WeakSet()
 
 
 class Speech:
     """A block in which a model's text becomes part of the workflow's answer.
 
-    On leaving it, all of the text was handed to the journal. If the call failed, what was said
-    is taken back.
+    On leaving it, all of the text was handed to the journal. If the call failed, the text
+    is discarded.
 
     Args:
         calls: the journal of the run.
         path: the model call's.
-        said: whether a part of it was said before, by a process that is gone.
+        streamed: whether a part of it was streamed before, by a process that is gone.
     """
 
-    def __init__(self, calls: Calls, path: str, *, said: bool) -> None:
+    def __init__(self, calls: Calls, path: str, *, streamed: bool) -> None:
         self._calls, self._path = calls, path
         self._pieces: list[str] = []
         self._arrived = asyncio.Event()
         self._due = asyncio.Event()
         self._ended = False
-        self._said = said
+        self._streamed = streamed
         self._passing: asyncio.Task[None] | None = None
 
     def add(self, piece: str) -> None:
-        """Take what the model just said.
+        """Take the next piece of the model's text.
 
         Raises:
             Fenced, StoreError: the journal does not take it; nobody needs the rest.
@@ -51,13 +51,13 @@ class Speech:
     async def __aenter__(self) -> Self:
         # In a context of its own: it is no branch of the step, whose branches have numbers.
         loop = asyncio.get_running_loop()
-        _speaking.add(self)
+        _streaming.add(self)
         self._passing = loop.create_task(self._pass_on(), context=Context())
         return self
 
     async def __aexit__(self, kind: type[BaseException] | None, *exc: object) -> None:
         assert self._passing is not None
-        _speaking.discard(self)
+        _streaming.discard(self)
         self._ended = True
         self._due.set()
         self._arrived.set()
@@ -66,8 +66,8 @@ class Speech:
             await asyncio.wait({self._passing})
             return
         await self._passing
-        if kind is not None and self._said:
-            await self._calls.unsay(self._path)
+        if kind is not None and self._streamed:
+            await self._calls.discard_text(self._path)
 
     async def _pass_on(self) -> None:
         loop = asyncio.get_running_loop()
@@ -77,9 +77,9 @@ class Speech:
             if self._pieces:
                 text = "".join(self._pieces)
                 self._pieces.clear()
-                self._said = True
-                await self._calls.say(self._path, text)
-                pause = max(BATCH_SECONDS, len(_speaking) / MOST_BATCHES_A_SECOND)
+                self._streamed = True
+                await self._calls.emit_text(self._path, text)
+                pause = max(BATCH_SECONDS, len(_streaming) / MOST_BATCHES_A_SECOND)
                 timer = loop.call_later(pause, self._due.set)
                 await self._due.wait()
                 timer.cancel()

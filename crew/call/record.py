@@ -24,8 +24,8 @@ class Record:
     """What the journal holds at a call's path.
 
     `in_doubt`: whoever started it may still be at it, being stopped or cut off, not dead.
-    `said`: of a model call that is under way, the part of its text that was streamed so far.
-    `offset`: that of the event which told of its end.
+    `streamed`: of a model call that is under way, the part of its text that was streamed so far.
+    `offset`: that of the event of its end.
     """
 
     call: CallKind
@@ -35,7 +35,7 @@ class Record:
     result: dict[str, Json] = field(default_factory=dict)
     error: Failure | None = None
     in_doubt: bool = False
-    said: str = ""
+    streamed: str = ""
     offset: int = 0
 
     @property
@@ -76,12 +76,12 @@ class Calls(Protocol):
         """Record that nobody can tell whether the call happened."""
         ...
 
-    async def say(self, path: str, text: str) -> None:
-        """Add what the model of the call at `path` says to the workflow's answer."""
+    async def emit_text(self, path: str, text: str) -> None:
+        """Add text that the model of the call at `path` streams to the workflow's answer."""
         ...
 
-    async def unsay(self, path: str) -> None:
-        """Take back what was said at `path`: it will be said anew."""
+    async def discard_text(self, path: str) -> None:
+        """Discard the text streamed at `path`: it will be streamed anew."""
         ...
 
 
@@ -90,7 +90,7 @@ class AgentTask:
     """One piece of work for an agent; `path` is its call's path in the run.
 
     `epoch` is that of the run's owner who dispatched it; a later owner fences it off. `emit`: what
-    its model says is passed on as the workflow's answer, while it is said. `tenant` is the run's.
+    its model streams is passed on as the workflow's answer, piece by piece. `tenant` is the run's.
     """
 
     run: str
@@ -273,10 +273,10 @@ def outcome(record: Record, *near: object) -> dict[str, Json]:
     """Return a record's result, or raise its error; `near` functions may hold its class."""
     if record.error is not None:
         raise error_of(record.error, *near)
-    return told(record.result)
+    return stored_result(record.result)
 
 
-def told(result: dict[str, Json]) -> dict[str, Json]:
+def stored_result(result: dict[str, Json]) -> dict[str, Json]:
     """Return the data of a completed call, or raise why its result could not be stored."""
     if (failure := result.get("unstorable")) is not None:
         raise error_of(failure_from(failure))
@@ -386,8 +386,8 @@ class Unrecorded:
     async def mark_unknown(self, path: str, call: CallKind) -> None:
         """Nothing is kept."""
 
-    async def say(self, path: str, text: str) -> None:
+    async def emit_text(self, path: str, text: str) -> None:
         """Nobody listens."""
 
-    async def unsay(self, path: str) -> None:
+    async def discard_text(self, path: str) -> None:
         """Nobody listens."""

@@ -1,0 +1,1 @@
+"""Calls: their records, their places in the program, effects, and a node's context."""
