@@ -66,9 +66,6 @@ class Cancels:
 
     async def of_children(self, parent: RunRow) -> None:
         """Cancel the children of a run that was driven here: those too it has not asked for."""
-        row = self._employer.store.numbered(parent.number)
-        if row is None or row.status in OPEN:
-            return
         children = self._open_children(parent)
         await asyncio.gather(*(self._employer.writer.execute(_cancel_of(row)) for row in children))
         await self._reach(children)

@@ -18,8 +18,6 @@ class Letters:
     """
 
     def __init__(self, employer: Employer, owned: Owned) -> None:
-        self.cancelled: set[int] = set()
-        """Runs that are driven here and were told to stop."""
         self._employer = employer
         self._drivers = owned.drivers
 
@@ -32,8 +30,6 @@ class Letters:
             driver = self._drivers[number]
             done, kept = list[int](), list[int]()
             for letter in letters:
-                if letter.kind == "cancel":
-                    self.cancelled.add(number)
                 delivered = driver.deliver(letter, json.loads(letter.body))
                 if delivered is None:
                     done.append(letter.id)

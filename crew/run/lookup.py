@@ -92,8 +92,7 @@ class Lookup:
         end = self.ends.get(path) if record.state == "started" else None
         if end is None:
             return record
-        if end.call not in _OF_AGENTS:
-            await self._attempts.of(path, end.call).turn(offered(end.offset))
+        await self._attempts.of(path, end.call).turn(offered(end.offset))
         if end.error is not None:
             self._append(CallFailed(path, end.call, end.error))
         else:

@@ -145,8 +145,8 @@ class Records:
 
     def remove(self, path: str) -> None:
         """Forget one call, as if it had never begun."""
-        if self._steps.get(step_of(path), {}).pop(path, None) is not None:
-            self._count -= 1
+        known = self._steps.get(step_of(path), {}).pop(path, None)
+        self._count -= known is not None
 
     def drop(self, step: str) -> None:
         """Forget the calls of a step that is over: nobody asks for them any more."""

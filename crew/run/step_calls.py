@@ -66,10 +66,7 @@ class StepCalls:
 
     async def complete(self, path: str, call: CallKind, data: dict[str, Json]) -> None:
         self._require_open()
-        try:
-            self._run.record_result(path, call, data)
-        except (Fenced, StoreError) as error:
-            await self._stopped(error)
+        self._run.record_result(path, call, data)
 
     async def fail(self, path: str, call: CallKind, error: Failure) -> None:
         self._require_open()

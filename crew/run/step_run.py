@@ -106,21 +106,13 @@ class StepRun:
                 return await invoke(node.function, *arguments)
 
     async def _end(self) -> None:
-        """End the tasks that are left; a cancel that comes meanwhile does not hasten that."""
+        """End the tasks that are left, and let nothing be written from there on."""
         attempt = self.attempt
         attempt.leave_root()
-        cancelled: asyncio.CancelledError | None = None
         if attempt.has_tasks:
             names = attempt.task_names()
             logger.warning(
                 "step.tasks_left", extra={"step": attempt.path, "tasks": names, "hint": _HINT}
             )
-            ending = asyncio.ensure_future(attempt.stop())
-            while not ending.done():
-                try:
-                    await asyncio.wait({ending})
-                except asyncio.CancelledError as error:
-                    cancelled = error
+            await attempt.stop()
         self._run.attempts.leave(attempt)
-        if cancelled is not None:
-            raise cancelled

@@ -12,6 +12,7 @@ from crew.run.calls import RunCalls
 from crew.run.cancels import Cancels
 from crew.run.driver import Driver
 from crew.run.employer import Employer
+from crew.run.ending import End
 from crew.run.leaving import Leaving
 from crew.run.letters import Letters
 from crew.run.liveness import Liveness
@@ -104,7 +105,6 @@ class Worker:
             logger.exception("driver.failed", extra={"run": driver.run_id})
             owned.lost[number] = StoreError(message=f"run {driver.run_id} is not driven: {error!r}")
             owned.doubt_later(number)
-        self.letters.cancelled.discard(number)
         if self._drivers.get(number) is driver and owned.is_open:
             del self._drivers[number]
             self._employer.followers.wake(number)
@@ -116,7 +116,7 @@ class Worker:
         try:
             if driver.is_parked and self.owned.is_open:
                 await self._employer.writer.execute(Release(number, driver.row.epoch, to=PARKED))
-            if number in self.letters.cancelled:
+            if driver.end is End.CANCELLED:
                 await self.cancels.of_children(driver.row)
         except StoreError:
             self.owned.doubt()  # it is taken again, and parks again

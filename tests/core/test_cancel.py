@@ -169,3 +169,23 @@ async def test_a_cancel_outlives_a_store_that_fails_meanwhile():
         stubborn.store.restart(after=1000)
         while await run.status() != "cancelled":
             await asyncio.sleep(0.01)
+
+
+async def test_a_step_that_is_cancelled_adds_nothing_to_the_answer():
+    @workflow
+    async def parting(ctx: Context) -> str:
+        try:
+            await asyncio.sleep(60)
+        finally:
+            ctx.emit("late")
+            ctx.progress("late")
+        return ""
+
+    async with Runtime(":memory:") as runtime, asyncio.timeout(10):
+        run = await runtime.start(parting)
+        await asyncio.sleep(0.05)
+        await run.cancel()
+        with pytest.raises(RunCancelled):
+            await run.result()
+        assert [event.kind for event in await run.recorded()][-1] == "run.cancelled"
+        assert not [event for event in await run.recorded() if event.data.get("text")]

@@ -120,3 +120,17 @@ async def test_a_run_that_another_worker_took_is_let_go():
             await asyncio.wait_for(run.result(), 0.3)
         assert (runtime.active(), runtime.lost_of(row.number)) == (0, None)
         assert store.run(run.id).owner == "other"
+
+
+async def test_a_host_calls_for_the_attempt_that_goes_on_alone():
+    async def work(task, calls):
+        hosted = runtime.calls_of(task.run, task.epoch)
+        call = (f"{task.path}/look.0", "tool", "look", {})
+        assert await hosted.begin(*call) is None
+        await hosted.complete(*call[:2], {"result": "found"})
+        with pytest.raises(asyncio.CancelledError):
+            await hosted.begin(task.path.replace("]", "]~2", 1), "model", "model", {})
+        return (await hosted.begin(*call)).result["result"]
+
+    async with Runtime(":memory:", hosts=Answering(work)) as runtime:
+        assert await (await runtime.start(finding, "x")).result() == "found"

@@ -216,3 +216,93 @@ async def test_a_run_that_could_not_be_left_to_a_person_is_parked_again():
         asking.cancel()
         await asyncio.gather(asking, return_exceptions=True)
     assert store.refusals == 0
+
+
+async def test_a_run_that_is_accepted_while_its_runtime_ends_its_steps_is_for_the_next_one():
+    @workflow
+    async def stops_slowly(ctx: Context) -> str:
+        try:
+            await asyncio.sleep(60)
+        finally:
+            await asyncio.sleep(0.5)
+        return ""
+
+    store = MemoryStore()
+    async with asyncio.timeout(SECONDS):
+        async with Runtime(store, workflows=[asks]) as runtime:
+            await runtime.start(stops_slowly)
+            await asyncio.sleep(0.05)
+
+            async def late() -> str:
+                await asyncio.sleep(0.2)
+                return (await runtime.start(asks)).id
+
+            starting = asyncio.create_task(late())
+        row = store.run(await starting)
+        assert (row.status, row.owner) == ("running", None)
+
+
+class Robbing(CrashingStore):
+    """A store in which another worker takes a run just before it is parked."""
+
+    robbed = False
+
+    def commit(self, operations):
+        for operation in operations:
+            events = operation.events if isinstance(operation, Append) else ()
+            if not self.robbed and "run.parked" in [event.kind for event in events]:
+                self.robbed = True
+                owner = self.numbered(operation.number).owner
+                self._store.commit([Take(operation.number, "thief", owner)])
+        return super().commit(operations)
+
+
+def asking_graph(node: str) -> Graph:
+    graph = Graph("asking", input=int, output=str)
+
+    async def what(ctx: Context, n: int) -> str:
+        return await ctx.ask(str, "What?", key="what")
+
+    graph.node(what, name=node)
+    return graph
+
+
+async def test_a_run_that_another_worker_takes_while_it_is_parked_is_left_to_it():
+    kept = MemoryStore()
+    async with Runtime(kept) as runtime, asyncio.timeout(SECONDS):
+        run = await runtime.start(asking_graph("old"), 1)
+        while not await run.questions():
+            await asyncio.sleep(0.01)
+    store = Robbing(kept, after=1000)
+    async with Runtime(store, workflows=[asking_graph("new")]), asyncio.timeout(SECONDS):
+        while not store.robbed:
+            await asyncio.sleep(0.01)
+        await asyncio.sleep(0.05)
+        assert kept.run(run.id).owner == "thief"
+
+
+class Odd(CrashingStore):
+    """A store that breaks in a way of its own when a journal is read, once."""
+
+    left = 1
+
+    def events(self, *arguments, **options):
+        if self.left:
+            self.left -= 1
+            raise ArithmeticError("odd")
+        return self._store.events(*arguments, **options)
+
+
+async def test_whatever_comes_up_while_a_run_is_taken_parks_it():
+    kept = MemoryStore()
+    run_id = await left_waiting(kept)
+    async with Runtime(kept, worker=False) as asking:
+        await (await asking.get(run_id)).answer("what", "it")
+    store = Odd(kept, after=1000)
+    async with Runtime(store, workflows=[asks]) as runtime, asyncio.timeout(SECONDS):
+        while kept.run(run_id).owner != PARKED:
+            await asyncio.sleep(0.01)
+        assert (
+            "ArithmeticError: odd" in (await (await runtime.get(run_id)).ends())[1].data["detail"]
+        )
+        assert await (await runtime.resume(run_id)).result() == "said it"

@@ -4,9 +4,9 @@ import asyncio
 
 import pytest
 
-from crew import Agent, Context, Diverged, InputInvalid, RunFailed, Runtime, tool, workflow
+from crew import Agent, Context, Diverged, Graph, InputInvalid, RunFailed, Runtime, tool, workflow
 from crew.testing import ScriptedModel, ToolCall
-from tests.core.flows import Question, research
+from tests.core.flows import Answer, Finding, Question, Search, research
 
 
 def counted():
@@ -180,4 +180,31 @@ async def test_a_run_that_has_not_ended_is_not_replayed(runtime):
 
     run = await runtime.start(slow)
     with pytest.raises(InputInvalid, match="only one that ended is replayed"):
+        await runtime.replay(run.id)
+
+
+async def test_two_steps_that_diverge_at_once_are_told_once(runtime):
+    asks_more = False
+
+    async def more() -> str:
+        return "more"
+
+    graph = Graph("both", input=int, output=Answer)
+
+    @graph.node
+    async def plan(n: int) -> list[Search]:
+        return [Search(query=str(item)) for item in range(n)]
+
+    @graph.node
+    async def look_up(ctx: Context, task: Search) -> Finding:
+        return Finding(text=await ctx.run(more) if asks_more else task.query)
+
+    @graph.node
+    async def gather(findings: list[Finding]) -> Answer:
+        return Answer(text="".join(finding.text for finding in findings))
+
+    run = await runtime.start(graph, 2)
+    await run.result()
+    asks_more = True
+    with pytest.raises(Diverged, match="no result of a call"):
         await runtime.replay(run.id)

@@ -275,3 +275,20 @@ async def test_an_answer_that_comes_as_its_question_is_given_up_changes_nothing(
     with pytest.raises(asyncio.CancelledError):
         await asking
     assert (waits.until, waits.resuming) == ({}, 0)
+
+
+async def test_what_a_straggler_left_on_record_is_no_part_of_a_run_that_goes_on():
+    async def look_up(ctx: Context, query: str) -> None:
+        if query == "1":
+            await ctx.effect(fetch, query, key="act")
+            await ctx.sleep(3600)
+
+    graph, store = searches(look_up), MemoryStore()
+    async with Runtime(store, workflows=[graph]) as runtime:
+        run = await runtime.start(graph, 2)
+        await asked(run)
+        assert "timer.cancelled" in [event.kind for event in await run.recorded()]
+    async with Runtime(store, workflows=[graph]) as runtime, asyncio.timeout(SECONDS):
+        again = await runtime.get(run.id)
+        await again.answer("enough", "yes")
+        assert (await again.result()).text == "yes0"

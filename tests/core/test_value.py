@@ -153,3 +153,11 @@ class Deep(BaseModel):
 @pytest.mark.parametrize("value", [Deep(n=1, inner=[{"a": math.inf}]), Loose(n=1, more=[2, "b"])])
 def test_floats_are_found_wherever_a_model_may_hold_them(value):
     assert round_trip(type(value), value) == value
+
+
+def test_an_int_may_stand_for_a_float_as_its_type_says():
+    codec = Codec(float, where="it")
+    stored, copy = codec.passed_on(2)
+    assert (stored, type(copy)) == (2.0, float)
+    with pytest.raises(OutputInvalid, match="a bool is not float"):
+        codec.passed_on(True)
