@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import replace
 
+from crew.call.gate import BEHIND_ACTS
 from crew.call.record import Record
 from crew.event import (
     AgentDrifted,
@@ -35,6 +36,7 @@ from crew.run.usage import Usage
 from crew.run.waits import Waits
 from crew.thread import Thread
 
+_OF_AGENTS: frozenset[CallKind] = frozenset({"model", "tool"})
 _LEAVES_PROCESS: frozenset[CallKind] = frozenset({"model", "tool", "effect", "ask", "child"})
 
 
@@ -144,6 +146,9 @@ class RunCalls:
         if record is not None:
             streamed = self.records.streamed(path) if call == "model" else ""
             return replace(record, streamed=streamed) if streamed else record
+        if attempt.forgotten and not is_act(call, data) and call not in _OF_AGENTS:
+            # A new act parks the run first: what is recorded beside it, old code cannot go on from.
+            await attempt.turn(BEHIND_ACTS)
         if call in ("function", "value"):
             # Its body may be entered again, so its result alone is worth an event.
             self.records.put(path, Record(call, fingerprint, "started", data))
