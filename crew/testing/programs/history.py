@@ -44,8 +44,8 @@ class History:
     def plan(self, leaving: Sequence[tuple[float, float]] = ()) -> Plan:
         """Return the order of completions, for a life in which they come in the same one.
 
-        What came while a process was `leaving`, from when to when, found no code that went on: it
-        comes at once.
+        What came while a process was `leaving`, from when to when, may have found no code that went
+        on: it comes at once.
         """
         ranks: dict[str, list[int]] = {}
         for rank, name in enumerate(self.order):

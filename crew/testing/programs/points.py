@@ -167,7 +167,9 @@ class Subject:
         if history.unknown and life.outcome.startswith('["failed"'):
             return  # a crash hid whether something happened, and its policy is to fail
         # The same order of completions without a crash, then any other schedule.
-        self.undisturbed(history.plan(leaving))
+        self.undisturbed(history.plan())
+        if life.outcome not in self.outcomes:
+            self.undisturbed(history.plan(leaving))
         while life.outcome not in self.outcomes and self._schedules < MOST_SCHEDULES:
             self.undisturbed()
         if life.outcome not in self.outcomes:
