@@ -26,6 +26,9 @@ Order = tuple[int, int]
 LAST: Order = (2, 0)
 """After everything that is on record."""
 
+BEHIND_ACTS: Order = (2, 1)
+"""After what is on record, and the acts that are new."""
+
 REST: Order = (3, 0)
 """When a step has nothing left to do by itself."""
 

@@ -1,8 +1,9 @@
 """The calls of one run: recorded when they are made, and answered from their records."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 
+from crew.call.gate import BEHIND_ACTS
 from crew.call.record import Record
 from crew.event import (
     AgentDrifted,
@@ -35,6 +36,7 @@ from crew.run.usage import Usage
 from crew.run.waits import Waits
 from crew.thread import Thread
 
+_OF_AGENTS: frozenset[CallKind] = frozenset({"model", "tool"})
 _LEAVES_PROCESS: frozenset[CallKind] = frozenset({"model", "tool", "effect", "ask", "child"})
 
 
@@ -144,6 +146,9 @@ class RunCalls:
         if record is not None:
             streamed = self.records.streamed(path) if call == "model" else ""
             return replace(record, streamed=streamed) if streamed else record
+        if attempt.forgotten and self._is_beside(attempt.forgotten, path, call, data):
+            # A new act parks the run first: what is recorded beside it, old code cannot go on from.
+            await attempt.turn(BEHIND_ACTS)
         if call in ("function", "value"):
             # Its body may be entered again, so its result alone is worth an event.
             self.records.put(path, Record(call, fingerprint, "started", data))
@@ -152,6 +157,14 @@ class RunCalls:
             await self.attempts.after_forgotten(attempt, path, f"{call} {fingerprint}")
         await self.restart(path, call, fingerprint, data)
         return None
+
+    def _is_beside(
+        self, acts: Iterable[str], path: str, call: CallKind, data: dict[str, Json]
+    ) -> bool:
+        """Return whether a new call is no act, and none of those on record is made within it."""
+        if is_act(call, data) or call in _OF_AGENTS:
+            return False
+        return not any(f"{self.records.place_of(act)}/".startswith(f"{path}/") for act in acts)
 
     def begin_new(self, path: str, call: CallKind, fingerprint: str) -> bool:
         """Begin a call that needs no intent, unless a record might answer it; say which it was."""

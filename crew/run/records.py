@@ -148,6 +148,12 @@ class Records:
         known = self._steps.get(step_of(path), {}).pop(path, None)
         self._count -= known is not None
 
+    def place_of(self, act: str) -> str:
+        """Return the place of the code that made the act at a path on record."""
+        record = self.get(act)
+        above = act.rpartition("/")[0]
+        return above if record is None else record.data.get("within", above)
+
     def drop(self, step: str) -> None:
         """Forget the calls of a step that is over: nobody asks for them any more."""
         self._count -= len(self._steps.pop(step, ()))

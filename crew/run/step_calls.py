@@ -56,7 +56,9 @@ class StepCalls:
 
     def begin_new(self, path: str, call: CallKind, fingerprint: str) -> bool:
         """Begin a call that needs no intent, unless a record might answer it; say which it was."""
-        return not self._is_stopping and self._run.begin_new(path, call, fingerprint)
+        if self._is_stopping or self.attempt.forgotten:
+            return False
+        return self._run.begin_new(path, call, fingerprint)
 
     async def restart(
         self, path: str, call: CallKind, fingerprint: str, data: dict[str, Json]

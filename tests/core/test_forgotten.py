@@ -5,6 +5,7 @@ import asyncio
 import pytest
 
 from crew import Agent, Context, Runtime, StoreError, tool, workflow
+from crew.journal import PARKED
 from crew.journal.memory import MemoryStore
 from crew.testing import CrashingStore, ScriptedModel, ToolCall
 
@@ -88,3 +89,39 @@ async def test_an_act_on_record_that_is_in_another_place_now_is_acted_once():
 
     assert await in_two_lives(life, flow) == "done, told"
     assert life.acts == ["paid 3", "told"]
+
+
+@pytest.mark.parametrize("how", ["function", "value"])
+async def test_a_call_beside_a_renamed_act_is_left_to_the_code_that_can_go_on(how):
+    life = Life()
+
+    def release(key: str):
+        @workflow(name="deployed")
+        async def flow(ctx: Context) -> str:
+            old = asyncio.create_task(ctx.effect(life.act, "old", key=key))
+            if life.begin():
+                await old
+                await ctx.run(life.crash)
+            beside = ctx.run(life.act, "beside") if how == "function" else ctx.now()
+            await asyncio.gather(old, beside)
+            return "done"
+
+        return flow
+
+    async with Runtime(life.store, workflows=[release("old")]) as runtime:
+        run = await runtime.start(release("old"))
+        with pytest.raises(StoreError):
+            await run.result()
+    life.store.restart(after=1000)
+    life.store._store.forget_owners()
+    async with Runtime(life.store, workflows=[release("new")]) as runtime:
+        parked = await runtime.get(run.id)
+        async with asyncio.timeout(SECONDS):
+            while life.store.run(run.id).owner != PARKED:
+                await asyncio.sleep(0.01)
+        events = [event.path for event in await parked.recorded()]
+    assert not [path for path in events if path.endswith(("/act", "/now"))]
+    async with Runtime(life.store, workflows=[release("old")]) as runtime:
+        async with asyncio.timeout(SECONDS):
+            assert await (await runtime.resume(run.id)).result() == "done"
+    assert life.acts.count("old") == 1

@@ -125,7 +125,7 @@ class _Grower:
         self._left -= 1
         site, kind = self._site(), self._choose(20)
         if kind < 4:
-            return Function(site, keyed=self._choose(4) == 3, plain=alone and self._choose(8) == 7)
+            return Function(site, keyed=self._choose(3) == 2, plain=alone and self._choose(8) == 7)
         if kind < 6:
             return Note(site)
         if kind < 9:

@@ -3,7 +3,7 @@
 import json
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from crew.event import ENDS, Event
@@ -33,18 +33,31 @@ class History:
     """Whether a crash or a cancel hid whether something happened."""
     order: list[str] = field(default_factory=list)
     """The names of the calls that ended, in the order in which they did."""
+    times: list[float] = field(default_factory=list)
+    """When they did, in unix seconds."""
     questions: list[tuple[int, str]] = field(default_factory=list)
     """Open questions: the run's number, and the path."""
     events: int = 0
     behind: str = ""
     """The first event behind a run's end."""
 
-    def plan(self) -> Plan:
-        """Return the order of completions, for a life in which they come in the same one."""
+    def plan(self, leaving: Sequence[tuple[float, float]] = ()) -> Plan:
+        """Return the order of completions, for a life in which they come in the same one.
+
+        What came while a process was `leaving`, from when to when, may have found no code that went
+        on: it comes at once.
+        """
         ranks: dict[str, list[int]] = {}
         for rank, name in enumerate(self.order):
             ranks.setdefault(name, []).append(rank)
-        return Plan(ranks, dict(self.failed))
+        together = (
+            rank
+            for rank in range(1, len(self.times))
+            if any(
+                begin < self.times[rank - 1] and self.times[rank] <= end for begin, end in leaving
+            )
+        )
+        return Plan(ranks, dict(self.failed), frozenset(together))
 
 
 def rows_of(store: Store, root: int) -> list[RunRow]:
@@ -63,6 +76,7 @@ def read(store: Store, root: int) -> History:
     for _, _, event, name in sorted(found, key=lambda item: item[:2]):
         if event.kind != "run.completed" and not name.endswith(AT_ONCE):
             history.order.append(name)
+            history.times.append(event.at)
         if event.kind.endswith(".failed"):
             history.failed[name] += 1
         else:

@@ -3,7 +3,9 @@
 import asyncio
 import contextlib
 import json
+import math
 import re
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import cast
@@ -94,6 +96,8 @@ class Life:
     """How the run ended, as JSON; empty if the life ended before."""
     problems: list[tuple[str, str]] = field(default_factory=list)
     """What went wrong: its kind, and what there is to say."""
+    leaving: tuple[float, float] = (math.inf, math.inf)
+    """From when to when the process left in good order, in unix seconds."""
     in_flight: list[str] = field(default_factory=list)
     """The calls that were under way when the life ended."""
 
@@ -104,6 +108,7 @@ class Life:
         """See what was under way when the store went down, or the process was asked to leave."""
         self.in_flight = [name for name, count in self.world.under_way.items() if count]
         self.world.is_dead = station.is_down
+        self.leaving = (time.time(), math.inf)
 
 
 def live(
@@ -147,6 +152,7 @@ def live(
         left = _clean_up(loop)
         asyncio.set_event_loop(None)
         loop.close()
+    life.leaving = (life.leaving[0], time.time())
     if left and not world.is_dead:
         life.wrong("left", f"{len(left)} tasks outlive the runtime: {left[0]}")
     return life

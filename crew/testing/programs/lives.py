@@ -34,6 +34,8 @@ class Lives:
         self, chance: random.Random, store: Store, workflow: Workflow, first: Life
     ) -> None:
         self.last = first
+        self.leaving = [first.leaving]
+        """When its processes left in good order."""
         self.problems: list[tuple[str, str]] = []
         """What was wrong in any of them."""
         self._chance = chance
@@ -76,6 +78,7 @@ class Lives:
         check_counts(life, held)
         _check_acts(life, self._keys, held)
         self._note(world)
+        self.leaving.append(life.leaving)
         self.last = life
         return life
 

@@ -10,7 +10,7 @@ behind a run's end.
 
 import random
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -151,7 +151,7 @@ class Subject:
         again = between(_BETWEEN.get(how or "kill"), lives, self._renamed())
         history = lives.history()
         _check_end(again, history)
-        self._check_outcome(again, history)
+        self._check_outcome(again, history, lives.leaving)
         return self._point(event, how, again, held)
 
     def _renamed(self) -> Callable[[str], Workflow] | None:
@@ -159,13 +159,17 @@ class Subject:
             return None  # what steps did that have ended is asked for by nobody
         return lambda site: workflow_of(self.tree, self.workflow.name, renamed=site)
 
-    def _check_outcome(self, life: Life, history: History) -> None:
+    def _check_outcome(
+        self, life: Life, history: History, leaving: Sequence[tuple[float, float]] = ()
+    ) -> None:
         if not life.outcome or life.outcome in self.outcomes:
             return
         if history.unknown and life.outcome.startswith('["failed"'):
             return  # a crash hid whether something happened, and its policy is to fail
         # The same order of completions without a crash, then any other schedule.
         self.undisturbed(history.plan())
+        if life.outcome not in self.outcomes:
+            self.undisturbed(history.plan(leaving))
         while life.outcome not in self.outcomes and self._schedules < MOST_SCHEDULES:
             self.undisturbed()
         if life.outcome not in self.outcomes:

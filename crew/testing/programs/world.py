@@ -20,11 +20,12 @@ class Plan:
     """An order of completions, to be lived again without a crash.
 
     `ranks` are the places in it of each call's ends, by its name; `fails`, how many of them were
-    failures of a call that is tried again.
+    failures of a call that is tried again. Those `together` come at once behind the one before.
     """
 
     ranks: Mapping[str, Sequence[int]]
     fails: Mapping[str, int]
+    together: frozenset[int] = frozenset()
 
 
 class Turns:
@@ -73,9 +74,13 @@ class Turns:
             self._timer = loop.call_later(seconds, self._let_end, context=Variables())
 
     def _let_end(self) -> None:
-        first = self._waiting[min(self._waiting)]
-        if not first.done():
-            first.set_result(None)
+        rank = min(self._waiting)
+        while True:
+            if not self._waiting[rank].done():
+                self._waiting[rank].set_result(None)
+            rank += 1
+            if rank not in self._plan.together or rank not in self._waiting:
+                return
 
 
 @dataclass(slots=True)
