@@ -275,6 +275,7 @@ async def test_a_run_that_another_worker_takes_while_it_is_parked_is_left_to_it(
             await asyncio.sleep(0.01)
     async with Runtime(kept, worker=False) as asking:
         await (await asking.get(run.id)).answer("what", "it")
+    kept.claim_owner("thief")
     store = Robbing(kept, after=1000)
     async with Runtime(store, workflows=[asking_graph("new")]), asyncio.timeout(SECONDS):
         while not store.robbed:
