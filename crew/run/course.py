@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from crew.budget import Budget
-from crew.errors import CrewError, Diverged
+from crew.errors import CrewError
 from crew.event import (
     CallCancelled,
     CallCompleted,
@@ -85,25 +85,12 @@ class Course:
         self.writer.reopened(self.open, known)
         assert self.state.started is not None
         self.calls.usage.ledger.limit = _budget_of(self.state.started)
-        self._check_steps()
+        self._forget_let_go()
 
-    def _check_steps(self) -> None:
-        """Let no act on record be left behind by a graph that does not have its step any more.
-
-        Raises:
-            Diverged: there is one.
-        """
-        for step in self.calls.records.steps():
-            if step in self.state.let_go:
-                self.calls.records.drop(step)
-            elif step not in self.state.steps:
-                for path, act in self.calls.records.acts(step).items():
-                    raise Diverged(
-                        run=self.open.id,
-                        path=path,
-                        recorded=act,
-                        asked=f"nothing there: its nodes are {', '.join(self.wiring.nodes)}",
-                    )
+    def _forget_let_go(self) -> None:
+        """Forget the calls of steps that a quorum cancelled: nobody asks for them any more."""
+        for step in self.state.let_go:
+            self.calls.records.drop(step)
 
     def bring_on(self, event: RunEvent, offset: int) -> list[Command]:
         """Bring state and calls on by an event that was appended; return what follows from it."""

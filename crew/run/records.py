@@ -121,10 +121,6 @@ class Records:
         self.put(path, record)
         return record
 
-    def steps(self) -> list[str]:
-        """Return the steps of which there are records."""
-        return list(self._steps)
-
     def acts(self, step: str, attempt: str = "") -> dict[str, str]:
         """Return the acts of a step that are on record, by path, or those of one attempt.
 
