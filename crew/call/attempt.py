@@ -45,12 +45,21 @@ class Attempt:
         """The acts that it began, by path."""
         self.is_reentered = False
         """Whether something of it was on record when it began."""
-        self.gate = Gate(is_own=self._is_own, is_ready=self._is_ready, name=path)
+        self._gate: Gate | None = None
         self._root: asyncio.Task[Any] | None = None
         self._tasks: dict[asyncio.Task[Any], Scope] = {}
         self._waiting: set[asyncio.Task[Any] | None] = set()
         self._refused: list[asyncio.Future[None]] = []
         self._stopping: set[asyncio.Task[Any]] = set()
+
+    @property
+    def gate(self) -> Gate:
+        """Where its tasks wait for their turn; most attempts have one task, and need none."""
+        if self._gate is None:
+            self._gate = Gate(is_own=self._is_own, is_ready=self._is_ready, name=self.path)
+            if self.is_over:
+                self._gate.open()
+        return self._gate
 
     def begin(self) -> None:
         """Take the current task for the one in which the step's function runs."""
@@ -164,7 +173,8 @@ class Attempt:
     def close(self) -> None:
         """Let nothing be written from here on."""
         self.is_over = True
-        self.gate.open()
+        if self._gate is not None:
+            self._gate.open()
         for future in self._refused:
             future.cancel()
         self._cancel_tasks(set(self._tasks))
