@@ -24,7 +24,7 @@ CLIENTS = 4
 AN_ANSWER = 2.5
 """Long enough for an answer: an engine that cannot go on needs that, and as a model is asked four
 times in all, an engine is not hit more often."""
-SLOW = [pytest.mark.slow, pytest.mark.timeout(900)]
+SLOW = [pytest.mark.slow, pytest.mark.storm, pytest.mark.timeout(900)]
 
 
 async def killed(
