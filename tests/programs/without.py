@@ -31,7 +31,6 @@ from crew.errors import RunFailed
 from crew.event import CallCancelled
 from crew.failure import failure_of
 from crew.run.attempts import Attempts
-from crew.run.course import Course
 from crew.run.step_calls import StepCalls
 from crew.run.step_run import StepRun
 from crew.testing.programs import tree_of
@@ -111,7 +110,6 @@ def _no_check_of_forgotten(patch: Patch) -> None:
         await attempt.gate.turn(LAST)
 
     patch.setattr(Attempts, "after_forgotten", after_forgotten)
-    patch.setattr(Course, "_check_steps", lambda self: None)
 
 
 def _keep_leftovers(patch: Patch) -> None:
