@@ -36,7 +36,7 @@ install: .venv/dev.stamp .venv/weights.stamp  ## make .venv with everything, and
 demo: .venv/run.stamp .venv/weights.stamp  ## three acts on Ray: an answer, a killed host, a question that needs the first
 	@$(BIN)/crew demo
 
-test: coverage test-rest  ## the default tests, each once, in random order (under 12 minutes on 2 cores)
+test: coverage test-rest  ## the default tests, each once, in random order (14 minutes on 2 cores)
 
 test-rest: install  ## those outside the core's folders, which `make coverage` runs
 	$(BIN)/$(PYTEST_ALL) -m 'not slow' $(addprefix --ignore=,$(CORE))

@@ -29,14 +29,13 @@ from crew.journal.writer import OpenRun
 from crew.message import Json
 from crew.run.attempts import Attempts
 from crew.run.ending import End
-from crew.run.lookup import Lookup
+from crew.run.lookup import OF_AGENTS, Lookup
 from crew.run.records import Records, is_act, step_of
 from crew.run.surroundings import Surroundings
 from crew.run.usage import Usage
 from crew.run.waits import Waits
 from crew.thread import Thread
 
-_OF_AGENTS: frozenset[CallKind] = frozenset({"model", "tool"})
 _LEAVES_PROCESS: frozenset[CallKind] = frozenset({"model", "tool", "effect", "ask", "child"})
 
 
@@ -162,7 +161,7 @@ class RunCalls:
         self, acts: Iterable[str], path: str, call: CallKind, data: dict[str, Json]
     ) -> bool:
         """Return whether a new call is no act, and none of those on record is made within it."""
-        if is_act(call, data) or call in _OF_AGENTS:
+        if is_act(call, data) or call in OF_AGENTS:
             return False
         return not any(f"{self.records.place_of(act)}/".startswith(f"{path}/") for act in acts)
 

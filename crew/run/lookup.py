@@ -11,7 +11,7 @@ from crew.event import CallCompleted, CallFailed, CallKind, RunEvent
 from crew.run.attempts import Attempts
 from crew.run.records import Records, step_of
 
-_OF_AGENTS: frozenset[CallKind] = frozenset({"model", "tool"})
+OF_AGENTS: frozenset[CallKind] = frozenset({"model", "tool"})
 """Calls that no code of a step waits for, but an agent within one of its calls."""
 
 
@@ -81,7 +81,7 @@ class Lookup:
             return None
         if not equal or found.state != "completed":
             return None
-        if call not in _OF_AGENTS:
+        if call not in OF_AGENTS:
             # Its record gets its place in this journal only when it is handed out.
             await self._attempts.of(path, call).turn(offered(found.offset))
         self._reuse(path, found)
