@@ -200,7 +200,12 @@ async def _in_thread(function: Callable[[], Any]) -> Any:
 
     A future takes no StopIteration, and an event loop ends at a SystemExit.
     """
-    outcome, error = await asyncio.to_thread(_outcome_of, function)
+    thread = _Thread(function)
+    try:
+        outcome, error = await asyncio.to_thread(thread.run)
+    except asyncio.CancelledError:
+        thread.give_up()
+        raise
     if isinstance(error, StopIteration):
         raise not_an_exception(error) from error
     if error is not None:
@@ -208,11 +213,35 @@ async def _in_thread(function: Callable[[], Any]) -> Any:
     return outcome
 
 
-def _outcome_of(function: Callable[[], Any]) -> tuple[Any, BaseException | None]:
-    try:
-        return function(), None
-    except BaseException as error:  # noqa: BLE001  whatever it is, it is the caller's
-        return None, error
+class _Thread:
+    """One call in a thread, whose caller may stop waiting for it.
+
+    What it returns then is nobody's any more: a coroutine, such as that of a lambda, is closed, so
+    that Python does not warn of one that was never awaited.
+    """
+
+    def __init__(self, function: Callable[[], Any]) -> None:
+        self._function = function
+        self._returned: Any = None
+        self._is_given_up = False
+
+    def run(self) -> tuple[Any, BaseException | None]:
+        try:
+            self._returned = self._function()
+        except BaseException as error:  # noqa: BLE001  whatever it is, it is the caller's
+            return None, error
+        # Set before it is asked, as in `give_up`: one of the two sees both.
+        if self._is_given_up:
+            self._close()
+        return self._returned, None
+
+    def give_up(self) -> None:
+        self._is_given_up = True
+        self._close()
+
+    def _close(self) -> None:
+        if inspect.iscoroutine(self._returned):
+            self._returned.close()
 
 
 def is_asked_to_stop() -> bool:

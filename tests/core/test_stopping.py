@@ -2,6 +2,8 @@
 
 import asyncio
 import contextlib
+import inspect
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -200,3 +202,19 @@ def test_acts_in_flight_are_let_end_together_when_a_runtime_is_left(what):
 async def test_a_runtime_on_a_database_is_left_in_the_time_of_one_act(what, url):
     with over_at_last():
         assert await seconds_to_leave(url, ACTS[what], 12) < 3 * LEAVE_SECONDS
+
+
+async def test_what_a_thread_returns_to_a_call_that_was_cancelled_is_closed():
+    made = list[Any]()
+
+    def slowly() -> Any:
+        BEGUN.append(0)
+        time.sleep(0.2)
+        made.append(waits())
+        return made[0]
+
+    await seconds_to_cancel(MemoryStore(), made_of(lambda ctx: ctx.run(slowly)))
+    while not made:
+        await asyncio.sleep(0.01)
+    await asyncio.sleep(0.05)
+    assert inspect.getcoroutinestate(made[0]) == inspect.CORO_CLOSED
