@@ -26,7 +26,7 @@ unexport PYTHONDONTWRITEBYTECODE
 ticking = (while sleep 1; do printf .; done) & dots=$$!; $(1); status=$$?; kill $$dots; echo; exit $$status
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-rest test-slow storm vllm gpu coverage mutants check lint types imports docs format bench bench-core golden crash programs build requirements clean
+.PHONY: help install demo test test-rest test-slow vllm gpu coverage mutants check lint types imports docs format bench bench-core golden crash programs build requirements clean
 
 help:  ## say what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -42,10 +42,7 @@ test-rest: install  ## those outside the core's folders, which `make coverage` r
 	$(BIN)/$(PYTEST_ALL) -m 'not slow' $(addprefix --ignore=,$(CORE))
 
 test-slow: install  ## the second stage: every crash moment, 10,000 points of programs, Ray Serve, the wheel
-	$(BIN)/$(PYTEST_ALL) -m 'slow and not storm'
-
-storm: install  ## servers killed for minutes, and streams for minutes: not in CI yet
-	$(BIN)/$(PYTEST_ALL) -m storm
+	$(BIN)/$(PYTEST_ALL) -m slow
 
 vllm: .venv-vllm/weights.stamp  ## the crew on the real vLLM, computed on a CPU (4 GB in .venv-vllm, 7 minutes)
 	$(VLLM_PYTEST)

@@ -369,6 +369,13 @@ async def test_a_run_that_nobody_drives_is_cancelled_by_the_caller(url):
         assert await (await worker.get(run.id)).status() == "cancelled"
 
 
+async def test_two_callers_who_cancel_a_run_at_once_cancel_it_once(url):
+    async with Runtime(url, worker=False) as one, Runtime(url, worker=False) as two:
+        run = await one.start(echo, "x")
+        await asyncio.gather(run.cancel(), (await two.get(run.id)).cancel())
+        assert [event.kind async for event in run.events()] == ["run.started", "run.cancelled"]
+
+
 async def test_a_run_says_what_it_is(runtime):
     run = await runtime.start(echo, "x", thread="t")
     assert (run.workflow, run.version, run.thread) == ("echo", "1", "t")

@@ -15,7 +15,6 @@ from tests.place import kill
 pytestmark = [
     pytest.mark.ray,
     pytest.mark.slow,
-    pytest.mark.storm,
     pytest.mark.xdist_group("ray"),
     pytest.mark.usefixtures("hosts_end"),
     pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning"),

@@ -14,7 +14,7 @@ from tests.engine import text_of
 WORDS, PACE = 100, 20.0
 TEXT = text_of(WORDS)
 ENGINE = ("--words", str(WORDS), "--pace", str(PACE))
-SLOW = [pytest.mark.slow, pytest.mark.storm, pytest.mark.timeout(600)]
+SLOW = [pytest.mark.slow, pytest.mark.timeout(600)]
 SHORT = pytest.param(16, 2, 2, 100, id="16 streams for a moment")
 LONG = pytest.param(128, 30, 90, 20, marks=SLOW, id="128 streams for two minutes")
 
