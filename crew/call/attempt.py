@@ -1,7 +1,7 @@
 """One attempt of a step: the tasks it owns, the order in which they go on, and its end."""
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import Context as Variables
 from typing import Any, NoReturn
@@ -15,6 +15,8 @@ that are under way, and a moment for what follows."""
 
 _MANY_TASKS = 64
 """Of so many tasks each is not looked at."""
+_MOST_KEPT = 64
+"""So many tasks are kept, or twice as many as there were at work, before ended ones are dropped."""
 _WAITS_FOR_TASKS = frozenset({"TaskGroup.__aexit__", "_wait", "wait_for"})
 """Coroutines of asyncio that wait for tasks by a future of their own."""
 
@@ -31,12 +33,31 @@ class Attempt:
         step: the same without that number.
     """
 
+    __slots__ = (
+        "_gate",
+        "_is_watched",
+        "_kept",
+        "_refused",
+        "_root",
+        "_stopping",
+        "_tasks",
+        "_waiting",
+        "acting",
+        "changed",
+        "forgotten",
+        "is_over",
+        "is_reentered",
+        "path",
+        "scope",
+        "step",
+    )
+
     def __init__(self, path: str, step: str) -> None:
         self.path, self.step = path, step
         self.scope = Scope(self, path, path if path == step else step)
         """Where the calls of the step's own function get their paths."""
         self.changed: Callable[[], None] = _nothing
-        """Called when a task ends."""
+        """Called when a task ends, once one of them waits for the world outside."""
         self.is_over = False
         """Whether nothing of it may be written any more."""
         self.forgotten: dict[str, str] = {}
@@ -48,6 +69,8 @@ class Attempt:
         self._gate: Gate | None = None
         self._root: asyncio.Task[Any] | None = None
         self._tasks: dict[asyncio.Task[Any], Scope] = {}
+        self._kept = _MOST_KEPT
+        self._is_watched = False
         self._waiting: set[asyncio.Task[Any] | None] = set()
         self._refused: list[asyncio.Future[None]] = []
         self._stopping: set[asyncio.Task[Any]] = set()
@@ -61,9 +84,9 @@ class Attempt:
                 self._gate.open()
         return self._gate
 
-    def begin(self) -> None:
-        """Take the current task for the one in which the step's function runs."""
-        self._root = asyncio.current_task()
+    def begin(self, task: "asyncio.Task[Any]") -> None:
+        """Take a task for the one in which the step's function runs."""
+        self._root = task
 
     def leave_root(self) -> None:
         """Note that the step's function has ended."""
@@ -72,11 +95,11 @@ class Attempt:
     @property
     def has_tasks(self) -> bool:
         """Whether tasks are left that have not ended."""
-        return bool(self._tasks)
+        return bool(self._tasks and self._at_work())
 
     def task_names(self) -> list[str]:
         """Return the names of the functions that its tasks run, without a repetition."""
-        return sorted({getattr(task.get_coro(), "__qualname__", "?") for task in self._tasks})
+        return sorted({getattr(t.get_coro(), "__qualname__", "?") for t in self._at_work()})
 
     def add(self, task: "asyncio.Task[Any]", scope: Scope) -> None:
         """Own a task until it ends."""
@@ -84,17 +107,30 @@ class Attempt:
             task.cancel()
             return
         self._tasks[task] = scope
-        task.add_done_callback(self._ended, context=_CLEAN)
+        if self._is_watched:
+            task.add_done_callback(self._ended, context=_CLEAN)
+        if len(self._tasks) > self._kept:
+            self._kept = max(_MOST_KEPT, 2 * len(self._at_work()))
+
+    def _at_work(self) -> "dict[asyncio.Task[Any], Scope]":
+        """Return the tasks that have not ended, and keep no others."""
+        # A callback at the end of each would cost as much as the task.
+        if self._tasks:
+            self._tasks = {task: scope for task, scope in self._tasks.items() if not task.done()}
+        return self._tasks
 
     def _ended(self, task: "asyncio.Task[Any]") -> None:
-        self._tasks.pop(task, None)
-        self._stopping.discard(task)
         self.changed()
 
     @property
     def is_alone(self) -> bool:
-        """Whether one task is all there is, so that nothing can be out of order."""
-        return len(self._tasks) + (self._root is not None) <= 1
+        """Whether the step's function is all that is at work, so that nothing is out of order."""
+        if self._root is not asyncio.current_task():
+            return False
+        tasks = self._tasks
+        while tasks and next(reversed(tasks)).done():
+            tasks.popitem()
+        return not tasks
 
     async def turn(self, order: Order) -> None:
         """Return when what came at `order` may be handed to the current task."""
@@ -104,6 +140,10 @@ class Attempt:
     @contextmanager
     def waiting(self) -> Iterator[None]:
         """A block in which the current task waits for the world outside."""
+        if not self._is_watched:
+            self._is_watched = True
+            for other in self._at_work():
+                other.add_done_callback(self._ended, context=_CLEAN)
         task = asyncio.current_task()
         self._waiting.add(task)
         try:
@@ -124,7 +164,7 @@ class Attempt:
         return self._rest_waits({asyncio.current_task(), *self.gate.tasks})
 
     def _rest_waits(self, known: "set[asyncio.Task[Any] | None]") -> bool:
-        tasks = {*self._tasks} if self._root is None else {self._root, *self._tasks}
+        tasks = {*self._at_work()} if self._root is None else {self._root, *self._at_work()}
         known = known | self._waiting
         return all(task in known or _awaits_some_of(tasks, task) for task in tasks)
 
@@ -132,10 +172,10 @@ class Attempt:
         """Cancel everything at once, the step's own function too."""
         if self._root is not None and self._root is not asyncio.current_task():
             self._root.cancel()
-        self._cancel_tasks(set(self._tasks))
+        self._cancel_tasks(self._at_work())
 
-    def _cancel_tasks(self, tasks: "set[asyncio.Task[Any]]") -> None:
-        for task in tasks - self._stopping:
+    def _cancel_tasks(self, tasks: "Iterable[asyncio.Task[Any]]") -> None:
+        for task in {*tasks} - self._stopping:
             self._stopping.add(task)
             task.cancel()
 
@@ -154,9 +194,10 @@ class Attempt:
             await asyncio.wait(tasks, timeout=left, return_when=asyncio.FIRST_COMPLETED)
 
     def _left_by(self, call: str) -> "set[asyncio.Task[Any]]":
+        tasks = self._at_work()
         if not call:
-            return set(self._tasks)
-        return {t for t, scope in self._tasks.items() if scope.prefix.startswith(f"{call}/")}
+            return {*tasks}
+        return {task for task, scope in tasks.items() if scope.prefix.startswith(f"{call}/")}
 
     async def until_closed(self) -> NoReturn:
         """Wait for the end of the attempt, or the cancel that comes before it.
@@ -177,7 +218,8 @@ class Attempt:
             self._gate.open()
         for future in self._refused:
             future.cancel()
-        self._cancel_tasks(set(self._tasks))
+        if self._tasks:
+            self._cancel_tasks(self._at_work())
 
     def has_timer(self) -> bool:
         """Whether a timer of the event loop is running that code of the step set, as far as known.

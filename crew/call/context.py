@@ -20,6 +20,7 @@ from pydantic import BaseModel
 from crew.budget import Budget
 from crew.call.attempt import Attempt
 from crew.call.effect import Effect, Unknown
+from crew.call.gate import Order
 from crew.call.lineage import SCOPE, Inside, Scope, as_key, entered
 from crew.call.record import (
     AgentTask,
@@ -73,6 +74,10 @@ class Driven(Calls, Protocol):
         ...
 
     def progress(self, path: str, text: str) -> None: ...
+
+    def order_of(self, path: str) -> Order:
+        """Return the order in which what came of the call at `path` is handed out."""
+        ...
 
     async def turn(self, path: str) -> None:
         """Return when what came of the call at `path` may be handed to the step's code."""
@@ -280,8 +285,9 @@ class Context:
         except Exception:
             await self._driver.turn(path)
             raise
-        if not self._driver.attempt.is_alone:
-            await self._driver.turn(path)
+        attempt = self._driver.attempt
+        if not attempt.is_alone:
+            await attempt.gate.turn(self._driver.order_of(path))
         return value
 
     async def _call(

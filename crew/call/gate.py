@@ -20,16 +20,19 @@ logger = logging.getLogger(__name__)
 
 _Task = asyncio.Task[Any] | None
 
-Order = tuple[int, int]
-"""What comes first: whether it is this run's own, and its offset there."""
+Order = int
+"""What comes first: offsets of the run's journal, then of what it stands on, then the rest."""
 
-LAST: Order = (2, 0)
+_OFFERED: Order = 1 << 60
+"""Behind every offset of this run's own."""
+
+LAST: Order = 2 << 60
 """After everything that is on record."""
 
-BEHIND_ACTS: Order = (2, 1)
+BEHIND_ACTS: Order = LAST + 1
 """After what is on record, and the acts that are new."""
 
-REST: Order = (3, 0)
+REST: Order = 3 << 60
 """When a step has nothing left to do by itself."""
 
 MOST_PASSES = 1000
@@ -43,14 +46,9 @@ _CLEAN = Variables()
 """The gate's own callbacks belong to no step."""
 
 
-def own(offset: int) -> Order:
-    """Return the order of what this run's journal holds at `offset`."""
-    return (0, offset)
-
-
 def offered(offset: int) -> Order:
     """Return the order of what the journal that a run stands on holds at `offset`."""
-    return (1, offset)
+    return _OFFERED + offset
 
 
 class Gate:
@@ -72,6 +70,7 @@ class Gate:
         self._queue: list[tuple[Order, int, asyncio.Future[None], _Task]] = []
         self._numbers = count()
         self._looking = False
+        self._handle: asyncio.Handle | None = None
         self._passes = 0
         self._quiet = 0
         self._warned = False
@@ -97,7 +96,7 @@ class Gate:
             heappush(self._queue, (order, next(self._numbers), future, asyncio.current_task()))
             if not self._looking:
                 self._looking = True
-                loop.call_soon(self._look, context=_CLEAN)
+                self._look_soon(loop)
             try:
                 await future
                 break
@@ -128,7 +127,18 @@ class Gate:
             heappop(queue)[2].set_result(None)
         self._looking = bool(queue)
         if queue:
+            self._look_soon(loop)
+
+    def _look_soon(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Look again when what is ready now has run."""
+        ready = getattr(loop, "_ready", None)
+        if ready is None:
             loop.call_soon(self._look, context=_CLEAN)
+            return
+        # One handle for all looks: making one costs more than a look.
+        if self._handle is None:
+            self._handle = asyncio.Handle(self._look, (), loop, _CLEAN)
+        ready.append(self._handle)
 
     def _is_busy(self, loop: asyncio.AbstractEventLoop) -> bool:
         ready = getattr(loop, "_ready", None)

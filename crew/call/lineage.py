@@ -12,7 +12,7 @@ from collections.abc import Coroutine
 from contextvars import Context as Variables
 from contextvars import ContextVar, copy_context
 from dataclasses import dataclass
-from types import FrameType
+from types import CodeType, FrameType
 from typing import Any, Protocol, TypeVar
 
 from crew.errors import GraphError
@@ -83,10 +83,10 @@ class Scope:
         if self.is_placed:
             self.is_placed = False
             return self
-        makers = _makers(sys._getframe(2))  # noqa: SLF001  who makes a task is nowhere else
-        if _MADE_BY_WAIT_FOR in makers:
+        maker = _maker(sys._getframe(2))  # noqa: SLF001  who makes a task is nowhere else
+        if maker is _MADE_BY_WAIT_FOR:
             return self  # newer versions of Python wait in the caller's own task
-        if _MADE_BY_AS_COMPLETED in makers:
+        if maker is _MADE_BY_AS_COMPLETED:
             coroutine.close()
             raise GraphError(
                 message="asyncio.as_completed() makes tasks of coroutines in an order that "
@@ -146,17 +146,24 @@ def _escaped(found: re.Match[str]) -> str:
 
 def _name_of(coroutine: Coroutine[Any, Any, Any]) -> str:
     """Return the name of a coroutine's function, from where it was defined."""
-    name: str = getattr(coroutine, "__qualname__", type(coroutine).__qualname__)
+    return _own_name(getattr(coroutine, "__qualname__", type(coroutine).__qualname__))
+
+
+@functools.lru_cache(maxsize=4096)
+def _own_name(name: str) -> str:
     return name.rpartition("<locals>.")[2].removeprefix("Context.")
 
 
-def _makers(frame: FrameType | None) -> set[Any]:
-    """Return the functions of asyncio that are making a task."""
-    makers: set[Any] = set()
-    while frame is not None and frame.f_code.co_filename.startswith(_ASYNCIO):
-        makers.add(frame.f_code)
+def _maker(frame: FrameType | None) -> CodeType | None:
+    """Return which of the two functions of asyncio that matter is making a task, if one is."""
+    while frame is not None:
+        code = frame.f_code
+        if code is _MADE_BY_WAIT_FOR or code is _MADE_BY_AS_COMPLETED:
+            return code
+        if not code.co_filename.startswith(_ASYNCIO):
+            return None
         frame = frame.f_back
-    return makers
+    return None
 
 
 class entered:  # noqa: N801  reads as `with entered(scope)`

@@ -170,7 +170,8 @@ class Writer:
             Fenced: the run has ended.
             Fenced, StoreError: an earlier append of this run was refused.
         """
-        _refuse_to_follow(run)
+        if run.error is not None or run.is_ended:
+            raise _refusal(run)
         stored = seal(run, run.offset + 1, event)
         run.offset = stored.offset
         pending = self._pending_of(run)
@@ -201,7 +202,8 @@ class Writer:
             Fenced: the run has ended.
             Fenced, StoreError: an earlier append of this run was refused.
         """
-        _refuse_to_follow(run)
+        if run.error is not None or run.is_ended:
+            raise _refusal(run)
         pending = self._pending_of(run)
         pending.status, pending.due = status, due
         self._schedule(now=False)
@@ -393,12 +395,11 @@ class Writer:
             self._observer.committed(count, took)
 
 
-def _refuse_to_follow(run: OpenRun) -> None:
-    """Raise what was said to an earlier append of this run, or that it has ended."""
+def _refusal(run: OpenRun) -> Exception:
+    """Return what was said to an earlier append of this run, or that it has ended."""
     if run.error is not None:
-        raise run.error
-    if run.is_ended:
-        raise Fenced(run=run.id, message=f"run {run.id} has ended; nothing follows its end")
+        return run.error
+    return Fenced(run=run.id, message=f"run {run.id} has ended; nothing follows its end")
 
 
 def _follow_stream(

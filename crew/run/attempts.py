@@ -43,8 +43,10 @@ class Attempts:
         """Take the calls of an attempt that begins now, in the place of an earlier one."""
         step = attempt.step
         self._attempts[step] = attempt
-        attempt.is_reentered = bool(self._records.beneath(step) or self._offered.beneath(step))
-        attempt.forgotten = self._records.acts(step, attempt.path)
+        known = self._records.beneath(step)
+        attempt.is_reentered = bool(known or self._offered.beneath(step))
+        if known:
+            attempt.forgotten = self._records.acts(step, attempt.path)
 
     def leave(self, attempt: Attempt) -> None:
         """Take no more calls of an attempt; acts that are under way are unknown from here on."""

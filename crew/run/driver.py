@@ -188,7 +188,7 @@ class Driver:
 
     def _append(self, event: RunEvent, status: RunStatus | None = None) -> None:
         """Append an event, bring the run on by it, and carry out what follows."""
-        if self.end is not None and status is None and not isinstance(event, _ENDS_OF_CALLS):
+        if self.calls.end is not None and status is None and not isinstance(event, _ENDS_OF_CALLS):
             return
         if status is not None:
             self.rest.status = status
@@ -201,7 +201,7 @@ class Driver:
 
     def _carry_out(self, commands: list[Command]) -> None:
         for command in commands:
-            if self.end is not None:
+            if self.calls.end is not None:
                 return
             match command:
                 case RunStep():

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NoReturn
 
-from crew.call.gate import LAST, Order, offered, own
+from crew.call.gate import LAST, Order, offered
 from crew.call.record import Record
 from crew.errors import Diverged
 from crew.event import CallCompleted, CallFailed, CallKind, RunEvent
@@ -133,7 +133,7 @@ class Lookup:
     def order_of(self, path: str) -> Order:
         """Return the order in which what came of a call is handed out."""
         if (record := self._records.get(path)) is not None:
-            return own(record.offset)
+            return record.offset
         found = self.offered.get(path)
         return LAST if found is None else offered(found.offset)
 

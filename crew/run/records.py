@@ -29,24 +29,22 @@ class Records:
     """The records of calls, kept by step, so that those of a finished step can go at once."""
 
     def __init__(self) -> None:
+        self._calls: dict[str, Record] = {}
         self._steps: dict[str, dict[str, Record]] = {}
+        """The same by the steps that made them."""
         self._emitted: dict[str, set[str]] = {}
         self._streamed: dict[str, dict[str, list[str]]] = {}
-        self._count = 0
 
     def __len__(self) -> int:
-        return self._count
+        return len(self._calls)
 
     def get(self, path: str) -> Record | None:
         """Return what is recorded at a call's path."""
-        step = self._steps.get(step_of(path))
-        return None if step is None else step.get(path)
+        return self._calls.get(path)
 
     def put(self, path: str, record: Record) -> None:
-        step = self._steps.setdefault(step_of(path), {})
-        if path not in step:
-            self._count += 1
-        step[path] = record
+        self._calls[path] = record
+        self._steps.setdefault(step_of(path), {})[path] = record
 
     def is_emitted(self, path: str) -> bool:
         """Return whether a text or a line of progress was recorded at `path`."""
@@ -141,8 +139,8 @@ class Records:
 
     def remove(self, path: str) -> None:
         """Forget one call, as if it had never begun."""
-        known = self._steps.get(step_of(path), {}).pop(path, None)
-        self._count -= known is not None
+        if self._calls.pop(path, None) is not None:
+            del self._steps[step_of(path)][path]
 
     def place_of(self, act: str) -> str:
         """Return the place of the code that made the act at a path on record."""
@@ -152,24 +150,22 @@ class Records:
 
     def drop(self, step: str) -> None:
         """Forget the calls of a step that is over: nobody asks for them any more."""
-        self._count -= len(self._steps.pop(step, ()))
+        for path in self._steps.pop(step, ()):
+            del self._calls[path]
         self._emitted.pop(step, None)
         self._streamed.pop(step, None)
 
     def drop_beneath(self, path: str, call: CallKind) -> None:
         """Forget the calls of one kind that were made within the call at `path`."""
-        step = self._steps.get(step_of(path), {})
-        for inner, record in list(step.items()):
+        for inner, record in list(self.beneath(step_of(path)).items()):
             if inner.startswith(f"{path}/") and record.call == call:
-                del step[inner]
-                self._count -= 1
+                self.remove(inner)
 
     def doubt(self) -> None:
         """Note that whoever started what is under way may still be at it."""
-        for step in self._steps.values():
-            for path, record in step.items():
-                if record.state == "started":
-                    step[path] = replace(record, in_doubt=True)
+        for path, record in self._calls.items():
+            if record.state == "started":
+                self.put(path, replace(record, in_doubt=True))
 
     def beneath(self, step: str) -> dict[str, Record]:
         """Return the records of one step's calls, by path."""
@@ -188,8 +184,7 @@ class Records:
                 record.in_doubt,
                 record.offset,
             ]
-            for step in self._steps.values()
-            for path, record in step.items()
+            for path, record in self._calls.items()
         }
         emitted = sorted(path for step in self._emitted.values() for path in step)
         streamed = {

@@ -6,6 +6,7 @@ from typing import NoReturn, TypeVar
 
 from crew.budget import Budget
 from crew.call.attempt import Attempt
+from crew.call.gate import Order
 from crew.call.record import AgentTask, Performer, Record
 from crew.clock import wall_clock
 from crew.errors import BudgetExceeded, Diverged, Fenced, RuntimeLeft, StoreError
@@ -86,10 +87,13 @@ class StepCalls:
         await self._require_running()
         await self._or_stop(self._run.discard_text(path))
 
+    def order_of(self, path: str) -> Order:
+        """Return the order in which what came of the call at `path` is handed out."""
+        return self._run.lookup.order_of(path)
+
     async def turn(self, path: str) -> None:
         """Return when what came of the call at `path` may be handed to the step's code."""
-        if not self.attempt.is_alone:
-            await self.attempt.gate.turn(self._run.lookup.order_of(path))
+        await self.attempt.turn(self.order_of(path))
 
     async def cancelled(self, path: str, call: CallKind) -> None:
         """Record that the step's code cancelled a call, and return when its end is handed out.

@@ -24,7 +24,7 @@ logger = logging.getLogger(__name__)
 _HINT = "a step's tasks end with it; open a connection pool before the runtime, not in a step"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Gave:
     """What a step came to: the value that its node returned, encoded, and its changes of state."""
 
@@ -38,6 +38,7 @@ class StepRun:
     Args:
         node: whose function it is.
         step: which firing, and which attempt of it.
+        path: the step's, with that attempt.
         run: the calls of the run.
         dispatch: has agents' work done.
         stop: stops the run for an error of it.
@@ -47,21 +48,24 @@ class StepRun:
         self,
         node: Node,
         step: RunStep,
+        path: str,
         run: RunCalls,
         dispatch: Dispatch,
         stop: Callable[[Exception], None],
     ) -> None:
-        path = step.path if step.attempt == 1 else f"{step.path}~{step.attempt}"
         self.attempt = Attempt(path, step.path)
         self._node = node
         self._step = step
         self._run = run
         self._calls = StepCalls(run, dispatch, self.attempt, stop)
 
-    async def carry_out(self, state: Callable[[], BaseModel | None]) -> Gave:
+    async def carry_out(
+        self, task: "asyncio.Task[Any]", state: Callable[[], BaseModel | None]
+    ) -> Gave:
         """Run the step to the end of its last task.
 
         Args:
+            task: the current one.
             state: gives what all steps share, as it is now.
 
         Raises:
@@ -70,7 +74,7 @@ class StepRun:
             Exception: what its code raised.
         """
         self._run.attempts.enter(self.attempt)
-        self.attempt.begin()
+        self.attempt.begin(task)
         try:
             value, shared = self._taken(), state()
             context = Context(self._calls, shared, self._node.function)

@@ -63,7 +63,7 @@ class Steps:
         assert task is not None
         self.tasks[step.path] = task
         try:
-            gave = await self._carried_out(step, node, path)
+            gave = await self._carried_out(step, path, node, task)
         except asyncio.CancelledError:
             self._forget_cancel(step, task)
         except (Diverged, Fenced, StoreError) as error:
@@ -74,26 +74,34 @@ class Steps:
             self._completed(step, path, gave)
         finally:
             del self.tasks[step.path]
-            if step.path not in self._course.state.steps:
-                self._calls.records.drop(step.path)
 
-    async def _carried_out(self, step: RunStep, node: Node, path: str) -> Gave:
+    async def _carried_out(
+        self, step: RunStep, path: str, node: Node, task: "asyncio.Task[Any]"
+    ) -> Gave:
         if step.until:
             await self._wait_until(step)
         self._append(StepStarted(path))
-        run = self._runs[step.path] = StepRun(node, step, self._calls, self._dispatch, self._stop)
+        run = StepRun(node, step, path, self._calls, self._dispatch, self._stop)
+        self._runs[step.path] = run
         run.attempt.changed = self.review
         try:
-            return await run.carry_out(self._shared_state)
+            return await run.carry_out(task, self._shared_state)
         finally:
             del self._runs[step.path]
 
     def _forget_cancel(self, step: RunStep, task: "asyncio.Task[Any]") -> None:
         """Go on with other steps after one that was let go; else the worker ends as it was told."""
-        if self._calls.end is not None or step.path in self._course.state.steps:
+        if not self._was_let_go(step) or self._calls.end is not None:
             raise asyncio.CancelledError
         while task.cancelling():
             task.uncancel()
+
+    def _was_let_go(self, step: RunStep) -> bool:
+        """Return whether a quorum let go of a step; then nobody asks for its calls any more."""
+        if step.path in self._course.state.steps:
+            return False
+        self._calls.records.drop(step.path)
+        return True
 
     async def _wait_until(self, step: RunStep) -> None:
         delay = step.until - wall_clock()
@@ -104,8 +112,8 @@ class Steps:
             await asyncio.sleep(delay)
 
     def _completed(self, step: RunStep, path: str, gave: Gave) -> None:
-        if step.path not in self._course.state.steps:
-            return  # a quorum let go of it
+        if self._was_let_go(step):
+            return
         self.completing = 1
         try:
             self._append(StepCompleted(path, gave.output, gave.patch))
@@ -114,7 +122,7 @@ class Steps:
         self._changed()
 
     def _failed(self, step: RunStep, path: str, node: Node, error: Exception) -> None:
-        if step.path not in self._course.state.steps:
+        if self._was_let_go(step):
             return
         final = not node.retry.allows(error, step.attempt)
         until = 0.0 if final else wall_clock() + node.retry.delay(step.attempt)

@@ -87,7 +87,7 @@ def _arrival_order(patch: Patch) -> None:
     turn = Gate.turn
 
     async def in_arrival(self: Gate, order: Any) -> None:
-        await turn(self, order if order >= LAST else (0, 0))
+        await turn(self, order if order >= LAST else 0)
 
     patch.setattr(Gate, "turn", in_arrival)
 
