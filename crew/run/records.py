@@ -122,13 +122,13 @@ class Records:
     def acts(self, step: str, attempt: str = "") -> dict[str, str]:
         """Return the acts of a step that are on record, by path, or those of one attempt.
 
-        Left out are those that happened within a call whose own end is on record: nobody asks for
-        them again.
+        Left out are those that happened within a call whose own end is on record, which nobody asks
+        for again, and those that were cancelled before they began.
         """
         calls = self.beneath(step)
         found: dict[str, str] = {}
         for path, record in calls.items():
-            if not is_act(record.call, record.data):
+            if not is_act(record.call, record.data) or not record.fingerprint:
                 continue
             place = record.data.get("within", path.rpartition("/")[0])
             if attempt and place.partition("/")[0] != attempt:

@@ -15,12 +15,39 @@ from crew.testing.programs.grow import grow
 from crew.testing.programs.points import Subject
 from crew.testing.programs.table import SIGHTS, Table
 from crew.testing.programs.text import text_of
-from crew.testing.programs.tree import Tree
+from crew.testing.programs.tree import (
+    Act,
+    Ask,
+    Cancel,
+    First,
+    Flaky,
+    Function,
+    Odd,
+    Plain,
+    Together,
+    Tree,
+    Unkept,
+)
 from tests.programs.places import Places, places
 
 FEW, MANY = 500, 2_500
 LEAST_SHARE = 0.05
 _NAMES = (f"p{number}" for number in itertools.count())
+
+
+CANCELLED_BEFORE_IT_BEGAN = Plain(
+    (
+        Together(
+            1,
+            branches=(
+                (First(2, ((Ask(3),), (Unkept(4),))), Function(5, keyed=True)),
+                (Cancel(6, victim=Act(7, key="site"), other=Flaky(8)),),
+            ),
+        ),
+        Odd(9, what="tuple"),
+    )
+)
+"""An act waits behind one that is on record, and is cancelled there; other code goes on then."""
 
 
 @st.composite
@@ -58,6 +85,13 @@ def check(points: int, first: int, stores: Places) -> Table:
 def test_programs_stopped_after_every_event_end_as_undisturbed_ones(postgres_url):
     with places(postgres_url) as stores:
         assert check(FEW, 0, stores).points >= FEW
+
+
+@pytest.mark.parametrize(("tree", "number"), [(CANCELLED_BEFORE_IT_BEGAN, 3070610993)])
+def test_a_program_that_was_wrong_once_is_right(tree, number):
+    table = Table()
+    assert list(table.add(Subject(tree, number, name="p").points())) == []
+    assert table.points > 0
 
 
 @pytest.mark.slow
