@@ -32,9 +32,9 @@ class Budget:
         if other is None:
             return self
         return Budget(
-            tokens=_smaller(self.tokens, other.tokens),
-            calls=_smaller(self.calls, other.calls),
-            seconds=_smaller(self.seconds, other.seconds),
+            tokens=smaller(self.tokens, other.tokens),
+            calls=smaller(self.calls, other.calls),
+            seconds=smaller(self.seconds, other.seconds),
         )
 
 
@@ -85,5 +85,6 @@ class Ledger:
 N = TypeVar("N", int, float)
 
 
-def _smaller(one: N | None, other: N | None) -> N | None:
+def smaller(one: N | None, other: N | None) -> N | None:
+    """Return the smaller of two limits, where None is none."""
     return other if one is None else one if other is None else min(one, other)

@@ -91,7 +91,8 @@ class RunForked:
 
     `run` and `at` name what it stands on. `live` says whether calls without a record are made;
     `reuse`, whether later records of `run` answer equal calls; `effects`, whether new effects may
-    happen. `before` is the number of its base's turn, if that is one.
+    happen. `before` is the number of its base's turn, if that is one. The limits are those that it
+    has beside its base's.
     """
 
     kind: ClassVar[str] = "run.forked"
@@ -102,6 +103,9 @@ class RunForked:
     effects: bool = True
     before: int | None = None
     overrides: list[str] = field(default_factory=list)
+    budget: int | None = None
+    budget_calls: int | None = None
+    budget_seconds: float | None = None
     path: str = ""
 
 

@@ -138,7 +138,7 @@ class Agent(Generic[T]):
 
     def _model(self, equipment: Equipment) -> Model:
         if (model := self.model) is not None:
-            return equipment.keep(id(model), lambda: model)
+            return equipment.use(model)
 
         def make() -> Model:
             from crew.llm.choice import default_model  # engines load when first needed

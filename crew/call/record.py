@@ -5,6 +5,7 @@ import contextlib
 import functools
 import hashlib
 import inspect
+import weakref
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Protocol, TypeVar, cast, runtime_checkable
@@ -120,6 +121,7 @@ class Equipment:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self._kept: dict[object, Closable] = {}
+        self._used: weakref.WeakValueDictionary[int, Closable] = weakref.WeakValueDictionary()
 
     def keep(self, name: object, make: Callable[[], C]) -> C:
         """Return the thing of this name, made now if it is not there; closed with the process."""
@@ -127,11 +129,20 @@ class Equipment:
             self._kept[name] = make()
         return cast("C", self._kept[name])
 
+    def use(self, thing: C) -> C:
+        """Return a thing of the user's; it is closed with the process, if it is there till then."""
+        try:
+            self._used[id(thing)] = thing
+        except TypeError:  # its class has slots, and none for those who do not own it
+            self._kept[id(thing)] = thing
+        return thing
+
     async def close(self) -> None:
-        """Close everything that was kept."""
-        while self._kept:
-            _, thing = self._kept.popitem()
-            await thing.close()
+        """Close everything that was kept, and what is left of what was used."""
+        for things in (self._kept, self._used):
+            while things:
+                _, thing = things.popitem()
+                await thing.close()
 
 
 @runtime_checkable

@@ -15,6 +15,7 @@ from dataclasses import replace
 from math import ceil
 from typing import assert_never
 
+from crew.budget import smaller
 from crew.errors import Diverged
 from crew.event import (
     AgentDrifted,
@@ -95,8 +96,12 @@ def _apply(wiring: Wiring, state: RunState, event: RunEvent) -> list[Command]:
         case RunParked():
             state.status = "waiting"
             return []
-        case RunTaken() | RunForked():
+        case RunTaken():
             state.status = "running"
+            return []
+        case RunForked():
+            state.status = "running"
+            state.started = _limited(state.started, event)
             return []
         case (
             CallStarted()
@@ -113,6 +118,18 @@ def _apply(wiring: Wiring, state: RunState, event: RunEvent) -> list[Command]:
             return []
         case _:
             assert_never(event)
+
+
+def _limited(started: RunStarted | None, forked: RunForked) -> RunStarted | None:
+    """Return how a run was started, with the limits of its fork beside its own."""
+    if started is None:
+        return None
+    return replace(
+        started,
+        budget=smaller(started.budget, forked.budget),
+        budget_calls=smaller(started.budget_calls, forked.budget_calls),
+        budget_seconds=smaller(started.budget_seconds, forked.budget_seconds),
+    )
 
 
 def unfinished(state: RunState) -> list[Command]:

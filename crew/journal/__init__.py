@@ -271,7 +271,7 @@ class Damaged(Exception):
 
 def shown(url: str) -> str:
     """Return a store's address as it may be shown: without its passwords."""
-    masked = re.sub(r"^(\w+://[^:/?@]*):.*@", r"\1:***@", url)
+    masked = re.sub(r"^((?:[^:@]*://)?[^:/?@]*):(?!//).*@", r"\1:***@", url)
     return re.sub(r"(?i)(password=)[^&]*", r"\1***", masked)
 
 

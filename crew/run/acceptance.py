@@ -136,7 +136,14 @@ class Acceptance:
                 await self._home.poke(row)
 
     async def begin_fork(
-        self, row: RunRow, *, at: int | None, live: bool, override: Mapping[str, Any], effects: bool
+        self,
+        row: RunRow,
+        *,
+        at: int | None,
+        live: bool,
+        override: Mapping[str, Any],
+        effects: bool,
+        budget: Budget | None,
     ) -> Run:
         """Accept a fork of a run, and have it driven; see `Tenant.fork`."""
         new, workflow = new_fork(
@@ -147,6 +154,7 @@ class Acceptance:
             live=live,
             override=override,
             effects=effects,
+            budget=budget,
             owner=self._worker.owned.owner if self._home.drives else None,
         )
         self._home.workflows.add(workflow)

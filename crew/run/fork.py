@@ -6,6 +6,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
+from crew.budget import Budget
 from crew.call.record import Performer
 from crew.errors import InputInvalid
 from crew.event import (
@@ -53,6 +54,7 @@ def new_fork(
     live: bool,
     override: Mapping[str, Any],
     effects: bool,
+    budget: Budget | None,
     owner: str | None,
 ) -> tuple[NewRun, Workflow]:
     """Return what starts a fork of `row`, and the workflow it runs; see `Runtime.fork`.
@@ -81,6 +83,9 @@ def new_fork(
         effects=effects,
         before=row.turn,
         overrides=sorted(override),
+        budget=budget.tokens if budget else None,
+        budget_calls=budget.calls if budget else None,
+        budget_seconds=budget.seconds if budget else None,
     )
     run_id = f"r{secrets.token_hex(8)}"
     chain = OpenRun(run_id, 0, 1, cut, _crc_at(store, row, cut))

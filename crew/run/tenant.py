@@ -192,6 +192,7 @@ class Tenant:
         live: bool = True,
         override: Mapping[str, Any] | None = None,
         effects: bool = True,
+        budget: Budget | None = None,
     ) -> Run:
         """Start a new run from a prefix of another one's journal.
 
@@ -211,6 +212,7 @@ class Tenant:
             override: agents that stand in for those of these names; under `"*"`, a function from
                 any agent to the one that stands in for it, such as `crew.agent.WithModel`.
             effects: whether new effects may happen; else the fork stops at the first.
+            budget: what it may spend, at most as much as its base.
 
         Raises:
             RunNotFound: no such run.
@@ -219,7 +221,7 @@ class Tenant:
         row = self._home.store.run((await self.get(run_id)).id)
         assert row is not None
         return await self._home.acceptance.begin_fork(
-            row, at=at, live=live, override=override or {}, effects=effects
+            row, at=at, live=live, override=override or {}, effects=effects, budget=budget
         )
 
     async def resume(self, run_id: str) -> Run:

@@ -50,14 +50,13 @@ class Caller(Tenant):
         Raises:
             ApiError: 429, the tenant has too many open runs; 503, the server stops.
         """
-        most = self._key.budget if self._key else None
         async with self._room():
             return await super().start(
                 workflow,
                 input,
                 thread=thread,
                 key=key,
-                budget=most.within(budget) if most else budget,
+                budget=self._allowed(budget),
                 when_busy=when_busy,
                 metadata=metadata,
             )
@@ -70,14 +69,26 @@ class Caller(Tenant):
         live: bool = True,
         override: Mapping[str, Any] | None = None,
         effects: bool = True,
+        budget: Budget | None = None,
     ) -> Run:
-        """Start a fork, which has the budget of its base; see `Tenant.fork`.
+        """Start a fork; see `Tenant.fork`. It has what its base, its budget and the key's allow.
 
         Raises:
             ApiError: 429, the tenant has too many open runs; 503, the server stops.
         """
         async with self._room():
-            return await super().fork(run_id, at=at, live=live, override=override, effects=effects)
+            return await super().fork(
+                run_id,
+                at=at,
+                live=live,
+                override=override,
+                effects=effects,
+                budget=self._allowed(budget),
+            )
+
+    def _allowed(self, budget: Budget | None) -> Budget | None:
+        most = self._key.budget if self._key else None
+        return most.within(budget) if most else budget
 
     @asynccontextmanager
     async def _room(self) -> AsyncIterator[None]:

@@ -40,7 +40,7 @@ class Guard:
             await self._app(scope, receive, send)
             return
         async with self._door.usage.open_answer(key):
-            await self._answered_in_time(scope, receive, send)
+            await self._answered_while_asked(scope, receive, send)
 
     async def _identified(self, request: Request) -> Key | None:
         headers = request.headers
@@ -69,6 +69,43 @@ class Guard:
                 param="Idempotency-Key",
                 code="invalid_value",
             )
+
+    async def _answered_while_asked(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Let the operation answer, until the client is gone: nobody waits for it any more then.
+
+        A stream sees by itself that its client left, and what it does then is its own.
+        """
+        is_read = asyncio.Event()
+        if self._operation.body is None:
+            is_read.set()
+        answering = asyncio.current_task()
+        assert answering is not None
+
+        async def receiving() -> Message:
+            message = await receive()
+            if not message.get("more_body", False):
+                is_read.set()
+            return message
+
+        async def until_gone() -> None:
+            await is_read.wait()
+            while (await receive())["type"] != "http.disconnect":
+                pass
+            answering.cancel()
+
+        async def sending(message: Message) -> None:
+            watch.cancel()
+            await send(message)
+
+        watch = asyncio.create_task(until_gone())
+        try:
+            await self._answered_in_time(scope, receiving, sending)
+        except asyncio.CancelledError:
+            is_gone = watch.done() and not watch.cancelled()
+            if not is_gone or answering.uncancel() > 0:
+                raise
+        finally:
+            watch.cancel()
 
     async def _answered_in_time(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Let the operation answer, and end it where it takes too long to begin with that."""

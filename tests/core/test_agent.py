@@ -1,6 +1,8 @@
 """The agent's loop: tools, typed outputs, and going on in the middle of it."""
 
 import asyncio
+import gc
+from typing import Any
 
 import pytest
 from pydantic import BaseModel
@@ -18,6 +20,8 @@ from crew import (
 )
 from crew.errors import StoreError
 from crew.journal.memory import MemoryStore
+from crew.llm import ModelReply
+from crew.message import Usage
 from crew.testing import CrashingStore, ScriptedModel, ToolCall, simulate
 
 
@@ -259,3 +263,47 @@ async def test_a_record_of_an_agent_stands_though_it_was_edited_and_the_drift_is
         drifted = [event.path async for event in again.events() if event.kind == "agent.drifted"]
     assert drifted == ["flow[0]/a/drift"]
     assert len(model.requests) == 1
+
+
+class OfOneCustomer(ScriptedModel):
+    """A model that a node makes for one call."""
+
+
+class WithSlots:
+    """A model that nobody can watch; it is closed with the runtime."""
+
+    __slots__ = ("closed",)
+    name = "slots"
+
+    def __init__(self) -> None:
+        self.closed = False
+
+    async def complete(self, request: Any, *, on_text: Any = None) -> ModelReply:
+        return ModelReply("x", (), Usage(1, 1, 0, 1))
+
+    async def close(self) -> None:
+        self.closed = True
+
+
+async def test_a_model_that_was_made_for_one_call_is_not_kept():
+    @workflow
+    async def asks(ctx: Context, text: str) -> str:
+        return (await ctx.run(Agent("a", model=OfOneCustomer(["yes"])), text)).output
+
+    async with Runtime(":memory:") as runtime:
+        for _ in range(3):
+            assert await (await runtime.start(asks, "?")).result() == "yes"
+        gc.collect()
+        assert [one for one in gc.get_objects() if type(one) is OfOneCustomer] == []
+
+
+async def test_a_model_is_closed_with_its_runtime():
+    model = WithSlots()
+
+    @workflow
+    async def asks(ctx: Context, text: str) -> str:
+        return (await ctx.run(Agent("a", model=model), text)).output
+
+    async with Runtime(":memory:") as runtime:
+        assert await (await runtime.start(asks, "?")).result() == "x"
+    assert model.closed

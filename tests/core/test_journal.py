@@ -16,6 +16,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from crew import Context, RunFailed, Runtime, StoreError, workflow
+from crew.journal.memory import MemoryStore
 from crew.journal.opening import open_store
 from crew.journal.sqlite import SqliteStore, connect
 from crew.journal.text import POINTER, TextReader, TextWriter
@@ -125,6 +126,27 @@ def test_a_network_filesystem_is_refused_naming_postgresql(tmp_path):
 def test_an_unknown_address_is_refused(url):
     with pytest.raises(StoreError, match="is not a store; use sqlite:///"):
         open_store(url)
+
+
+@pytest.mark.parametrize("url", ["sqlite:///:memory:", "sqlite://", ":memory:"])
+def test_memory_is_meant_as_sqlalchemy_writes_it(url, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert isinstance(open_store(url), MemoryStore)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_tilde_is_the_home_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    open_store("sqlite:///~/deep/runs.db").close()
+    assert (tmp_path / "deep" / "runs.db").exists()
+
+
+@pytest.mark.parametrize("url", ["sqlite:///runs.db?mode=ro", "sqlite:///"])
+def test_an_address_of_a_file_that_would_be_another_is_refused(url, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(StoreError, match="leave them out|names no file"):
+        open_store(url)
+    assert list(tmp_path.iterdir()) == []
 
 
 async def test_a_full_disk_is_said_and_the_run_goes_on_when_there_is_room(tmp_path):

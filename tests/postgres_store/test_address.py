@@ -22,6 +22,8 @@ ADDRESSES = [
     f"postgresql://127.0.0.1:1/none?user=crew&password={SECRET}",
     f"postgresql://crew@127.0.0.1:1/none?sslpassword={SECRET}&sslmode=prefer",
     f"postgressql://crew:{SECRET}@127.0.0.1:1/none",
+    f"postgresql+asyncpg://crew:{SECRET}@127.0.0.1:1/none",
+    f"crew:{SECRET}@127.0.0.1:1/none",
 ]
 
 

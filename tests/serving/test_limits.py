@@ -2,13 +2,15 @@
 
 import asyncio
 
+import httpx2
 import openai
 import pytest
 
-from crew.errors import RunCancelled
+from crew.errors import RunCancelled, RunFailed
 from serving.access.keys import key_of
 from serving.access.limits import Bucket, Limits, Tally, Usage
 from serving.http.errors import ApiError
+from tests.serving.conftest import greeting
 
 KEY = key_of("k1", name="k", tenant="acme")
 
@@ -82,6 +84,24 @@ async def test_one_stream_more_than_allowed_is_refused_until_one_ends(
         )
 
 
+async def test_client_that_leaves_while_it_waits_makes_room(opened, gate, request):
+    async with opened(keys=limited(streams=1)) as endpoint:
+        asked = asyncio.create_task(endpoint.ask("echo", request.node.name))
+        async with asyncio.timeout(10):
+            while not (runs := await runs_of(endpoint)):
+                await asyncio.sleep(0.01)
+        [run] = runs
+        asked.cancel()
+        patient = endpoint.client.with_options(max_retries=5, timeout=20)
+        second = [{"role": "user", "content": "second"}]
+        other = asyncio.create_task(
+            patient.chat.completions.create(model="greeting", messages=second)
+        )
+        assert (await other).choices[0].message.content
+        gate.set()
+        assert (await run.result()).text.startswith(request.node.name)
+
+
 async def test_one_open_run_more_than_allowed_is_refused_and_starts_nothing(opened, request):
     async with opened(keys=limited(open_runs=2)) as endpoint:
         asked = [endpoint.ask("asking", f"{request.node.name} {number}") for number in range(5)]
@@ -108,6 +128,18 @@ async def test_smaller_budget_holds(opened, of_key, of_request, smaller):
         [run] = await runs_of(endpoint)
 
         assert (await run.recorded())[0].data["budget"] == smaller
+
+
+async def test_a_fork_has_the_budget_of_whoever_asks_for_it(opened):
+    async with opened(keys=limited(calls_per_run=1)) as endpoint:
+        run = await endpoint.runtime.of(KEY.tenant).start(greeting, "hi")
+        await run.result()
+        response = await endpoint.client.post(
+            f"/runs/{run.id}/fork", cast_to=httpx2.Response, body={"at": 1}
+        )
+        fork = await endpoint.runtime.of(KEY.tenant).get(response.json()["id"])
+        with pytest.raises(RunFailed, match="1 calls needed"):
+            await fork.result()
 
 
 async def test_key_limits_calls_and_seconds_of_a_run_too(opened):
