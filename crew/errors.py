@@ -16,6 +16,7 @@ CrewError
 │   ├── NotAnException    a step or call raised what would end more than itself
 │   ├── EffectUnknown     a crash hid whether an effect happened
 │   ├── Diverged          the code asks for another call than the journal holds
+│   │   ├── Unrecorded    the call is not on record, where no new ones are made
 │   │   └── Unreadable    the code cannot read what the journal holds
 │   ├── BudgetExceeded    the run asked for more than its budget has left
 │   ├── NewerEvent        the run's journal holds what only a newer release knows
@@ -35,7 +36,7 @@ processes) with its class and its facts.
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields
-from typing import Any
+from typing import Any, ClassVar
 
 
 @dataclass(eq=False, kw_only=True)
@@ -161,6 +162,8 @@ class EffectUnknown(RunError):
 class Diverged(RunError):
     """The code asks for another call than the journal holds at this path."""
 
+    parked_as: ClassVar[str] = "diverged"
+    """The reason by which its run is parked."""
     recorded: str = ""
     asked: str = ""
 
@@ -172,6 +175,16 @@ class Diverged(RunError):
 
 
 @dataclass(eq=False, kw_only=True)
+class Unrecorded(Diverged):
+    """The code asks for a call that is not on record, where no new ones are made.
+
+    A replay makes none at all, and a fork only those that it is allowed.
+    """
+
+    parked_as: ClassVar[str] = "unrecorded"
+
+
+@dataclass(eq=False, kw_only=True)
 class Unreadable(Diverged):
     """The code cannot read what the journal holds at this path, as where a type has changed.
 
@@ -179,6 +192,7 @@ class Unreadable(Diverged):
     value, `reason` what is wrong with it.
     """
 
+    parked_as: ClassVar[str] = "unreadable"
     where: str = ""
     reason: str = ""
 

@@ -138,12 +138,15 @@ class RunParked:
     """The run waits for a person to choose a way on.
 
     `reason` is `diverged`, `unreadable`, `poisoned` or `unrecorded`; `path` is where that came up.
+    What the journal holds there and what the code asks for are empty where nothing differs.
     """
 
     kind: ClassVar[str] = "run.parked"
     reason: str
     detail: str
     path: str = ""
+    recorded: str = ""
+    asked: str = ""
 
 
 @dataclass(frozen=True, slots=True)

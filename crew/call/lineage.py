@@ -156,12 +156,9 @@ def _own_name(name: str) -> str:
 
 def _maker(frame: FrameType | None) -> CodeType | None:
     """Return which of the two functions of asyncio that matter is making a task, if one is."""
-    while frame is not None:
-        code = frame.f_code
-        if code is _MADE_BY_WAIT_FOR or code is _MADE_BY_AS_COMPLETED:
-            return code
-        if not code.co_filename.startswith(_ASYNCIO):
-            return None
+    while frame is not None and frame.f_code.co_filename.startswith(_ASYNCIO):
+        if frame.f_code in (_MADE_BY_WAIT_FOR, _MADE_BY_AS_COMPLETED):
+            return frame.f_code
         frame = frame.f_back
     return None
 

@@ -210,8 +210,9 @@ def _end(event: RunEvent) -> End:
             return End("failed", _error(error))
         case RunEndedByCancel():
             return End("cancelled")
-        case RunParked(reason=reason, detail=detail, path=path):
-            return End("parked", {"reason": reason, "detail": detail, "path": path})
+        case RunParked(reason=reason, detail=detail, path=path, asked=asked):
+            facts = {"reason": reason, "detail": detail, "path": path, "asked": asked}
+            return End("parked", facts)
         case _:
             return End("open")
 

@@ -7,7 +7,7 @@ from typing import Any, assert_never, cast
 
 from crew.call.record import Performer
 from crew.clock import wall_clock
-from crew.errors import BudgetExceeded, Diverged, Fenced, StoreError, Unreadable
+from crew.errors import BudgetExceeded, Diverged, Fenced, StoreError
 from crew.event import (
     CallCancelled,
     CallCompleted,
@@ -18,7 +18,6 @@ from crew.event import (
     RunEndedByCancel,
     RunEndedInFailure,
     RunEvent,
-    RunParked,
     RunTaken,
 )
 from crew.failure import failure_of
@@ -31,7 +30,7 @@ from crew.message import Json
 from crew.run.calls import RunCalls
 from crew.run.course import Course
 from crew.run.dispatch import Dispatch
-from crew.run.ending import End
+from crew.run.ending import End, parked_by
 from crew.run.rest import Rest
 from crew.run.schedule import Schedule
 from crew.run.steps import Steps
@@ -141,19 +140,13 @@ class Driver:
         else:
             await asyncio.wait({self._ending})
 
-    def park(self, reason: str, detail: str, path: str = "") -> None:
-        """Leave the run to a person: what it asks for is not what its journal holds."""
-        self._end_with(End.PARKED, RunParked(reason, detail, path), "waiting")
-
     def stop(self, error: Exception) -> None:
         """Stop driving, for an error that is of the run and not of a call in it."""
         if not isinstance(error, Diverged):
             self._lose(error)
         elif self.end is None:
             self.divergence = error
-            reason = "unreadable" if isinstance(error, Unreadable) else "diverged"
-            reason = reason if self.calls.lookup.rules.live else "unrecorded"
-            self.park(reason, str(error), error.path)
+            self._end_with(End.PARKED, parked_by(error), "waiting")
 
     def _end_with(
         self, end: End, event: RunEvent | None = None, status: RunStatus | None = None

@@ -2,6 +2,9 @@
 
 from enum import StrEnum
 
+from crew.errors import Diverged
+from crew.event import RunParked
+
 
 class End(StrEnum):
     """The cause of an end, which decides what is recorded and what becomes of children."""
@@ -25,3 +28,8 @@ class End(StrEnum):
     def is_final(self) -> bool:
         """Whether the run itself ends, and with it whatever it had under way."""
         return self in (End.COMPLETED, End.FAILED, End.CANCELLED, End.TIMED_OUT)
+
+
+def parked_by(error: Diverged) -> RunParked:
+    """Return the record of a run that a person has to choose a way on for."""
+    return RunParked(error.parked_as, str(error), error.path, error.recorded, error.asked)

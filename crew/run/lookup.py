@@ -6,7 +6,7 @@ from typing import NoReturn
 
 from crew.call.gate import LAST, Order, offered
 from crew.call.record import Record
-from crew.errors import Diverged
+from crew.errors import Diverged, Unrecorded
 from crew.event import CallCompleted, CallFailed, CallKind, RunEvent
 from crew.run.attempts import Attempts
 from crew.run.records import Records, step_of
@@ -122,9 +122,9 @@ class Lookup:
         await self._attempts.of(path, call).gate.turn(LAST)
         raise self.not_recorded(path, f"{call} {fingerprint}")
 
-    def not_recorded(self, path: str, asked: str) -> Diverged:
+    def not_recorded(self, path: str, asked: str) -> Unrecorded:
         """Return the error of a call that must have a record, and has none."""
-        return Diverged(run=self._run_id, path=path, recorded="no result of a call", asked=asked)
+        return Unrecorded(run=self._run_id, path=path, recorded="no result of a call", asked=asked)
 
     def has(self, path: str) -> bool:
         """Return whether the call at `path` is on record."""

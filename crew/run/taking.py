@@ -4,7 +4,7 @@ import logging
 from collections.abc import Callable
 from dataclasses import replace
 
-from crew.errors import Diverged, Fenced, NewerEvent, StoreError, Unreadable
+from crew.errors import Diverged, Fenced, NewerEvent, StoreError
 from crew.event import RunParked, RunTaken
 from crew.graph import Workflow
 from crew.hosts import here
@@ -12,6 +12,7 @@ from crew.journal import PARKED, Release, RunRow
 from crew.run.cancels import Cancels
 from crew.run.driver import Driver
 from crew.run.employer import Employer
+from crew.run.ending import parked_by
 from crew.run.folding import divergence_of, fold_stored
 from crew.run.owned import Owned, opened
 from crew.run.poison import DEATHS_TO_PARK, has_died
@@ -107,8 +108,7 @@ class Taking:
             raise owned.unreadable.get(row.number, error) from error
         except Exception as error:
             problem = divergence_of(row, workflow, error)
-            reason = "unreadable" if isinstance(problem, Unreadable) else "diverged"
-            await self._park(row, RunParked(reason, str(problem), problem.path), taken)
+            await self._park(row, parked_by(problem), taken)
             raise problem from error
         else:
             self._go(driver)

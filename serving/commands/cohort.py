@@ -13,7 +13,7 @@ from crew.graph import Workflow
 from crew.run import Run, Runtime
 from crew.run.diff import Cost, compare, cost_of, end_of
 from serving.commands.output import notes, results, show, show_json
-from serving.commands.parked import sides_of, to_rest
+from serving.commands.parked import to_rest
 from serving.commands.variants import code_of, has_other_agents
 from serving.commands.varying import (
     Variation,
@@ -165,7 +165,7 @@ async def _varied(
 
 
 def _why(parked: dict[str, str]) -> str:
-    _, asked = sides_of(parked["detail"])
+    asked = parked["asked"]
     if not asked:
         return parked["detail"]
     hint = "; see --allow-effects" if "new effects are not allowed" in asked else ""

@@ -1,18 +1,14 @@
 """A run that waits for a person to choose: what it asks for, what is unknown, the ways on."""
 
-import re
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 
 from crew.config import Settings, load_settings
+from crew.errors import Unrecorded
 from crew.event import Event, RunForked, RunParked, from_data, is_known
 from crew.run import Run
 from serving.gallery import bundled_names
 
-_SIDES = re.compile(
-    r"the journal holds (?P<recorded>.*), the code asks for (?P<asked>.*?)(; give|$)"
-)
-NO_RECORD = "no result of a call"
 _POLICIES = {
     "fail": "on resume its step fails",
     "retry": "on resume it is repeated",
@@ -70,15 +66,13 @@ def parked(run: str, events: Sequence[Event], settings: Settings) -> Parked | No
     last = from_data(events[-1].kind, events[-1].path, events[-1].data)
     if not isinstance(last, RunParked):
         return None
-    recorded, asked = sides_of(last.detail)
     forked = _fork_of(events)
-    held_back = forked is not None and not (forked.live and forked.effects)
     workflow = events[0].data["workflow"]
     resume = command("resume", run, settings=settings, workflow=workflow)
     fork = command("fork", run, settings=settings, workflow=workflow)
     if last.reason == "poisoned":
         ways = _when_poisoned(resume, fork)
-    elif forked is not None and held_back and recorded == NO_RECORD:
+    elif forked is not None and last.reason == Unrecorded.parked_as:
         if forked.overrides:
             words = ("fork", forked.run, "--with", "model=NAME")
             fork = command(*words, settings=settings, workflow=workflow)
@@ -86,14 +80,8 @@ def parked(run: str, events: Sequence[Event], settings: Settings) -> Parked | No
     else:
         ways = _when_diverged(resume, fork, events[0].data.get("code", ""))
     cancel = Way("give it up", command("cancel", run, settings=settings))
-    recorded += _given(events, last.path)
-    return Parked(last.reason, last.path, last.detail, recorded, asked, (*ways, cancel))
-
-
-def sides_of(detail: str) -> tuple[str, str]:
-    """Return what was recorded and what is asked for, of why a run is parked."""
-    found = _SIDES.search(detail)
-    return (found["recorded"], found["asked"]) if found else ("", "")
+    recorded = last.recorded + _given(events, last.path)
+    return Parked(last.reason, last.path, last.detail, recorded, last.asked, (*ways, cancel))
 
 
 def lines_of(held: Parked) -> list[str]:

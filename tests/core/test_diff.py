@@ -118,7 +118,7 @@ def test_what_failed_is_unknown_or_cancelled_differs_from_what_succeeded():
         ),
         (
             event(2, "run.parked", "p", reason="diverged", detail="d"),
-            End("parked", {"reason": "diverged", "detail": "d", "path": "p"}),
+            End("parked", {"reason": "diverged", "detail": "d", "path": "p", "asked": ""}),
         ),
         (event(2, "step.started", "a[0]"), End("open")),
     ],

@@ -14,10 +14,11 @@ import pytest
 
 import serving
 from crew.config import Settings, load_settings
-from crew.errors import Diverged
-from crew.event import Event
+from crew.errors import Diverged, Unrecorded
+from crew.event import Event, to_data
 from crew.run import Run, Runtime
-from serving.commands.parked import NO_RECORD, parked
+from crew.run.ending import parked_by as by_error
+from serving.commands.parked import parked
 from serving.gallery import load_workflow
 from tests.endpoint import Endpoint
 
@@ -447,6 +448,12 @@ async def test_a_stopped_fork_with_another_model_is_given_up(desk, talker):
     assert [row["status"] for row in rows] == ["cancelled", "completed"]
 
 
+def parked_for(error: Diverged, **fork) -> list[Event]:
+    parked = to_data(by_error(error))
+    *before, _ = parked_by(error.parked_as, str(error), **fork)
+    return [*before, Event(3, "run.parked", error.path, parked)]
+
+
 def parked_by(reason: str, detail: str, path: str = "", **fork) -> list[Event]:
     first = {"workflow": "research", "version": "1", "input": "x", "code": "c0de"}
     forked = {"run": "r0", "at": 1, **fork}
@@ -466,13 +473,12 @@ def parked_by(reason: str, detail: str, path: str = "", **fork) -> list[Event]:
             ["crew resume r1", "crew fork r1", "crew cancel r1"],
         ),
         (
-            parked_by("unrecorded", str(Diverged(recorded=NO_RECORD, asked="model m")), live=False),
+            parked_for(Unrecorded(recorded="no result", asked="model m"), live=False),
             ["crew fork r1", "crew resume r1", "crew cancel r1"],
         ),
         (
-            parked_by(
-                "diverged",
-                str(Diverged(recorded=NO_RECORD, asked="effect e")),
+            parked_for(
+                Unrecorded(recorded="no result", asked="effect e"),
                 effects=False,
                 overrides=["writer"],
             ),
