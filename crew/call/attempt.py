@@ -125,8 +125,6 @@ class Attempt:
     @property
     def is_alone(self) -> bool:
         """Whether the step's function is all that is at work, so that nothing is out of order."""
-        if self._root is not asyncio.current_task():
-            return False
         tasks = self._tasks
         while tasks and next(reversed(tasks)).done():
             tasks.popitem()

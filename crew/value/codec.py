@@ -102,6 +102,8 @@ class Codec:
         Raises:
             Unreadable: it does not validate any more, or a part of it would be lost or changed.
         """
+        if type(stored) is self._constant:
+            return stored
         try:
             value = self._shape.decode(stored)
             lost = _lost(stored, self._shape.encode(value))
