@@ -12,9 +12,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from crew.errors import StoreError
-from crew.journal import Append, Busy, Operation, shown
+from crew.journal import Append, Busy, Operation, rules, shown
 from crew.journal.again import Again
-from crew.journal.postgres_link import REFUSED, Db, DbError, Link, is_lost
+from crew.journal.postgres_link import Db, DbError, Link, is_lost, is_of_server
 from crew.journal.postgres_operations import (
     COUNT,
     append_alone,
@@ -82,7 +82,9 @@ class Commits:
             if len(appends) == len(operations) and _fit_one_statement(appends):
                 return self._append_alone(db, commits, appends)
             return self._transact(db, commits, operations, alone=False)
-        except REFUSED:
+        except Exception as error:
+            if is_of_server(error):
+                raise
             return self._transact(db, commits, operations, alone=True)
 
     def _registered(self, db: Db) -> int:
@@ -146,8 +148,12 @@ class Commits:
         try:
             with db.transaction():
                 return apply(db, operation)
-        except REFUSED as error:
-            return self._link.refusal("write", error)
+        except Exception as error:
+            if is_of_server(error):
+                raise
+            if isinstance(error, (DbError, UnicodeError)):
+                return self._link.refusal("write", error)
+            return rules.unwritable(operation, error)
 
     def _count(self, commits: int | None) -> None:
         self._commits = commits

@@ -133,7 +133,7 @@ class _Pending:
             tuple(self.events),
             self.status,
             self.due,
-            self.run.snapshot() if self.events else None,
+            _snapshot_of(self.run) if self.events else None,
         )
 
 
@@ -300,6 +300,9 @@ class Writer:
         except StoreError as error:
             results = self._failed(error, len(batch))
             took = None
+        except Exception as error:  # noqa: BLE001  nobody may wait for what will never be written
+            results = self._failed(_unforeseen(error), len(batch))
+            took = None
         else:
             took = time.monotonic() - began
         self._busy_since = None
@@ -393,6 +396,21 @@ class Writer:
                 self._observer.appended(item.run, item.observed)
         if took is not None:
             self._observer.committed(count, took)
+
+
+def _snapshot_of(run: OpenRun) -> Snapshot | None:
+    try:
+        return run.snapshot()
+    except Exception:  # one run's; a snapshot is never needed, and the others' commit is
+        logger.exception("snapshot.failed", extra={"run": run.id})
+        return None
+
+
+def _unforeseen(error: Exception) -> StoreError:
+    return StoreError(
+        message=f"the store failed in an unforeseen way: {type(error).__name__}: {error}; whether "
+        "anything was written is not known; the runs under way go on from what is stored"
+    )
 
 
 def _refusal(run: OpenRun) -> Exception:
