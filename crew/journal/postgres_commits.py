@@ -123,7 +123,8 @@ class Commits:
             with db.pipeline():
                 db.execute("BEGIN")
                 counting = db.execute(COUNT, (self._name, commits))
-                lock(db, operations)
+                if not alone:
+                    lock(db, operations)
             counted = counting.fetchone()
             if counted is None:
                 self._count(None)
@@ -147,6 +148,8 @@ class Commits:
     def _apply_alone(self, db: Db, operation: Operation) -> object:
         try:
             with db.transaction():
+                # Out of the order of all locks: who waits for us then is told so, and tries again.
+                lock(db, [operation])
                 return apply(db, operation)
         except Exception as error:
             if is_of_server(error):

@@ -21,8 +21,8 @@ def text(name: str, value: object) -> str:
     plain = str.__str__(value)
     if "\0" in plain or not _has_utf8(plain):
         raise InputInvalid(
-            message=f"{name} {plain!r:.80} holds a NUL or half a pair of surrogates, which no store "
-            "can keep; leave it out"
+            message=f"{name} {plain!r:.80} holds a NUL or half a pair of surrogates, which no "
+            "store can keep; leave it out"
         )
     return plain
 
