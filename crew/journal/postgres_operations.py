@@ -341,7 +341,8 @@ def _insert_letter(db: Db, post: Post) -> bool:
 def _clear(db: Db, clear: Clear) -> None:
     query = (
         "WITH held AS (SELECT number FROM runs WHERE number = %s AND epoch = %s FOR UPDATE), "
-        "gone AS (DELETE FROM letters WHERE id = ANY(%s) "
+        # An answer that was kept before stays: it refuses a second one.
+        "gone AS (DELETE FROM letters WHERE id = ANY(%s) AND body IS NOT NULL "
         "AND number IN (SELECT number FROM held)) "
         "UPDATE letters SET body = NULL WHERE id = ANY(%s) AND number IN (SELECT number FROM held)"
     )

@@ -291,10 +291,13 @@ class SqliteStore:
     def _clear(self, db: sqlite3.Connection, clear: Clear) -> None:
         if not rules.clear(clear, _numbered(db, clear.number)):
             return
-        db.executemany("DELETE FROM letters WHERE id = ?", [(item,) for item in clear.letters])
-        db.executemany(
-            "UPDATE letters SET body = NULL WHERE id = ?", [(item,) for item in clear.kept]
-        )
+        # An answer that was kept before stays: it refuses a second one.
+        waiting = "WHERE id = ? AND number = ? AND body IS NOT NULL"
+        for query, letters in (
+            (f"DELETE FROM letters {waiting}", clear.letters),  # noqa: S608  constants
+            (f"UPDATE letters SET body = NULL {waiting}", clear.kept),
+        ):
+            db.executemany(query, [(item, clear.number) for item in letters])
 
     def _remove(self, db: sqlite3.Connection, remove: Remove) -> tuple[int, ...] | None:
         of_thread = _runs_of_thread(db, remove)
