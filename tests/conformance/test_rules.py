@@ -223,7 +223,9 @@ def by_rows(store, remove):
 def tables(postgres_server):
     """A database of PostgreSQL for all cells."""
     url = postgres_server.new_database()
-    yield PostgresStore(url)
+    store = PostgresStore(url)
+    yield store
+    store.close()
     postgres_server.drop(url)
 
 
