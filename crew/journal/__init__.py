@@ -3,11 +3,13 @@
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final, Literal, Protocol
+from typing import Final, Literal, Protocol, get_args
 
 RunStatus = Literal["running", "waiting", "completed", "failed", "cancelled"]
 WhenBusy = Literal["queue", "reject", "cancel"]
 
+STATUSES: tuple[RunStatus, ...] = get_args(RunStatus)
+WHEN_BUSY: tuple[WhenBusy, ...] = get_args(WhenBusy)
 OPEN: tuple[RunStatus, ...] = ("running", "waiting")
 
 NO_OPENING: Final = "[]"
@@ -103,6 +105,7 @@ class NewRun:
     """Start a run: its row and its first event, in one transaction.
 
     `input_hash` tells whether the same `key` comes with the same input; without a key it is empty.
+    With another one, or for another thread, a key is refused with `KeyReused`.
     The turn's number on its thread is given by the store, in the order of acceptance; a fork is no
     turn, though it has its base's thread. `when_busy="cancel"` puts a cancel into the inbox of each
     earlier turn that is open.
@@ -200,10 +203,18 @@ class Clear:
 class Remove:
     """Remove runs for good, with their events, letters and snapshots, and blobs nobody else uses.
 
-    A run that one that stays is a fork of is left as it is. Returns the numbers removed.
+    A run that one that stays is a fork of is left as it is. Returns the numbers removed; or None,
+    and removes nothing, if one of them has not ended.
+
+    With a `thread` of a `tenant` they are that conversation, and what is kept of it goes with the
+    last of them. Nothing is removed of one that goes on: that has another run by now, or of which
+    what is kept was not changed last at `changed_at` (0: nothing is kept; None: no matter when).
     """
 
     numbers: tuple[int, ...]
+    tenant: str = ""
+    thread: str | None = None
+    changed_at: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,15 +232,7 @@ class KeepThread:
     opening: str = NO_OPENING
 
 
-@dataclass(frozen=True, slots=True)
-class ForgetThreads:
-    """Remove what is kept of threads beside their runs."""
-
-    tenant: str
-    threads: tuple[str, ...]
-
-
-Operation = NewRun | Append | Take | Release | Post | Clear | Remove | KeepThread | ForgetThreads
+Operation = NewRun | Append | Take | Release | Post | Clear | Remove | KeepThread
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,13 +4,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import assert_never
 
-from crew.errors import AskError, Fenced, KeyReused, RunNotFound, ThreadBusy
+from crew.errors import AskError, Fenced, RunNotFound
 from crew.journal import (
     OPEN,
     PARKED,
     Append,
     Clear,
-    ForgetThreads,
     KeepThread,
     Letter,
     NewRun,
@@ -26,6 +25,7 @@ from crew.journal import (
     StoredEvent,
     Take,
     ThreadRow,
+    rules,
 )
 
 
@@ -52,7 +52,13 @@ class MemoryStore:
         self._next_letter = 1
 
     def commit(self, operations: Sequence[Operation]) -> list[object]:
-        return [self._apply(operation) for operation in operations]
+        return [self._carry_out(operation) for operation in operations]
+
+    def _carry_out(self, operation: Operation) -> object:
+        try:
+            return self._apply(operation)
+        except Exception as error:  # noqa: BLE001  whatever one fails of, the others are carried out
+            return rules.unwritable(operation, error)
 
     def _apply(self, operation: Operation) -> object:
         match operation:
@@ -62,53 +68,48 @@ class MemoryStore:
                 return self._append(operation)
             case Take():
                 return self._take(operation)
-            case Release(number=number, epoch=epoch, to=to):
-                if self._holds(number, epoch) and number in self._open:
-                    self._rows[number] = replace(self._rows[number], owner=to)
+            case Release(number=number):
+                released = rules.release(operation, self._rows.get(number))
+                if released is not None:
+                    self._rows[number] = released
                 return None
             case Post():
                 return self._post(operation)
             case Clear():
                 return self._clear(operation)
-            case Remove(numbers=numbers):
-                return self._remove(numbers)
+            case Remove():
+                return self._remove(operation)
             case KeepThread(tenant=tenant, thread=thread):
-                self._threads[tenant, thread] = kept(self.thread(tenant, thread), operation)
-                return None
-            case ForgetThreads(tenant=tenant, threads=threads):
-                for thread in threads:
-                    self._threads.pop((tenant, thread), None)
+                row = rules.keep(operation, self.thread(tenant, thread))
+                self._threads[tenant, thread] = row
                 return None
             case _:
                 assert_never(operation)
 
-    def _holds(self, number: int, epoch: int) -> bool:
-        return number in self._rows and self._rows[number].epoch == epoch
-
     def _start(self, new: NewRun) -> Started | Exception:
+        known = None
         if new.key is not None:
             known = self._by_key.get((new.tenant, new.workflow, new.key))
-            if known is not None:
-                row = self._rows[known]
-                return Started(row, False) if row.input_hash == new.input_hash else reused(new)
-        turn = None
-        if new.thread is not None and new.base is None:
-            turns = self.turns(new.tenant, new.thread)
-            open_turns = [row for row in turns if row.status in OPEN]
-            if new.when_busy == "reject" and open_turns:
-                return busy(new)
-            if new.when_busy == "cancel":
-                for row in open_turns:
-                    self._post(Post(row.number, "cancel", "", "null", new.at))
-            turn = (turns[-1].turn or 0) + 1 if turns else 1
-        row = row_of(self._next_run, new, turn)
+        is_turn = new.thread is not None and new.base is None
+        turns = self.turns(new.tenant, new.thread or "") if is_turn else []
+        open_turns = [row for row in turns if row.status in OPEN]
+        other = rules.start(new, None if known is None else self._rows[known], open_turns)
+        if other is not None:
+            return other
+        for row in open_turns if new.when_busy == "cancel" else ():
+            self._post(Post(row.number, "cancel", "", "null", new.at))
+        turn = (turns[-1].turn or 0) + 1 if turns else 1
+        row = rules.row_of(self._next_run, new, turn if is_turn else None)
+        return self._insert(row, new)
+
+    def _insert(self, row: RunRow, new: NewRun) -> Started:
         self._next_run += 1
         self._rows[row.number] = row
         self._numbers[row.id] = row.number
         self._open[row.number] = None
         if new.key is not None:
             self._by_key[new.tenant, new.workflow, new.key] = row.number
-        if new.thread is not None and turn is not None:
+        if new.thread is not None and row.turn is not None:
             self._turns.setdefault((new.tenant, new.thread), []).append(row.number)
         self._events[row.number] = []
         self._keep_events(row.number, (new.first,))
@@ -122,58 +123,44 @@ class MemoryStore:
             self._events[number].append(replace(event, blobs=()) if event.blobs else event)
 
     def _append(self, append: Append) -> Fenced | None:
-        row = self._rows.get(append.number)
-        if row is None or row.epoch != append.epoch or row.status not in OPEN:
-            return Fenced(run=row.id if row else str(append.number))
+        row = rules.append(append, self._rows.get(append.number))
+        if isinstance(row, Fenced):
+            return row
         self._keep_events(append.number, append.events)
+        self._rows[append.number] = row
         if append.snapshot is not None:
             self._snapshots[append.number] = append.snapshot
-        last = append.events[-1] if append.events else None
-        ended = append.status is not None and append.status not in OPEN
-        self._rows[append.number] = replace(
-            row,
-            status=append.status or row.status,
-            due=append.due if append.status else row.due,
-            owner=None if ended else row.owner,
-            offset=last.offset if last else row.offset,
-            crc=last.crc if last else row.crc,
-            updated_at=last.at if last else row.updated_at,
-        )
-        if ended:
+        if rules.ends(append):
             self._open.pop(append.number, None)
             self._keep_answers(append.number)
             self._snapshots.pop(append.number, None)
         return None
 
     def _take(self, take: Take) -> RunRow | Exception:
-        row = self._rows.get(take.number)
-        if row is None:
-            return RunNotFound(run=str(take.number))
-        if row.owner != take.from_owner or row.status not in OPEN:
-            return Fenced(run=row.id)
-        self._rows[take.number] = replace(row, owner=take.owner, epoch=row.epoch + 1)
-        return self._rows[take.number]
+        taken = rules.take(take, self._rows.get(take.number))
+        if isinstance(taken, RunRow):
+            self._rows[take.number] = taken
+        return taken
 
     def _post(self, post: Post) -> AskError | RunNotFound | None:
-        row = self._rows.get(post.number)
-        if row is None:
-            return RunNotFound(run=str(post.number))
         first = next((item for item in self._answers(post.number) if item.name == post.name), None)
-        if first is not None and is_again(post, first.key):
-            return None
-        if row.status not in OPEN:
-            return None if post.kind == "cancel" else answered_too_late(row.id, row.status)
-        if first is not None and post.kind == "answer":
-            return answered_before(row.id, post.name)
+        key = first.key if first is not None else None
+        verdict = rules.post(post, self._rows.get(post.number), first is not None, key)
+        if not isinstance(verdict, bool):
+            return verdict
+        if verdict:
+            self._put(post)
+        return None
+
+    def _put(self, post: Post) -> None:
         letter = Letter(
             self._next_letter, post.number, post.kind, post.name, post.body, post.key, post.seen
         )
         self._letters.setdefault(post.number, {})[letter.id] = letter
         self._next_letter += 1
-        return None
 
     def _clear(self, clear: Clear) -> None:
-        if not self._holds(clear.number, clear.epoch):
+        if not rules.clear(clear, self._rows.get(clear.number)):
             return
         letters = self._letters.get(clear.number, {})
         for number in (*clear.letters, *clear.kept):
@@ -192,12 +179,29 @@ class MemoryStore:
         self._letters.pop(number, None)
         self._answered[number] = {letter.name: replace(letter, body="") for letter in keyed}
 
-    def _remove(self, numbers: Sequence[int]) -> tuple[int, ...]:
-        going = {number for number in numbers if number in self._rows}
-        while stays := {
-            row.base for row in self._rows.values() if row.base in going and row.number not in going
-        }:
-            going -= stays
+    def _remove(self, remove: Remove) -> tuple[int, ...] | None:
+        place = remove.tenant, remove.thread or ""
+        rows, kept = self._rows.values(), self._threads.get(place)
+        of_thread = [
+            row.number
+            for row in rows
+            if remove.thread is not None and (row.tenant, row.thread) == place
+        ]
+        going = rules.remove(
+            remove,
+            {n: self._rows[n].status for n in remove.numbers if n in self._rows},
+            of_thread,
+            kept.updated_at if kept is not None else 0.0,
+            [(row.base, row.number) for row in rows if row.base is not None],
+        )
+        if going is None:
+            return None
+        self._drop(going)
+        if remove.thread is not None and set(of_thread).issubset(going):
+            self._threads.pop(place, None)
+        return going
+
+    def _drop(self, going: Sequence[int]) -> None:
         for number in going:
             row = self._rows.pop(number)
             self._numbers.pop(row.id)
@@ -210,7 +214,6 @@ class MemoryStore:
             users.difference_update(going)
             if not users:
                 del self._uses[digest], self._blobs[digest]
-        return tuple(sorted(going))
 
     def run(self, run_id: str, *, tenant: str | None = None) -> RunRow | None:
         row = self._rows.get(self._numbers.get(run_id, 0))
@@ -333,70 +336,3 @@ class MemoryStore:
 
     def close(self) -> None:
         """Forget nothing: the store lives as long as its object."""
-
-
-def row_of(number: int, new: NewRun, turn: int | None) -> RunRow:
-    """Return the row of a run that starts now."""
-    return RunRow(
-        number=number,
-        id=new.id,
-        tenant=new.tenant,
-        workflow=new.workflow,
-        version=new.version,
-        key=new.key,
-        input_hash=new.input_hash,
-        thread=new.thread,
-        turn=turn,
-        parent=new.parent,
-        status="running",
-        owner=new.owner,
-        epoch=1,
-        offset=new.first.offset,
-        crc=new.first.crc,
-        created_at=new.at,
-        updated_at=new.at,
-        base=new.base,
-        base_offset=new.base_offset,
-    )
-
-
-def kept(row: ThreadRow | None, keep: KeepThread) -> ThreadRow:
-    """Return what is kept of a thread from now on, given what was."""
-    if row is None:
-        return ThreadRow(
-            keep.tenant, keep.thread, keep.metadata, keep.opening, float(keep.at), float(keep.at)
-        )
-    return replace(row, metadata=keep.metadata, updated_at=float(keep.at))
-
-
-def reused(new: NewRun) -> KeyReused:
-    """Return the error of a key that came back with another input."""
-    return KeyReused(
-        message=f"key {new.key!r} of workflow {new.workflow!r} was used with another input; "
-        "use a new key, or the same input to get the same run",
-        key=new.key or "",
-    )
-
-
-def busy(new: NewRun) -> ThreadBusy:
-    """Return the error of a turn that came while another one runs."""
-    return ThreadBusy(
-        message=f"thread {new.thread!r} has a turn that is still running; wait for it, or start "
-        "with when_busy='queue' or 'cancel'",
-        thread=new.thread or "",
-    )
-
-
-def answered_before(run: str, path: str) -> AskError:
-    """Return the error of a second answer to one question."""
-    return AskError(message=f"the question {path} of run {run} was answered before; the first wins")
-
-
-def is_again(post: Post, key: str | None) -> bool:
-    """Return whether an answer is the one that came with `key`, sent once more."""
-    return post.key is not None and post.key == key
-
-
-def answered_too_late(run: str, status: RunStatus) -> AskError:
-    """Return the error of an answer to a run that has ended."""
-    return AskError(message=f"run {run} is {status}; nothing is asked there any more")

@@ -12,9 +12,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from crew.errors import StoreError
-from crew.journal import Append, Busy, Operation, shown
+from crew.journal import Append, Busy, Operation, rules, shown
 from crew.journal.again import Again
-from crew.journal.postgres_link import REFUSED, Db, DbError, Link, is_lost
+from crew.journal.postgres_link import Db, DbError, Link, is_lost, is_of_server
 from crew.journal.postgres_operations import (
     COUNT,
     append_alone,
@@ -82,7 +82,9 @@ class Commits:
             if len(appends) == len(operations) and _fit_one_statement(appends):
                 return self._append_alone(db, commits, appends)
             return self._transact(db, commits, operations, alone=False)
-        except REFUSED:
+        except Exception as error:
+            if is_of_server(error):
+                raise
             return self._transact(db, commits, operations, alone=True)
 
     def _registered(self, db: Db) -> int:
@@ -121,7 +123,8 @@ class Commits:
             with db.pipeline():
                 db.execute("BEGIN")
                 counting = db.execute(COUNT, (self._name, commits))
-                lock(db, operations)
+                if not alone:
+                    lock(db, operations)
             counted = counting.fetchone()
             if counted is None:
                 self._count(None)
@@ -145,9 +148,15 @@ class Commits:
     def _apply_alone(self, db: Db, operation: Operation) -> object:
         try:
             with db.transaction():
+                # Out of the order of all locks: who waits for us then is told so, and tries again.
+                lock(db, [operation])
                 return apply(db, operation)
-        except REFUSED as error:
-            return self._link.refusal("write", error)
+        except Exception as error:
+            if is_of_server(error):
+                raise
+            if isinstance(error, (DbError, UnicodeError)):
+                return self._link.refusal("write", error)
+            return rules.unwritable(operation, error)
 
     def _count(self, commits: int | None) -> None:
         self._commits = commits

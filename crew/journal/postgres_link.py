@@ -17,9 +17,6 @@ Db = psycopg.Connection[Any]
 DbError = psycopg.Error
 Connect = Callable[[str], Db]
 
-REFUSED = (psycopg.DataError, psycopg.IntegrityError, errors.ProgramLimitExceeded, UnicodeError)
-"""What one value of one operation does; the others of its commit have no part in it."""
-
 PAUSE_SECONDS = 0.1
 """How long nothing is tried after the server could not be reached."""
 GRACE_SECONDS = 0.1
@@ -82,6 +79,14 @@ def is_lost(error: psycopg.Error) -> bool:
     if error.sqlstate is None:
         return isinstance(error, (psycopg.OperationalError, psycopg.InterfaceError))
     return error.sqlstate.startswith(_LOST)
+
+
+def is_of_server(error: Exception) -> bool:
+    """Return whether the server or the connection failed; else one operation's values did."""
+    if isinstance(error, Busy) or (isinstance(error, psycopg.Error) and is_lost(error)):
+        return True
+    is_limit = isinstance(error, errors.ProgramLimitExceeded)
+    return isinstance(error, psycopg.OperationalError) and not is_limit
 
 
 class Link:
@@ -178,7 +183,7 @@ class Link:
         except psycopg.Error as error:
             if is_lost(error):
                 self.drop()
-            elif isinstance(error, REFUSED) or not isinstance(error, psycopg.OperationalError):
+            elif not is_of_server(error):
                 raise self.refusal(action, error) from error
             raise Busy(f"{shown(self._url)}: {first_line(error)}") from error
         except UnicodeError as error:

@@ -12,7 +12,6 @@ from crew.journal import (
     Append,
     Blob,
     Clear,
-    ForgetThreads,
     KeepThread,
     NewRun,
     Operation,
@@ -24,14 +23,7 @@ from crew.journal import (
     Started,
     StoredEvent,
     Take,
-)
-from crew.journal.memory import (
-    answered_before,
-    answered_too_late,
-    busy,
-    is_again,
-    reused,
-    row_of,
+    rules,
 )
 from crew.journal.postgres_link import Db
 
@@ -91,16 +83,22 @@ _THREAD = (
     "AND turn IS NOT NULL), array(SELECT number FROM runs WHERE tenant = %(tenant)s "
     f"AND thread = %(thread)s AND turn IS NOT NULL AND {_IS_OPEN} ORDER BY number)"
 )
+_OF_THREAD = (
+    # A turn or a fork, each by an index of its own.
+    "SELECT number FROM runs WHERE tenant = %s AND thread = %s AND turn IS NOT NULL UNION ALL "
+    "SELECT number FROM runs WHERE tenant = %s AND thread = %s AND base IS NOT NULL"
+)
 _REMOVING = "removing"
 
 
 def lock(db: Db, operations: Sequence[Operation]) -> None:
     """Wait until no other transaction decides about what `operations` decide about.
 
-    That is what has a name but no row yet: a key, the next turn of a thread, a use of a blob. All
+    That is what has a name but no row yet: a key, the next turn of a thread, a use of a blob; and
+    whether a conversation goes on. All
     locks are taken at once and in one order, so that no two transactions wait for each other.
     """
-    names = {name for item in operations if isinstance(item, NewRun) for name in _names(item)}
+    names = {name for item in operations for name in _names(item)}
     if any(isinstance(item, Remove) for item in operations):
         db.execute("SELECT pg_advisory_xact_lock(%s)", (_lock_number(_REMOVING),))
     elif any(_is_kept_from_removal(item) for item in operations):
@@ -110,11 +108,17 @@ def lock(db: Db, operations: Sequence[Operation]) -> None:
         db.execute(query, (sorted(map(_lock_number, names)),))
 
 
-def _names(new: NewRun) -> Iterator[str]:
-    if new.key is not None:
-        yield "\x1f".join(("key", new.tenant, new.workflow, new.key))
-    if new.thread is not None and new.base is None:
-        yield "\x1f".join(("thread", new.tenant, new.thread))
+def _names(operation: Operation) -> Iterator[str]:
+    match operation:
+        case NewRun(tenant=tenant, thread=thread, workflow=workflow, key=key):
+            if key is not None:
+                yield repr(("key", tenant, workflow, key))
+        case Remove(tenant=tenant, thread=thread) | KeepThread(tenant=tenant, thread=thread):
+            pass
+        case _:
+            return
+    if thread is not None:
+        yield repr(("thread", tenant, thread))
 
 
 def _lock_number(name: str) -> int:
@@ -198,14 +202,10 @@ def apply(db: Db, operation: Operation) -> object:
             return _post(db, operation)
         case Clear():
             return _clear(db, operation)
-        case Remove(numbers=numbers):
-            return _remove(db, numbers)
+        case Remove():
+            return _remove(db, operation)
         case KeepThread():
             return _keep_thread(db, operation)
-        case ForgetThreads(tenant=tenant, threads=threads):
-            query = "DELETE FROM threads WHERE tenant = %s AND thread = ANY(%s)"
-            db.execute(query, (tenant, list(threads)))
-            return None
         case _:
             assert_never(operation)
 
@@ -216,8 +216,7 @@ def _append(db: Db, appends: Sequence[Append]) -> list[object]:
     for append, result in zip(appends, results, strict=True):
         if result is None:
             _keep_blobs(db, append.number, append.events)
-            ended = append.status is not None and append.status not in OPEN
-            if append.snapshot is not None and not ended:
+            if append.snapshot is not None and not rules.ends(append):
                 _keep_snapshot(db, append.number, append.snapshot)
     return results
 
@@ -277,22 +276,22 @@ def _start(db: Db, new: NewRun) -> Started | KeyReused | ThreadBusy:
             (new.tenant, new.workflow, new.key),
         )
         if found is not None:
-            return Started(found, False) if found.input_hash == new.input_hash else reused(new)
+            return rules.found_by_key(new, found)
     turn = None
-    if new.thread is not None and new.base is None:
+    if rules.is_turn(new):
         place = {"tenant": new.tenant, "thread": new.thread}
         last, open_turns = _row(db.execute(_THREAD, place))
-        if new.when_busy == "reject" and open_turns:
-            return busy(new)
+        if (refused := rules.start(new, None, open_turns)) is not None:
+            return refused
         for number in open_turns if new.when_busy == "cancel" else ():
             _insert_letter(db, Post(number, "cancel", "", "null", new.at))
         turn = (last or 0) + 1
-    row, first = row_of(0, new, turn), new.first
+    row, first = rules.row_of(0, new, turn), new.first
     values = [getattr(row, item.name) for item in fields(row)][1:]
     values += [first.offset, first.kind, first.path, first.body, first.crc, first.at]
     (number,) = _row(db.execute(_INSERT_RUN, values))  # pyrefly: ignore
     _keep_blobs(db, number, (first,))
-    return Started(row_of(number, new, turn), True)
+    return Started(rules.row_of(number, new, turn), True)
 
 
 def _take(db: Db, take: Take) -> RunRow | Fenced | RunNotFound:
@@ -315,10 +314,11 @@ def _post(db: Db, post: Post) -> AskError | RunNotFound | None:
     if _is_again(db, post):
         return None
     if row.status not in OPEN:
-        return None if post.kind == "cancel" else answered_too_late(row.id, row.status)
+        verdict = rules.post(post, row, False, None)
+        return verdict if not isinstance(verdict, bool) else None
     if _insert_letter(db, post) or _is_again(db, post):
         return None
-    return answered_before(row.id, post.name)
+    return rules.answered_before(row.id, post.name)
 
 
 def _is_again(db: Db, post: Post) -> bool:
@@ -326,7 +326,7 @@ def _is_again(db: Db, post: Post) -> bool:
         return False
     known = "SELECT key FROM letters WHERE number = %s AND name = %s AND kind = 'answer'"
     first = db.execute(known, (post.number, post.name)).fetchone()
-    return first is not None and is_again(post, first[0])
+    return first is not None and rules.is_again(post, first[0])
 
 
 def _insert_letter(db: Db, post: Post) -> bool:
@@ -341,26 +341,37 @@ def _insert_letter(db: Db, post: Post) -> bool:
 def _clear(db: Db, clear: Clear) -> None:
     query = (
         "WITH held AS (SELECT number FROM runs WHERE number = %s AND epoch = %s FOR UPDATE), "
-        "gone AS (DELETE FROM letters WHERE id = ANY(%s) "
+        # An answer that was kept before stays: it refuses a second one.
+        "gone AS (DELETE FROM letters WHERE id = ANY(%s) AND body IS NOT NULL "
         "AND number IN (SELECT number FROM held)) "
         "UPDATE letters SET body = NULL WHERE id = ANY(%s) AND number IN (SELECT number FROM held)"
     )
     db.execute(query, (clear.number, clear.epoch, list(clear.letters), list(clear.kept)))
 
 
-def _remove(db: Db, numbers: Sequence[int]) -> tuple[int, ...]:
-    going = set(numbers)
-    bases = db.execute("SELECT base, number FROM runs WHERE base IS NOT NULL").fetchall()
-    while stays := {base for base, fork in bases if base in going and fork not in going}:
-        going -= stays
-    gone = db.execute(
-        "DELETE FROM runs WHERE number = ANY(%s) RETURNING number", (list(going),)
-    ).fetchall()
-    removed = [number for (number,) in gone]
+def _remove(db: Db, remove: Remove) -> tuple[int, ...] | None:
+    place = remove.tenant, remove.thread
+    of_thread = [number for (number,) in db.execute(_OF_THREAD, place * 2)]
+    query = "SELECT number, status FROM runs WHERE number = ANY(%s)"
+    statuses = db.execute(query, (list(remove.numbers),)).fetchall()
+    query = "SELECT updated_at FROM threads WHERE tenant = %s AND thread = %s"
+    changed_at = next((at for (at,) in db.execute(query, place)), 0.0)
+    query = "SELECT base, number FROM runs WHERE base = ANY(%s)"
+    forks = db.execute(query, (list(remove.numbers),)).fetchall()
+    going = rules.remove(remove, dict(statuses), of_thread, changed_at, forks)
+    if going is None:
+        return None
+    _drop(db, list(going))
+    if remove.thread is not None and set(of_thread).issubset(going):
+        db.execute("DELETE FROM threads WHERE tenant = %s AND thread = %s", place)
+    return going
+
+
+def _drop(db: Db, removed: list[int]) -> None:
     uses = db.execute(
         "DELETE FROM blob_uses WHERE number = ANY(%s) RETURNING digest", (removed,)
     ).fetchall()
-    for table in ("events", "letters", "snapshots"):
+    for table in ("runs", "events", "letters", "snapshots"):
         query = f"DELETE FROM {table} WHERE number = ANY(%s)"  # noqa: S608  constants
         db.execute(query, (removed,))  # pyrefly: ignore
     db.execute(
@@ -368,7 +379,6 @@ def _remove(db: Db, numbers: Sequence[int]) -> tuple[int, ...]:
         "(SELECT 1 FROM blob_uses WHERE blob_uses.digest = blobs.digest)",
         ([digest for (digest,) in uses],),
     )
-    return tuple(sorted(removed))
 
 
 def _keep_thread(db: Db, keep: KeepThread) -> None:

@@ -11,6 +11,8 @@ FIRST_VERSION = 5
 """The oldest that is read: calls have other paths in what was written before."""
 _MIGRATING = 5_127_881_340
 """The advisory lock under which one process brings a database to this release's schema."""
+_PATIENCE = "20s"
+"""How long one waits for those that open the database before it."""
 
 
 def prepare(db: Db, url: str) -> None:
@@ -20,9 +22,9 @@ def prepare(db: Db, url: str) -> None:
         StoreError: a newer release wrote it, or one that was never published, or its tables are
             somebody else's.
     """
-    if _version(db, url) == SCHEMA_VERSION:
-        return  # a user who may not create tables may use them
     with db.transaction():
+        # Before the look: a connection remembers what it did not find, whoever makes it meanwhile.
+        db.execute("SELECT set_config('lock_timeout', %s, true)", (_PATIENCE,))
         db.execute("SELECT pg_advisory_xact_lock(%s)", (_MIGRATING,))
         version = _version(db, url)
         if version == 0:

@@ -14,13 +14,11 @@ from typing import assert_never
 
 from crew.errors import AskError, Fenced, KeyReused, RunNotFound, StoreError, ThreadBusy
 from crew.journal import (
-    OPEN,
     PARKED,
     Append,
     Busy,
     Clear,
     Damaged,
-    ForgetThreads,
     KeepThread,
     Letter,
     NewRun,
@@ -36,16 +34,9 @@ from crew.journal import (
     StoredEvent,
     Take,
     ThreadRow,
+    rules,
 )
 from crew.journal.deflate import Deflater
-from crew.journal.memory import (
-    answered_before,
-    answered_too_late,
-    busy,
-    is_again,
-    reused,
-    row_of,
-)
 from crew.journal.owner_files import OwnerFiles
 from crew.journal.sqlite_blobs import Blobs
 from crew.journal.sqlite_file import connect, explain, is_busy, prepare, refuse_network_filesystem
@@ -58,9 +49,18 @@ from crew.journal.sqlite_rows import (
     update_row,
 )
 from crew.journal.sqlite_segments import insert_events, read_events, remove_events
-from crew.journal.sqlite_threads import forget_threads, keep_thread, read_thread
+from crew.journal.sqlite_threads import changed_at, forget_thread, keep_thread, read_thread
 
 Connect = Callable[[str], sqlite3.Connection]
+
+
+class _OperationFailed(Exception):
+    """One operation of a transaction failed, so that nothing of it was written."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__(str(error))
+        self.error = error
+
 
 _OPEN = "status IN ('running', 'waiting')"
 _LETTER = "id, number, kind, name, coalesce(body, ''), key, seen"
@@ -110,7 +110,7 @@ class SqliteStore:
         with self._errors("write"):
             try:
                 return self._transact(operations, self._carry_out)
-            except UnicodeEncodeError:
+            except _OperationFailed:
                 return self._transact(operations, self._carry_out_alone)
 
     def _transact(
@@ -145,17 +145,30 @@ class SqliteStore:
             return self._apply(db, operation)
         except StoreError as error:
             return error  # a damaged row, which each operation reads before it writes
+        except Exception as error:
+            if is_busy(error):
+                raise
+            raise _OperationFailed(error) from error
 
     def _carry_out_alone(self, db: sqlite3.Connection, operation: Operation) -> object:
-        """Text that is no UTF-8 harms the operation that brought it, and no other."""
+        """Carry out an operation so that it fails alone, whatever it fails of."""
         db.execute("SAVEPOINT operation")
+        dropped = self._blobs.dropped
         try:
             result = self._carry_out(db, operation)
-        except UnicodeEncodeError as error:
+        except _OperationFailed as failed:
+            if not db.in_transaction:
+                raise failed.error from failed  # SQLite gave all of it up: the disk, not a value
             db.execute("ROLLBACK TO operation")
-            result = StoreError(message=explain("write", self.path, error))
+            self._blobs.rolled_back(dropped)
+            result = self._refusal(operation, failed.error)
         db.execute("RELEASE operation")
         return result
+
+    def _refusal(self, operation: Operation, error: Exception) -> StoreError:
+        if isinstance(error, (sqlite3.OperationalError, OSError, UnicodeError)):
+            return StoreError(message=explain("write", self.path, error))
+        return rules.unwritable(operation, error)
 
     def _apply(self, db: sqlite3.Connection, operation: Operation) -> object:
         match operation:
@@ -165,42 +178,34 @@ class SqliteStore:
                 return self._append(db, operation)
             case Take():
                 return self._take(db, operation)
-            case Release(number=number, epoch=epoch, to=to):
-                row = _numbered(db, number)
+            case Release(number=number):
                 self._known.pop(number, None)
-                if row is not None and row.epoch == epoch and row.status in OPEN:
-                    update_row(db, replace(row, owner=to))
+                released = rules.release(operation, _numbered(db, number))
+                if released is not None:
+                    update_row(db, released)
                 return None
             case Post():
                 return self._post(db, operation)
             case Clear():
                 return self._clear(db, operation)
-            case Remove(numbers=numbers):
-                return self._remove(db, numbers)
+            case Remove():
+                return self._remove(db, operation)
             case KeepThread():
                 return keep_thread(db, operation)
-            case ForgetThreads(tenant=tenant, threads=threads):
-                return forget_threads(db, tenant, threads)
             case _:
                 assert_never(operation)
 
     def _start(self, db: sqlite3.Connection, new: NewRun) -> Started | KeyReused | ThreadBusy:
-        if new.key is not None and (found := self._by_key(db, new)) is not None:
-            return Started(found, False) if found.input_hash == new.input_hash else reused(new)
-        turn = None
-        if new.thread is not None and new.base is None:
-            if new.when_busy != "queue":
-                open_turns = self._open_turns(db, new)
-                if new.when_busy == "reject" and open_turns:
-                    return busy(new)
-                for number in open_turns if new.when_busy == "cancel" else ():
-                    _insert_letter(db, Post(number, "cancel", "", "null", new.at))
-            (last,) = db.execute(
-                "SELECT max(turn) FROM runs WHERE tenant = ? AND thread = ? AND turn IS NOT NULL",
-                (new.tenant, new.thread),
-            ).fetchone()
-            turn = (last or 0) + 1
-        row = insert_row(db, row_of(0, new, turn))
+        known = self._by_key(db, new) if new.key is not None else None
+        is_turn = rules.is_turn(new)
+        open_turns = self._open_turns(db, new) if is_turn and new.when_busy != "queue" else []
+        other = rules.start(new, known, open_turns)
+        if other is not None:
+            return other
+        for number in open_turns if new.when_busy == "cancel" else ():
+            _insert_letter(db, Post(number, "cancel", "", "null", new.at))
+        turn = _next_turn(db, new) if is_turn else None
+        row = insert_row(db, rules.row_of(0, new, turn))
         self._insert_events(db, row.number, 0, (new.first,))
         return Started(row, True)
 
@@ -222,11 +227,13 @@ class SqliteStore:
         before = self._followed(db, append)
         if before is None:
             before = _numbered(db, append.number)
-            if before is None or before.epoch != append.epoch or before.status not in OPEN:
-                return Fenced(run=before.id if before else str(append.number))
-            self._change(db, before, append)
+            changed = rules.append(append, before)
+            if isinstance(changed, Fenced):
+                return changed
+            assert before is not None
+            self._known[append.number] = (changed, update_row(db, changed))
         self._insert_events(db, append.number, before.crc, append.events)
-        if append.status is not None and append.status not in OPEN:
+        if rules.ends(append):
             self._known.pop(append.number)
             db.execute("DELETE FROM letters WHERE number = ? AND key IS NULL", (append.number,))
             db.execute("UPDATE letters SET body = NULL WHERE number = ?", (append.number,))
@@ -251,20 +258,6 @@ class SqliteStore:
         self._known[append.number] = (row, now)
         return before
 
-    def _change(self, db: sqlite3.Connection, row: RunRow, append: Append) -> None:
-        last = append.events[-1] if append.events else None
-        ended = append.status is not None and append.status not in OPEN
-        changed = replace(
-            row,
-            status=append.status or row.status,
-            due=append.due if append.status else row.due,
-            owner=None if ended else row.owner,
-            offset=last.offset if last else row.offset,
-            crc=last.crc if last else row.crc,
-            updated_at=last.at if last else row.updated_at,
-        )
-        self._known[append.number] = (changed, update_row(db, changed))
-
     def _keep_snapshot(self, db: sqlite3.Connection, number: int, snapshot: Snapshot) -> None:
         db.execute(
             "INSERT OR REPLACE INTO snapshots VALUES (?, ?, ?, ?, ?, ?)",
@@ -279,53 +272,52 @@ class SqliteStore:
         )
 
     def _take(self, db: sqlite3.Connection, take: Take) -> RunRow | Fenced | RunNotFound:
-        row = _numbered(db, take.number)
-        if row is None:
-            return RunNotFound(run=str(take.number))
-        if row.owner != take.from_owner or row.status not in OPEN:
-            return Fenced(run=row.id)
-        taken = replace(row, owner=take.owner, epoch=row.epoch + 1)
-        update_row(db, taken)
+        taken = rules.take(take, _numbered(db, take.number))
+        if isinstance(taken, RunRow):
+            update_row(db, taken)
         return taken
 
     def _post(self, db: sqlite3.Connection, post: Post) -> AskError | RunNotFound | None:
-        row = _numbered(db, post.number)
-        if row is None:
-            return RunNotFound(run=str(post.number))
         known = "SELECT key FROM letters WHERE number = ? AND name = ? AND kind = 'answer'"
         first = db.execute(known, (post.number, post.name)).fetchone()
-        if first is not None and is_again(post, first[0]):
-            return None
-        if row.status not in OPEN:
-            return None if post.kind == "cancel" else answered_too_late(row.id, row.status)
-        if first is not None and post.kind == "answer":
-            return answered_before(row.id, post.name)
-        _insert_letter(db, post)
+        key = first[0] if first is not None else None
+        verdict = rules.post(post, _numbered(db, post.number), first is not None, key)
+        if not isinstance(verdict, bool):
+            return verdict
+        if verdict:
+            _insert_letter(db, post)
         return None
 
     def _clear(self, db: sqlite3.Connection, clear: Clear) -> None:
-        held = "SELECT 1 FROM runs WHERE number = ? AND epoch = ?"
-        if db.execute(held, (clear.number, clear.epoch)).fetchone() is None:
+        if not rules.clear(clear, _numbered(db, clear.number)):
             return
-        db.executemany("DELETE FROM letters WHERE id = ?", [(item,) for item in clear.letters])
-        db.executemany(
-            "UPDATE letters SET body = NULL WHERE id = ?", [(item,) for item in clear.kept]
-        )
+        # An answer that was kept before stays: it refuses a second one.
+        waiting = "WHERE id = ? AND number = ? AND body IS NOT NULL"
+        for query, letters in (
+            ("DELETE FROM letters ", clear.letters),
+            ("UPDATE letters SET body = NULL ", clear.kept),
+        ):
+            db.executemany(query + waiting, [(item, clear.number) for item in letters])
 
-    def _remove(self, db: sqlite3.Connection, numbers: Sequence[int]) -> tuple[int, ...]:
-        going = set(numbers)
-        bases = db.execute("SELECT base, number FROM runs WHERE base IS NOT NULL").fetchall()
-        while stays := {base for base, fork in bases if base in going and fork not in going}:
-            going -= stays
-        removed: list[int] = []
-        for number in sorted(going):
-            if db.execute("DELETE FROM runs WHERE number = ?", (number,)).rowcount:
-                removed.append(number)
+    def _remove(self, db: sqlite3.Connection, remove: Remove) -> tuple[int, ...] | None:
+        of_thread = _runs_of_thread(db, remove)
+        going = rules.remove(
+            remove,
+            _statuses(db, remove.numbers),
+            of_thread,
+            changed_at(db, remove.tenant, remove.thread) if remove.thread is not None else 0.0,
+            _forks(db, remove.numbers),
+        )
+        if going is None:
+            return None
+        for number in going:
+            for table in ("runs", "letters", "snapshots"):
+                db.execute(f"DELETE FROM {table} WHERE number = ?", (number,))  # noqa: S608
             remove_events(db, number)
-            db.execute("DELETE FROM letters WHERE number = ?", (number,))
-            db.execute("DELETE FROM snapshots WHERE number = ?", (number,))
-        self._blobs.forget(db, removed)
-        return tuple(removed)
+        self._blobs.forget(db, going)
+        if remove.thread is not None and set(of_thread).issubset(going):
+            forget_thread(db, remove.tenant, remove.thread)
+        return going
 
     def _insert_events(
         self, db: sqlite3.Connection, number: int, before: int, events: Sequence[StoredEvent]
@@ -546,6 +538,34 @@ def _insert_letter(db: sqlite3.Connection, post: Post) -> None:
         "VALUES (?, ?, ?, ?, ?, ?, ?)",
         (post.number, post.kind, post.name, post.body, post.at, post.key, post.seen),
     )
+
+
+def _next_turn(db: sqlite3.Connection, new: NewRun) -> int:
+    (last,) = db.execute(
+        "SELECT max(turn) FROM runs WHERE tenant = ? AND thread = ? AND turn IS NOT NULL",
+        (new.tenant, new.thread),
+    ).fetchone()
+    return (last or 0) + 1
+
+
+def _statuses(db: sqlite3.Connection, numbers: Sequence[int]) -> dict[int, RunStatus]:
+    # Unverified: a row that is damaged may be removed.
+    query = "SELECT number, status FROM runs WHERE number = ?"
+    return dict(row for number in numbers for row in db.execute(query, (number,)))
+
+
+def _forks(db: sqlite3.Connection, bases: Sequence[int]) -> list[tuple[int, int]]:
+    query = "SELECT base, number FROM runs WHERE base = ?"
+    return [row for base in bases for row in db.execute(query, (base,))]
+
+
+def _runs_of_thread(db: sqlite3.Connection, remove: Remove) -> list[int]:
+    found = list[int]()
+    for kind in ("turn", "base"):  # a turn or a fork, each by an index of its own
+        query = f"SELECT number FROM runs WHERE tenant = ? AND thread = ? AND {kind} IS NOT NULL"  # noqa: S608
+        rows = db.execute(query, (remove.tenant, remove.thread))
+        found += [number for (number,) in rows]
+    return found
 
 
 def _numbered(db: sqlite3.Connection, number: int) -> RunRow | None:

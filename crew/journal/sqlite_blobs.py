@@ -79,9 +79,14 @@ class Blobs:
             path.unlink(missing_ok=True)
         self._unused.clear()
 
-    def rolled_back(self) -> None:
-        """Keep the files: the transaction that dropped their blobs did not happen."""
-        self._unused.clear()
+    @property
+    def dropped(self) -> int:
+        """How many files the transaction dropped so far."""
+        return len(self._unused)
+
+    def rolled_back(self, dropped: int = 0) -> None:
+        """Keep the files but the first so many: what dropped the others did not happen."""
+        del self._unused[dropped:]
 
     def _file(self, digest: str) -> Path:
         return self._folder / digest[:2] / digest

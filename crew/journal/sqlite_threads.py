@@ -2,12 +2,10 @@
 
 import sqlite3
 import zlib
-from collections.abc import Sequence
 from dataclasses import astuple
 
 from crew.errors import StoreError
-from crew.journal import KeepThread, ThreadRow
-from crew.journal.memory import kept
+from crew.journal import KeepThread, ThreadRow, rules
 
 
 def read_thread(db: sqlite3.Connection, tenant: str, thread: str) -> ThreadRow | None:
@@ -29,16 +27,20 @@ def read_thread(db: sqlite3.Connection, tenant: str, thread: str) -> ThreadRow |
 
 
 def keep_thread(db: sqlite3.Connection, keep: KeepThread) -> None:
-    row = kept(read_thread(db, keep.tenant, keep.thread), keep)
+    row = rules.keep(keep, read_thread(db, keep.tenant, keep.thread))
     db.execute(
         "INSERT OR REPLACE INTO threads VALUES (?, ?, ?, ?, ?, ?, ?)", (*astuple(row), _check(row))
     )
 
 
-def forget_threads(db: sqlite3.Connection, tenant: str, threads: Sequence[str]) -> None:
-    db.executemany(
-        "DELETE FROM threads WHERE tenant = ? AND thread = ?", [(tenant, name) for name in threads]
-    )
+def changed_at(db: sqlite3.Connection, tenant: str, thread: str) -> float:
+    """Return when what is kept of a thread was changed last; 0 if nothing is."""
+    query = "SELECT updated_at FROM threads WHERE tenant = ? AND thread = ?"
+    return next((at for (at,) in db.execute(query, (tenant, thread))), 0.0)
+
+
+def forget_thread(db: sqlite3.Connection, tenant: str, thread: str) -> None:
+    db.execute("DELETE FROM threads WHERE tenant = ? AND thread = ?", (tenant, thread))
 
 
 def _check(row: ThreadRow) -> int:

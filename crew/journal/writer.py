@@ -2,7 +2,8 @@
 
 A commit is due when somebody waits for durability, when 1,024 events are pending, or 5 ms after
 the first, never merely because a tick of the event loop ended. Pure steps thus run ahead of the
-disk, and whoever shows something to the world waits.
+disk, and whoever shows something to the world waits. Where code has held the event loop for 5 ms,
+so that no timer comes, the next append commits at once: what is done is not lost.
 
 Source: "Output commit" in Elnozahy et al., "A survey of rollback-recovery protocols", 2002.
 """
@@ -15,6 +16,7 @@ from contextvars import Context as Variables
 from dataclasses import dataclass, field
 from typing import Protocol, TypeAlias
 
+from crew.clock import steady_clock
 from crew.errors import Fenced, StoreError
 from crew.event import CallCompleted, RunEvent, StepFailed, TextDiscarded, TextEmitted, to_data
 from crew.journal import (
@@ -126,14 +128,14 @@ class _Pending:
     status: RunStatus | None = None
     due: float | None = None
 
-    def operation(self) -> Append:
+    def operation(self, *, may_snapshot: bool) -> Append:
         return Append(
             self.run.number,
             self.run.epoch,
             tuple(self.events),
             self.status,
             self.due,
-            self.run.snapshot() if self.events else None,
+            _snapshot_of(self.run) if self.events and may_snapshot else None,
         )
 
 
@@ -162,9 +164,15 @@ class Writer:
         self._timer: asyncio.TimerHandle | asyncio.Handle | None = None
         self._timer_is_now = False
         self._busy_since: float | None = None
+        self._now = time.monotonic
+        self._due: float | None = None
+        """When an append commits by itself, since the event loop did not turn before."""
+        self._looks_for_turn = False
 
     def append(self, run: OpenRun, event: RunEvent, status: RunStatus | None = None) -> int:
         """Add an event to the next commit, and return its offset. Nothing is on disk yet.
+
+        But where code holds the event loop, so that no timer comes, it commits here.
 
         Raises:
             Fenced: the run has ended.
@@ -185,8 +193,34 @@ class Writer:
             pending.status, pending.due = status, None
             run.is_ended = status not in OPEN
         self._count += 1
-        self._schedule(now=self._count >= MAX_PENDING)
+        if self._timer is None or self._count >= MAX_PENDING:
+            self._schedule(now=self._count >= MAX_PENDING)
+        if self._due is None:
+            self._look_for_turn()
+        elif self._now() >= self._due:
+            self._commit_here(run)
         return run.offset
+
+    def _look_for_turn(self) -> None:
+        """Note whether the event loop turns within the time in which a commit is due."""
+        self._now = steady_clock()
+        self._due = self._now() + MAX_DELAY
+        if not self._looks_for_turn:
+            self._looks_for_turn = True
+            asyncio.get_running_loop().call_soon(self._turned, context=_CLEAN)
+
+    def _turned(self) -> None:
+        self._looks_for_turn = False
+        if not self._count:
+            self._due = None
+
+    def _commit_here(self, run: OpenRun) -> None:
+        """Commit in the midst of an append, as no step: whoever appends is not folded yet."""
+        if self._timer is not None:
+            self._timer.cancel()
+        _CLEAN.run(self._commit, may_snapshot=False)
+        if run.error is not None:
+            raise run.error
 
     def reopened(self, run: OpenRun, events: Iterable[TimedEvent]) -> None:
         """Hand the observer what the journal held of a run before it was opened here."""
@@ -286,11 +320,11 @@ class Writer:
             else loop.call_later(MAX_DELAY, self._commit, context=_CLEAN)
         )
 
-    def _commit(self) -> None:
+    def _commit(self, *, may_snapshot: bool = True) -> None:
         self._timer = None
         pending, operations = list(self._pending.values()), self._operations
         batch: list[Operation] = [waiting.operation for waiting in operations]
-        batch += [item.operation() for item in pending]
+        batch += [item.operation(may_snapshot=may_snapshot) for item in pending]
         began = time.monotonic()
         try:
             results = self._store.commit(batch)
@@ -299,6 +333,9 @@ class Writer:
             return
         except StoreError as error:
             results = self._failed(error, len(batch))
+            took = None
+        except Exception as error:  # noqa: BLE001  nobody may wait for what will never be written
+            results = self._failed(_unforeseen(error), len(batch))
             took = None
         else:
             took = time.monotonic() - began
@@ -315,6 +352,7 @@ class Writer:
         self._pending = {}
         self._operations = []
         self._count = 0
+        self._due = self._now() + MAX_DELAY if self._looks_for_turn else None
 
     def _again(self, busy: Busy) -> None:
         """The store cannot be written just now: keep everything, and try again very soon."""
@@ -332,6 +370,7 @@ class Writer:
             self._settle(operations, pending, results, now)
             self._report(operations, pending, results, None)
             return
+        self._due = self._now() + MAX_DELAY
         self._timer_is_now = True
         self._timer = asyncio.get_running_loop().call_later(
             BUSY_DELAY, self._commit, context=_CLEAN
@@ -393,6 +432,21 @@ class Writer:
                 self._observer.appended(item.run, item.observed)
         if took is not None:
             self._observer.committed(count, took)
+
+
+def _snapshot_of(run: OpenRun) -> Snapshot | None:
+    try:
+        return run.snapshot()
+    except Exception:  # one run's; a snapshot is never needed, and the others' commit is
+        logger.exception("snapshot.failed", extra={"run": run.id})
+        return None
+
+
+def _unforeseen(error: Exception) -> StoreError:
+    return StoreError(
+        message=f"the store failed in an unforeseen way: {type(error).__name__}: {error}; whether "
+        "anything was written is not known; the runs under way go on from what is stored"
+    )
 
 
 def _refusal(run: OpenRun) -> Exception:

@@ -11,7 +11,8 @@ from crew.budget import Budget
 from crew.errors import InputInvalid, OutputInvalid, StoreError
 from crew.event import RunStarted
 from crew.graph import Workflow
-from crew.journal import OPEN, PARKED, NewRun, RunRow, Started, WhenBusy
+from crew.journal import OPEN, PARKED, NewRun, RunRow, Started, WhenBusy, rules
+from crew.journal.reading import JournalReader
 from crew.journal.writer import OpenRun, seal
 from crew.message import Json
 from crew.run.fork import new_fork
@@ -68,6 +69,8 @@ class Acceptance:
             tenant, workflow, stored, thread, key, budget, when_busy, parent, metadata
         )
         started = await self._accepted(new)
+        if not started.is_new and parent is None:
+            self._refuse_other_budget(started.row, budget)
         if started.is_new and new.owner is not None:
             await self._worker.taking.drive(started.row, workflow)
         elif started.row.status in OPEN:
@@ -86,6 +89,15 @@ class Acceptance:
         except (StoreError, asyncio.CancelledError):
             self._worker.owned.doubt()  # it may be there, with nobody to drive it
             raise
+
+    def _refuse_other_budget(self, row: RunRow, budget: Budget | None) -> None:
+        """Refuse a key that was used with another budget, which only the run's first event says."""
+        data = JournalReader(self._home.store, row).one(1).data
+        first = tuple(data.get(name) for name in ("budget", "budget_calls", "budget_seconds"))
+        given = (budget.tokens, budget.calls, budget.seconds) if budget else (None, None, None)
+        if first != given:
+            other = f"another budget ({_shown(first)}, now {_shown(given)})"
+            raise rules.reused(row.workflow, row.key or "", [other])
 
     def _new_run(
         self,
@@ -184,6 +196,11 @@ class Acceptance:
             or self._home.store.sign(cast("str", row.owner)).dead
         ):
             await self._worker.taking.take(row, explicit=True)
+
+
+def _shown(limits: tuple[Json, ...]) -> str:
+    names = zip(("tokens", "calls", "seconds"), limits, strict=True)
+    return ", ".join(f"{name}={limit}" for name, limit in names if limit is not None) or "none"
 
 
 def encode_input(workflow: Workflow, value: Any) -> Json:

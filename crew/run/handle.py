@@ -14,6 +14,7 @@ from crew.journal import OPEN, Post, RunRow, RunStatus, Store, StoredEvent
 from crew.journal.reading import JournalReader
 from crew.journal.writer import Writer
 from crew.message import Json
+from crew.run import door
 from crew.run.followers import Followers
 from crew.run.workflows import Workflows
 from crew.value import canonical
@@ -124,6 +125,7 @@ class Run:
 
     async def batches(self, after: int = 0) -> AsyncGenerator[list[Event]]:
         """Yield the same in lists: of each, what became durable together, or was there already."""
+        door.count("after", after)
         row = self._fresh()
         if row.status not in OPEN and row.offset <= after:
             return
@@ -146,6 +148,8 @@ class Run:
 
     async def page(self, *, after: int, limit: int) -> list[Event]:
         """Return events after offset `after` that are there now, up to `limit`."""
+        door.count("after", after)
+        door.count("limit", limit)
         found, reader = list[Event](), self._reader()
         while len(found) < limit:
             more = reader.events(after=after + len(found), limit=limit - len(found))
@@ -232,7 +236,10 @@ class Run:
             AskError: no open question, or several, have that key (the message lists them); it was
                 answered before; or the answer is not of its type.
             KeyReused: the idempotency key came with another answer before.
+            InputInvalid: a key is no text.
         """
+        door.text("key", key)
+        door.text_or_none("idempotency_key", idempotency_key)
         if idempotency_key is not None and (first := await self.answered(idempotency_key)):
             self._compare(first, key, value, idempotency_key)
         else:

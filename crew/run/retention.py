@@ -2,15 +2,15 @@
 
 import asyncio
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from crew.errors import InputInvalid, StoreError
-from crew.journal import OPEN, Busy, ForgetThreads, Remove, RunRow, Store
+from crew.journal import OPEN, Busy, Remove, RunRow, Store
 from crew.journal.writer import Writer
 
 BATCH = 64
-"""Runs removed in one transaction, so that nobody waits long for it."""
+"""Runs removed in one transaction, so that nobody waits long for it; a conversation goes whole."""
 SCRUB_SECONDS = 30.0
 
 
@@ -37,34 +37,50 @@ async def prune(
         for place, unit in enumerate(ended)
         if (before is None or unit.last_use < before) and (keep is None or place >= keep)
     ]
-    removed = await _remove(writer, [row for unit in going for row in unit.rows])
-    threads = [unit.thread for unit in going if unit.thread is not None]
-    await writer.execute(ForgetThreads(tenant, tuple(threads)))
-    return removed
+    return await _remove(writer, [unit.removal(tenant, is_unused=True) for unit in going], going)
 
 
 async def erase(store: Store, writer: Writer, tenant: str, thread: str | None) -> Removed:
     """Remove a thread, or everything of a tenant, for good; see `Runtime.erase`."""
-    rows = _all_rows(store, tenant)
-    going = {row.number for row in rows if thread is None or row.thread == thread}
-    # Forks hold what they stand on, and children what they were given.
+    runs = 0
+    # What was accepted or forked meanwhile is found by the next look, which says what is open.
+    while units := _erasable(store, tenant, thread):
+        removals = [unit.removal(tenant, is_unused=False) for unit in units]
+        runs += (await _remove(writer, removals, units)).runs
+    await _scrub(store)
+    return Removed(runs)
+
+
+def _erasable(store: Store, tenant: str, thread: str | None) -> list["_Unit"]:
+    """Return what is to be erased and is there.
+
+    Raises:
+        InputInvalid: a run of it has not ended.
+    """
+    rows, threads = _all_rows(store, tenant), store.threads(tenant)
+    if thread is None:
+        units = _units(rows, threads)
+    else:
+        chosen = _with_descendants(rows, thread)
+        units = [_Unit(thread, 0.0, chosen)] if chosen or thread in threads else []
+    if open_runs := [row.id for unit in units for row in unit.rows if row.status in OPEN]:
+        raise InputInvalid(
+            message=f"{len(open_runs)} of these runs have not ended (such as {open_runs[0]}); "
+            "cancel them first: `crew cancel`"
+        )
+    return units
+
+
+def _with_descendants(rows: list[RunRow], thread: str) -> list[RunRow]:
+    """Return a thread's runs with their forks, which hold what they stand on, and children."""
+    going = {row.number for row in rows if row.thread == thread}
     while more := {
         row.number
         for row in rows
         if row.number not in going and (row.base in going or _parent_in(row, rows, going))
     }:
         going |= more
-    chosen = [row for row in rows if row.number in going]
-    if open_runs := [row.id for row in chosen if row.status in OPEN]:
-        raise InputInvalid(
-            message=f"{len(open_runs)} of these runs have not ended (such as {open_runs[0]}); "
-            "cancel them first: `crew cancel`"
-        )
-    removed = await _remove(writer, chosen)
-    threads = (thread,) if thread is not None else tuple(store.threads(tenant))
-    await writer.execute(ForgetThreads(tenant, threads))
-    await _scrub(store)
-    return removed
+    return [row for row in rows if row.number in going]
 
 
 def _parent_in(row: RunRow, rows: Iterable[RunRow], going: set[int]) -> bool:
@@ -89,6 +105,11 @@ class _Unit:
     def last_use(self) -> float:
         return max([self.described_at, *(row.updated_at for row in self.rows)])
 
+    def removal(self, tenant: str, *, is_unused: bool) -> Remove:
+        """Return what removes it; `is_unused`: only if it is as it was read here."""
+        numbers = tuple(row.number for row in self.rows)
+        return Remove(numbers, tenant, self.thread, self.described_at if is_unused else None)
+
 
 def _units(rows: list[RunRow], threads: Mapping[str, float]) -> list[_Unit]:
     roots: dict[str, str] = {row.id: row.parent for row in rows if row.parent is not None}
@@ -107,16 +128,46 @@ def _units(rows: list[RunRow], threads: Mapping[str, float]) -> list[_Unit]:
     return list(units.values())
 
 
-async def _remove(writer: Writer, rows: list[RunRow]) -> Removed:
-    ids = {row.number: row.id for row in rows}
-    gone: set[int] = set()
+async def _remove(writer: Writer, removals: Sequence[Remove], units: Sequence[_Unit]) -> Removed:
+    """Carry removals out; each decides in its own transaction whether it may."""
+    ids = {row.number: row.id for unit in units for row in unit.rows}
+    gone, in_use = set[int](), set[int]()
     # The newest first: a fork is newer than its base, which can go only when the fork has.
-    left = sorted(ids, reverse=True)
-    for first in range(0, len(left), BATCH):
-        removed = await writer.execute(Remove(tuple(left[first : first + BATCH])))
-        assert isinstance(removed, tuple)
-        gone |= set(removed)
-    return Removed(len(gone), tuple(ids[number] for number in sorted(set(ids) - gone)))
+    left = sorted(removals, key=lambda item: min(item.numbers, default=0), reverse=True)
+    while left:
+        before = len(gone)
+        for batch in _batches(left):
+            results = [writer.submit(removal) for removal in batch]
+            for removal, done in zip(batch, results, strict=True):
+                if (removed := _told(await done)) is None:
+                    in_use |= set(removal.numbers)
+                else:
+                    gone |= removed
+        # What stayed for a fork that has gone since can go now.
+        left = [item for item in left if not (gone | in_use).issuperset(item.numbers)]
+        if len(gone) == before:
+            break
+    kept = sorted(set(ids) - gone - in_use)
+    return Removed(len(gone), tuple(ids[number] for number in kept))
+
+
+def _told(result: object) -> set[int] | None:
+    if isinstance(result, Exception):
+        raise result
+    assert result is None or isinstance(result, tuple)
+    return None if result is None else set(result)
+
+
+def _batches(removals: Sequence[Remove]) -> Iterator[list[Remove]]:
+    batch, runs = list[Remove](), 0
+    for removal in removals:
+        batch.append(removal)
+        runs += len(removal.numbers) or 1
+        if runs >= BATCH:
+            yield batch
+            batch, runs = list[Remove](), 0
+    if batch:
+        yield batch
 
 
 async def _scrub(store: Store) -> None:

@@ -8,8 +8,9 @@ from typing import Any, Protocol, cast
 from crew.budget import Budget
 from crew.errors import InputInvalid, RunNotFound
 from crew.graph import Workflow
-from crew.journal import NO_OPENING, KeepThread, RunRow, RunStatus, WhenBusy
+from crew.journal import NO_OPENING, STATUSES, WHEN_BUSY, KeepThread, RunRow, RunStatus, WhenBusy
 from crew.message import Json, Message
+from crew.run import door
 from crew.run.acceptance import Acceptance
 from crew.run.handle import Answered, Home, Run
 from crew.run.replay import replay
@@ -34,7 +35,7 @@ class Tenant:
 
     def __init__(self, home: Landlord, tenant: str) -> None:
         self._home = home
-        self.tenant = tenant
+        self.tenant = door.text("tenant", tenant)
 
     async def start(
         self,
@@ -59,20 +60,22 @@ class Tenant:
             metadata: JSON that is kept in the run's first event, for its caller alone.
 
         Raises:
-            InputInvalid: the input does not validate; nothing was stored.
+            InputInvalid: the input, or another argument, does not validate; nothing was stored.
             GraphError: the workflow cannot work.
             ThreadBusy: an earlier turn runs, and `when_busy` is `reject`.
-            KeyReused: the key was used with another input.
+            KeyReused: the key was used with another input, thread or budget.
         """
+        if budget is not None:
+            door.instance("budget", budget, Budget, "a Budget(tokens=…)")
         return await self._home.acceptance.begin(
             self.tenant,
-            workflow,
+            door.instance("workflow", workflow, Workflow, "a Graph or a function with @workflow"),
             input,
-            thread=thread,
-            key=key,
+            thread=door.text_or_none("thread", thread),
+            key=door.text_or_none("key", key),
             budget=budget,
-            when_busy=when_busy,
-            metadata=metadata,
+            when_busy=door.one_of("when_busy", when_busy, WHEN_BUSY),
+            metadata=None if metadata is None else door.json_object("metadata", metadata),
         )
 
     async def get(self, run_id: str) -> Run:
@@ -84,7 +87,7 @@ class Tenant:
         return Run(self._home, self._row(run_id))
 
     def _row(self, run_id: str) -> RunRow:
-        row = self._home.store.run(run_id, tenant=self.tenant)
+        row = self._home.store.run(door.text("run_id", run_id), tenant=self.tenant)
         if row is None:
             raise RunNotFound(run=run_id)
         return row
@@ -101,29 +104,34 @@ class Tenant:
 
         Raises:
             RunNotFound: `before` is no run of this tenant.
+            InputInvalid: an argument is of another type, or no status.
         """
         wanted = cast("Sequence[RunStatus]", (status,) if isinstance(status, str) else status)
-        number = None if before is None else self._row(before).number
         rows = self._home.store.runs(
-            tenant=self.tenant, status=wanted, thread=thread, before=number, limit=limit
+            tenant=self.tenant,
+            status=[door.one_of("status", item, STATUSES) for item in wanted],
+            thread=door.text_or_none("thread", thread),
+            before=None if before is None else self._row(before).number,
+            limit=door.count("limit", limit),
         )
         return [Run(self._home, row) for row in rows]
 
     async def answered(self, idempotency_key: str, *, thread: str) -> Answered | None:
         """Return the answer that a turn of a thread was given under a key, or None."""
-        for letter in self._home.store.answers(self.tenant, idempotency_key):
+        key = door.text("idempotency_key", idempotency_key)
+        for letter in self._home.store.answers(self.tenant, key):
             row = self._home.store.numbered(letter.number)
             if row is not None and row.thread == thread and row.turn is not None:
-                return await Run(self._home, row).answered(idempotency_key)
+                return await Run(self._home, row).answered(key)
         return None
 
     async def thread(self, thread: str) -> Thread:
         """Return a conversation of this tenant, empty if nothing was said on it."""
-        return self._home.conversations.whole(self.tenant, thread)
+        return self._home.conversations.whole(self.tenant, door.text("thread", thread))
 
     async def thread_metadata(self, thread: str) -> dict[str, Json]:
         """Return the JSON that is kept with a conversation, without reading what was said."""
-        kept = self._home.store.thread(self.tenant, thread)
+        kept = self._home.store.thread(self.tenant, door.text("thread", thread))
         return {} if kept is None else json.loads(kept.metadata)
 
     async def open_thread(
@@ -143,6 +151,7 @@ class Tenant:
         Raises:
             InputInvalid: it was begun before, or a message is of another role.
         """
+        door.text("thread", thread)
         if self._home.store.thread(self.tenant, thread) or self._home.store.turns(
             self.tenant, thread
         ):
@@ -160,10 +169,11 @@ class Tenant:
     async def _keep(
         self, thread: str, metadata: Mapping[str, Json], opening: str = NO_OPENING
     ) -> None:
-        keep = KeepThread(
-            self.tenant, thread, json.dumps(dict(metadata)), time.time(), opening=opening
+        text = json.dumps(door.json_object("metadata", metadata))
+        name = door.text("thread", thread)
+        await self._home.writer.execute(
+            KeepThread(self.tenant, name, text, time.time(), opening=opening)
         )
-        await self._home.writer.execute(keep)
 
     async def replay(self, run_id: str) -> Run:
         """Run a recorded run's code again on its records: no model, no tool, no effect.
@@ -218,6 +228,8 @@ class Tenant:
             RunNotFound: no such run.
             InputInvalid: no such event, no agent, or a workflow that is not known here.
         """
+        if at is not None:
+            door.count("at", at, least=1)
         row = self._home.store.run((await self.get(run_id)).id)
         assert row is not None
         return await self._home.acceptance.begin_fork(
@@ -250,7 +262,11 @@ class Tenant:
             InputInvalid: neither was given.
         """
         return await prune(
-            self._home.store, self._home.writer, self.tenant, older_than=older_than, keep=keep
+            self._home.store,
+            self._home.writer,
+            self.tenant,
+            older_than=None if older_than is None else door.number("older_than", older_than),
+            keep=None if keep is None else door.count("keep", keep),
         )
 
     async def erase(self, *, thread: str | None = None) -> Removed:
@@ -264,4 +280,5 @@ class Tenant:
             InputInvalid: a run of it has not ended.
             StoreError: other processes hold on to what is to be overwritten.
         """
-        return await erase(self._home.store, self._home.writer, self.tenant, thread)
+        name = door.text_or_none("thread", thread)
+        return await erase(self._home.store, self._home.writer, self.tenant, name)

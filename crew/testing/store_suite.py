@@ -22,7 +22,6 @@ from crew.journal import (
     Append,
     Blob,
     Clear,
-    ForgetThreads,
     KeepThread,
     NewRun,
     Operation,
@@ -90,6 +89,11 @@ class StoreSuite:
         assert isinstance(started, Started)
         assert started.is_new
         return started.row
+
+    def end(self, store: Store, row: RunRow) -> None:
+        """Let a run end."""
+        append = Append(row.number, row.epoch, (event(row.offset + 1),), "completed")
+        assert self.one(store, append) is None
 
     def one(self, store: Store, operation: Operation) -> Any:
         """Carry one operation out, and return its result."""
@@ -431,6 +435,8 @@ class StoreSuite:
         small, big = Blob("5a" * 32, b"s" * 1000), Blob("b1" * 32, b"b" * 3_000_000)
         rows = [self.start(store, name, first=event(1, "{}", blobs=(small, big))) for name in "ab"]
         assert (store.blob(small.digest), store.blob(big.digest)) == (small.body, big.body)
+        for row in rows:
+            self.end(store, row)
         assert self.one(store, Remove((rows[0].number,))) == (rows[0].number,)
         assert store.blob(big.digest) == big.body
         self.one(store, Remove((rows[1].number,)))
@@ -441,6 +447,7 @@ class StoreSuite:
     def test_a_run_that_was_removed_is_gone(self) -> None:
         store = self.open()
         row = self.start(store, "a", key="k", thread="t")
+        self.end(store, row)
         assert self.one(store, Remove((row.number, row.number + 5))) == (row.number,)
         assert store.run("a") is None
         assert store.events(row.number) == []
@@ -454,6 +461,8 @@ class StoreSuite:
         base = self.start(store)
         fork = self.start(store, "f", first=event(2), base=base.number, base_offset=1)
         last = self.start(store, "g", first=event(3), base=fork.number, base_offset=2)
+        for row in (base, fork, last):
+            self.end(store, row)
         assert self.one(store, Remove((base.number, fork.number))) == ()
         assert self.one(store, Remove((base.number, fork.number, last.number))) == (
             base.number,
@@ -470,7 +479,8 @@ class StoreSuite:
         assert self.one(store, replace(keep, metadata="{}", opening='["more"]', at=2.0)) is None
         assert other.thread("default", "t") == ThreadRow("default", "t", "{}", '["said"]', 1.0, 2.0)
         assert other.threads("default") == {"t": 2.0}
-        assert self.one(store, ForgetThreads("default", ("t", "nobody's"))) is None
+        assert self.one(store, Remove((), "default", "nobody's")) == ()
+        assert self.one(store, Remove((), "default", "t", 2.0)) == ()
         assert other.thread("default", "t") is None
         assert other.threads("another") == {"t": 1.0}
         other.close()

@@ -152,9 +152,14 @@ class Stores(RuleBasedStateMachine):
         ids = tuple(letter.id for letter in letters[:1])
         self.both(Clear(number, epoch, () if keep else ids, ids if keep else ()))
 
-    @rule(numbers=st.sets(NUMBERS, max_size=4))
-    def remove(self, numbers) -> None:
-        self.both(Remove(tuple(sorted(numbers))))
+    @rule(numbers=st.sets(NUMBERS, max_size=4), thread=THREADS)
+    def remove(self, numbers, thread) -> None:
+        self.both(Remove(tuple(sorted(numbers)), "default", thread))
+
+    @rule(thread=st.sampled_from(["t", "u"]))
+    def remove_a_conversation(self, thread) -> None:
+        numbers = tuple(row.number for row in self.model.runs(thread=thread))
+        self.both(Remove(numbers, "default", thread, 0.0))
 
     @rule(number=NUMBERS, epoch=EPOCHS)
     def several_in_one_transaction(self, number, epoch) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from crew import ExtraMissing, Fenced, Runtime, StoreError
+from crew import ExtraMissing, Fenced, InputInvalid, Runtime, StoreError
 from crew.journal import Append, Blob, Busy, Post, Started, Take
 from crew.journal.opening import open_store
 from crew.journal.sqlite import SqliteStore, connect
@@ -114,9 +114,9 @@ def test_names_without_utf8_fail_their_own_operations_alone(store):
 
 async def test_a_bad_name_keeps_nobody_from_the_store(url):
     async with Runtime(url) as runtime:
-        with pytest.raises(StoreError, match="text that UTF-8 can hold"):
+        with pytest.raises(InputInvalid, match="half a pair of surrogates"):
             await runtime.start(echo, "a", thread="half a pair: \ud800")
-        with pytest.raises(StoreError, match="text that UTF-8 can hold"):
+        with pytest.raises(InputInvalid, match="half a pair of surrogates"):
             await runtime.get("\ud800")
         assert await (await runtime.start(echo, "b")).result() == "b"
 
@@ -126,8 +126,9 @@ def test_a_blob_that_cannot_be_written_leaves_nothing_behind(path, store):
     blobs = Path(f"{path}.blobs")
     blobs.write_text("a file in the folder's place")
     append = Append(row.number, 1, (event(2, blobs=(BIG,)),), "waiting")
-    with pytest.raises(StoreError, match="cannot write .*check the folder's permissions"):
-        store.commit([append])
+    (refused,) = store.commit([append])
+    assert isinstance(refused, StoreError)
+    assert "check the folder's permissions" in str(refused)
     assert store.numbered(row.number) == row
     blobs.unlink()
     assert store.commit([append]) == [None]

@@ -3,7 +3,7 @@
 import pytest
 
 from crew import Context, Runtime, StoreError, workflow
-from crew.journal import Append, Damaged, ForgetThreads, KeepThread, Release, Take
+from crew.journal import Append, Damaged, KeepThread, Release, Remove, Take
 from crew.journal.reading import JournalReader
 from crew.journal.sqlite import SqliteStore
 from crew.testing.store_suite import following, new_run
@@ -122,5 +122,5 @@ def test_what_is_kept_of_a_thread_is_checked_and_can_be_forgotten(store):
         store.thread("default", "t")
     (refused,) = store.commit([keep])
     assert isinstance(refused, StoreError)
-    store.commit([ForgetThreads("default", ("t",)), keep])
+    store.commit([Remove((), "default", "t"), keep])
     assert store.thread("default", "t").metadata == '{"n": 1}'

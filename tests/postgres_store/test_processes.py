@@ -125,11 +125,44 @@ def test_a_process_that_may_not_be_looked_at_is_not_proven_dead(pid, is_gone, mo
     assert here.is_gone(here.machine, pid, "another start") is is_gone
 
 
-def test_two_processes_may_make_the_tables_at_the_same_moment(postgres_url, wire):
-    wire.cut("pg_advisory_xact_lock", "pause", lambda: PostgresStore(postgres_url).close())
+@pytest.mark.parametrize("place", ["lock_timeout", "pg_advisory_xact_lock"])
+def test_two_processes_may_make_the_tables_at_the_same_moment(postgres_url, wire, place):
+    wire.cut(place, "pause", lambda: PostgresStore(postgres_url).close())
     store = PostgresStore(wire.url(postgres_url))
     assert start(store, "a")
     store.close()
+
+
+OPENING = """
+import sys
+from crew.journal.postgres import PostgresStore
+for url in sys.stdin:
+    try:
+        PostgresStore(url.strip()).close()
+        print("opened", flush=True)
+    except Exception as error:
+        print(error, flush=True)
+"""
+
+
+@pytest.fixture
+def openers():
+    """Processes that open each database whose address they are told, and say what came of it."""
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True, "bufsize": 1}
+    found = [subprocess.Popen([sys.executable, "-c", OPENING], **pipes) for _ in range(4)]
+    yield found
+    for process in found:
+        process.communicate(timeout=30)
+
+
+def test_many_processes_open_a_new_database_at_once_fifty_times(postgres_server, openers):
+    for _ in range(50):
+        url = postgres_server.new_database()
+        for process in openers:
+            process.stdin.write(f"{url}\n")
+            process.stdin.flush()
+        assert [process.stdout.readline().strip() for process in openers] == ["opened"] * 4
+        postgres_server.drop(url)
 
 
 def test_a_store_that_is_closed_leaves_no_row_and_no_connection(postgres_url):
