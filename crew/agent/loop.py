@@ -4,6 +4,7 @@ Source: ReAct, Yao et al., 2022, in the form that chat models with tool calls ga
 """
 
 import difflib
+import functools
 import hashlib
 import json
 import time
@@ -144,9 +145,9 @@ class Loop:
         data["reserve"] = self._bound()
         self.sent = len(self.messages) + 1  # with the reply, which its own event holds
         self.turn += 1
-        result = await self._journalled(
-            path, "model", "model", data, lambda streamed: self._complete(path, streamed)
-        )
+        # No lambda: what is no async function by its looks is called in a thread.
+        complete = functools.partial(self._complete, path)
+        result = await self._journalled(path, "model", "model", data, complete)
         self.usage += Usage(**result["usage"])
         return reply_from(result)
 
@@ -304,7 +305,7 @@ class Loop:
         return {
             "output": output,
             "messages": self._of_this_task(0),
-            "usage": asdict(self.usage),
+            "usage": self.usage.to_data(),
         }
 
 
@@ -313,7 +314,7 @@ def reply_data(reply: ModelReply) -> dict[str, Json]:
     return {
         "text": reply.text,
         "tool_calls": [asdict(call) for call in reply.tool_calls],
-        "usage": asdict(reply.usage),
+        "usage": reply.usage.to_data(),
         "model": reply.model,
         "finish_reason": reply.finish_reason,
     }

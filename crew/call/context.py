@@ -32,6 +32,7 @@ from crew.call.record import (
     fingerprint_of,
     invoke,
     is_asked_to_stop,
+    is_performer,
     not_an_exception,
     outcome,
     returned_codec,
@@ -302,7 +303,7 @@ class Context:
             return await self._run_function(callee, arguments, place, attempt, policies)
         if isinstance(callee, Workflow):
             return await self._run_child(callee, arguments, place, attempt, policies)
-        if isinstance(callee, Performer):
+        if is_performer(callee):
             return await self._run_agent(callee, arguments, place, attempt, policies)
         if not callable(callee):
             raise GraphError(

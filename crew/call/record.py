@@ -8,7 +8,7 @@ import inspect
 import weakref
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, Protocol, TypeVar, cast, runtime_checkable
+from typing import Any, Literal, Protocol, TypeGuard, TypeVar, cast, runtime_checkable
 
 from pydantic_core import PydanticSerializationError, to_json
 
@@ -165,6 +165,18 @@ class Performer(Protocol):
     def result_of(self, result: dict[str, Json]) -> Any:
         """Return what the caller gets for a recorded result."""
         ...
+
+
+_PERFORMERS: weakref.WeakSet[type] = weakref.WeakSet()
+"""Classes that were found to be; to look at a protocol's members costs more than the call."""
+
+
+def is_performer(callee: Any) -> TypeGuard[Performer]:
+    """Return whether a callee is an agent."""
+    kind = type(callee)
+    if kind not in _PERFORMERS and isinstance(callee, Performer):
+        _PERFORMERS.add(kind)
+    return kind in _PERFORMERS
 
 
 def describe_callee(callee: Any) -> str:

@@ -35,6 +35,9 @@ class _Stream:
     pieces: list[str] = field(default_factory=list)
 
 
+_SCALARS = frozenset({int, float, bool, type(None)})
+
+
 class TextWriter:
     """Packs the data of one run's events, in order."""
 
@@ -104,10 +107,11 @@ class TextWriter:
                 self.remember_pointers(item, reader)
 
     def _walk(self, value: Json, new: list[bytes], blobs: list[Blob]) -> Json:
-        if isinstance(value, str):
-            if len(value) <= LONG:
-                return value
-            return self._text(value, new, blobs)
+        kind = type(value)
+        if kind is str:
+            return value if len(value) <= LONG else self._text(value, new, blobs)
+        if kind in _SCALARS:
+            return value
         if isinstance(value, dict):
             walked = {key: self._walk(item, new, blobs) for key, item in value.items()}
             return {_QUOTED: walked} if not _OURS.isdisjoint(value) else walked
