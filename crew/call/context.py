@@ -9,16 +9,17 @@ again.
 import asyncio
 import functools
 import random
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator
-from contextlib import nullcontext
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from inspect import isfunction
+from operator import length_hint
 from typing import Any, NoReturn, Protocol, TypeVar, cast
 
 from pydantic import BaseModel
 
 from crew.budget import Budget
 from crew.call.attempt import Attempt
+from crew.call.concurrent import all_at_once, few_at_once
 from crew.call.effect import Effect, Unknown
 from crew.call.gate import Order
 from crew.call.lineage import SCOPE, Inside, Scope, as_key, entered
@@ -37,7 +38,6 @@ from crew.call.record import (
     outcome,
     returned_codec,
     time_limit,
-    together,
     unreadable,
 )
 from crew.clock import wall_clock
@@ -531,38 +531,41 @@ class Context:
         Args:
             function: what is called with each item, as by `run`.
             items: their indexes are part of the calls' paths.
-            concurrency: how many are under way at once; all, by default.
+            concurrency: how many are under way at once, and have tasks; all, by default.
             key: a name that keeps the calls' place when the code around them changes.
 
         Raises:
             Exception: the first error of a call, as it is; the others are cancelled.
+            GraphError: `concurrency` is less than 1.
         """
+        if concurrency is not None and concurrency < 1:
+            raise GraphError(message=f"concurrency must be 1 or more, not {concurrency}")
         name = describe_callee(function)
         place = self._place(name, key)
         attempt = self._driver.attempt
-        limit = asyncio.Semaphore(concurrency) if concurrency else nullcontext()
         last = ""
 
         async def one(item: Any) -> Any:
             nonlocal last
-            async with limit:
-                # No code of the user's runs between items, so that live they need no turn.
-                inner = self._place(name, None)
-                try:
-                    return await self._call(function, (item,), inner)
-                finally:
-                    last = inner.path()
-                    if attempt.is_reentered:
-                        await self._driver.turn(last)
+            # No code of the user's runs between items, so that live they need no turn.
+            inner = self._place(name, None)
+            try:
+                return await self._call(function, (item,), inner)
+            finally:
+                last = inner.path()
+                if attempt.is_reentered:
+                    await self._driver.turn(last)
 
-        def items_at_work() -> Iterator[Coroutine[Any, Any, Any]]:
-            for index, item in enumerate(items):
-                # The item's index is its place, not the number of the task that happens to run it.
-                with entered(place.above.placed(f"{place.part}[{index}]")):
-                    yield one(item)
-
+        # The item's index is its place, not the number of the task that happens to run it.
+        work = (
+            (place.above.placed(f"{place.part}[{index}]"), one(item))
+            for index, item in enumerate(items)
+        )
         try:
-            return await together(items_at_work())
+            if concurrency is None:
+                return await all_at_once(work)
+            limit = min(concurrency, length_hint(items, concurrency))
+            return await few_at_once(work, limit, place.above.placed(place.part))
         finally:
             if last:
                 await self._driver.turn(last)

@@ -37,6 +37,8 @@ from crew.run.waits import Waits
 from crew.thread import Thread
 
 _LEAVES_PROCESS: frozenset[CallKind] = frozenset({"model", "tool", "effect", "ask", "child"})
+_NO_DATA: dict[str, Json] = {}
+"""One for all calls that have no more to say; nobody changes it."""
 
 
 class RunCalls:
@@ -169,7 +171,7 @@ class RunCalls:
         """Begin a call that needs no intent, unless a record might answer it; say which it was."""
         if not self.lookup.rules.live or self.lookup.has(path):
             return False
-        self.records.put(path, Record(call, fingerprint, "started", {}))
+        self.records.put(path, Record(call, fingerprint, "started", _NO_DATA))
         return True
 
     async def restart(
