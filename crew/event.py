@@ -11,8 +11,13 @@ from typing import Any, ClassVar, Literal, get_args
 from crew.errors import NewerEvent
 from crew.message import Json
 
-CallKind = Literal["function", "agent", "model", "tool", "effect", "ask", "timer", "child", "value"]
+CallKind = Literal[
+    "function", "agent", "model", "tool", "effect", "ask", "timer", "deadline", "child", "value"
+]
 """What a journalled operation inside a step is."""
+
+_COMPLETED: dict[CallKind, str] = {"ask": "answered", "deadline": "passed"}
+"""How it is said that a call has completed, where that has a word of its own."""
 
 FORMAT = 1
 """Version of the stored form; written into `run.started`, raised when a kind changes its data."""
@@ -203,7 +208,7 @@ class CallCompleted:
 
     @property
     def kind(self) -> str:
-        return f"{self.call}.{'answered' if self.call == 'ask' else 'completed'}"
+        return f"{self.call}.{_COMPLETED.get(self.call, 'completed')}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -330,6 +335,7 @@ _CALL_PHASES: dict[str, type[CallStarted] | type[CallCompleted]] = {
     "opened": CallStarted,
     "completed": CallCompleted,
     "answered": CallCompleted,
+    "passed": CallCompleted,
 }
 _PHASES = frozenset({*_CALL_PHASES, "failed", "unknown", "cancelled"})
 _SIMPLE: dict[str, Any] = {

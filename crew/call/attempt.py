@@ -44,6 +44,7 @@ class Attempt:
         "_waiting",
         "acting",
         "changed",
+        "deadlines",
         "forgotten",
         "is_over",
         "is_reentered",
@@ -64,6 +65,8 @@ class Attempt:
         """What acts are on record of this attempt that its code has not asked for, by path."""
         self.acting: set[str] = set()
         """The acts that it began, by path."""
+        self.deadlines = 0
+        """How many blocks of its code are to be broken off when their time has come."""
         self.is_reentered = False
         """Whether something of it was on record when it began."""
         self._gate: Gate | None = None
@@ -125,7 +128,7 @@ class Attempt:
     @property
     def is_alone(self) -> bool:
         """Whether the step's function is all that is at work, so that nothing is out of order."""
-        if self._root is not asyncio.current_task():
+        if self.deadlines or self._root is not asyncio.current_task():
             return False
         tasks = self._tasks
         while tasks and next(reversed(tasks)).done():

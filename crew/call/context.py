@@ -19,6 +19,7 @@ from pydantic import BaseModel
 
 from crew.budget import Budget
 from crew.call.attempt import Attempt
+from crew.call.deadline import Deadline, Timing
 from crew.call.effect import Effect, Unknown
 from crew.call.gate import Order
 from crew.call.lineage import SCOPE, Inside, Scope, as_key, entered
@@ -55,7 +56,7 @@ _STATELESS = "this workflow has no state; make it with Graph(state=Model)"
 T = TypeVar("T")
 
 
-class Driven(Calls, Protocol):
+class Driven(Calls, Timing, Protocol):
     """What a context needs of the driver of its run."""
 
     run_id: str
@@ -577,6 +578,14 @@ class Context:
             until = (record.data if record is not None else data)["until"]
             await self._waited(self._driver.sleep_until(path, until), path, "timer")
         await self._driver.turn(path)
+
+    def timeout(self, seconds: float) -> Deadline:
+        """Return a block that is broken off after so many seconds: `async with ctx.timeout(60):`.
+
+        The time goes on while the run waits out of memory, and while the process is down. What is
+        awaited in the block is cancelled at its end, and a TimeoutError raised.
+        """
+        return Deadline(self._driver, self._place("timeout", None).path(), seconds)
 
     async def now(self) -> float:
         """Return the wall clock in unix seconds, the same on every resume."""

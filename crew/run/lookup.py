@@ -87,6 +87,19 @@ class Lookup:
         self._reuse(path, found)
         return self._records.get(path)
 
+    def recorded(self, path: str, call: CallKind, fingerprint: str) -> Record | None:
+        """Return what is recorded at `path`: by this run, or by the one that it replays.
+
+        Raises:
+            Diverged: it is another call.
+        """
+        record = self._records.get(path)
+        if record is None and self.rules.strict:
+            record = self.offered.get(path)
+        if record is not None:
+            self._compare(path, record, call, fingerprint)
+        return record
+
     async def _ended_meanwhile(self, path: str, record: Record) -> Record:
         """Return what an act came to that was under way where this run was forked off."""
         end = self.ends.get(path) if record.state == "started" else None

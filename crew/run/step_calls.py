@@ -14,6 +14,7 @@ from crew.event import CallCompleted, CallKind, Failure
 from crew.graph import Workflow
 from crew.message import Json
 from crew.run.calls import RunCalls
+from crew.run.deadline import Deadline
 from crew.run.dispatch import Dispatch
 from crew.thread import Thread
 from crew.value import Codec
@@ -152,6 +153,17 @@ class StepCalls:
             await asyncio.sleep(max(0.0, until - wall_clock()))
         self._require_open()
         self._run.append(CallCompleted(path, "timer", {}))
+
+    async def deadline(
+        self, path: str, seconds: float, strike: Callable[[], None], *, driven: bool
+    ) -> Callable[[], None]:
+        await self._require_running()
+        deadline = Deadline(self._run, self.attempt, path, strike)
+        try:
+            deadline.begin(seconds, driven=driven)
+        except (Diverged, Fenced, StoreError) as error:
+            await self._stopped(error)
+        return deadline.end
 
     async def agent(self, agent: Performer, path: str, fingerprint: str) -> Record | None:
         await self._require_running()

@@ -38,8 +38,17 @@ class Waits:
                 self._changed()
                 yield
         finally:
-            self.until.pop(path, None)
-            self._changed()
+            self.over(path)
+
+    def set(self, path: str, until: float) -> None:
+        """Note that the block at `path` is broken off at a time, whatever it does till then."""
+        self.until[path] = until
+        self._changed()
+
+    def over(self, path: str) -> None:
+        """Note that nothing waits at `path` any more."""
+        self.until.pop(path, None)
+        self._changed()
 
     def due(self) -> float | None:
         """Return when the first of the waits ends by itself, in unix seconds."""
