@@ -87,6 +87,16 @@ class RunTaken:
 
     One that left in order had given the run up.
     """
+    gap: float = 0.0
+    """For how many seconds nobody drove the run, as far as is known."""
+    path: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class RunDriven:
+    """The run was driven until here; written where that counts, as for the `timeout` of a call."""
+
+    kind: ClassVar[str] = "run.driven"
     path: str = ""
 
 
@@ -305,6 +315,7 @@ class ProgressMade:
 RunEvent = (
     RunStarted
     | RunTaken
+    | RunDriven
     | RunForked
     | RunCompleted
     | RunEndedInFailure
@@ -343,6 +354,7 @@ _SIMPLE: dict[str, Any] = {
     for kind in (
         RunStarted,
         RunTaken,
+        RunDriven,
         RunForked,
         RunCompleted,
         RunEndedInFailure,

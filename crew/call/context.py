@@ -19,7 +19,7 @@ from pydantic import BaseModel
 
 from crew.budget import Budget
 from crew.call.attempt import Attempt
-from crew.call.deadline import Deadline, Timing
+from crew.call.deadline import Deadline, Limit, Timing, within
 from crew.call.effect import Effect, Unknown
 from crew.call.gate import Order
 from crew.call.lineage import SCOPE, Inside, Scope, as_key, entered
@@ -36,7 +36,6 @@ from crew.call.record import (
     not_an_exception,
     outcome,
     returned_codec,
-    time_limit,
     together,
     unreadable,
 )
@@ -419,11 +418,12 @@ class Context:
         failure: Failure | None = None
         result: dict[str, Json] = {}
         try:
-            with entered(inside):
-                if timeout is None:
+            if timeout is None:
+                with entered(inside):
                     result = await work()
-                else:
-                    async with time_limit(timeout, path):
+            else:
+                async with Limit(driver, path, timeout, path):
+                    with entered(inside):
                         result = await work()
         except asyncio.CancelledError as error:
             if is_asked_to_stop() or driver.attempt.is_over:
@@ -482,12 +482,32 @@ class Context:
             await self._driver.cancelled(path, "effect")
             raise
 
-    async def ask(self, answer: Any, question: str, *, key: str | None = None) -> Any:
-        """Ask a person, and wait for an answer of the type `answer`, for as long as it takes.
+    async def ask(
+        self,
+        answer: Any,
+        question: str,
+        *,
+        key: str | None = None,
+        timeout: float | None = None,  # noqa: ASYNC109  recorded with the question
+    ) -> Any:
+        """Ask a person, and wait for an answer of the type `answer`.
 
-        `key` addresses the question; it is unique in the step.
+        Args:
+            answer: its type.
+            question: what the person sees.
+            key: addresses the question; it is unique in the step.
+            timeout: seconds for which it stays open; without, as long as it takes.
+
+        Raises:
+            TimeoutError: nobody answered in time; the question is closed.
         """
         place = self._place("ask", key)
+        if timeout is None:
+            return await self._asked(place, answer, question, key)
+        async with Deadline(self._driver, within(place.path()), timeout):
+            return await self._asked(place, answer, question, key)
+
+    async def _asked(self, place: _Place, answer: Any, question: str, key: str | None) -> Any:
         path, within = place.lasting_path, place.within.prefix
         codec = Codec(answer, where=f"the answer to {question!r}")
         data = {

@@ -28,6 +28,7 @@ from crew.event import (
     ProgressMade,
     QuorumReached,
     RunCompleted,
+    RunDriven,
     RunEndedByCancel,
     RunEndedInFailure,
     RunEvent,
@@ -95,7 +96,7 @@ def _apply(wiring: Wiring, state: RunState, event: RunEvent) -> list[Command]:
         case RunParked():
             state.status = "waiting"
             return []
-        case RunTaken() | RunForked():
+        case RunTaken() | RunDriven() | RunForked():
             state.status = "running"
             return []
         case (

@@ -76,6 +76,15 @@ class RunCalls:
         """Why the run ends or is let go, from when that is known: no new call begins then."""
         self._open = open_run
 
+    def time_is_up_at(self) -> float | None:
+        """Return when the seconds of the run's budget are over, in unix seconds, if it has some."""
+        return self.usage.ledger.until(self.row.created_at)
+
+    def due(self) -> float | None:
+        """Return when a run of which all waits goes on by itself, in unix seconds."""
+        times = (self.waits.due(), self.time_is_up_at())
+        return min((time for time in times if time is not None), default=None)
+
     def fold(self, event: RunEvent, offset: int) -> None:
         """Keep what later calls of the same path are answered from."""
         match event:
@@ -96,10 +105,13 @@ class RunCalls:
                 # A run that ended goes on as a fork alone, which calls again, and asks anew.
                 if call == "ask":
                     self.records.remove(path)
-            case RunTaken(proven=False):
-                self.records.doubt()
+            case RunTaken(proven=proven, gap=gap):
+                self.records.put_off(gap)
+                if not proven:
+                    self.records.doubt()
             case RunForked():
                 self.records.doubt()
+                self.records.forget_deadlines()
                 self.usage.forked()
             case _:
                 self.records.fold(event, offset)

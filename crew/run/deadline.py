@@ -13,6 +13,9 @@ from crew.errors import Fenced, StoreError
 from crew.event import CallCancelled, CallCompleted, CallStarted
 from crew.run.calls import RunCalls
 
+_SHORTEST_PACE = 0.25
+_NOTES = 8
+"""How often it is noted that a run is driven while it is in a block that counts that time."""
 _CLEAN = Variables()
 """Its clock is no timer of the step's code."""
 
@@ -60,18 +63,19 @@ class Deadline:
             until = wall_clock() + seconds
             data = {"until": until, "driven": driven, "fingerprint": fingerprint}
             run.append(CallStarted(path, "deadline", data))
-            self._set(until)
+            self._set(until, driven=driven)
         elif record is not None and record.state == "completed":
             self._wait_for_turn(run.lookup.order_of(path))
         elif record is not None and record.state == "started" and live:
-            self._set(record.data["until"])
+            self._set(record.data["until"], driven=driven)
 
-    def _set(self, until: float) -> None:
+    def _set(self, until: float, *, driven: bool) -> None:
         loop = asyncio.get_running_loop()
         seconds = max(0.0, until - wall_clock())
         self._timer = loop.call_later(seconds, self._passes, context=_CLEAN)
         self._attempt.deadlines += 1
-        self._run.waits.set(self._path, until)
+        pace = max(_SHORTEST_PACE, seconds / _NOTES) if driven else None
+        self._run.waits.set(self._path, until, pace=pace)
 
     def _passes(self) -> None:
         """Record that its time has come."""

@@ -15,6 +15,7 @@ from crew.event import (
     CallUnknown,
     QuorumReached,
     RunCompleted,
+    RunDriven,
     RunEndedByCancel,
     RunEndedInFailure,
     RunEvent,
@@ -31,13 +32,15 @@ from crew.message import Json
 from crew.run.calls import RunCalls
 from crew.run.course import Course
 from crew.run.dispatch import Dispatch
+from crew.run.driving import Driving
 from crew.run.ending import End
 from crew.run.rest import Rest
 from crew.run.schedule import Schedule
 from crew.run.steps import Steps
 from crew.run.surroundings import Surroundings
 
-_ENDS_OF_CALLS = (CallCompleted, CallFailed, CallUnknown, CallCancelled)
+_RECORDED_AT_THE_END = (CallCompleted, CallFailed, CallUnknown, CallCancelled, RunDriven)
+"""What became of that which was begun before the end was known."""
 
 
 class Driver:
@@ -77,6 +80,7 @@ class Driver:
             stop=self.stop,
             spawn=self._spawn,
         )
+        self._driving = Driving(self.calls, lambda: self.is_waiting)
         self._around = around
         self._tasks: set[asyncio.Task[Any]] = set()
         self._ending: asyncio.Task[Any] | None = None
@@ -107,10 +111,10 @@ class Driver:
     def go(self) -> None:
         """Start carrying out what the folded state has unfinished."""
         self._carry_out(unfinished(self.course.state))
-        left = self.calls.usage.ledger.seconds_left(self.row.created_at, wall_clock())
-        if left is not None:
+        until = self.calls.time_is_up_at()
+        if until is not None and self.calls.lookup.rules.live:
             self._clock = asyncio.get_running_loop().call_later(
-                max(0.0, left), self._time_is_up, context=self._clean
+                max(0.0, until - wall_clock()), self._time_is_up, context=self._clean
             )
 
     def _time_is_up(self) -> None:
@@ -135,7 +139,7 @@ class Driver:
 
     async def abandon(self) -> None:
         """Stop without an end: the run stays as its journal has it, for somebody else."""
-        self._end_with(End.LEFT)
+        self._end_with(End.LEFT, RunDriven() if self._driving.counts else None)
         if self._ending is None:
             await self.steps.stop()  # it was lost, and nothing is left to record
         else:
@@ -188,7 +192,8 @@ class Driver:
 
     def _append(self, event: RunEvent, status: RunStatus | None = None) -> None:
         """Append an event, bring the run on by it, and carry out what follows."""
-        if self.calls.end is not None and status is None and not isinstance(event, _ENDS_OF_CALLS):
+        is_late = self.calls.end is not None and status is None
+        if is_late and not isinstance(event, _RECORDED_AT_THE_END):
             return
         if status is not None:
             self.rest.status = status
@@ -242,6 +247,7 @@ class Driver:
     def _update(self) -> None:
         """Look whether the run waits by now."""
         self.rest.update()
+        self._driving.update()
 
 
 def _standing_in(workflow: Workflow, agent: Performer) -> Performer:

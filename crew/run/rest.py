@@ -56,7 +56,7 @@ class Rest:
             self._looking_whether_stuck = True
             self._spawn(self._park_if_stuck())
         status: RunStatus = "waiting" if idle else "running"
-        due = self._calls.waits.due() if idle else None
+        due = self._calls.due() if idle else None
         if (status, due) == (self.status, self.due):
             return
         self.status, self.due = status, due

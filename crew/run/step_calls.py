@@ -197,9 +197,9 @@ class StepCalls:
         for unit, count in left.items():
             if count is not None and count < 1:
                 raise BudgetExceeded(run=self.run_id, needed=1, left=count, unit=unit)
-        seconds = ledger.seconds_left(self._run.row.created_at, wall_clock())
+        until = self._run.time_is_up_at()
         # One whose time is up is ended by its driver, not here.
-        shortest = None if seconds is None else max(seconds, 0.001)
+        shortest = None if until is None else max(until - wall_clock(), 0.001)
         return Budget(**left, seconds=shortest).within(budget)
 
     def diverge(self, error: Diverged) -> None:

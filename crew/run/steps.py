@@ -78,7 +78,7 @@ class Steps:
     async def _carried_out(
         self, step: RunStep, path: str, node: Node, task: "asyncio.Task[Any]"
     ) -> Gave:
-        if step.until:
+        if step.until and self._calls.lookup.rules.live:
             await self._wait_until(step)
         self._append(StepStarted(path))
         run = StepRun(node, step, path, self._calls, self._dispatch, self._stop)

@@ -20,6 +20,8 @@ class Waits:
     def __init__(self, changed: Callable[[], None]) -> None:
         self.until: dict[str, float | None] = {}
         """Until when each waits, in unix seconds, if that is known."""
+        self.driven: dict[str, float] = {}
+        """How often it is noted that the run is driven, in seconds, for those that count that alone."""
         self.doomed: set[str] = set()
         """Those of a call that is on record as cancelled: the program is to cancel it again."""
         self.resuming = 0
@@ -40,14 +42,20 @@ class Waits:
         finally:
             self.over(path)
 
-    def set(self, path: str, until: float) -> None:
-        """Note that the block at `path` is broken off at a time, whatever it does till then."""
+    def set(self, path: str, until: float, *, pace: float | None) -> None:
+        """Note that the block at `path` is broken off at a time, whatever it does till then.
+
+        `pace` is how often it is to be noted that the run is driven, in seconds, if that counts.
+        """
         self.until[path] = until
+        if pace is not None:
+            self.driven[path] = pace
         self._changed()
 
     def over(self, path: str) -> None:
         """Note that nothing waits at `path` any more."""
         self.until.pop(path, None)
+        self.driven.pop(path, None)
         self._changed()
 
     def due(self) -> float | None:
