@@ -189,6 +189,19 @@ class StepFailed:
 
 
 @dataclass(frozen=True, slots=True)
+class QuorumAwaited:
+    """Enough has arrived for a join to fire at `until` (unix seconds), if the rest does not come.
+
+    `scope` is the fan-out's number.
+    """
+
+    kind: ClassVar[str] = "quorum.awaited"
+    path: str
+    scope: int
+    until: float
+
+
+@dataclass(frozen=True, slots=True)
 class QuorumReached:
     """A join fires with what has arrived; what is still on its way to it is cancelled."""
 
@@ -324,6 +337,7 @@ RunEvent = (
     | StepStarted
     | StepCompleted
     | StepFailed
+    | QuorumAwaited
     | QuorumReached
     | CallStarted
     | CallCompleted
@@ -363,6 +377,7 @@ _SIMPLE: dict[str, Any] = {
         StepStarted,
         StepCompleted,
         StepFailed,
+        QuorumAwaited,
         QuorumReached,
         AnswerRefused,
         AgentDrifted,

@@ -2,8 +2,9 @@
 
 from collections.abc import Callable, Iterable
 from dataclasses import replace
+from typing import NoReturn
 
-from crew.call.gate import BEHIND_ACTS
+from crew.call.gate import BEHIND_ACTS, LAST
 from crew.call.record import Record
 from crew.event import (
     AgentDrifted,
@@ -30,6 +31,7 @@ from crew.message import Json
 from crew.run.attempts import Attempts
 from crew.run.ending import End
 from crew.run.lookup import OF_AGENTS, Lookup
+from crew.run.past import Past
 from crew.run.records import Records, is_act, step_of
 from crew.run.surroundings import Surroundings
 from crew.run.usage import Usage
@@ -70,6 +72,8 @@ class RunCalls:
         self.attempts = Attempts(row.id, self.records, offered, append)
         self.lookup = Lookup(row.id, self.records, offered, self.attempts, append)
         self.waits = Waits(changed)
+        self.past: Past | None = None
+        """Of a replay: how the run went."""
         self.goes_on = False
         """Whether it goes on with what other code may have written."""
         self.end: End | None = None
@@ -153,7 +157,7 @@ class RunCalls:
             self.served += 1
             return record
         if not self.lookup.rules.live:
-            await self.lookup.refuse(path, call, fingerprint)
+            await self.refuse(path, call, fingerprint)
         if record is not None:
             streamed = self.records.streamed(path) if call == "model" else ""
             return replace(record, streamed=streamed) if streamed else record
@@ -168,6 +172,20 @@ class RunCalls:
             await self.attempts.after_forgotten(attempt, path, f"{call} {fingerprint}")
         await self.restart(path, call, fingerprint, data)
         return None
+
+    async def refuse(self, path: str, call: CallKind, fingerprint: str) -> NoReturn:
+        """Refuse a call that has no record, once nothing that is on record could end it before.
+
+        Raises:
+            Diverged: always, unless the caller is cancelled first.
+        """
+        attempt = self.attempts.of(path, call)
+        await attempt.gate.turn(LAST)
+        error = self.lookup.not_recorded(path, f"{call} {fingerprint}")
+        if self.past is not None and attempt.step not in self.past.ended:
+            # Another step, or the end of the run's time, cut this one off.
+            await self.waits.until_cancelled(path, error, attempt)
+        raise error
 
     def _is_beside(
         self, acts: Iterable[str], path: str, call: CallKind, data: dict[str, Json]

@@ -13,7 +13,6 @@ from crew.event import (
     CallCompleted,
     CallFailed,
     CallUnknown,
-    QuorumReached,
     RunCompleted,
     RunDriven,
     RunEndedByCancel,
@@ -34,6 +33,7 @@ from crew.run.course import Course
 from crew.run.dispatch import Dispatch
 from crew.run.driving import Driving
 from crew.run.ending import End
+from crew.run.quorums import Quorums
 from crew.run.rest import Rest
 from crew.run.schedule import Schedule
 from crew.run.steps import Steps
@@ -77,9 +77,10 @@ class Driver:
             self._schedule,
             self.steps,
             begins=lambda: rests(self),
-            stop=self.stop,
+            stuck=self._stuck,
             spawn=self._spawn,
         )
+        self._quorums = Quorums(self.course, append=self._append)
         self._driving = Driving(self.calls, lambda: self.is_waiting)
         self._around = around
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -122,6 +123,14 @@ class Driver:
         over = BudgetExceeded(run=self.run_id, needed=1, left=0, unit="seconds")
         failed = RunEndedInFailure(failure_of(over, ""), dict(self.calls.usage.paid))
         self._end_with(End.TIMED_OUT, failed, "failed")
+
+    def _stuck(self, error: Diverged) -> None:
+        """Nothing can go on any more; a replay comes to the end of its run's time like that."""
+        past = self.calls.past
+        if past is not None and past.is_out_of_time:
+            self._time_is_up()
+        else:
+            self.stop(error)
 
     def deliver(self, letter: Letter, value: Json) -> bool | None:
         """Turn a letter into an event.
@@ -203,6 +212,8 @@ class Driver:
             self._lose(error)
             raise
         self._carry_out(self.course.bring_on(event, offset))
+        if self.calls.past is not None:
+            self._quorums.see(event)
 
     def _carry_out(self, commands: list[Command]) -> None:
         for command in commands:
@@ -214,7 +225,7 @@ class Driver:
                 case CancelStep(path=path):
                     self.steps.let_go(path)
                 case WaitForQuorum():
-                    self._spawn(self._wait_for_quorum(command))
+                    self._spawn(self._quorums.wait(command))
                 case Finish(output=output):
                     reused = dict(self.calls.usage.reused) or None
                     done = RunCompleted(output, dict(self.calls.usage.paid), reused)
@@ -225,11 +236,6 @@ class Driver:
                 case _:
                     assert_never(command)
         self._schedule.pump()
-
-    async def _wait_for_quorum(self, command: WaitForQuorum) -> None:
-        await asyncio.sleep(command.seconds)
-        if command.scope in self.course.state.scopes:
-            self._append(QuorumReached(command.path, command.scope))
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> "asyncio.Task[None]":
         # A clean context: what a step set, its scope above all, is not for the driver's own tasks.

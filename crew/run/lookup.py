@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NoReturn
 
 from crew.call.gate import LAST, Order, offered
 from crew.call.record import Record
@@ -125,15 +124,6 @@ class Lookup:
         asked = f"{call} {fingerprint}"
         if recorded != asked and record.fingerprint:
             raise Diverged(run=self._run_id, path=path, recorded=recorded, asked=asked)
-
-    async def refuse(self, path: str, call: CallKind, fingerprint: str) -> NoReturn:
-        """Refuse a call that has no record, once nothing that is on record could end it before.
-
-        Raises:
-            Diverged: always, unless the caller is cancelled first.
-        """
-        await self._attempts.of(path, call).gate.turn(LAST)
-        raise self.not_recorded(path, f"{call} {fingerprint}")
 
     def not_recorded(self, path: str, asked: str) -> Diverged:
         """Return the error of a call that must have a record, and has none."""

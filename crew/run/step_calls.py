@@ -109,17 +109,13 @@ class StepCalls:
 
     async def until_cancelled(self, path: str) -> NoReturn:
         """Wait for the cancel that is on record of the call at `path`, until its turn."""
-        waits = self._run.waits
-        waits.doomed.add(path)
+        run, recorded = self.run_id, "a call that the code cancelled"
+        error = Diverged(run=run, path=path, recorded=recorded, asked="no cancel of it")
         try:
-            with waits.waiting(path, None, self.attempt):
-                while True:  # nobody sets that future
-                    await asyncio.get_running_loop().create_future()
+            await self._run.waits.until_cancelled(path, error, self.attempt)
         except asyncio.CancelledError:
             await self.turn(path)
             raise
-        finally:
-            waits.doomed.discard(path)
 
     def has_record(self, path: str) -> bool:
         """Return whether the call at `path` is on record."""

@@ -3,9 +3,10 @@
 import asyncio
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
+from typing import NoReturn
 
 from crew.call.attempt import Attempt
-from crew.errors import CrewError
+from crew.errors import CrewError, Diverged
 from crew.message import Json
 from crew.value import Codec
 
@@ -21,9 +22,9 @@ class Waits:
         self.until: dict[str, float | None] = {}
         """Until when each waits, in unix seconds, if that is known."""
         self.driven: dict[str, float] = {}
-        """How often it is noted that the run is driven, in seconds, for those that count that alone."""
-        self.doomed: set[str] = set()
-        """Those of a call that is on record as cancelled: the program is to cancel it again."""
+        """For those that count only driven time: how often that is noted, in seconds."""
+        self.doomed: dict[str, Diverged] = {}
+        """Those that only a cancel can end which is on record, with what it is if none comes."""
         self.resuming = 0
         """How many branches have their answer, and are about to go on."""
         self._changed = changed
@@ -57,6 +58,16 @@ class Waits:
         self.until.pop(path, None)
         self.driven.pop(path, None)
         self._changed()
+
+    async def until_cancelled(self, path: str, error: Diverged, attempt: Attempt) -> NoReturn:
+        """Wait for the cancel of the call at `path`; if none can come, the run is stopped."""
+        self.doomed[path] = error
+        try:
+            with self.waiting(path, None, attempt):
+                while True:  # nobody sets that future
+                    await asyncio.get_running_loop().create_future()
+        finally:
+            self.doomed.pop(path, None)
 
     def due(self) -> float | None:
         """Return when the first of the waits ends by itself, in unix seconds."""
