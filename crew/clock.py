@@ -2,6 +2,10 @@
 
 import asyncio
 import time
+from contextvars import Context as Variables
+
+_CLEAN = Variables()
+"""A time that is on record is no timer of the code that waits for it."""
 
 
 def wall_clock() -> float:
@@ -11,3 +15,20 @@ def wall_clock() -> float:
     except RuntimeError:
         return time.time()
     return float(getattr(loop, "wall_clock", time.time)())
+
+
+async def wait_until(until: float) -> None:
+    """Return when the wall clock says `until`, in unix seconds."""
+    loop = asyncio.get_running_loop()
+    future: asyncio.Future[None] = loop.create_future()
+    seconds = max(0.0, until - wall_clock())
+    timer = loop.call_later(seconds, _wake, future, context=_CLEAN)
+    try:
+        await future
+    finally:
+        timer.cancel()
+
+
+def _wake(future: "asyncio.Future[None]") -> None:
+    if not future.done():
+        future.set_result(None)

@@ -8,6 +8,7 @@ from typing import Any, NoReturn
 
 from crew.call.gate import Gate, Order
 from crew.call.lineage import SCOPE, Scope
+from crew.call.timers import owners
 
 STOP_SECONDS = 1.2
 """How long the tasks of an attempt may take to end once they were cancelled: a second for effects
@@ -225,14 +226,11 @@ class Attempt:
             self._cancel_tasks(self._at_work())
 
     def has_timer(self) -> bool:
-        """Whether a timer of the event loop is running that code of the step set, as far as known.
+        """Whether a timer of the event loop is running that code of the step set.
 
         One that sets such a timer, as by `asyncio.timeout`, goes on by itself some time.
         """
-        timers = getattr(asyncio.get_running_loop(), "_scheduled", None)
-        if timers is None:
-            return True
-        return any(not timer.cancelled() and self._is_own(timer._context) for timer in timers)  # noqa: SLF001
+        return any(owner is self for owner in owners(asyncio.get_running_loop()))
 
     def _is_own(self, variables: Variables) -> bool:
         scope = variables.get(SCOPE)

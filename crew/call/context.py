@@ -271,9 +271,9 @@ class Context:
                 if not attempts.allows(error, attempt):
                     await self._driver.turn(place.path(attempt))
                     raise
-                await self._driver.attempt.stop(place.path(attempt))
-                if not self._driver.has_record(place.path(attempt + 1)):
-                    await asyncio.sleep(attempts.delay(attempt))
+                failed = place.path(attempt)
+                await self._driver.attempt.stop(failed)
+                await self._pause(f"{failed}/:retry", "retry", attempts.delay(attempt))
             else:
                 await self._driver.turn(place.path(attempt))
                 return value
@@ -589,9 +589,12 @@ class Context:
 
     async def sleep(self, seconds: float) -> None:
         """Wait; the time goes on while the process is down."""
-        path = self._place("sleep", None).path()
+        fingerprint = fingerprint_of("sleep", seconds)
+        await self._pause(self._place("sleep", None).path(), fingerprint, seconds)
+
+    async def _pause(self, path: str, fingerprint: str, seconds: float) -> None:
         data = {"until": wall_clock() + seconds}
-        record = await self._begin(path, "timer", fingerprint_of("sleep", seconds), data)
+        record = await self._begin(path, "timer", fingerprint, data)
         if record is not None and record.state == "cancelled":
             await self._driver.until_cancelled(path)
         if record is None or record.state != "completed":

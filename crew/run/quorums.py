@@ -1,9 +1,8 @@
 """The joins of one run that fire with what has arrived, once their time has come."""
 
-import asyncio
 from collections.abc import Callable
 
-from crew.clock import wall_clock
+from crew.clock import wait_until, wall_clock
 from crew.event import QuorumAwaited, QuorumReached, RunEvent, StepCompleted
 from crew.graph.engine import base_path
 from crew.graph.state import WaitForQuorum
@@ -36,7 +35,7 @@ class Quorums:
             until = wall_clock() + command.seconds
             self._append(QuorumAwaited(command.path, command.scope, until))
         with self._calls.waits.waiting(command.path, until):
-            await asyncio.sleep(max(0.0, until - wall_clock()))
+            await wait_until(until)
         self._fire(command)
 
     def see(self, event: RunEvent) -> None:

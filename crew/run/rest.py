@@ -80,7 +80,6 @@ class Rest:
         for step in self._steps.under_way():
             await step.attempt.gate.turn(REST)
         self._looking_whether_stuck = False
-        timers = any(step.attempt.has_timer() for step in self._steps.under_way())
-        if self._is_idle() and self._is_doomed() and not timers:
+        if self._is_idle() and self._is_doomed() and not self._steps.has_timer():
             doomed = self._calls.waits.doomed
             self._stuck(doomed[min(doomed)])

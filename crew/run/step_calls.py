@@ -8,7 +8,7 @@ from crew.budget import Budget
 from crew.call.attempt import Attempt
 from crew.call.gate import Order
 from crew.call.record import AgentTask, Performer, Record
-from crew.clock import wall_clock
+from crew.clock import wait_until, wall_clock
 from crew.errors import BudgetExceeded, Diverged, Fenced, RuntimeLeft, StoreError
 from crew.event import CallCompleted, CallKind, Failure
 from crew.graph import Workflow
@@ -146,7 +146,7 @@ class StepCalls:
     async def sleep_until(self, path: str, until: float) -> None:
         await self._require_running()
         with self._run.waits.waiting(path, until, self.attempt):
-            await asyncio.sleep(max(0.0, until - wall_clock()))
+            await wait_until(until)
         self._require_open()
         self._run.append(CallCompleted(path, "timer", {}))
 
