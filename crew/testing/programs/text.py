@@ -110,9 +110,7 @@ def _parts(statement: Statement) -> tuple[str, Sequence[Body]]:
         case Within(body=body):
             return "asyncio.wait_for", (body,)
         case Timed(body=body, strikes=strikes, asleep=asleep):
-            last = ("sleeps" if asleep else "calls") if strikes else ""
-            return f"async with ctx.timeout{last and f', whose time is up while it {last}'}", (
-                body,
-            )
+            late = f"  # up while it {'sleeps' if asleep else 'calls'}" if strikes else ""
+            return f"async with ctx.timeout{late}", (body,)
         case Repeat(times=times, body=body):
             return f"for _ in range({times})", (body,)
