@@ -2,7 +2,9 @@
 
 import asyncio
 import time
+from collections.abc import Callable
 from contextvars import Context as Variables
+from typing import cast
 
 _CLEAN = Variables()
 """A time that is on record is no timer of the code that waits for it."""
@@ -10,11 +12,16 @@ _CLEAN = Variables()
 
 def wall_clock() -> float:
     """Return unix seconds; on a loop with a `wall_clock` of its own, what that says."""
+    return clock_here()()
+
+
+def clock_here() -> Callable[[], float]:
+    """Return what gives the unix seconds, for whoever asks often."""
     try:
         loop = asyncio.get_running_loop()
     except RuntimeError:
-        return time.time()
-    return float(getattr(loop, "wall_clock", time.time)())
+        return time.time
+    return cast("Callable[[], float]", getattr(loop, "wall_clock", time.time))
 
 
 async def wait_until(until: float) -> None:

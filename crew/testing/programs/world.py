@@ -161,8 +161,8 @@ class World:
 class ProgramLoop(SeededLoop):
     """An event loop with a world, for random programs."""
 
-    def __init__(self, seed: int, world: World, *, limit: float) -> None:
-        super().__init__(seed, limit=limit)
+    def __init__(self, seed: int, world: World, *, limit: float, began: float | None) -> None:
+        super().__init__(seed, limit=limit, began=began)
         self.world = world
 
 
