@@ -18,8 +18,12 @@ _MANY_TASKS = 64
 """Of so many tasks each is not looked at."""
 _MOST_KEPT = 64
 """So many tasks are kept, or twice as many as there were at work, before ended ones are dropped."""
-_WAITS_FOR_TASKS = frozenset({"TaskGroup.__aexit__", "_wait", "wait_for"})
-"""Coroutines of asyncio that wait for tasks by a future of their own."""
+_WAITED_FOR: dict[str, Callable[[dict[str, Any]], Iterable[Any]]] = {
+    "TaskGroup.__aexit__": lambda names: names["self"]._tasks,  # noqa: SLF001  nowhere else
+    "_wait": lambda names: names["fs"],
+    "wait_for": lambda names: (names["fut"],),
+}
+"""Coroutines of asyncio that wait for others by a future of their own, and for which."""
 
 
 _CLEAN = Variables()
@@ -248,10 +252,9 @@ def _nothing() -> None:
 
 def _awaits_some_of(tasks: "set[asyncio.Task[Any]]", task: "asyncio.Task[Any]") -> bool:
     awaiting: Any = task.get_coro()
-    name = ""
+    last: Any = None
     while (inner := getattr(awaiting, "cr_await", None)) is not None:
-        name = getattr(awaiting, "__qualname__", "")
-        awaiting = inner
+        last, awaiting = awaiting, inner
     # A task, or what gather() gives, is awaited through an iterator; the task knows what it is.
     waiter = getattr(task, "_fut_waiter", None)
     if waiter is None:
@@ -259,6 +262,9 @@ def _awaits_some_of(tasks: "set[asyncio.Task[Any]]", task: "asyncio.Task[Any]") 
     if waiter in tasks:
         return True
     children = getattr(waiter, "_children", None)
-    if children is not None:
-        return all(child.done() or child in tasks for child in children)
-    return name in _WAITS_FOR_TASKS
+    if children is None:
+        waited_for = _WAITED_FOR.get(getattr(last, "__qualname__", ""))
+        if waited_for is None:
+            return False
+        children = waited_for(last.cr_frame.f_locals)
+    return all(child.done() or child in tasks for child in children)

@@ -290,3 +290,36 @@ async def test_the_inner_of_two_deadlines_leaves_the_outer_one_in_force():
         run = await runtime.start(two, 1)
         assert await result(run) == ["inner", "outer"]
         assert await result(await runtime.replay(run.id)) == ["inner", "outer"]
+
+
+@pytest.mark.parametrize("beside", ["asks", "timed"])
+async def test_a_run_with_an_effect_at_work_stays_in_memory(beside):
+    acted = list[str]()
+
+    async def act() -> str:
+        acted.append("begun")
+        await asyncio.sleep(0.5)
+        acted.append("done")
+        return "done"
+
+    @workflow
+    async def flow(ctx: Context, n: int) -> str:
+        async def branch() -> bool:
+            return await ctx.ask(bool, "May it go?", key="go")
+
+        asking = asyncio.create_task(branch()) if beside == "asks" else None
+        async with ctx.timeout(3600):
+            said = await ctx.effect(act, key="act")
+        if asking is not None:
+            await asking
+        return said
+
+    async with Runtime(":memory:", workflows=[flow], look_seconds=0.05) as runtime:
+        run = await runtime.start(flow, 1)
+        async with asyncio.timeout(20):
+            while "done" not in acted:
+                await asyncio.sleep(0.01)
+        if beside == "asks":
+            await run.answer("go", True)
+        assert await result(run) == "done"
+        assert acted == ["begun", "done"]
