@@ -51,6 +51,14 @@ def offered(offset: int) -> Order:
     return _OFFERED + offset
 
 
+def overdue(until: float) -> Order:
+    """Return the order of what was to pass at `until` (unix seconds), while nobody was there.
+
+    It is behind all that is on record, the earliest first.
+    """
+    return BEHIND_ACTS + 1 + int(until * 1000)
+
+
 class Gate:
     """Lets the tasks of one step go on, one at a time.
 
@@ -105,7 +113,7 @@ class Gate:
             raise cancelled
 
     def call(
-        self, order: Order, function: Callable[[], None], variables: Variables
+        self, order: Order, function: Callable[[], object], variables: Variables
     ) -> asyncio.Future[None]:
         """Call a function of the step's own when it is its turn, unless the future is cancelled.
 

@@ -6,7 +6,7 @@ from contextvars import Context as Variables
 from contextvars import copy_context
 
 from crew.call.attempt import Attempt
-from crew.call.gate import Order
+from crew.call.gate import Order, overdue
 from crew.call.record import fingerprint_of
 from crew.clock import wall_clock
 from crew.errors import Fenced, StoreError
@@ -43,6 +43,7 @@ class Deadline:
         self._variables = copy_context()
         self._timer: asyncio.TimerHandle | None = None
         self._turn: asyncio.Future[None] | None = None
+        self._is_in_force = False
         self._lasts = True
 
     def begin(self, seconds: float, *, driven: bool) -> None:
@@ -65,53 +66,55 @@ class Deadline:
             run.append(CallStarted(path, "deadline", data))
             self._set(until, driven=driven)
         elif record is not None and record.state == "completed":
-            self._wait_for_turn(run.lookup.order_of(path))
+            self._hold()
+            self._at(run.lookup.order_of(path), self._strike)
         elif record is not None and record.state == "started" and live:
             self._set(record.data["until"], driven=driven)
 
     def _set(self, until: float, *, driven: bool) -> None:
-        loop = asyncio.get_running_loop()
-        seconds = max(0.0, until - wall_clock())
-        self._timer = loop.call_later(seconds, self._passes, context=_CLEAN)
-        self._attempt.deadlines += 1
+        self._hold()
+        seconds = until - wall_clock()
         pace = max(_SHORTEST_PACE, seconds / _NOTES) if driven else None
         self._run.waits.set(self._path, until, pace=pace)
+        if seconds > 0:
+            loop = asyncio.get_running_loop()
+            self._timer = loop.call_later(seconds, self._passes, context=_CLEAN)
+        else:
+            self._at(overdue(until), self._passes)
+
+    def _hold(self) -> None:
+        self._is_in_force = True
+        self._attempt.deadlines += 1
+
+    def _at(self, order: Order, function: Callable[[], None]) -> None:
+        """Call a function in its turn, unless the block ends before."""
+        self._turn = self._attempt.gate.call(
+            order, lambda: self._is_in_force and function(), self._variables
+        )
 
     def _passes(self) -> None:
-        """Record that its time has come."""
+        """Record that its time has come, and break the block off when that has its turn."""
         if self._attempt.is_over or self._run.end is not None:
             return
         try:
             self._run.append(CallCompleted(self._path, "deadline", {}))
         except (Fenced, StoreError):
             return  # the run is stopped for it
-        self._wait_for_turn(self._run.lookup.order_of(self._path))
-        self._unset()
-
-    def _wait_for_turn(self, order: Order) -> None:
-        self._attempt.deadlines += 1
-        self._turn = self._attempt.gate.call(order, self._has_turn, self._variables)
-
-    def _has_turn(self) -> None:
-        if self._turn is not None:  # else the block ended just before
-            self._strike()
+        self._at(self._run.lookup.order_of(self._path), self._strike)
+        self._run.waits.over(self._path)
 
     def end(self) -> None:
         """Note that the block has ended, so that it is not broken off any more."""
-        if self._turn is not None:
-            self._turn.cancel()
-            self._turn = None
-            self._attempt.deadlines -= 1
-        if self._timer is None:
+        if not self._is_in_force:
             return
-        self._unset()
-        # The end of what has a record of its own tells that its deadline is over.
-        if self._lasts and self._run.end is None and not self._attempt.is_over:
-            self._run.append(CallCancelled(self._path, "deadline"))
-
-    def _unset(self) -> None:
-        assert self._timer is not None
-        self._timer.cancel()
-        self._timer = None
+        self._is_in_force = False
         self._attempt.deadlines -= 1
+        for pending in (self._timer, self._turn):
+            if pending is not None:
+                pending.cancel()
         self._run.waits.over(self._path)
+        record = self._run.records.get(self._path)
+        if record is None or record.state != "started" or not self._lasts:
+            return  # it has passed; or its block has a record of its own, whose end tells that
+        if self._run.end is None and not self._attempt.is_over:
+            self._run.append(CallCancelled(self._path, "deadline"))

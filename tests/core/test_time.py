@@ -36,6 +36,11 @@ async def forever(n: int) -> int:
     return n
 
 
+async def act_forever(idempotency_key: str) -> str:
+    await asyncio.sleep(3600)
+    return idempotency_key
+
+
 async def quick(n: int) -> int:
     await asyncio.sleep(0.01)
     return n
@@ -133,7 +138,7 @@ async def mapped(ctx: Context, n: int) -> str:
 async def effect(ctx: Context, n: int) -> str:
     try:
         async with ctx.timeout(SECONDS):
-            return str(await ctx.effect(forever, 1, key="act"))
+            return await ctx.effect(act_forever, key="act", unknown="retry")
     except TimeoutError:
         return "late"
 
