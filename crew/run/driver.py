@@ -82,6 +82,7 @@ class Driver:
         )
         self._quorums = Quorums(self.course, append=self._append)
         self._driving = Driving(self.calls, lambda: self.is_waiting)
+        self.calls.waits.driven_changed = self._driving.update
         self._around = around
         self._tasks: set[asyncio.Task[Any]] = set()
         self._ending: asyncio.Task[Any] | None = None
@@ -201,8 +202,7 @@ class Driver:
 
     def _append(self, event: RunEvent, status: RunStatus | None = None) -> None:
         """Append an event, bring the run on by it, and carry out what follows."""
-        is_late = self.calls.end is not None and status is None
-        if is_late and not isinstance(event, _RECORDED_AT_THE_END):
+        if self.calls.end is not None and _is_refused(event, status):
             return
         if status is not None:
             self.rest.status = status
@@ -253,7 +253,11 @@ class Driver:
     def _update(self) -> None:
         """Look whether the run waits by now."""
         self.rest.update()
-        self._driving.update()
+
+
+def _is_refused(event: RunEvent, status: RunStatus | None) -> bool:
+    """Return whether an event comes too late, once the run's end is known."""
+    return status is None and not isinstance(event, _RECORDED_AT_THE_END)
 
 
 def _standing_in(workflow: Workflow, agent: Performer) -> Performer:

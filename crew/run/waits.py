@@ -23,6 +23,8 @@ class Waits:
         """Until when each waits, in unix seconds, if that is known."""
         self.driven: dict[str, float] = {}
         """For those that count only driven time: how often that is noted, in seconds."""
+        self.driven_changed: Callable[[], None] = changed
+        """Called when one of these begins or ends."""
         self.doomed: dict[str, Diverged] = {}
         """Those that only a cancel can end which is on record, with what it is if none comes."""
         self.resuming = 0
@@ -51,12 +53,14 @@ class Waits:
         self.until[path] = until
         if pace is not None:
             self.driven[path] = pace
+            self.driven_changed()
         self._changed()
 
     def over(self, path: str) -> None:
         """Note that nothing waits at `path` any more."""
         self.until.pop(path, None)
-        self.driven.pop(path, None)
+        if self.driven.pop(path, None) is not None:
+            self.driven_changed()
         self._changed()
 
     async def until_cancelled(self, path: str, error: Diverged, attempt: Attempt) -> NoReturn:
