@@ -6,7 +6,7 @@ import time
 import pytest
 from pydantic import BaseModel
 
-from crew import Agent, Context, Graph, Quorum, Retry, RunFailed, Runtime, workflow
+from crew import Agent, Budget, Context, Graph, Quorum, Retry, RunFailed, Runtime, workflow
 from crew.errors import StepTimeout
 from crew.journal.memory import MemoryStore
 from crew.testing import CrashingStore, ScriptedModel, SeededLoop, ToolCall
@@ -309,3 +309,78 @@ def test_attempts_of_a_call_repeat_no_effect_through_an_outage(options):
     assert lives.live()[0] == "done"
     assert made.count("paid") == 1
     assert made.count("try") == 3
+
+
+class Work(BaseModel):
+    n: int
+
+
+@pytest.mark.parametrize("stuck", ["function", "sleep", "ask"])
+async def test_a_run_whose_seconds_are_over_replays_to_that_end(stuck):
+    @workflow
+    async def flow(ctx: Context, given: In) -> str:
+        await ctx.map(work, [0.0, 0.0])
+        match stuck:
+            case "function":
+                return await ctx.run(work, 3600.0)
+            case "sleep":
+                await ctx.sleep(3600)
+            case _:
+                await ctx.ask(bool, "May it go?")
+        return "done"
+
+    async with Runtime(":memory:", workflows=[flow]) as runtime:
+        run = await runtime.start(flow, In(), budget=Budget(seconds=0.3))
+        assert await ended(run) == "BudgetExceeded"
+        assert await ended(await runtime.replay(run.id)) == "BudgetExceeded"
+
+
+async def test_a_run_that_ended_in_time_replays_after_its_budgets_seconds():
+    @workflow
+    async def flow(ctx: Context, given: In) -> str:
+        return await ctx.run(work, 0.01)
+
+    async with Runtime(":memory:", workflows=[flow]) as runtime:
+        run = await runtime.start(flow, In(), budget=Budget(seconds=0.5))
+        assert await ended(run) == "done"
+        await asyncio.sleep(0.6)
+        assert await ended(await runtime.replay(run.id)) == "done"
+
+
+@pytest.mark.parametrize("straggler", ["function", "sleep", "ask", "agent", "effect"])
+async def test_a_replay_knows_what_a_quorum_cut_off(straggler):
+    graph = Graph("graph", input=In, output=Out)
+    model = ScriptedModel(
+        lambda asked: (
+            "x" if asked.messages[-1].role == "tool" else ToolCall("look", {"seconds": 3600.0})
+        )
+    )
+
+    @graph.node
+    async def split(given: In) -> list[Item]:
+        return [Item(n=n) for n in range(3)]
+
+    @graph.node
+    async def one(ctx: Context, item: Item) -> Work:
+        if item.n == 1:
+            match straggler:
+                case "function":
+                    await ctx.run(work, 3600.0)
+                case "sleep":
+                    await ctx.sleep(3600)
+                case "ask":
+                    await ctx.ask(bool, "May it go?")
+                case "agent":
+                    await ctx.run(Agent("slow", model=model, tools=[look]), "go")
+                case _:
+                    await ctx.effect(work, 3600.0)
+        return Work(n=item.n)
+
+    @graph.node(join=Quorum(0.6, after=0.05))
+    async def join(done: list[Work]) -> Out:
+        return Out(text=str([item.n for item in done]))
+
+    async with Runtime(":memory:", workflows=[graph]) as runtime:
+        run = await runtime.start(graph, In())
+        assert await ended(run) == "[0, 2]"
+        assert await ended(await runtime.replay(run.id)) == "[0, 2]"
