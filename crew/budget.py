@@ -64,11 +64,11 @@ class Ledger:
             return None
         return self.limit.calls - self.calls
 
-    def seconds_left(self, began: float, now: float) -> float | None:
-        """Return how long it may still take; None without a limit. Times are unix seconds."""
+    def until(self, began: float) -> float | None:
+        """Return when its time is up; None without a limit. Both are unix seconds."""
         if self.limit is None or self.limit.seconds is None:
             return None
-        return began + self.limit.seconds - now
+        return began + self.limit.seconds
 
     def reserve(self, bound: int, calls: int) -> None:
         self.reserved += bound

@@ -20,6 +20,7 @@ from pydantic import BaseModel
 from crew.budget import Budget
 from crew.call.attempt import Attempt
 from crew.call.concurrent import all_at_once, few_at_once
+from crew.call.deadline import Deadline, Limit, Timing, within
 from crew.call.effect import Effect, Unknown
 from crew.call.gate import Order
 from crew.call.lineage import SCOPE, Inside, Scope, as_key, entered
@@ -37,7 +38,6 @@ from crew.call.record import (
     not_an_exception,
     outcome,
     returned_codec,
-    time_limit,
     unreadable,
 )
 from crew.clock import wall_clock
@@ -56,7 +56,7 @@ _STATELESS = "this workflow has no state; make it with Graph(state=Model)"
 T = TypeVar("T")
 
 
-class Driven(Calls, Protocol):
+class Driven(Calls, Timing, Protocol):
     """What a context needs of the driver of its run."""
 
     run_id: str
@@ -272,9 +272,9 @@ class Context:
                 if not attempts.allows(error, attempt):
                     await self._driver.turn(place.path(attempt))
                     raise
-                await self._driver.attempt.stop(place.path(attempt))
-                if not self._driver.has_record(place.path(attempt + 1)):
-                    await asyncio.sleep(attempts.delay(attempt))
+                failed = place.path(attempt)
+                await self._driver.attempt.stop(failed)
+                await self._pause(f"{failed}/:retry", "retry", attempts.delay(attempt))
             else:
                 await self._driver.turn(place.path(attempt))
                 return value
@@ -419,11 +419,12 @@ class Context:
         failure: Failure | None = None
         result: dict[str, Json] = {}
         try:
-            with entered(inside):
-                if timeout is None:
+            if timeout is None:
+                with entered(inside):
                     result = await work()
-                else:
-                    async with time_limit(timeout, path):
+            else:
+                async with Limit(driver, path, timeout, path):
+                    with entered(inside):
                         result = await work()
         except asyncio.CancelledError as error:
             if is_asked_to_stop() or driver.attempt.is_over:
@@ -482,12 +483,32 @@ class Context:
             await self._driver.cancelled(path, "effect")
             raise
 
-    async def ask(self, answer: Any, question: str, *, key: str | None = None) -> Any:
-        """Ask a person, and wait for an answer of the type `answer`, for as long as it takes.
+    async def ask(
+        self,
+        answer: Any,
+        question: str,
+        *,
+        key: str | None = None,
+        timeout: float | None = None,  # noqa: ASYNC109  recorded with the question
+    ) -> Any:
+        """Ask a person, and wait for an answer of the type `answer`.
 
-        `key` addresses the question; it is unique in the step.
+        Args:
+            answer: its type.
+            question: what the person sees.
+            key: addresses the question; it is unique in the step.
+            timeout: seconds for which it stays open; without, as long as it takes.
+
+        Raises:
+            TimeoutError: nobody answered in time; the question is closed.
         """
         place = self._place("ask", key)
+        if timeout is None:
+            return await self._asked(place, answer, question, key)
+        async with Deadline(self._driver, within(place.path()), timeout):
+            return await self._asked(place, answer, question, key)
+
+    async def _asked(self, place: _Place, answer: Any, question: str, key: str | None) -> Any:
         path, within = place.lasting_path, place.within.prefix
         codec = Codec(answer, where=f"the answer to {question!r}")
         data = {
@@ -572,15 +593,26 @@ class Context:
 
     async def sleep(self, seconds: float) -> None:
         """Wait; the time goes on while the process is down."""
-        path = self._place("sleep", None).path()
+        fingerprint = fingerprint_of("sleep", seconds)
+        await self._pause(self._place("sleep", None).path(), fingerprint, seconds)
+
+    async def _pause(self, path: str, fingerprint: str, seconds: float) -> None:
         data = {"until": wall_clock() + seconds}
-        record = await self._begin(path, "timer", fingerprint_of("sleep", seconds), data)
+        record = await self._begin(path, "timer", fingerprint, data)
         if record is not None and record.state == "cancelled":
             await self._driver.until_cancelled(path)
         if record is None or record.state != "completed":
             until = (record.data if record is not None else data)["until"]
             await self._waited(self._driver.sleep_until(path, until), path, "timer")
         await self._driver.turn(path)
+
+    def timeout(self, seconds: float) -> Deadline:
+        """Return a block that is broken off after so many seconds: `async with ctx.timeout(60):`.
+
+        The time goes on while the run waits out of memory, and while the process is down. What is
+        awaited in the block is cancelled at its end, and a TimeoutError raised.
+        """
+        return Deadline(self._driver, self._place("timeout", None).path(), seconds)
 
     async def now(self) -> float:
         """Return the wall clock in unix seconds, the same on every resume."""

@@ -13,7 +13,7 @@ from typing import Any, Literal, Protocol, TypeGuard, TypeVar, cast, runtime_che
 from pydantic_core import PydanticSerializationError, to_json
 
 from crew.config import Settings
-from crew.errors import NotAnException, OutputInvalid, StepTimeout, Unreadable
+from crew.errors import NotAnException, OutputInvalid, Unreadable
 from crew.event import CallKind, Failure, failure_data, failure_from
 from crew.failure import error_of, failure_of, safe_text
 from crew.message import Json, Message
@@ -395,25 +395,6 @@ def data_arguments(function: Callable[..., Any], arguments: Sequence[Any]) -> li
     if isinstance(function, functools.partial):
         return [*function.args, *given, dict(sorted(function.keywords.items()))]
     return given
-
-
-class time_limit:  # noqa: N801  reads as `async with time_limit(5, "fetch")`
-    """A bound in seconds on a block; StepTimeout names what took longer."""
-
-    def __init__(self, seconds: float, what: str) -> None:
-        self._seconds, self._what = seconds, what
-        self._timeout = asyncio.timeout(seconds)
-
-    async def __aenter__(self) -> None:
-        await self._timeout.__aenter__()
-
-    async def __aexit__(self, *exc: Any) -> bool | None:
-        try:
-            return await self._timeout.__aexit__(*exc)
-        except TimeoutError as error:
-            raise StepTimeout(
-                message=f"{self._what} took longer than its timeout of {self._seconds} s"
-            ) from error
 
 
 class Unrecorded:

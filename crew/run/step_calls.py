@@ -8,12 +8,13 @@ from crew.budget import Budget
 from crew.call.attempt import Attempt
 from crew.call.gate import Order
 from crew.call.record import AgentTask, Performer, Record
-from crew.clock import wall_clock
+from crew.clock import wait_until, wall_clock
 from crew.errors import BudgetExceeded, Diverged, Fenced, RuntimeLeft, StoreError
 from crew.event import CallCompleted, CallKind, Failure
 from crew.graph import Workflow
 from crew.message import Json
 from crew.run.calls import RunCalls
+from crew.run.deadline import Deadline
 from crew.run.dispatch import Dispatch
 from crew.thread import Thread
 from crew.value import Codec
@@ -108,17 +109,13 @@ class StepCalls:
 
     async def until_cancelled(self, path: str) -> NoReturn:
         """Wait for the cancel that is on record of the call at `path`, until its turn."""
-        waits = self._run.waits
-        waits.doomed.add(path)
+        run, recorded = self.run_id, "a call that the code cancelled"
+        error = Diverged(run=run, path=path, recorded=recorded, asked="no cancel of it")
         try:
-            with waits.waiting(path, None, self.attempt):
-                while True:  # nobody sets that future
-                    await asyncio.get_running_loop().create_future()
+            await self._run.waits.until_cancelled(path, error, self.attempt)
         except asyncio.CancelledError:
             await self.turn(path)
             raise
-        finally:
-            waits.doomed.discard(path)
 
     def has_record(self, path: str) -> bool:
         """Return whether the call at `path` is on record."""
@@ -149,9 +146,20 @@ class StepCalls:
     async def sleep_until(self, path: str, until: float) -> None:
         await self._require_running()
         with self._run.waits.waiting(path, until, self.attempt):
-            await asyncio.sleep(max(0.0, until - wall_clock()))
+            await wait_until(until)
         self._require_open()
         self._run.append(CallCompleted(path, "timer", {}))
+
+    async def deadline(
+        self, path: str, seconds: float, strike: Callable[[], None], *, driven: bool
+    ) -> Callable[[], None]:
+        await self._require_running()
+        deadline = Deadline(self._run, self.attempt, path, strike)
+        try:
+            deadline.begin(seconds, driven=driven)
+        except (Diverged, Fenced, StoreError) as error:
+            await self._stopped(error)
+        return deadline.end
 
     async def agent(self, agent: Performer, path: str, fingerprint: str) -> Record | None:
         await self._require_running()
@@ -185,9 +193,9 @@ class StepCalls:
         for unit, count in left.items():
             if count is not None and count < 1:
                 raise BudgetExceeded(run=self.run_id, needed=1, left=count, unit=unit)
-        seconds = ledger.seconds_left(self._run.row.created_at, wall_clock())
+        until = self._run.time_is_up_at()
         # One whose time is up is ended by its driver, not here.
-        shortest = None if seconds is None else max(seconds, 0.001)
+        shortest = None if until is None else max(until - wall_clock(), 0.001)
         return Budget(**left, seconds=shortest).within(budget)
 
     def diverge(self, error: Diverged) -> None:
