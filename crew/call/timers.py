@@ -10,6 +10,8 @@ from crew.call.lineage import SCOPE, Owner, Scope
 
 _SEEN = "_crew_timers"
 """Where the timers of a loop are kept that does not show them."""
+_STRIKES_SECONDS = 0.1
+"""For so long a timer of such a loop counts behind its time: what it set going may not have run."""
 
 
 def watch(loop: asyncio.AbstractEventLoop) -> None:
@@ -39,11 +41,14 @@ def _seeing(
 
 
 def owners(loop: asyncio.AbstractEventLoop) -> list[Owner]:
-    """Return whose code has set a timer that runs, each as often as it has."""
+    """Return whose code has set a timer that runs, or has just run, each as often as it has."""
     shown = getattr(loop, "_scheduled", None)
     if shown is None:
         seen: WeakKeyDictionary[asyncio.TimerHandle, Owner] = getattr(loop, _SEEN)
-        now = loop.time()
-        return [o for timer, o in seen.items() if not timer.cancelled() and timer.when() > now]
-    scopes = (timer._context.get(SCOPE) for timer in shown if not timer.cancelled())  # noqa: SLF001
+        since = loop.time() - _STRIKES_SECONDS
+        return [o for timer, o in seen.items() if not timer.cancelled() and timer.when() > since]
+    # What a timer has set going is ready to run, and so is the timer itself in the same pass.
+    handles = (*shown, *getattr(loop, "_ready", ()))
+    contexts = (handle._context for handle in handles if not handle.cancelled())  # noqa: SLF001
+    scopes = (context.get(SCOPE) for context in contexts)
     return [scope.owner for scope in scopes if type(scope) is Scope]

@@ -128,14 +128,14 @@ class _Pending:
     status: RunStatus | None = None
     due: float | None = None
 
-    def operation(self, *, may_snapshot: bool) -> Append:
+    def operation(self) -> Append:
         return Append(
             self.run.number,
             self.run.epoch,
             tuple(self.events),
             self.status,
             self.due,
-            _snapshot_of(self.run) if self.events and may_snapshot else None,
+            _snapshot_of(self.run) if self.events else None,
         )
 
 
@@ -167,13 +167,11 @@ class Writer:
         self._busy_since: float | None = None
         self._now = time.monotonic
         self._due: float | None = None
-        """When an append commits by itself, since the event loop did not turn before."""
+        """When a commit does not wait for its timer, since the event loop did not turn before."""
         self._looks_for_turn = False
 
     def append(self, run: OpenRun, event: RunEvent, status: RunStatus | None = None) -> int:
         """Add an event to the next commit, and return its offset. Nothing is on disk yet.
-
-        But where code holds the event loop, so that no timer comes, it commits here.
 
         Raises:
             Fenced: the run has ended.
@@ -198,9 +196,23 @@ class Writer:
             self._schedule(now=self._count >= MAX_PENDING)
         if self._due is None:
             self._look_for_turn()
-        elif self._now() >= self._due:
-            self._commit_here(run)
         return run.offset
+
+    def catch_up(self, run: OpenRun) -> None:
+        """Commit here where code holds the event loop for so long that no timer comes.
+
+        To be called once what was appended to `run` is folded, for a snapshot.
+
+        Raises:
+            Fenced, StoreError: the run's part was refused.
+        """
+        if self._due is None or self._now() < self._due:
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+        _CLEAN.run(self._commit)
+        if run.error is not None:
+            raise run.error
 
     def _look_for_turn(self) -> None:
         """Note whether the event loop turns within the time in which a commit is due."""
@@ -214,14 +226,6 @@ class Writer:
         self._looks_for_turn = False
         if not self._count:
             self._due = None
-
-    def _commit_here(self, run: OpenRun) -> None:
-        """Commit in the midst of an append, as no step: whoever appends is not folded yet."""
-        if self._timer is not None:
-            self._timer.cancel()
-        _CLEAN.run(self._commit, may_snapshot=False)
-        if run.error is not None:
-            raise run.error
 
     def reopened(self, run: OpenRun, events: Iterable[TimedEvent]) -> None:
         """Hand the observer what the journal held of a run before it was opened here."""
@@ -321,11 +325,11 @@ class Writer:
             else loop.call_later(MAX_DELAY, self._commit, context=_CLEAN)
         )
 
-    def _commit(self, *, may_snapshot: bool = True) -> None:
+    def _commit(self) -> None:
         self._timer = None
         pending, operations = list(self._pending.values()), self._operations
         batch: list[Operation] = [waiting.operation for waiting in operations]
-        batch += [item.operation(may_snapshot=may_snapshot) for item in pending]
+        batch += [item.operation() for item in pending]
         began = time.monotonic()
         try:
             results = self._store.commit(batch)

@@ -201,10 +201,12 @@ class Driver:
             self.rest.status = status
         try:
             offset = self._around.writer.append(self.open, event, status)
+            commands = self.course.bring_on(event, offset)
+            self._around.writer.catch_up(self.open)
         except (Fenced, StoreError) as error:
             self._lose(error)
             raise
-        self._carry_out(self.course.bring_on(event, offset))
+        self._carry_out(commands)
         if self.calls.past is not None:
             self._quorums.see(event)
 

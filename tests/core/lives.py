@@ -30,6 +30,9 @@ async def left_waiting(url: str, *flows: Any, value: Any = 0) -> str:
     """Start a run of the first flow; leave its runtime once it waits for a person."""
     async with Runtime(url, workflows=flows) as runtime:
         run = await runtime.start(flows[0], value)
+        async with asyncio.timeout(SECONDS):
+            while not await run.questions():
+                await asyncio.sleep(0.01)
         await until(run, "waiting")
         return run.id
 
