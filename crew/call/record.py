@@ -71,7 +71,11 @@ class Calls(Protocol):
 
     async def complete(self, path: str, call: CallKind, data: dict[str, Json]) -> None: ...
 
-    async def fail(self, path: str, call: CallKind, error: Failure) -> None: ...
+    async def fail(
+        self, path: str, call: CallKind, error: Failure, usage: dict[str, int] | None = None
+    ) -> None:
+        """Record that a call failed, and what it cost all the same, if that is known."""
+        ...
 
     async def mark_unknown(self, path: str, call: CallKind) -> None:
         """Record that nobody can tell whether the call happened."""
@@ -420,7 +424,9 @@ class Unrecorded:
     async def complete(self, path: str, call: CallKind, data: dict[str, Json]) -> None:
         """Nothing is kept."""
 
-    async def fail(self, path: str, call: CallKind, error: Failure) -> None:
+    async def fail(
+        self, path: str, call: CallKind, error: Failure, usage: dict[str, int] | None = None
+    ) -> None:
         """Nothing is kept."""
 
     async def mark_unknown(self, path: str, call: CallKind) -> None:

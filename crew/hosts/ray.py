@@ -285,8 +285,10 @@ class RemoteCalls:
     async def complete(self, path: str, call: CallKind, data: dict[str, Json]) -> None:
         await self._ask("complete", path, call, data)
 
-    async def fail(self, path: str, call: CallKind, error: Failure) -> None:
-        await self._ask("fail", path, call, error)
+    async def fail(
+        self, path: str, call: CallKind, error: Failure, usage: dict[str, int] | None = None
+    ) -> None:
+        await self._ask("fail", path, call, error, usage)
 
     async def mark_unknown(self, path: str, call: CallKind) -> None:
         await self._ask("mark_unknown", path, call)

@@ -120,6 +120,7 @@ class Acceptance:
             budget=budget.tokens if budget else None,
             budget_calls=budget.calls if budget else None,
             budget_seconds=budget.seconds if budget else None,
+            budget_strict=(budget.strict or None) if budget else None,
             code=workflow.code_hash(),
             parent=parent,
             metadata=dict(metadata) if metadata else None,

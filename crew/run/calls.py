@@ -1,13 +1,17 @@
 """The calls of one run: recorded when they are made, and answered from their records."""
 
+import asyncio
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 
+from crew.budget import Budget
 from crew.call.gate import BEHIND_ACTS
 from crew.call.record import Record
+from crew.clock import wall_clock
 from crew.event import (
     AgentDrifted,
     AnswerRefused,
+    BudgetGiven,
     CallCancelled,
     CallCompleted,
     CallFailed,
@@ -63,7 +67,7 @@ class RunCalls:
         self.row = row
         self.around = around
         self.append = append
-        self.usage = Usage()
+        self.usage = Usage(row.created_at)
         self.served = 0
         """How many calls were answered from the journal."""
         self.records, offered = Records(), Records()
@@ -84,14 +88,18 @@ class RunCalls:
                 return
             case StepCompleted(path=path):
                 self.records.drop(step_of(path))
-            case CallCompleted(call=call, data=data):
-                record = self.records.fold(event, offset)
-                self.usage.ended(record, call, data)
-            case CallStarted(call=call, data=data):
+                self.usage.drop(step_of(path))
+            case CallCompleted(path=path, call=call, data=data):
                 self.records.fold(event, offset)
-                self.usage.started(call, data)
-            case CallFailed(call=call):
-                self.usage.ended(self.records.fold(event, offset), call, {})
+                self.usage.ended(path, call, data)
+            case CallStarted(path=path, call=call, data=data):
+                self.records.fold(event, offset)
+                self.usage.started(path, call, data)
+            case CallFailed(path=path, call=call, usage=usage):
+                self.records.fold(event, offset)
+                self.usage.ended(path, call, {"usage": usage})
+            case BudgetGiven():
+                self.usage.given(event)
             case CallCancelled(path=path, call=call, by_end=True):
                 # A run that ended goes on as a fork alone, which calls again, and asks anew.
                 if call == "ask":
@@ -177,7 +185,9 @@ class RunCalls:
     ) -> None:
         attempt = self.attempts.of(path, call)
         if call == "model":
-            self.usage.check(self.run_id, path, data.get("reserve", 0))
+            self.usage.check(self.run_id, path, data)
+        elif call == "child":
+            data = {**data, **await self._share(path)}
         if is_act(call, data) and not self.lookup.rules.effects:
             asked = f"{call} {fingerprint}, and new effects are not allowed"
             raise self.lookup.not_recorded(path, asked)
@@ -186,6 +196,27 @@ class RunCalls:
             attempt.acting.add(path)
         if call in _LEAVES_PROCESS:
             await self.around.writer.durable(self._open)
+
+    async def _share(self, path: str) -> dict[str, Json]:
+        """Return what a new child may spend; those that are started together get equal parts."""
+        accounts = [account for account in self.usage.around(path) if account.limit is not None]
+        if not accounts:
+            return {}
+        for account in accounts:
+            account.asking += 1
+        try:
+            await asyncio.sleep(0)  # others that are started now ask, too
+            return self.usage.share(self.run_id, path)
+        finally:
+            for account in accounts:
+                account.asking -= 1
+
+    def give(self, path: str, budget: Budget) -> None:
+        """Open an account for what is called at `path` and beneath it, unless there is one."""
+        if path in self.usage.accounts or not self.lookup.rules.live:
+            return
+        limits = (budget.tokens, budget.calls, budget.seconds, budget.strict or None)
+        self.append(BudgetGiven(path, wall_clock(), *limits))
 
     async def complete(self, path: str, call: CallKind, data: dict[str, Json]) -> None:
         self.attempts.of(path, call)
@@ -198,9 +229,13 @@ class RunCalls:
             data = {**data, "fingerprint": record.fingerprint if record else ""}
         self.append(CallCompleted(path, call, data))
 
-    async def fail(self, path: str, call: CallKind, error: Failure) -> None:
+    async def fail(
+        self, path: str, call: CallKind, error: Failure, usage: dict[str, int] | None = None
+    ) -> None:
         self.attempts.of(path, call)
-        self.append(CallFailed(path, call, error))
+        if call == "child":
+            usage = self.around.children.usage(self.row, path)
+        self.append(CallFailed(path, call, error, usage))
 
     async def mark_unknown(self, path: str, call: CallKind) -> None:
         self.attempts.of(path, call)

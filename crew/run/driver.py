@@ -106,16 +106,16 @@ class Driver:
     def go(self) -> None:
         """Start carrying out what the folded state has unfinished."""
         self._carry_out(unfinished(self.course.state))
-        left = self.calls.usage.ledger.seconds_left(self.row.created_at, wall_clock())
-        if left is not None:
+        until = self.calls.usage.ledger.until()
+        if until is not None:
             self._clock = asyncio.get_running_loop().call_later(
-                max(0.0, left), self._time_is_up, context=self._clean
+                max(0.0, until - wall_clock()), self._time_is_up, context=self._clean
             )
 
     def _time_is_up(self) -> None:
         """Fail the run: the seconds of its budget are over."""
         over = BudgetExceeded(run=self.run_id, needed=1, left=0, unit="seconds")
-        failed = RunEndedInFailure(failure_of(over, ""), dict(self.calls.usage.paid))
+        failed = RunEndedInFailure(failure_of(over, ""), self.calls.usage.total())
         self._end_with(End.TIMED_OUT, failed, "failed")
 
     def deliver(self, letter: Letter, value: Json) -> bool | None:
@@ -128,7 +128,8 @@ class Driver:
         if self.end is not None:
             return False
         if letter.kind == "cancel":
-            self._end_with(End.CANCELLED, RunEndedByCancel(), "cancelled")
+            ended = RunEndedByCancel(self.calls.usage.total())
+            self._end_with(End.CANCELLED, ended, "cancelled")
             return False
         return self.calls.answered(letter.name, value)
 
@@ -205,10 +206,10 @@ class Driver:
                     self._spawn(self._wait_for_quorum(command))
                 case Finish(output=output):
                     reused = dict(self.calls.usage.reused) or None
-                    done = RunCompleted(output, dict(self.calls.usage.paid), reused)
+                    done = RunCompleted(output, self.calls.usage.total(), reused)
                     self._end_with(End.COMPLETED, done, "completed")
                 case Fail(error=error):
-                    failed = RunEndedInFailure(error, dict(self.calls.usage.paid))
+                    failed = RunEndedInFailure(error, self.calls.usage.total())
                     self._end_with(End.FAILED, failed, "failed")
                 case _:
                     assert_never(command)
