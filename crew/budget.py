@@ -43,6 +43,19 @@ class Budget:
         )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Allowance:
+    """What a model call may spend, and what its run has seen of how tokens are counted."""
+
+    left: int
+    """Tokens that may still be reserved."""
+    strict: bool = False
+    rate: float = 0.0
+    """The most tokens a byte of a request that an endpoint counted; 0 if none did."""
+    output_rate: float = 1.0
+    """How far an answer went beyond its limit at most, at an endpoint that does not keep to it."""
+
+
 @dataclass(slots=True)
 class Ledger:
     """An account: what was spent of a budget, and what calls in flight may still spend.

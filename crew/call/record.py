@@ -12,6 +12,7 @@ from typing import Any, Literal, Protocol, TypeVar, cast, runtime_checkable
 
 from pydantic_core import PydanticSerializationError, to_json
 
+from crew.budget import Allowance
 from crew.config import Settings
 from crew.errors import NotAnException, OutputInvalid, StepTimeout, Unreadable
 from crew.event import CallKind, Failure, failure_data, failure_from
@@ -67,6 +68,14 @@ class Calls(Protocol):
         self, path: str, call: CallKind, fingerprint: str, data: dict[str, Json]
     ) -> None:
         """Write the intent of a call once more, after its first one got no result."""
+        ...
+
+    async def allowance(self, path: str, needed: int) -> Allowance | None:
+        """Return what a model call at `path` may spend; None where no tokens are limited.
+
+        Where fewer than `needed` are left it waits for other calls of models to give some back, as
+        long as any is under way here. A call that has an end on record needs nothing.
+        """
         ...
 
     async def complete(self, path: str, call: CallKind, data: dict[str, Json]) -> None: ...
@@ -410,6 +419,10 @@ class time_limit:  # noqa: N801  reads as `async with time_limit(5, "fetch")`
 
 class Unrecorded:
     """Calls of an agent that works outside any run."""
+
+    async def allowance(self, path: str, needed: int) -> Allowance | None:
+        """Nothing limits it."""
+        return None
 
     async def begin(
         self, path: str, call: CallKind, fingerprint: str, data: dict[str, Json]

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 
-from crew.budget import Budget
+from crew.budget import Allowance, Budget
 from crew.call.gate import BEHIND_ACTS
 from crew.call.record import Record
 from crew.clock import wall_clock
@@ -192,10 +192,19 @@ class RunCalls:
             asked = f"{call} {fingerprint}, and new effects are not allowed"
             raise self.lookup.not_recorded(path, asked)
         self.append(CallStarted(path, call, {**data, "fingerprint": fingerprint}))
+        if call == "model" and self.usage.limits_tokens(path):
+            self.usage.begun(path)
         if call != "child" and is_act(call, data):
             attempt.acting.add(path)
         if call in _LEAVES_PROCESS:
             await self.around.writer.durable(self._open)
+
+    async def allowance(self, path: str, needed: int) -> Allowance | None:
+        """Return what a model call at `path` may spend; see `crew.call.record.Calls`."""
+        if not self.usage.limits_tokens(path) or not self.lookup.is_due(path):
+            return None
+        await self.usage.until_free(path, needed)
+        return self.usage.allowance(path)
 
     async def _share(self, path: str) -> dict[str, Json]:
         """Return what a new child may spend; those that are started together get equal parts."""

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import NoReturn, TypeVar
 
-from crew.budget import Budget
+from crew.budget import Allowance, Budget
 from crew.call.attempt import Attempt
 from crew.call.gate import Order
 from crew.call.record import AgentTask, Performer, Record
@@ -67,6 +67,10 @@ class StepCalls:
     ) -> None:
         await self._require_running()
         await self._or_stop(self._run.restart(path, call, fingerprint, data))
+
+    async def allowance(self, path: str, needed: int) -> Allowance | None:
+        await self._require_running()
+        return await self._run.allowance(path, needed)
 
     async def complete(self, path: str, call: CallKind, data: dict[str, Json]) -> None:
         self._require_open()

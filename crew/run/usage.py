@@ -1,10 +1,11 @@
 """What a run has spent: the tokens and calls of all its agents and children."""
 
+import asyncio
 import re
 from collections.abc import Iterator
 from dataclasses import asdict
 
-from crew.budget import Budget, Ledger, smaller
+from crew.budget import Allowance, Budget, Ledger, smaller
 from crew.clock import wall_clock
 from crew.errors import BudgetExceeded
 from crew.event import BudgetGiven, CallKind
@@ -16,6 +17,8 @@ UNANSWERED = "unanswered_tokens"
 _TOKENS = ("input_tokens", "output_tokens", UNANSWERED)
 _PAID_CALLS: frozenset[CallKind] = frozenset({"model", "child"})
 """An agent's usage is that of its model calls, which are counted one by one."""
+_ASKED = ("reserve", "reserve_calls", "bytes", "max_tokens")
+"""What is kept of the intent of a call until it ends."""
 _BORDERS = re.compile(r"[/~[]|$")
 """Where the path of a call ends within one of what is called, tried again, or mapped there."""
 
@@ -38,8 +41,12 @@ class Usage:
         """What the run paid, by unit."""
         self.reused: dict[str, int] = {}
         """What a fork did not have to pay, since its base's records answered."""
-        self._open: dict[str, dict[str, int]] = {}
+        self._open: dict[str, dict[str, Json]] = {}
         """What is reserved for calls that have no end, by their paths."""
+        self._rate, self._output_rate = 0.0, 1.0
+        self._under_way: set[str] = set()
+        """The model calls that were begun here, and have no end."""
+        self._waiting: list[asyncio.Future[None]] = []
 
     def given(self, event: BudgetGiven) -> None:
         """Open an account."""
@@ -64,17 +71,32 @@ class Usage:
         for path in [path for path in (*self.accounts, *self._open) if step_of(path) == step]:
             self.accounts.pop(path, None)
             self._open.pop(path, None)
+        self.left(step)
+
+    def _agent_left(self, path: str, call: CallKind) -> None:
+        """Note that an agent has ended, or begins anew in another host: its call is left."""
+        if call == "agent" and self._under_way:
+            self.left(path)
+
+    def left(self, path: str) -> None:
+        """Note that nothing is under way any more in the step or the call at `path`."""
+        for place in list(self._under_way):
+            if step_of(place) == path or _is_in(place, path):
+                self._under_way.discard(place)
+                self._wake()
 
     def started(self, path: str, call: CallKind, data: dict[str, Json]) -> None:
         """Reserve what a call that was begun may cost."""
         if call not in _PAID_CALLS:
+            self._agent_left(path, call)
             return
         before = self._open.get(path, {})
-        asked = {name: data[name] for name in ("reserve", "reserve_calls", "lost") if name in data}
+        asked = {name: data[name] for name in _ASKED if name in data}
         calls = 1 if call == "model" else asked.get("reserve_calls", 0)
         for ledger in self.around(path):
-            ledger.settle(before.get("reserve", 0), _lost(before, asked))
+            ledger.settle(before.get("reserve", 0), _lost(before, data))
             ledger.reserve(asked.get("reserve", 0), calls)
+        _add(self.paid, data.get("lost", {}))
         self._open[path] = asked
 
     def ended(self, path: str, call: CallKind, result: dict[str, Json]) -> None:
@@ -83,20 +105,69 @@ class Usage:
         Where its `usage` is not known that stays reserved.
         """
         if call not in _PAID_CALLS:
+            self._agent_left(path, call)
             return
         usage: dict[str, int] | None = result.get("usage")
         asked = self._open.pop(path, {})
+        if path in self._under_way:
+            self._under_way.discard(path)
+            self._wake()
         if usage is None:
             return
         if result.get("reused"):
             _add(self.reused, usage)
             usage = dict[str, int]()
         _add(self.paid, usage)
-        cost = tokens_of(usage) - asked.get("lost", 0)
+        if call == "model" and usage and not result.get("estimated"):
+            self._learn(asked, usage)
+        cost = tokens_of(usage)
         for ledger in self.around(path):
             ledger.settle(asked.get("reserve", 0), cost)
             if call == "child":
                 ledger.settle_calls(asked.get("reserve_calls", 0), usage.get("calls", 0))
+
+    def _learn(self, asked: dict[str, Json], usage: dict[str, int]) -> None:
+        """Remember how many tokens a request took, for the bounds of others."""
+        if size := asked.get("bytes"):
+            self._rate = max(self._rate, usage.get("input_tokens", 0) / size)
+        if most := asked.get("max_tokens"):
+            self._output_rate = max(self._output_rate, usage.get("output_tokens", 0) / most)
+
+    def limits_tokens(self, path: str) -> bool:
+        """Return whether an account around a call has a limit of tokens."""
+        return any(ledger.left() is not None for ledger in self.around(path))
+
+    def allowance(self, path: str) -> Allowance:
+        """Return what a model call may spend, of all the accounts around it."""
+        left: int | None = None
+        for ledger in self.around(path):
+            left = smaller(left, ledger.left())
+        return Allowance(
+            left=left or 0,
+            strict=self._is_strict(path),
+            rate=self._rate,
+            output_rate=self._output_rate,
+        )
+
+    def _is_strict(self, path: str) -> bool:
+        return any(ledger.limit and ledger.limit.strict for ledger in self.around(path))
+
+    async def until_free(self, path: str, needed: int) -> None:
+        """Return when so many tokens are left, or no other call under way can give any back."""
+        while self._under_way and self.allowance(path).left < needed:
+            turn = asyncio.get_running_loop().create_future()
+            self._waiting.append(turn)
+            await turn
+
+    def begun(self, path: str) -> None:
+        """Note that a model call is under way here."""
+        self._under_way.add(path)
+
+    def _wake(self) -> None:
+        waiting, self._waiting = self._waiting, list[asyncio.Future[None]]()
+        for turn in waiting:
+            if not turn.done():
+                turn.set_result(None)
 
     def forked(self) -> None:
         """Note that a fork begins: what was paid so far it does not pay."""
@@ -145,10 +216,9 @@ class Usage:
         for unit, count in (("tokens", tokens), ("calls", calls)):
             if count is not None and count < 1:
                 raise BudgetExceeded(run=run, path=path, needed=1, left=count, unit=unit)
-        strict = any(ledger.limit and ledger.limit.strict for ledger in self.around(path))
         share = {"reserve": tokens, "reserve_calls": calls, "until": until}
         known = {name: value for name, value in share.items() if value is not None}
-        return {**known, "strict": True} if known and strict else known
+        return {**known, "strict": True} if known and self._is_strict(path) else known
 
     def to_data(self) -> dict[str, Json]:
         """Return everything but the run's own limit as JSON, for a snapshot."""
@@ -161,11 +231,13 @@ class Usage:
                 for path, account in self.accounts.items()
             },
             "open_calls": self._open,
+            "rates": [self._rate, self._output_rate],
         }
 
     def load(self, data: dict[str, Json]) -> None:
         """Know what `to_data` gave."""
         self.paid, self.reused, self._open = data["usage"], data["reused"], data["open_calls"]
+        self._rate, self._output_rate = data["rates"]
         self.ledger.load(data["account"])
         for path, (since, limit, spent) in data["accounts"].items():
             account = self.accounts[path] = Ledger(Budget(**limit), since)
@@ -194,12 +266,14 @@ def _around(path: str) -> Iterator[str]:
         yield path[: border.start()] + ("[]" if border[0] == "[" else "")
 
 
-def _lost(before: dict[str, int], asked: dict[str, Json]) -> int:
+def _lost(before: dict[str, Json], asked: dict[str, Json]) -> int:
     """Return what an earlier request of a call cost: what is known of it, or else its bound."""
-    if not before:
-        return 0
-    lost: int | None = asked.get("lost")
-    return before.get("reserve", 0) if lost is None else lost - before.get("lost", 0)
+    lost: dict[str, int] | None = asked.get("lost")
+    return before.get("reserve", 0) if lost is None else tokens_of(lost)
+
+
+def _is_in(path: str, call: str) -> bool:
+    return path.startswith(call) and path[len(call) : len(call) + 1] in ("", "/")
 
 
 def _part(left: int | None, asking: int) -> int | None:
