@@ -9,7 +9,7 @@ from typing import Any
 from crew.agent.reservation import Reservation, cost_of, reserved
 from crew.agent.speech import Speech
 from crew.call.record import AgentTask, Calls
-from crew.errors import ModelError
+from crew.errors import BudgetExceeded, ModelError
 from crew.llm import Model, ModelReply, ModelRequest, continues, provider_of
 from crew.llm.wire import with_usage
 from crew.message import Json, ToolCall, Usage
@@ -109,11 +109,21 @@ class ModelCall:
         self._broke_off = error
         lost = cost_of(error)
         known: dict[str, Json] = {} if lost is None else {"lost": lost}
-        await self._calls.restart(self._path, "model", "model", {**data, **known})
+        try:
+            await self._restart({**data, **known})
+        except BudgetExceeded as refused:
+            assert self._reservation is not None
+            self._reservation = self._reservation.within(int(refused.left))
+            if refused.unit != "tokens" or self._reservation is None:
+                raise
+            await self._restart({**data, **known, **self._reservation.data()})
         self._broke_off = None
         self.lost += Usage(**lost) if lost else Usage()
         assert self._reservation is not None
         return self._reservation.limited(self._request)
+
+    async def _restart(self, data: dict[str, Json]) -> None:
+        await self._calls.restart(self._path, "model", "model", data)
 
 
 def reply_data(reply: ModelReply) -> dict[str, Json]:

@@ -22,6 +22,12 @@ class Reservation:
     size: int
     """The bytes of what is asked, from which a rate is learnt once they are counted."""
 
+    def within(self, left: int) -> "Reservation | None":
+        """Return it with a shorter answer, so that it fits; None if none is short enough."""
+        output = self.output - (self.tokens - left)
+        is_answer = output >= min(LEAST_OUTPUT, self.output)
+        return replace(self, tokens=left, output=output) if is_answer else None
+
     def data(self) -> dict[str, Json]:
         """Return it as the call's intent holds it."""
         return {"reserve": self.tokens, "bytes": self.size, "max_tokens": self.output}
