@@ -11,8 +11,13 @@ from typing import Any, ClassVar, Literal, get_args
 from crew.errors import NewerEvent
 from crew.message import Json
 
-CallKind = Literal["function", "agent", "model", "tool", "effect", "ask", "timer", "child", "value"]
+CallKind = Literal[
+    "function", "agent", "model", "tool", "effect", "ask", "timer", "deadline", "child", "value"
+]
 """What a journalled operation inside a step is."""
+
+_COMPLETED: dict[CallKind, str] = {"ask": "answered", "deadline": "passed"}
+"""How it is said that a call has completed, where that has a word of its own."""
 
 FORMAT = 1
 """Version of the stored form; written into `run.started`, raised when a kind changes its data."""
@@ -83,6 +88,16 @@ class RunTaken:
 
     One that left in order had given the run up.
     """
+    gap: float = 0.0
+    """For how many seconds nobody drove the run, as far as is known."""
+    path: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class RunDriven:
+    """The run was driven until here; written where that counts, as for the `timeout` of a call."""
+
+    kind: ClassVar[str] = "run.driven"
     path: str = ""
 
 
@@ -185,6 +200,19 @@ class StepFailed:
 
 
 @dataclass(frozen=True, slots=True)
+class QuorumAwaited:
+    """Enough has arrived for a join to fire at `until` (unix seconds), if the rest does not come.
+
+    `scope` is the fan-out's number.
+    """
+
+    kind: ClassVar[str] = "quorum.awaited"
+    path: str
+    scope: int
+    until: float
+
+
+@dataclass(frozen=True, slots=True)
 class QuorumReached:
     """A join fires with what has arrived; what is still on its way to it is cancelled."""
 
@@ -230,7 +258,7 @@ class CallCompleted:
 
     @property
     def kind(self) -> str:
-        return f"{self.call}.{'answered' if self.call == 'ask' else 'completed'}"
+        return f"{self.call}.{_COMPLETED.get(self.call, 'completed')}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -330,6 +358,7 @@ class ProgressMade:
 RunEvent = (
     RunStarted
     | RunTaken
+    | RunDriven
     | RunForked
     | RunCompleted
     | RunEndedInFailure
@@ -338,6 +367,7 @@ RunEvent = (
     | StepStarted
     | StepCompleted
     | StepFailed
+    | QuorumAwaited
     | QuorumReached
     | BudgetGiven
     | CallStarted
@@ -361,6 +391,7 @@ _CALL_PHASES: dict[str, type[CallStarted] | type[CallCompleted]] = {
     "opened": CallStarted,
     "completed": CallCompleted,
     "answered": CallCompleted,
+    "passed": CallCompleted,
 }
 _PHASES = frozenset({*_CALL_PHASES, "failed", "unknown", "cancelled"})
 _SIMPLE: dict[str, Any] = {
@@ -368,6 +399,7 @@ _SIMPLE: dict[str, Any] = {
     for kind in (
         RunStarted,
         RunTaken,
+        RunDriven,
         RunForked,
         RunCompleted,
         RunEndedInFailure,
@@ -376,6 +408,7 @@ _SIMPLE: dict[str, Any] = {
         StepStarted,
         StepCompleted,
         StepFailed,
+        QuorumAwaited,
         QuorumReached,
         BudgetGiven,
         AnswerRefused,

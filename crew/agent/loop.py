@@ -8,7 +8,6 @@ import functools
 import hashlib
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
 from typing import Any, Protocol, cast
 
 from crew.agent.model_call import ModelCall, reply_from
@@ -142,9 +141,9 @@ class Loop:
             data["history"] = len(self.task.history)
         self.sent = len(self.messages) + 1  # with the reply, which its own event holds
         self.turn += 1
-        result = await self._journalled(
-            path, "model", "model", data, functools.partial(call.complete, data), paying=call
-        )
+        # No lambda: what is no async function by its looks is called in a thread.
+        complete = functools.partial(call.complete, data)
+        result = await self._journalled(path, "model", "model", data, complete, paying=call)
         self.usage += call.lost + Usage(**result["usage"])
         return reply_from(result)
 
@@ -283,7 +282,7 @@ class Loop:
         return {
             "output": output,
             "messages": self._of_this_task(0),
-            "usage": asdict(self.usage),
+            "usage": self.usage.to_data(),
         }
 
 

@@ -131,7 +131,7 @@ def reply_data(reply: ModelReply) -> dict[str, Json]:
     data: dict[str, Any] = {
         "text": reply.text,
         "tool_calls": [asdict(call) for call in reply.tool_calls],
-        "usage": asdict(reply.usage),
+        "usage": reply.usage.to_data(),
         "model": reply.model,
         "finish_reason": reply.finish_reason,
     }

@@ -8,6 +8,7 @@ from typing import Any, NoReturn
 
 from crew.call.gate import Gate, Order
 from crew.call.lineage import SCOPE, Scope
+from crew.call.timers import owners
 
 STOP_SECONDS = 1.2
 """How long the tasks of an attempt may take to end once they were cancelled: a second for effects
@@ -17,8 +18,12 @@ _MANY_TASKS = 64
 """Of so many tasks each is not looked at."""
 _MOST_KEPT = 64
 """So many tasks are kept, or twice as many as there were at work, before ended ones are dropped."""
-_WAITS_FOR_TASKS = frozenset({"TaskGroup.__aexit__", "_wait", "wait_for"})
-"""Coroutines of asyncio that wait for tasks by a future of their own."""
+_WAITED_FOR: dict[str, Callable[[dict[str, Any]], Iterable[Any]]] = {
+    "TaskGroup.__aexit__": lambda names: names["self"]._tasks,  # noqa: SLF001  nowhere else
+    "_wait": lambda names: names["fs"],
+    "wait_for": lambda names: (names["fut"],),
+}
+"""Coroutines of asyncio that wait for others by a future of their own, and for which."""
 
 
 _CLEAN = Variables()
@@ -44,6 +49,7 @@ class Attempt:
         "_waiting",
         "acting",
         "changed",
+        "deadlines",
         "forgotten",
         "is_over",
         "is_reentered",
@@ -64,6 +70,8 @@ class Attempt:
         """What acts are on record of this attempt that its code has not asked for, by path."""
         self.acting: set[str] = set()
         """The acts that it began, by path."""
+        self.deadlines = 0
+        """How many blocks of its code are to be broken off when their time has come."""
         self.is_reentered = False
         """Whether something of it was on record when it began."""
         self._gate: Gate | None = None
@@ -125,6 +133,8 @@ class Attempt:
     @property
     def is_alone(self) -> bool:
         """Whether the step's function is all that is at work, so that nothing is out of order."""
+        if self.deadlines:
+            return False
         tasks = self._tasks
         while tasks and next(reversed(tasks)).done():
             tasks.popitem()
@@ -220,14 +230,11 @@ class Attempt:
             self._cancel_tasks(self._at_work())
 
     def has_timer(self) -> bool:
-        """Whether a timer of the event loop is running that code of the step set, as far as known.
+        """Whether a timer of the event loop is running that code of the step set.
 
         One that sets such a timer, as by `asyncio.timeout`, goes on by itself some time.
         """
-        timers = getattr(asyncio.get_running_loop(), "_scheduled", None)
-        if timers is None:
-            return True
-        return any(not timer.cancelled() and self._is_own(timer._context) for timer in timers)  # noqa: SLF001
+        return any(owner is self for owner in owners(asyncio.get_running_loop()))
 
     def _is_own(self, variables: Variables) -> bool:
         scope = variables.get(SCOPE)
@@ -245,10 +252,9 @@ def _nothing() -> None:
 
 def _awaits_some_of(tasks: "set[asyncio.Task[Any]]", task: "asyncio.Task[Any]") -> bool:
     awaiting: Any = task.get_coro()
-    name = ""
+    last: Any = None
     while (inner := getattr(awaiting, "cr_await", None)) is not None:
-        name = getattr(awaiting, "__qualname__", "")
-        awaiting = inner
+        last, awaiting = awaiting, inner
     # A task, or what gather() gives, is awaited through an iterator; the task knows what it is.
     waiter = getattr(task, "_fut_waiter", None)
     if waiter is None:
@@ -256,6 +262,9 @@ def _awaits_some_of(tasks: "set[asyncio.Task[Any]]", task: "asyncio.Task[Any]") 
     if waiter in tasks:
         return True
     children = getattr(waiter, "_children", None)
-    if children is not None:
-        return all(child.done() or child in tasks for child in children)
-    return name in _WAITS_FOR_TASKS
+    if children is None:
+        waited_for = _WAITED_FOR.get(getattr(last, "__qualname__", ""))
+        if waited_for is None:
+            return False
+        children = waited_for(last.cr_frame.f_locals)
+    return all(child.done() or child in tasks for child in children)

@@ -9,16 +9,18 @@ again.
 import asyncio
 import functools
 import random
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator
-from contextlib import nullcontext
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from inspect import isfunction
+from operator import length_hint
 from typing import Any, NoReturn, Protocol, TypeVar, cast
 
 from pydantic import BaseModel
 
 from crew.budget import Budget
 from crew.call.attempt import Attempt
+from crew.call.concurrent import all_at_once, few_at_once
+from crew.call.deadline import Deadline, Limit, Timing, within
 from crew.call.effect import Effect, Unknown
 from crew.call.gate import Order
 from crew.call.lineage import SCOPE, Inside, Scope, as_key, entered
@@ -32,11 +34,10 @@ from crew.call.record import (
     fingerprint_of,
     invoke,
     is_asked_to_stop,
+    is_performer,
     not_an_exception,
     outcome,
     returned_codec,
-    time_limit,
-    together,
     unreadable,
 )
 from crew.clock import wall_clock
@@ -55,7 +56,7 @@ _STATELESS = "this workflow has no state; make it with Graph(state=Model)"
 T = TypeVar("T")
 
 
-class Driven(Calls, Protocol):
+class Driven(Calls, Timing, Protocol):
     """What a context needs of the driver of its run."""
 
     run_id: str
@@ -271,9 +272,9 @@ class Context:
                 if not attempts.allows(error, attempt):
                     await self._driver.turn(place.path(attempt))
                     raise
-                await self._driver.attempt.stop(place.path(attempt))
-                if not self._driver.has_record(place.path(attempt + 1)):
-                    await asyncio.sleep(attempts.delay(attempt))
+                failed = place.path(attempt)
+                await self._driver.attempt.stop(failed)
+                await self._pause(f"{failed}/:retry", "retry", attempts.delay(attempt))
             else:
                 await self._driver.turn(place.path(attempt))
                 return value
@@ -302,7 +303,7 @@ class Context:
             return await self._run_function(callee, arguments, place, attempt, policies)
         if isinstance(callee, Workflow):
             return await self._run_child(callee, arguments, place, attempt, policies)
-        if isinstance(callee, Performer):
+        if is_performer(callee):
             return await self._run_agent(callee, arguments, place, attempt, policies)
         if not callable(callee):
             raise GraphError(
@@ -413,11 +414,12 @@ class Context:
         failure: Failure | None = None
         result: dict[str, Json] = {}
         try:
-            with entered(inside):
-                if timeout is None:
+            if timeout is None:
+                with entered(inside):
                     result = await work()
-                else:
-                    async with time_limit(timeout, path):
+            else:
+                async with Limit(driver, path, timeout, path):
+                    with entered(inside):
                         result = await work()
         except asyncio.CancelledError as error:
             if is_asked_to_stop() or driver.attempt.is_over:
@@ -476,12 +478,32 @@ class Context:
             await self._driver.cancelled(path, "effect")
             raise
 
-    async def ask(self, answer: Any, question: str, *, key: str | None = None) -> Any:
-        """Ask a person, and wait for an answer of the type `answer`, for as long as it takes.
+    async def ask(
+        self,
+        answer: Any,
+        question: str,
+        *,
+        key: str | None = None,
+        timeout: float | None = None,  # noqa: ASYNC109  recorded with the question
+    ) -> Any:
+        """Ask a person, and wait for an answer of the type `answer`.
 
-        `key` addresses the question; it is unique in the step.
+        Args:
+            answer: its type.
+            question: what the person sees.
+            key: addresses the question; it is unique in the step.
+            timeout: seconds for which it stays open; without, as long as it takes.
+
+        Raises:
+            TimeoutError: nobody answered in time; the question is closed.
         """
         place = self._place("ask", key)
+        if timeout is None:
+            return await self._asked(place, answer, question, key)
+        async with Deadline(self._driver, within(place.path()), timeout):
+            return await self._asked(place, answer, question, key)
+
+    async def _asked(self, place: _Place, answer: Any, question: str, key: str | None) -> Any:
         path, within = place.lasting_path, place.within.prefix
         codec = Codec(answer, where=f"the answer to {question!r}")
         data = {
@@ -526,56 +548,70 @@ class Context:
         Args:
             function: what is called with each item, as by `run`.
             items: their indexes are part of the calls' paths.
-            concurrency: how many are under way at once; all, by default.
+            concurrency: how many are under way at once, and have tasks; all, by default.
             key: a name that keeps the calls' place when the code around them changes.
             budget: what all the calls together may spend at most.
 
         Raises:
             Exception: the first error of a call, as it is; the others are cancelled.
+            GraphError: `concurrency` is less than 1.
         """
+        if concurrency is not None and concurrency < 1:
+            raise GraphError(message=f"concurrency must be 1 or more, not {concurrency}")
         name = describe_callee(function)
         place = self._place(name, key)
         attempt = self._driver.attempt
         if budget is not None:
             self._driver.give(f"{place.above.prefix}/{place.part}[]", budget)
-        limit = asyncio.Semaphore(concurrency) if concurrency else nullcontext()
         last = ""
 
         async def one(item: Any) -> Any:
             nonlocal last
-            async with limit:
-                # No code of the user's runs between items, so that live they need no turn.
-                inner = self._place(name, None)
-                try:
-                    return await self._call(function, (item,), inner)
-                finally:
-                    last = inner.path()
-                    if attempt.is_reentered:
-                        await self._driver.turn(last)
+            # No code of the user's runs between items, so that live they need no turn.
+            inner = self._place(name, None)
+            try:
+                return await self._call(function, (item,), inner)
+            finally:
+                last = inner.path()
+                if attempt.is_reentered:
+                    await self._driver.turn(last)
 
-        def items_at_work() -> Iterator[Coroutine[Any, Any, Any]]:
-            for index, item in enumerate(items):
-                # The item's index is its place, not the number of the task that happens to run it.
-                with entered(place.above.placed(f"{place.part}[{index}]")):
-                    yield one(item)
-
+        # The item's index is its place, not the number of the task that happens to run it.
+        work = (
+            (place.above.placed(f"{place.part}[{index}]"), one(item))
+            for index, item in enumerate(items)
+        )
         try:
-            return await together(items_at_work())
+            if concurrency is None:
+                return await all_at_once(work)
+            limit = min(concurrency, length_hint(items, concurrency))
+            return await few_at_once(work, limit, place.above.placed(place.part))
         finally:
             if last:
                 await self._driver.turn(last)
 
     async def sleep(self, seconds: float) -> None:
         """Wait; the time goes on while the process is down."""
-        path = self._place("sleep", None).path()
+        fingerprint = fingerprint_of("sleep", seconds)
+        await self._pause(self._place("sleep", None).path(), fingerprint, seconds)
+
+    async def _pause(self, path: str, fingerprint: str, seconds: float) -> None:
         data = {"until": wall_clock() + seconds}
-        record = await self._begin(path, "timer", fingerprint_of("sleep", seconds), data)
+        record = await self._begin(path, "timer", fingerprint, data)
         if record is not None and record.state == "cancelled":
             await self._driver.until_cancelled(path)
         if record is None or record.state != "completed":
             until = (record.data if record is not None else data)["until"]
             await self._waited(self._driver.sleep_until(path, until), path, "timer")
         await self._driver.turn(path)
+
+    def timeout(self, seconds: float) -> Deadline:
+        """Return a block that is broken off after so many seconds: `async with ctx.timeout(60):`.
+
+        The time goes on while the run waits out of memory, and while the process is down. What is
+        awaited in the block is cancelled at its end, and a TimeoutError raised.
+        """
+        return Deadline(self._driver, self._place("timeout", None).path(), seconds)
 
     async def now(self) -> float:
         """Return the wall clock in unix seconds, the same on every resume."""

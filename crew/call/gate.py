@@ -51,6 +51,14 @@ def offered(offset: int) -> Order:
     return _OFFERED + offset
 
 
+def overdue(until: float) -> Order:
+    """Return the order of what was to pass at `until` (unix seconds), while nobody was there.
+
+    It is behind all that is on record, the earliest first.
+    """
+    return BEHIND_ACTS + 1 + int(until * 1000)
+
+
 class Gate:
     """Lets the tasks of one step go on, one at a time.
 
@@ -78,7 +86,7 @@ class Gate:
 
     @property
     def tasks(self) -> set[_Task]:
-        """The tasks that wait here."""
+        """The tasks that wait here; None for a function that is to be called."""
         return {task for _, _, future, task in self._queue if not future.done()}
 
     async def turn(self, order: Order) -> None:
@@ -91,12 +99,7 @@ class Gate:
             return
         cancelled: asyncio.CancelledError | None = None
         while True:
-            loop = asyncio.get_running_loop()
-            future = loop.create_future()
-            heappush(self._queue, (order, next(self._numbers), future, asyncio.current_task()))
-            if not self._looking:
-                self._looking = True
-                self._look_soon(loop)
+            future = self._queued(order, asyncio.current_task())
             try:
                 await future
                 break
@@ -108,6 +111,26 @@ class Gate:
                     break
         if cancelled is not None:
             raise cancelled
+
+    def call(
+        self, order: Order, function: Callable[[], object], variables: Variables
+    ) -> asyncio.Future[None]:
+        """Call a function of the step's own when it is its turn, unless the future is cancelled.
+
+        It is run with the `variables` of a task of the step.
+        """
+        future = self._queued(order, None)
+        future.add_done_callback(lambda _: future.cancelled() or function(), context=variables)
+        return future
+
+    def _queued(self, order: Order, task: _Task) -> asyncio.Future[None]:
+        loop = asyncio.get_running_loop()
+        future = loop.create_future()
+        heappush(self._queue, (order, next(self._numbers), future, task))
+        if not self._looking:
+            self._looking = True
+            self._look_soon(loop)
+        return future
 
     def open(self) -> None:
         """Let everybody through from now on: the step is over."""

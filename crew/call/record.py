@@ -8,13 +8,13 @@ import inspect
 import weakref
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, Protocol, TypeVar, cast, runtime_checkable
+from typing import Any, Literal, Protocol, TypeGuard, TypeVar, cast, runtime_checkable
 
 from pydantic_core import PydanticSerializationError, to_json
 
 from crew.budget import Allowance
 from crew.config import Settings
-from crew.errors import NotAnException, OutputInvalid, StepTimeout, Unreadable
+from crew.errors import NotAnException, OutputInvalid, Unreadable
 from crew.event import CallKind, Failure, failure_data, failure_from
 from crew.failure import error_of, failure_of, safe_text
 from crew.message import Json, Message
@@ -178,6 +178,18 @@ class Performer(Protocol):
     def result_of(self, result: dict[str, Json]) -> Any:
         """Return what the caller gets for a recorded result."""
         ...
+
+
+_PERFORMERS: weakref.WeakSet[type] = weakref.WeakSet()
+"""Classes that were found to be; to look at a protocol's members costs more than the call."""
+
+
+def is_performer(callee: Any) -> TypeGuard[Performer]:
+    """Return whether a callee is an agent."""
+    kind = type(callee)
+    if kind not in _PERFORMERS and isinstance(callee, Performer):
+        _PERFORMERS.add(kind)
+    return kind in _PERFORMERS
 
 
 def describe_callee(callee: Any) -> str:
@@ -396,25 +408,6 @@ def data_arguments(function: Callable[..., Any], arguments: Sequence[Any]) -> li
     if isinstance(function, functools.partial):
         return [*function.args, *given, dict(sorted(function.keywords.items()))]
     return given
-
-
-class time_limit:  # noqa: N801  reads as `async with time_limit(5, "fetch")`
-    """A bound in seconds on a block; StepTimeout names what took longer."""
-
-    def __init__(self, seconds: float, what: str) -> None:
-        self._seconds, self._what = seconds, what
-        self._timeout = asyncio.timeout(seconds)
-
-    async def __aenter__(self) -> None:
-        await self._timeout.__aenter__()
-
-    async def __aexit__(self, *exc: Any) -> bool | None:
-        try:
-            return await self._timeout.__aexit__(*exc)
-        except TimeoutError as error:
-            raise StepTimeout(
-                message=f"{self._what} took longer than its timeout of {self._seconds} s"
-            ) from error
 
 
 class Unrecorded:

@@ -28,8 +28,10 @@ from crew.event import (
     CallUnknown,
     Failure,
     ProgressMade,
+    QuorumAwaited,
     QuorumReached,
     RunCompleted,
+    RunDriven,
     RunEndedByCancel,
     RunEndedInFailure,
     RunEvent,
@@ -85,6 +87,8 @@ def _apply(wiring: Wiring, state: RunState, event: RunEvent) -> list[Command]:
             return _fail(wiring, state, event)
         case QuorumReached(scope=scope):
             return _fire_early(wiring, state, scope)
+        case QuorumAwaited(scope=scope, until=until):
+            return _set_quorum(state, scope, until)
         case RunCompleted(output=output):
             state.status, state.output = "completed", output
             return []
@@ -97,7 +101,7 @@ def _apply(wiring: Wiring, state: RunState, event: RunEvent) -> list[Command]:
         case RunParked():
             state.status = "waiting"
             return []
-        case RunTaken():
+        case RunTaken() | RunDriven():
             state.status = "running"
             return []
         case RunForked():
@@ -142,11 +146,7 @@ def unfinished(state: RunState) -> list[Command]:
     return [
         RunStep(step.path, step.node, step.token.value, step.attempt, step.until)
         for step in state.steps.values()
-    ] + [
-        WaitForQuorum(f"quorum[{number}]", number, 0.0)
-        for number, scope in state.scopes.items()
-        if scope.waiting_for_quorum
-    ]
+    ] + [scope.quorum for scope in state.scopes.values() if scope.quorum is not None]
 
 
 def base_path(path: str) -> str:
@@ -302,11 +302,11 @@ def _arrive(wiring: Wiring, state: RunState, node: Node, token: Token) -> list[C
     quorum = node.quorum
     if (
         quorum is not None
-        and not scope.waiting_for_quorum
+        and scope.quorum is None
         and len(arrived) >= ceil(quorum.share * scope.size)
     ):
-        scope.waiting_for_quorum = True
-        return [WaitForQuorum(f"quorum[{token.scope}]", token.scope, quorum.after)]
+        scope.quorum = WaitForQuorum(f"quorum[{token.scope}]", token.scope, quorum.after)
+        return [scope.quorum]
     return []
 
 
@@ -363,6 +363,13 @@ def _fire_early(wiring: Wiring, state: RunState, number: int) -> list[Command]:
     for inner in inside - {number}:
         del state.scopes[inner]
     return commands + _settle(wiring, state, number)
+
+
+def _set_quorum(state: RunState, number: int, until: float) -> list[Command]:
+    scope = state.scopes.get(number)
+    if scope is not None and scope.quorum is not None:
+        scope.quorum = replace(scope.quorum, until=until)
+    return []
 
 
 def _scopes_inside(state: RunState, number: int) -> set[int]:

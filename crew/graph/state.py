@@ -28,11 +28,15 @@ class CancelStep:
 
 @dataclass(frozen=True, slots=True)
 class WaitForQuorum:
-    """Fire the join after `seconds`, unless the rest arrives before."""
+    """Fire the join after `seconds`, unless the rest arrives before.
+
+    `until` is when that is, in unix seconds, if it is on record.
+    """
 
     path: str
     scope: int
     seconds: float
+    until: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +88,7 @@ class Scope:
     size: int
     live: int
     arrived: dict[str, list[tuple[tuple[int, ...], int, Token]]] = field(default_factory=dict)
-    waiting_for_quorum: bool = False
+    quorum: WaitForQuorum | None = None
 
 
 @dataclass(slots=True)

@@ -16,7 +16,10 @@ LEAST = 160
 LEAST_WITH_DICTIONARY = 48
 LEARNED = 8 * 1024
 """Bytes of a dictionary: the words and keys that bodies share; a longer one saved no more."""
+LONG = 1 << 20
+"""Bytes from which a body is packed fast, by itself: whoever packs it holds the event loop."""
 _LEVEL = 6
+_FAST = 1
 _WINDOW = -14
 _MEMORY = 7
 """Of 128 KiB, half of zlib's own: a compressor that is copied for each body has to be small."""
@@ -51,6 +54,9 @@ class Deflater:
             self._learned += len(raw)
         if self._compressor is None and len(body) < LEAST:
             return body
+        if len(raw) >= LONG:
+            packed = zlib.compress(raw, _FAST, wbits=-15)
+            return bytes([_NONE]) + packed if len(packed) + 1 < len(raw) else body
         if self._compressor is None:
             packed = zlib.compress(raw, _LEVEL, wbits=-15)
         else:

@@ -24,6 +24,8 @@ POINTER = "$text"
 BLOB = "$blob"
 STREAMED = "$said"
 _QUOTED = "$data"
+_PLAIN = frozenset({int, float, bool, type(None)})
+"""Types that hold no text: a list of these, however long, needs no walk."""
 _OURS = frozenset({POINTER, BLOB, STREAMED, _QUOTED})
 
 
@@ -33,6 +35,9 @@ class _Stream:
 
     places: list[list[int]] = field(default_factory=list)
     pieces: list[str] = field(default_factory=list)
+
+
+_SCALARS = frozenset({int, float, bool, type(None)})
 
 
 class TextWriter:
@@ -104,14 +109,15 @@ class TextWriter:
                 self.remember_pointers(item, reader)
 
     def _walk(self, value: Json, new: list[bytes], blobs: list[Blob]) -> Json:
-        if isinstance(value, str):
-            if len(value) <= LONG:
-                return value
-            return self._text(value, new, blobs)
+        kind = type(value)
+        if kind is str:
+            return value if len(value) <= LONG else self._text(value, new, blobs)
+        if kind in _SCALARS:
+            return value
         if isinstance(value, dict):
             walked = {key: self._walk(item, new, blobs) for key, item in value.items()}
             return {_QUOTED: walked} if not _OURS.isdisjoint(value) else walked
-        if isinstance(value, list):
+        if isinstance(value, list) and not _PLAIN.issuperset(map(type, value)):
             return [self._walk(item, new, blobs) for item in value]
         return value
 
@@ -170,7 +176,7 @@ class TextReader:
                 if _QUOTED in value:
                     return {key: self.resolve(item) for key, item in value[_QUOTED].items()}
             return {key: self.resolve(item) for key, item in value.items()}
-        if isinstance(value, list):
+        if isinstance(value, list) and not _PLAIN.issuperset(map(type, value)):
             return [self.resolve(item) for item in value]
         return value
 
@@ -196,7 +202,7 @@ def _collect(value: Json, found: list[str]) -> None:
     elif isinstance(value, dict):
         for item in cast("dict[str, Json]", value).values():
             _collect(item, found)
-    elif isinstance(value, list):
+    elif isinstance(value, list) and not _PLAIN.issuperset(map(type, value)):
         for item in value:
             _collect(item, found)
 

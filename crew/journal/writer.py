@@ -16,7 +16,7 @@ from contextvars import Context as Variables
 from dataclasses import dataclass, field
 from typing import Protocol, TypeAlias
 
-from crew.clock import steady_clock
+from crew.clock import clock_here, steady_clock, wall_clock
 from crew.errors import Fenced, StoreError
 from crew.event import CallCompleted, RunEvent, StepFailed, TextDiscarded, TextEmitted, to_data
 from crew.journal import (
@@ -161,6 +161,7 @@ class Writer:
         self._count = 0
         self._operations: list[_Waiting] = []
         self._waiters: list[tuple[OpenRun, asyncio.Future[None]]] = []
+        self._clock = clock_here()
         self._timer: asyncio.TimerHandle | asyncio.Handle | None = None
         self._timer_is_now = False
         self._busy_since: float | None = None
@@ -180,7 +181,7 @@ class Writer:
         """
         if run.error is not None or run.is_ended:
             raise _refusal(run)
-        stored = seal(run, run.offset + 1, event)
+        stored = seal(run, run.offset + 1, event, self._clock())
         run.offset = stored.offset
         pending = self._pending_of(run)
         pending.events.append(stored)
@@ -470,8 +471,8 @@ def _follow_stream(
             pass
 
 
-def seal(run: OpenRun, offset: int, event: RunEvent) -> StoredEvent:
-    """Pack and encode an event, and chain its checksum to the run's."""
+def seal(run: OpenRun, offset: int, event: RunEvent, now: float | None = None) -> StoredEvent:
+    """Pack and encode an event, and chain its checksum to the run's; `now` is in unix seconds."""
     data = to_data(event)
     if isinstance(event, (TextEmitted, TextDiscarded, CallCompleted)):
         _follow_stream(run, offset, event)
@@ -479,6 +480,6 @@ def seal(run: OpenRun, offset: int, event: RunEvent) -> StoredEvent:
     if len(body) > LONG or POINTER_MARK in body:  # most events hold no text worth the walk
         packed, blobs = run.text.pack(offset, data)
         body = json_text(packed)
-    at = time.time_ns() // 1000 / 1e6
+    at = int((wall_clock() if now is None else now) * 1e6) / 1e6
     run.crc = checksum(run.crc, event.kind, event.path, body, at)
     return StoredEvent(offset, event.kind, event.path, body, run.crc, at, blobs)

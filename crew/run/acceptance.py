@@ -3,11 +3,11 @@
 import asyncio
 import hashlib
 import secrets
-import time
 from collections.abc import Mapping
 from typing import Any, Protocol, cast
 
 from crew.budget import Budget
+from crew.clock import wall_clock
 from crew.errors import InputInvalid, OutputInvalid, StoreError
 from crew.event import RunStarted
 from crew.graph import Workflow
@@ -138,7 +138,7 @@ class Acceptance:
             owner=self._worker.owned.owner if self._home.drives and thread is None else None,
             when_busy=when_busy,
             first=seal(OpenRun(run_id, 0, 1, 0, 0), 1, event),
-            at=time.time(),
+            at=wall_clock(),
         )
 
     async def _cancel_turns(self, newest: RunRow) -> None:

@@ -3,9 +3,10 @@
 import asyncio
 from collections.abc import Callable, Iterable
 from dataclasses import replace
+from typing import NoReturn
 
 from crew.budget import Allowance, Budget
-from crew.call.gate import BEHIND_ACTS
+from crew.call.gate import BEHIND_ACTS, LAST
 from crew.call.record import Record
 from crew.clock import wall_clock
 from crew.event import (
@@ -34,6 +35,7 @@ from crew.message import Json
 from crew.run.attempts import Attempts
 from crew.run.ending import End
 from crew.run.lookup import OF_AGENTS, Lookup
+from crew.run.past import Past
 from crew.run.records import Records, is_act, step_of
 from crew.run.surroundings import Surroundings
 from crew.run.usage import Usage
@@ -41,6 +43,8 @@ from crew.run.waits import Waits
 from crew.thread import Thread
 
 _LEAVES_PROCESS: frozenset[CallKind] = frozenset({"model", "tool", "effect", "ask", "child"})
+_NO_DATA: dict[str, Json] = {}
+"""One for all calls that have no more to say; nobody changes it."""
 
 
 class RunCalls:
@@ -74,11 +78,22 @@ class RunCalls:
         self.attempts = Attempts(row.id, self.records, offered, append)
         self.lookup = Lookup(row.id, self.records, offered, self.attempts, append)
         self.waits = Waits(changed)
+        self.past: Past | None = None
+        """Of a replay: how the run went."""
         self.goes_on = False
         """Whether it goes on with what other code may have written."""
         self.end: End | None = None
         """Why the run ends or is let go, from when that is known: no new call begins then."""
         self._open = open_run
+
+    def time_is_up_at(self) -> float | None:
+        """Return when the seconds of the run's budget are over, in unix seconds, if it has some."""
+        return self.usage.ledger.until()
+
+    def due(self) -> float | None:
+        """Return when a run of which all waits goes on by itself, in unix seconds."""
+        times = (self.waits.due(), self.time_is_up_at())
+        return min((time for time in times if time is not None), default=None)
 
     def fold(self, event: RunEvent, offset: int) -> None:
         """Keep what later calls of the same path are answered from."""
@@ -104,10 +119,13 @@ class RunCalls:
                 # A run that ended goes on as a fork alone, which calls again, and asks anew.
                 if call == "ask":
                     self.records.remove(path)
-            case RunTaken(proven=False):
-                self.records.doubt()
+            case RunTaken(proven=proven, gap=gap):
+                self.records.put_off(gap)
+                if not proven:
+                    self.records.doubt()
             case RunForked():
                 self.records.doubt()
+                self.records.forget_deadlines()
                 self.usage.forked()
             case _:
                 self.records.fold(event, offset)
@@ -149,7 +167,7 @@ class RunCalls:
             self.served += 1
             return record
         if not self.lookup.rules.live:
-            await self.lookup.refuse(path, call, fingerprint)
+            await self.refuse(path, call, fingerprint)
         if record is not None:
             streamed = self.records.streamed(path) if call == "model" else ""
             return replace(record, streamed=streamed) if streamed else record
@@ -165,6 +183,20 @@ class RunCalls:
         await self.restart(path, call, fingerprint, data)
         return None
 
+    async def refuse(self, path: str, call: CallKind, fingerprint: str) -> NoReturn:
+        """Refuse a call that has no record, once nothing that is on record could end it before.
+
+        Raises:
+            Diverged: always, unless the caller is cancelled first.
+        """
+        attempt = self.attempts.of(path, call)
+        await attempt.gate.turn(LAST)
+        error = self.lookup.not_recorded(path, f"{call} {fingerprint}")
+        if self.past is not None and attempt.step not in self.past.ended:
+            # Another step, or the end of the run's time, cut this one off.
+            await self.waits.until_cancelled(path, error, attempt)
+        raise error
+
     def _is_beside(
         self, acts: Iterable[str], path: str, call: CallKind, data: dict[str, Json]
     ) -> bool:
@@ -177,7 +209,7 @@ class RunCalls:
         """Begin a call that needs no intent, unless a record might answer it; say which it was."""
         if not self.lookup.rules.live or self.lookup.has(path):
             return False
-        self.records.put(path, Record(call, fingerprint, "started", {}))
+        self.records.put(path, Record(call, fingerprint, "started", _NO_DATA))
         return True
 
     async def restart(

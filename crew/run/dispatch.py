@@ -47,7 +47,7 @@ class Dispatch:
                 run.served += 1
                 return record
         if not run.lookup.rules.live:
-            await run.lookup.refuse(path, "agent", fingerprint)
+            await run.refuse(path, "agent", fingerprint)
         return record
 
     async def perform(

@@ -13,8 +13,8 @@ from crew.event import (
     CallCompleted,
     CallFailed,
     CallUnknown,
-    QuorumReached,
     RunCompleted,
+    RunDriven,
     RunEndedByCancel,
     RunEndedInFailure,
     RunEvent,
@@ -30,13 +30,16 @@ from crew.message import Json
 from crew.run.calls import RunCalls
 from crew.run.course import Course
 from crew.run.dispatch import Dispatch
+from crew.run.driving import Driving
 from crew.run.ending import End, parked_by
+from crew.run.quorums import Quorums
 from crew.run.rest import Rest
 from crew.run.schedule import Schedule
 from crew.run.steps import Steps
 from crew.run.surroundings import Surroundings
 
-_ENDS_OF_CALLS = (CallCompleted, CallFailed, CallUnknown, CallCancelled)
+_RECORDED_AT_THE_END = (CallCompleted, CallFailed, CallUnknown, CallCancelled, RunDriven)
+"""What became of that which was begun before the end was known."""
 
 
 class Driver:
@@ -73,9 +76,12 @@ class Driver:
             self._schedule,
             self.steps,
             begins=lambda: rests(self),
-            stop=self.stop,
+            stuck=self._stuck,
             spawn=self._spawn,
         )
+        self._quorums = Quorums(self.course, append=self._append)
+        self._driving = Driving(self.calls, lambda: self.is_waiting)
+        self.calls.waits.driven_changed = self._driving.update
         self._around = around
         self._tasks: set[asyncio.Task[Any]] = set()
         self._ending: asyncio.Task[Any] | None = None
@@ -106,8 +112,8 @@ class Driver:
     def go(self) -> None:
         """Start carrying out what the folded state has unfinished."""
         self._carry_out(unfinished(self.course.state))
-        until = self.calls.usage.ledger.until()
-        if until is not None:
+        until = self.calls.time_is_up_at()
+        if until is not None and self.calls.lookup.rules.live:
             self._clock = asyncio.get_running_loop().call_later(
                 max(0.0, until - wall_clock()), self._time_is_up, context=self._clean
             )
@@ -117,6 +123,14 @@ class Driver:
         over = BudgetExceeded(run=self.run_id, needed=1, left=0, unit="seconds")
         failed = RunEndedInFailure(failure_of(over, ""), self.calls.usage.total())
         self._end_with(End.TIMED_OUT, failed, "failed")
+
+    def _stuck(self, error: Diverged) -> None:
+        """Nothing can go on any more; a replay comes to the end of its run's time like that."""
+        past = self.calls.past
+        if past is not None and past.is_out_of_time:
+            self._time_is_up()
+        else:
+            self.stop(error)
 
     def deliver(self, letter: Letter, value: Json) -> bool | None:
         """Turn a letter into an event.
@@ -135,7 +149,7 @@ class Driver:
 
     async def abandon(self) -> None:
         """Stop without an end: the run stays as its journal has it, for somebody else."""
-        self._end_with(End.LEFT)
+        self._end_with(End.LEFT, RunDriven() if self._driving.counts else None)
         if self._ending is None:
             await self.steps.stop()  # it was lost, and nothing is left to record
         else:
@@ -182,7 +196,7 @@ class Driver:
 
     def _append(self, event: RunEvent, status: RunStatus | None = None) -> None:
         """Append an event, bring the run on by it, and carry out what follows."""
-        if self.calls.end is not None and status is None and not isinstance(event, _ENDS_OF_CALLS):
+        if self.calls.end is not None and _is_refused(event, status):
             return
         if status is not None:
             self.rest.status = status
@@ -192,6 +206,8 @@ class Driver:
             self._lose(error)
             raise
         self._carry_out(self.course.bring_on(event, offset))
+        if self.calls.past is not None:
+            self._quorums.see(event)
 
     def _carry_out(self, commands: list[Command]) -> None:
         for command in commands:
@@ -203,7 +219,7 @@ class Driver:
                 case CancelStep(path=path):
                     self.steps.let_go(path)
                 case WaitForQuorum():
-                    self._spawn(self._wait_for_quorum(command))
+                    self._spawn(self._quorums.wait(command))
                 case Finish(output=output):
                     reused = dict(self.calls.usage.reused) or None
                     done = RunCompleted(output, self.calls.usage.total(), reused)
@@ -214,11 +230,6 @@ class Driver:
                 case _:
                     assert_never(command)
         self._schedule.pump()
-
-    async def _wait_for_quorum(self, command: WaitForQuorum) -> None:
-        await asyncio.sleep(command.seconds)
-        if command.scope in self.course.state.scopes:
-            self._append(QuorumReached(command.path, command.scope))
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> "asyncio.Task[None]":
         # A clean context: what a step set, its scope above all, is not for the driver's own tasks.
@@ -236,6 +247,11 @@ class Driver:
     def _update(self) -> None:
         """Look whether the run waits by now."""
         self.rest.update()
+
+
+def _is_refused(event: RunEvent, status: RunStatus | None) -> bool:
+    """Return whether an event comes too late, once the run's end is known."""
+    return status is None and not isinstance(event, _RECORDED_AT_THE_END)
 
 
 def _standing_in(workflow: Workflow, agent: Performer) -> Performer:

@@ -2,12 +2,12 @@
 
 import hashlib
 import secrets
-import time
 from collections.abc import Mapping
 from typing import Any
 
 from crew.budget import Budget
 from crew.call.record import Performer
+from crew.clock import wall_clock
 from crew.errors import InputInvalid
 from crew.event import (
     ENDS,
@@ -102,7 +102,7 @@ def new_fork(
         owner=owner,
         when_busy="queue",
         first=seal(chain, cut + 1, event),
-        at=time.time(),
+        at=wall_clock(),
         base=row.number,
         base_offset=cut,
     )

@@ -1,8 +1,12 @@
 """Runs that wait, let go out of memory: from then on they are only rows."""
 
 import asyncio
+import logging
+import math
 from contextvars import Context as Variables
+from typing import ClassVar
 
+from crew.call.timers import owners
 from crew.clock import wall_clock
 from crew.errors import Fenced, StoreError
 from crew.journal import Release
@@ -12,6 +16,12 @@ from crew.run.letters import Letters
 from crew.run.owned import Owned
 from crew.run.steps import SHORT_SECONDS
 
+logger = logging.getLogger(__name__)
+
+_HINT = (
+    "asyncio.timeout or wait_for around a journalled wait keeps the run in memory, and begins anew "
+    "after a restart; ctx.timeout is on record, and does neither"
+)
 LINGER_SECONDS = 1.0
 """How long a run that waits stays in memory, for an answer that comes at once."""
 
@@ -25,10 +35,15 @@ class Leaving:
         letters: their inboxes.
     """
 
+    _has_told: ClassVar[bool] = False
+
     def __init__(self, employer: Employer, owned: Owned, letters: Letters) -> None:
         self._employer = employer
         self._owned = owned
         self._letters = letters
+        self._looked_at = -math.inf
+        self._timed = set[int]()
+        """The ids of the attempts that had set a timer then."""
 
     def rested(self, driver: Driver) -> None:
         """Let a run go that has begun to wait, if it still waits after a while."""
@@ -36,8 +51,28 @@ class Leaving:
         loop.call_later(LINGER_SECONDS, self._leave_soon, driver, context=Variables())
 
     def _leave_soon(self, driver: Driver) -> None:
-        if self._may_leave(driver):
+        if not self._may_leave(driver):
+            return
+        if self._has_timer(driver):
+            self._stays(driver)
+        else:
             self._employer.spawn(self._leave(driver))
+
+    def _has_timer(self, driver: Driver) -> bool:
+        """Return whether code of a run that rests has set a timer of the event loop."""
+        loop = asyncio.get_running_loop()
+        # One look for many runs; whatever rests so long has set its timers before.
+        if loop.time() - self._looked_at > LINGER_SECONDS / 2:
+            self._timed = {id(owner) for owner in owners(loop)}
+            self._looked_at = loop.time()
+        return any(id(step.attempt) in self._timed for step in driver.steps.under_way())
+
+    def _stays(self, driver: Driver) -> None:
+        """Keep a run in memory in which a timer is set that nobody but this process knows of."""
+        if not Leaving._has_told:
+            Leaving._has_told = True
+            logger.warning("run.timer_in_memory", extra={"run": driver.run_id, "hint": _HINT})
+        self.rested(driver)
 
     def _may_leave(self, driver: Driver) -> bool:
         if not self._owned.is_open or self._owned.drivers.get(driver.row.number) is not driver:

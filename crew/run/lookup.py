@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NoReturn
 
 from crew.call.gate import LAST, Order, offered
 from crew.call.record import Record
@@ -87,6 +86,19 @@ class Lookup:
         self._reuse(path, found)
         return self._records.get(path)
 
+    def recorded(self, path: str, call: CallKind, fingerprint: str) -> Record | None:
+        """Return what is recorded at `path`: by this run, or by the one that it replays.
+
+        Raises:
+            Diverged: it is another call.
+        """
+        record = self._records.get(path)
+        if record is None and self.rules.strict:
+            record = self.offered.get(path)
+        if record is not None:
+            self._compare(path, record, call, fingerprint)
+        return record
+
     async def _ended_meanwhile(self, path: str, record: Record) -> Record:
         """Return what an act came to that was under way where this run was forked off."""
         end = self.ends.get(path) if record.state == "started" else None
@@ -112,15 +124,6 @@ class Lookup:
         asked = f"{call} {fingerprint}"
         if recorded != asked and record.fingerprint:
             raise Diverged(run=self._run_id, path=path, recorded=recorded, asked=asked)
-
-    async def refuse(self, path: str, call: CallKind, fingerprint: str) -> NoReturn:
-        """Refuse a call that has no record, once nothing that is on record could end it before.
-
-        Raises:
-            Diverged: always, unless the caller is cancelled first.
-        """
-        await self._attempts.of(path, call).gate.turn(LAST)
-        raise self.not_recorded(path, f"{call} {fingerprint}")
 
     def not_recorded(self, path: str, asked: str) -> Unrecorded:
         """Return the error of a call that must have a record, and has none."""

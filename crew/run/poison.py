@@ -17,7 +17,7 @@ DEATHS_TO_PARK = 3
 FIRST_LOOK = 16
 """How many events are read at first; twice as many each time that is not enough."""
 
-_PROGRESS = frozenset({"completed", "answered", "failed"})
+_PROGRESS = frozenset({"completed", "answered", "passed", "failed"})
 
 
 def is_progress(kind: str) -> bool:

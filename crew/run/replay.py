@@ -16,6 +16,7 @@ from crew.run.driver import Driver
 from crew.run.followers import Followers
 from crew.run.handle import Run
 from crew.run.lookup import Rules
+from crew.run.past import past_of
 from crew.run.surroundings import Children
 from crew.run.workflows import Workflows
 from crew.thread import Conversations, Thread
@@ -39,6 +40,7 @@ async def replay(store: Store, row: RunRow, workflow: Workflow) -> Run:
             from_data(event.kind, event.path, event.data), event.offset
         )
     driver.calls.lookup.rules = Rules(live=False, strict=True, effects=False)
+    driver.calls.past = past_of(events)
     driver.open.crc = copy.row.crc
     driver.go()
     await driver.ended

@@ -20,7 +20,7 @@ class Rest:
         schedule: its steps that are ready.
         steps: those that are under way.
         begins: called when the run begins to wait.
-        stop: stops the run for an error of it.
+        stuck: called with why nothing can go on in the run any more.
         spawn: starts a task of the run's driver.
     """
 
@@ -32,7 +32,7 @@ class Rest:
         steps: Steps,
         *,
         begins: Callable[[], None],
-        stop: Callable[[Exception], None],
+        stuck: Callable[[Diverged], None],
         spawn: Callable[[Coroutine[Any, Any, None]], object],
     ) -> None:
         self.status: RunStatus = row.status
@@ -43,7 +43,7 @@ class Rest:
         self._schedule = schedule
         self._steps = steps
         self._begins = begins
-        self._stop = stop
+        self._stuck = stuck
         self._spawn = spawn
         self._looking_whether_stuck = False
 
@@ -56,7 +56,7 @@ class Rest:
             self._looking_whether_stuck = True
             self._spawn(self._park_if_stuck())
         status: RunStatus = "waiting" if idle else "running"
-        due = self._calls.waits.due() if idle else None
+        due = self._calls.due() if idle else None
         if (status, due) == (self.status, self.due):
             return
         self.status, self.due = status, due
@@ -73,15 +73,13 @@ class Rest:
     def _is_doomed(self) -> bool:
         """Whether all that the code waits for are calls that it cancelled before."""
         waits = self._calls.waits
-        return bool(waits.doomed) and not waits.until.keys() - waits.doomed
+        return bool(waits.doomed) and not waits.until.keys() - waits.doomed.keys()
 
     async def _park_if_stuck(self) -> None:
         """Park a run whose code only waits for cancels that it made before, and makes no more."""
         for step in self._steps.under_way():
             await step.attempt.gate.turn(REST)
         self._looking_whether_stuck = False
-        timers = any(step.attempt.has_timer() for step in self._steps.under_way())
-        if self._is_idle() and self._is_doomed() and not timers:
-            path = min(self._calls.waits.doomed)
-            run, recorded = self._calls.run_id, "a call that the code cancelled"
-            self._stop(Diverged(run=run, path=path, recorded=recorded, asked="no cancel of it"))
+        if self._is_idle() and self._is_doomed() and not self._steps.has_timer():
+            doomed = self._calls.waits.doomed
+            self._stuck(doomed[min(doomed)])

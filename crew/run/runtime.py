@@ -8,6 +8,7 @@ from contextvars import Context as Variables
 from typing import Any, Self, cast
 
 from crew.call.lineage import task_factory
+from crew.call.timers import watch
 from crew.config import AgentsPlace, Settings, load_settings
 from crew.errors import StoreError
 from crew.graph import Workflow
@@ -98,7 +99,9 @@ class Runtime(Tenant):
     async def __aenter__(self) -> Self:
         for workflow in self.workflows:
             workflow.build()
-        asyncio.get_running_loop().set_task_factory(cast("Any", task_factory))
+        loop = asyncio.get_running_loop()
+        loop.set_task_factory(cast("Any", task_factory))
+        watch(loop)
         self.store: Store = self._given_store or _opened(self.store_url)
         self.telemetry.add_spans()
         committed = self.followers.committed

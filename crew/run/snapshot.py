@@ -1,11 +1,13 @@
 """A run's folded state as JSON: what spares a worker that takes the run over the whole fold."""
 
+from dataclasses import astuple
+
 from crew.event import failure_data, failure_from, from_data, to_data
 from crew.graph import Workflow
-from crew.graph.state import RunState, Scope, Step, Token
+from crew.graph.state import RunState, Scope, Step, Token, WaitForQuorum
 from crew.message import Json
 
-FORMAT = 3
+FORMAT = 4
 """Raised when the engine or this module changes what a state means."""
 
 
@@ -86,7 +88,7 @@ def _scope(scope: Scope) -> dict[str, Json]:
         "size": scope.size,
         "live": scope.live,
         "arrived": arrived,
-        "waiting_for_quorum": scope.waiting_for_quorum,
+        "quorum": scope.quorum and astuple(scope.quorum),
     }
 
 
@@ -102,5 +104,5 @@ def _scope_from(data: dict[str, Json]) -> Scope:
         size=data["size"],
         live=data["live"],
         arrived=arrived,
-        waiting_for_quorum=data["waiting_for_quorum"],
+        quorum=data["quorum"] and WaitForQuorum(*data["quorum"]),
     )

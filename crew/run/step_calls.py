@@ -8,12 +8,13 @@ from crew.budget import Allowance, Budget
 from crew.call.attempt import Attempt
 from crew.call.gate import Order
 from crew.call.record import AgentTask, Performer, Record
-from crew.clock import wall_clock
+from crew.clock import wait_until
 from crew.errors import Diverged, Fenced, RuntimeLeft, StoreError
 from crew.event import CallCompleted, CallKind, Failure
 from crew.graph import Workflow
 from crew.message import Json
 from crew.run.calls import RunCalls
+from crew.run.deadline import Deadline
 from crew.run.dispatch import Dispatch
 from crew.run.usage import share_in
 from crew.thread import Thread
@@ -115,17 +116,13 @@ class StepCalls:
 
     async def until_cancelled(self, path: str) -> NoReturn:
         """Wait for the cancel that is on record of the call at `path`, until its turn."""
-        waits = self._run.waits
-        waits.doomed.add(path)
+        run, recorded = self.run_id, "a call that the code cancelled"
+        error = Diverged(run=run, path=path, recorded=recorded, asked="no cancel of it")
         try:
-            with waits.waiting(path, None, self.attempt):
-                while True:  # nobody sets that future
-                    await asyncio.get_running_loop().create_future()
+            await self._run.waits.until_cancelled(path, error, self.attempt)
         except asyncio.CancelledError:
             await self.turn(path)
             raise
-        finally:
-            waits.doomed.discard(path)
 
     def has_record(self, path: str) -> bool:
         """Return whether the call at `path` is on record."""
@@ -156,9 +153,20 @@ class StepCalls:
     async def sleep_until(self, path: str, until: float) -> None:
         await self._require_running()
         with self._run.waits.waiting(path, until, self.attempt):
-            await asyncio.sleep(max(0.0, until - wall_clock()))
+            await wait_until(until)
         self._require_open()
         self._run.append(CallCompleted(path, "timer", {}))
+
+    async def deadline(
+        self, path: str, seconds: float, strike: Callable[[], None], *, driven: bool
+    ) -> Callable[[], None]:
+        await self._require_running()
+        deadline = Deadline(self._run, self.attempt, path, strike)
+        try:
+            deadline.begin(seconds, driven=driven)
+        except (Diverged, Fenced, StoreError) as error:
+            await self._stopped(error)
+        return deadline.end
 
     async def agent(self, agent: Performer, path: str, fingerprint: str) -> Record | None:
         await self._require_running()

@@ -10,8 +10,9 @@ from pydantic import BaseModel
 
 from crew.call.attempt import Attempt
 from crew.call.context import Context
+from crew.call.deadline import Limit
 from crew.call.lineage import entered
-from crew.call.record import invoke, is_asked_to_stop, not_an_exception, time_limit, unreadable
+from crew.call.record import invoke, is_asked_to_stop, not_an_exception, unreadable
 from crew.graph.node import Node
 from crew.graph.state import RunStep
 from crew.message import Json
@@ -106,7 +107,8 @@ class StepRun:
         with entered(self.attempt.scope):
             if node.timeout is None:
                 return await invoke(node.function, *arguments)
-            async with time_limit(node.timeout, f"step {node.name!r}"):
+            path, what = self.attempt.path, f"step {node.name!r}"
+            async with Limit(self._calls, path, node.timeout, what):
                 return await invoke(node.function, *arguments)
 
     async def _end(self) -> None:

@@ -8,7 +8,7 @@ from pydantic import BaseModel
 
 from crew.call.attempt import STOP_SECONDS
 from crew.call.record import unreadable
-from crew.clock import wall_clock
+from crew.clock import wait_until, wall_clock
 from crew.errors import Diverged, Fenced, StoreError
 from crew.event import RunEvent, StepCompleted, StepFailed, StepStarted, TextDiscarded
 from crew.failure import failure_of
@@ -78,7 +78,7 @@ class Steps:
     async def _carried_out(
         self, step: RunStep, path: str, node: Node, task: "asyncio.Task[Any]"
     ) -> Gave:
-        if step.until:
+        if step.until and self._calls.lookup.rules.live:
             await self._wait_until(step)
         self._append(StepStarted(path))
         run = StepRun(node, step, path, self._calls, self._dispatch, self._stop)
@@ -104,12 +104,11 @@ class Steps:
         return True
 
     async def _wait_until(self, step: RunStep) -> None:
-        delay = step.until - wall_clock()
-        if delay < SHORT_SECONDS:
-            await asyncio.sleep(max(0.0, delay))
+        if step.until - wall_clock() < SHORT_SECONDS:
+            await wait_until(step.until)
             return
         with self._calls.waits.waiting(f"{step.path}/retry", step.until):
-            await asyncio.sleep(delay)
+            await wait_until(step.until)
 
     def _completed(self, step: RunStep, path: str, gave: Gave) -> None:
         if self._was_let_go(step):
@@ -150,6 +149,10 @@ class Steps:
             else f"{path}/retry" in self._calls.waits.until
             for path in self.tasks
         )
+
+    def has_timer(self) -> bool:
+        """Return whether code of one of them has set a timer of the event loop that runs."""
+        return any(run.attempt.has_timer() for run in self._runs.values())
 
     def review(self) -> None:
         """Look whether the run waits by now: a branch may have come to wait for another one."""

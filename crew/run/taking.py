@@ -4,6 +4,7 @@ import logging
 from collections.abc import Callable
 from dataclasses import replace
 
+from crew.clock import wall_clock
 from crew.errors import Diverged, Fenced, NewerEvent, StoreError
 from crew.event import RunParked, RunTaken
 from crew.graph import Workflow
@@ -157,5 +158,16 @@ class Taking:
 def _taken(row: RunRow, workflow: Workflow, *, proven: bool, died: bool) -> RunTaken:
     """Return the record of a take-over by this process."""
     place = here()
-    code = workflow.code_hash()
-    return RunTaken(place.host, place.pid, row.epoch, code, proven=proven, died=died)
+    code, gap = workflow.code_hash(), _gap(row)
+    return RunTaken(place.host, place.pid, row.epoch, code, proven=proven, died=died, gap=gap)
+
+
+def _gap(row: RunRow) -> float:
+    """Return for how many seconds nobody drove a run.
+
+    One that waits needs nobody until it is due.
+    """
+    now, last = wall_clock(), row.updated_at
+    if row.status == "waiting" and row.due is not None:
+        last = max(last, min(now, row.due))
+    return max(0.0, now - last)

@@ -229,7 +229,7 @@ class Tenant:
             InputInvalid: no such event, no agent, or a workflow that is not known here.
         """
         if at is not None:
-            door.count("at", at, least=1)
+            door.count("at", at)
         row = self._home.store.run((await self.get(run_id)).id)
         assert row is not None
         return await self._home.acceptance.begin_fork(

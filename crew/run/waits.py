@@ -3,9 +3,10 @@
 import asyncio
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
+from typing import NoReturn
 
 from crew.call.attempt import Attempt
-from crew.errors import CrewError
+from crew.errors import CrewError, Diverged
 from crew.message import Json
 from crew.value import Codec
 
@@ -20,8 +21,12 @@ class Waits:
     def __init__(self, changed: Callable[[], None]) -> None:
         self.until: dict[str, float | None] = {}
         """Until when each waits, in unix seconds, if that is known."""
-        self.doomed: set[str] = set()
-        """Those of a call that is on record as cancelled: the program is to cancel it again."""
+        self.driven: dict[str, float] = {}
+        """For those that count only driven time: how often that is noted, in seconds."""
+        self.driven_changed: Callable[[], None] = changed
+        """Called when one of these begins or ends."""
+        self.doomed: dict[str, Diverged] = {}
+        """Those that only a cancel can end which is on record, with what it is if none comes."""
         self.resuming = 0
         """How many branches have their answer, and are about to go on."""
         self._changed = changed
@@ -38,8 +43,35 @@ class Waits:
                 self._changed()
                 yield
         finally:
-            self.until.pop(path, None)
-            self._changed()
+            self.over(path)
+
+    def set(self, path: str, until: float, *, pace: float | None) -> None:
+        """Note that the block at `path` is broken off at a time, whatever it does till then.
+
+        `pace` is how often it is to be noted that the run is driven, in seconds, if that counts.
+        """
+        self.until[path] = until
+        if pace is not None:
+            self.driven[path] = pace
+            self.driven_changed()
+        self._changed()
+
+    def over(self, path: str) -> None:
+        """Note that nothing waits at `path` any more."""
+        self.until.pop(path, None)
+        if self.driven.pop(path, None) is not None:
+            self.driven_changed()
+        self._changed()
+
+    async def until_cancelled(self, path: str, error: Diverged, attempt: Attempt) -> NoReturn:
+        """Wait for the cancel of the call at `path`; if none can come, the run is stopped."""
+        self.doomed[path] = error
+        try:
+            with self.waiting(path, None, attempt):
+                while True:  # nobody sets that future
+                    await asyncio.get_running_loop().create_future()
+        finally:
+            self.doomed.pop(path, None)
 
     def due(self) -> float | None:
         """Return when the first of the waits ends by itself, in unix seconds."""

@@ -108,7 +108,8 @@ class Worker:
         if self._drivers.get(number) is driver and owned.is_open:
             del self._drivers[number]
             self._employer.followers.wake(number)
-            self._employer.look()  # the next turn of its thread may be waiting
+            if driver.row.thread is not None:
+                self._employer.look()  # the next turn may be waiting
 
     async def _after_end(self, driver: Driver) -> None:
         """Leave a run that parked to a person, and let a cancel reach the children of one."""

@@ -36,11 +36,14 @@ class SeededLoop(asyncio.SelectorEventLoop):
     Args:
         seed: chooses the order of what is ready.
         limit: virtual seconds after which it is taken to be stuck; None for no limit.
+        began: what its wall clock says at first, in unix seconds; the real time by default.
     """
 
-    def __init__(self, seed: int, *, limit: float | None = None) -> None:
+    def __init__(
+        self, seed: int, *, limit: float | None = None, began: float | None = None
+    ) -> None:
         self._now = 0.0
-        self._began = time.time()
+        self._began = time.time() if began is None else began
         self._limit = limit
         self._passes = 0
         super().__init__()

@@ -13,7 +13,7 @@ from crew.value.annotation import describe
 from crew.value.exact import Inexact
 from crew.value.plain import Mismatch
 from crew.value.same import difference, shown
-from crew.value.shape import adapter_of, json_bytes, shape_of
+from crew.value.shape import MOST_BYTES, adapter_of, json_bytes, shape_of, storable_bytes
 
 _CONSTANT = (str, int, bool)
 """Types whose values are JSON as they are, and cannot change."""
@@ -28,6 +28,8 @@ _FAILURES = (
     RecursionError,
 )
 """What a value, or stored JSON, of another type than the annotation's may lead to."""
+_LONG = MOST_BYTES // 6
+"""Characters of text that may be too big: one is up to six bytes of JSON."""
 _PYDANTICS_TITLE = "Pydantic serializer warnings:"
 """A first line that says nothing of what is wrong."""
 
@@ -79,7 +81,7 @@ class Codec:
         Raises:
             OutputInvalid: it is not of the annotation's type, or the copy is not the same.
         """
-        if type(value) is self._constant:
+        if type(value) is self._constant and (not isinstance(value, str) or len(value) < _LONG):
             return value, value
         if self._exact is not None:
             try:
@@ -88,6 +90,8 @@ class Codec:
             except (Inexact, KeyError):
                 pass  # it is not exactly of the type, and may still come back as it was
         stored = self.encode(value)
+        if self._exact is None and isinstance(stored, (str, list, dict)):
+            self._refuse_huge(stored)
         copy = self.decode(stored)
         found = difference(value, copy)
         if found is not None:
@@ -95,6 +99,12 @@ class Codec:
                 value, f"{found}; annotate the type that it has, or leave it out of what is stored"
             )
         return stored, copy
+
+    def _refuse_huge(self, stored: Json) -> None:
+        try:
+            storable_bytes(stored)
+        except Mismatch as error:
+            raise self._invalid(stored, str(error)) from error
 
     def read_back(self, stored: Json) -> Any:
         """Return the value that a journal holds as `stored`, perhaps written by other code.

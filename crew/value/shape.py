@@ -24,6 +24,8 @@ from crew.value.sets import with_sorted_sets
 from crew.value.storable import check_storable
 
 _PRIMITIVES = (str, int, bool, float)
+MOST_BYTES = 64 << 20
+"""Of one value in a journal: what every reader of its run would have to hold."""
 
 
 class Shape(Protocol):
@@ -92,6 +94,21 @@ def json_bytes(value: Json) -> bytes | str:
     except PydanticSerializationError:
         # A lone surrogate has no UTF-8; escaped it is JSON all the same.
         return json.dumps(value)
+
+
+def storable_bytes(value: Json) -> bytes | str:
+    """Return the same of a value that is to be stored.
+
+    Raises:
+        Mismatch: it is too big for a journal.
+    """
+    text = json_bytes(value)
+    if len(text) > MOST_BYTES:
+        raise Mismatch(
+            f"it is {len(text) >> 20} MiB of JSON, and a journal takes {MOST_BYTES >> 20}; write "
+            "it to a file or a store of your own, and return its name"
+        )
+    return text
 
 
 class _Unproven:
@@ -171,7 +188,7 @@ class _Plain:
 
     def decode(self, stored: Json) -> Any:
         # JSON mode, not Python mode: a strict model must still accept a date's string.
-        return self._validate(json_bytes(stored))
+        return self._validate(storable_bytes(stored))
 
 
 def _ways(

@@ -53,7 +53,7 @@ CALLS = {
     "describe_thread": (lambda rt, run: rt.describe_thread("t", {"a": {1}}), "metadata"),
     "answered": (lambda rt, run: rt.answered(KEY, thread="t"), "idempotency_key .*not UUID"),
     "fork": (lambda rt, run: rt.fork(run.id, at="2"), "at .*not str"),
-    "fork nowhere": (lambda rt, run: rt.fork(run.id, at=0), "at must be 1 or more"),
+    "fork nowhere": (lambda rt, run: rt.fork(run.id, at=0), "none at 0"),
     "replay": (lambda rt, run: rt.replay(KEY), "run_id .*not UUID"),
     "resume": (lambda rt, run: rt.resume(7), "run_id .*not int"),
     "prune": (lambda rt, run: rt.prune(older_than="1 day"), "older_than .*not str"),

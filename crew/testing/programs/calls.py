@@ -4,6 +4,7 @@ Each call is known by its name, `kind:site`, and its result names its site, so t
 which calls of the program ended.
 """
 
+import asyncio
 import math
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
@@ -13,7 +14,7 @@ from crew.agent import Agent
 from crew.llm import ModelReply, ModelRequest
 from crew.llm.scripted import ScriptedModel
 from crew.message import ToolCall
-from crew.testing.programs.world import world
+from crew.testing.programs.world import FOREVER, world
 from crew.tool import Tool
 
 _PRIME = 9973
@@ -88,6 +89,12 @@ async def refuse(site: str, value: int, error: str) -> str:
     if error == "missing":
         raise Missing(f"site:{site}", value)
     raise Refusal(f"site:{site}", value)
+
+
+async def hang(site: str) -> None:
+    """Never end."""
+    world().note(f"hang:{site}")
+    await asyncio.sleep(FOREVER)
 
 
 def named(name: str) -> Callable[[str, int], Awaitable[str]]:

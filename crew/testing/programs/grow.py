@@ -33,6 +33,7 @@ from crew.testing.programs.tree import (
     Repeat,
     Signal,
     Statement,
+    Timed,
     Together,
     Tree,
     Unkept,
@@ -85,8 +86,15 @@ class _Grower:
     def program(self) -> Body:
         first = self._block(1) if self._choose(6) else self._leaf(alone=True)
         sleep = (Clock(self._site(), sleeps=True),) if self._choose(6) == 5 else ()
+        late = (self._late(),) if self._choose(6) == 5 else ()
         left = (Left(self._site()),) if self._choose(12) == 11 else ()
-        return (first, *self._body(1, alone=True), *sleep, *left)
+        return (first, *self._body(1, alone=True), *sleep, *late, *left)
+
+    def _late(self) -> Statement:
+        """Return what comes to nothing in its time, while the run is out of memory."""
+        if self._choose(2):
+            return Ask(self._site(), "passes")
+        return Timed(self._site(), self._body(2), strikes=True, asleep=True)
 
     def nodes(self) -> Nodes:
         return Nodes(
@@ -140,7 +148,9 @@ class _Grower:
             return AgentCall(site, self._choose(3), once)
         if kind > 15:
             return self._caught(site, kind)
-        return Ask(site) if kind == 14 or not alone else Clock(site)
+        if kind == 15 and alone:
+            return Clock(site)
+        return Ask(site, self._of(("none", "kept")))
 
     def _caught(self, site: int, kind: int) -> Caught:
         if kind == 16:
@@ -148,7 +158,7 @@ class _Grower:
         return Unkept(site) if kind == 17 else Odd(site, self._of(_ODDITIES))
 
     def _block(self, depth: int) -> Block:
-        site, kind = self._site(), self._choose(18)
+        site, kind = self._site(), self._choose(21)
         if kind < 4:
             return Together(site, self._of(_HOWS), self._bodies(depth))
         if kind < 7:
@@ -168,6 +178,8 @@ class _Grower:
             return Pipe(site, self._bodies(depth))
         if kind == 16:
             return Within(site, self._body(depth))
+        if kind > 17:
+            return Timed(site, self._body(depth), strikes=self._choose(3) > 0)
         return Repeat(site, 2, self._body(depth))
 
     def _victim(self) -> Statement:

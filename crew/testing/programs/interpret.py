@@ -12,6 +12,7 @@ from crew.testing.programs import calls
 from crew.testing.programs.branch import Branch, Done, Part, Round, Seen, Shared, Start
 from crew.testing.programs.calls import mixed, weight
 from crew.testing.programs.caught import caught
+from crew.testing.programs.timed import asked, timed
 from crew.testing.programs.tree import (
     Act,
     AgentCall,
@@ -36,15 +37,13 @@ from crew.testing.programs.tree import (
     Repeat,
     Signal,
     Statement,
+    Timed,
     Together,
     Tree,
     Unkept,
     Within,
 )
-from crew.testing.programs.world import world
-
-PATIENCE = 1e6
-"""Seconds that are never over."""
+from crew.testing.programs.world import FOREVER, world
 
 
 def workflow_of(tree: Tree, name: str, *, renamed: str = "") -> Workflow:
@@ -111,7 +110,9 @@ class Interpreter:
             case Pipe():
                 await self._pipe(branch, statement)
             case Within(_, body):
-                await asyncio.wait_for(self.run(branch, body), PATIENCE)
+                await asyncio.wait_for(self.run(branch, body), FOREVER)
+            case Timed():
+                await timed(branch, statement, lambda: self.run(branch, statement.body))
             case Repeat(site, times, body):
                 for n in range(times):
                     inner = branch.branch(f"{branch.at(site)}.{n}/")
@@ -139,9 +140,8 @@ class Interpreter:
                 await self._refused(branch, site, error)
             case Act():
                 await self._act(branch, statement, site)
-            case Ask():
-                key = f"q-{site}".replace("/", "-")
-                branch.see(await ctx.ask(int, f"How many at {site}?", key=key))
+            case Ask(limit=limit):
+                await asked(branch, site, limit)
             case Clock(sleeps=sleeps):
                 await (ctx.sleep(0.02) if sleeps else ctx.now())
             case AgentCall(tools=tools, once=once):

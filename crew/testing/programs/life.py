@@ -5,11 +5,12 @@ import contextlib
 import json
 import math
 import re
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import cast
 
+from crew.call.lineage import as_key
+from crew.clock import wall_clock
 from crew.config import Settings
 from crew.errors import AskError, Diverged, RunCancelled, RunFailed, StoreError
 from crew.graph import Workflow
@@ -18,14 +19,14 @@ from crew.run import Run, Runtime
 from crew.testing.faulty_store import CrashingStore
 from crew.testing.programs.branch import Start
 from crew.testing.programs.calls import weight
-from crew.testing.programs.world import ProgramLoop, World
+from crew.testing.programs.world import UNANSWERED, ProgramLoop, World
 from crew.testing.quiet import quiet
 from crew.testing.scheduler import Stuck
 
 NEVER = 1 << 30
 """More events than any program has."""
 LOOK_SECONDS = 120.0
-MOST_SECONDS = 3600.0
+MOST_SECONDS = 100_000.0
 """Virtual seconds that a life may take."""
 _SETTINGS = Settings()
 _RUN_ID = re.compile(r"\br[0-9a-f]{16}\b")
@@ -108,7 +109,7 @@ class Life:
         """See what was under way when the store went down, or the process was asked to leave."""
         self.in_flight = [name for name, count in self.world.under_way.items() if count]
         self.world.is_dead = station.is_down
-        self.leaving = (time.time(), math.inf)
+        self.leaving = (wall_clock(), math.inf)
 
 
 def live(
@@ -122,6 +123,7 @@ def live(
     kill: int = NEVER,
     stop: int = NEVER,
     resumed: bool = False,
+    began: float | None = None,
 ) -> Life:
     """Live on a loop of its own, which ends with it.
 
@@ -135,8 +137,9 @@ def live(
         kill: after how many events the process is killed.
         stop: after how many it leaves its runtime in good order.
         resumed: whether somebody asks for the run, as for one that was parked.
+        began: what the wall clock says at first, in unix seconds; the real time by default.
     """
-    loop = ProgramLoop(seed, world, limit=MOST_SECONDS)
+    loop = ProgramLoop(seed, world, limit=MOST_SECONDS, began=began)
     life = Life(world, number)
     loop.set_exception_handler(lambda loop, context: None)
     asyncio.set_event_loop(loop)
@@ -152,7 +155,7 @@ def live(
         left = _clean_up(loop)
         asyncio.set_event_loop(None)
         loop.close()
-    life.leaving = (life.leaving[0], time.time())
+    life.leaving = (life.leaving[0], loop.wall_clock())
     if left and not world.is_dead:
         life.wrong("left", f"{len(left)} tasks outlive the runtime: {left[0]}")
     return life
@@ -241,6 +244,8 @@ async def _answer(station: Station, runtime: Runtime, world: World) -> None:
 
 async def _say(station: Station, runtime: Runtime, world: World, number: int, path: str) -> None:
     key = path.rpartition("/")[2]
+    if key.startswith(as_key(UNANSWERED)):
+        return
     await world.take_time(f"ask:{key}")
     row = station.numbered(number)
     with contextlib.suppress(AskError, StoreError):

@@ -73,6 +73,7 @@ class Lives:
             kill=kill,
             stop=stop,
             resumed=resumed,
+            began=self.last.leaving[1],
         )
         life.in_flight = self.last.in_flight
         check_counts(life, held)

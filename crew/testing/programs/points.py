@@ -29,6 +29,15 @@ How = Literal["kill", "stop", "deploy", "deaths", "leaves"]
 _BETWEEN: dict[How, Between] = {"deploy": "deploy", "deaths": "deaths", "leaves": "leaves"}
 HARDER_POINTS = 6
 """At one of so many events a harder way is tried."""
+_SIGNS = {
+    "a race on first completion": "First(",
+    "a timeout that strikes": "strikes=True",
+    "a timeout that does not": "strikes=False",
+    "a journalled sleep": "sleeps=True",
+    "a question in time": "limit='kept'",
+    "a question too late": "limit='passes'",
+}
+"""What programs have in them, told by their texts."""
 MOST_SCHEDULES = 50
 FIRST_SCHEDULES = 3
 KINDS = (
@@ -95,7 +104,7 @@ class Subject:
     ) -> None:
         self.tree, self.seed = tree, seed
         self._stores = stores
-        self._has_race = "First(" in repr(tree)
+        self._has = {sight for sight, sign in _SIGNS.items() if sign in repr(tree)}
         self.workflow: Workflow = workflow_of(tree, name or f"p{seed}")
         self.outcomes: dict[str, int] = {}
         """Those that were seen, and under which schedule."""
@@ -189,9 +198,8 @@ class Subject:
             "an act in flight": kinds["effect"] + kinds["tool"] > 0,
             "a child in flight": bool(held.children),
             "a retry": any(held.failed[name] for name in life.world.attempts),
-            "a race on first completion": self._has_race,
         }
-        return frozenset(name for name, seen in saw.items() if seen)
+        return frozenset({name for name, seen in saw.items() if seen} | self._has)
 
 
 def _check_end(life: Life, history: History) -> None:

@@ -13,6 +13,11 @@ SIGHTS = (
     "a child in flight",
     "a retry",
     "a race on first completion",
+    "a timeout that strikes",
+    "a timeout that does not",
+    "a journalled sleep",
+    "a question in time",
+    "a question too late",
 )
 
 

@@ -25,6 +25,7 @@ from crew.testing.programs.tree import (
     Repeat,
     Signal,
     Statement,
+    Timed,
     Together,
     Tree,
     Unkept,
@@ -78,8 +79,9 @@ def _parts(statement: Statement) -> tuple[str, Sequence[Body]]:
             return "ctx.run(…, retry=2), and in it ctx.effect(sign)  # raises OutputInvalid", ()
         case Act(key=key, unknown=unknown):
             return f"ctx.effect(act, key={key}, unknown={unknown!r})", ()
-        case Ask():
-            return "ctx.ask(int)", ()
+        case Ask(limit=limit):
+            said = {"none": "", "kept": ", timeout=…", "passes": ", timeout=…)  # nobody answers"}
+            return f"ctx.ask(int{said[limit]}".removesuffix(")") + ")", ()
         case Clock(sleeps=sleeps):
             return "ctx.sleep(0.02)" if sleeps else "ctx.now()", ()
         case AgentCall(tools=tools, once=once):
@@ -107,5 +109,8 @@ def _parts(statement: Statement) -> tuple[str, Sequence[Body]]:
             return "queue.put(…), and for each queue.get(), ctx.run(work)", makers
         case Within(body=body):
             return "asyncio.wait_for", (body,)
+        case Timed(body=body, strikes=strikes, asleep=asleep):
+            late = f"  # up while it {'sleeps' if asleep else 'calls'}" if strikes else ""
+            return f"async with ctx.timeout{late}", (body,)
         case Repeat(times=times, body=body):
             return f"for _ in range({times})", (body,)

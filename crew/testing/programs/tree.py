@@ -9,6 +9,7 @@ from typing import Literal, TypeAlias
 Kind: TypeAlias = Literal["refusal", "missing", "builtin", "uncaught"]
 How: TypeAlias = Literal["gather", "group", "each"]
 What: TypeAlias = Literal["function", "child", "agent"]
+Limit: TypeAlias = Literal["none", "kept", "passes"]
 Oddity: TypeAlias = Literal["number", "order", "tuple"]
 
 
@@ -73,9 +74,14 @@ class Act:
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """A question to a person."""
+    """A question to a person, without a time limit, with one that is kept, or one that passes.
+
+    In the last case nobody answers; it is asked where no other branch races it, since the run
+    leaves memory meanwhile.
+    """
 
     site: int
+    limit: Limit = "none"
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,6 +194,19 @@ class Within:
 
 
 @dataclass(frozen=True, slots=True)
+class Timed:
+    """A block in `ctx.timeout`, whose time is never up, or is up behind its last statement.
+
+    What it waits for then is a call, or a journalled sleep, where no other branch races it.
+    """
+
+    site: int
+    body: "Body" = ()
+    strikes: bool = False
+    asleep: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Repeat:
     """A loop."""
 
@@ -206,7 +225,7 @@ class Left:
 Caught: TypeAlias = Keep | Odd | Unkept
 Leaf: TypeAlias = Function | Flaky | Refused | Act | Ask | Clock | AgentCall | Note | Caught
 Block: TypeAlias = (
-    Child | Together | First | Map | Cancel | Locked | Signal | Pipe | Within | Repeat
+    Child | Together | First | Map | Cancel | Locked | Signal | Pipe | Within | Repeat | Timed
 )
 Statement: TypeAlias = Leaf | Block | Left
 Body: TypeAlias = tuple[Statement, ...]

@@ -11,8 +11,12 @@ from crew.testing.scheduler import SeededLoop
 
 DELAYS = (0.0001, 0.0001, 0.001, 0.004, 0.01, 0.01, 0.02, 0.04)
 """Seconds that a call may take. Never none, so that what takes no time always ends before it."""
-NEVER_SECONDS = 3000.0
+FOREVER = 1e7
+"""Seconds that are never over."""
+NEVER_SECONDS = 50_000.0
 """How long a call takes that did not end where the order is from."""
+UNANSWERED = "n"
+"""How the keys of questions begin that nobody answers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +136,14 @@ class World:
         else:
             await asyncio.sleep(self.chance.choice(DELAYS))
 
+    def patience(self, number: int) -> float:
+        """Return how long something waits in vain, in seconds: far more than all calls take.
+
+        Two of them are far apart, each by its number.
+        """
+        seconds = 200.0 + 300.0 * (number % 31)
+        return seconds if self.plan is None else 3 * seconds
+
     async def turn(self, name: str) -> None:
         """Wait for a call's turn to end, if there is an order."""
         if self.plan is not None:
@@ -149,8 +161,8 @@ class World:
 class ProgramLoop(SeededLoop):
     """An event loop with a world, for random programs."""
 
-    def __init__(self, seed: int, world: World, *, limit: float) -> None:
-        super().__init__(seed, limit=limit)
+    def __init__(self, seed: int, world: World, *, limit: float, began: float | None) -> None:
+        super().__init__(seed, limit=limit, began=began)
         self.world = world
 
 

@@ -1,0 +1,63 @@
+"""Calls of one step at once: each in a task of its own, whose place does not depend on the others.
+
+As many tasks as are wanted at once, not one for each call: a task that waits for its turn costs as
+much memory as one at work.
+"""
+
+import asyncio
+from collections.abc import Coroutine, Iterable, Iterator
+from typing import Any, TypeVar
+
+from crew.call.lineage import Scope, entered
+from crew.call.record import together
+
+T = TypeVar("T")
+
+Placed = tuple[Scope, Coroutine[Any, Any, T]]
+"""A coroutine, and the scope that its task is to have."""
+
+
+async def all_at_once(work: Iterable[Placed[T]]) -> list[T]:
+    """Run coroutines at once; return their results in order.
+
+    Raises:
+        Exception: as of `together`.
+    """
+
+    def coroutines() -> Iterator[Coroutine[Any, Any, T]]:
+        for scope, coroutine in work:
+            with entered(scope):
+                yield coroutine
+
+    return await together(coroutines())
+
+
+async def few_at_once(work: Iterable[Placed[T]], limit: int, scope: Scope) -> list[T]:
+    """Run coroutines, `limit` of them at once; return their results in order.
+
+    Args:
+        work: makes each as it is asked for.
+        limit: how many coroutines and tasks there are at any time.
+        scope: that of the tasks that start the others, in which nothing is called.
+
+    Raises:
+        Exception: as of `together`.
+    """
+    left, results = iter(work), list[Any]()
+
+    async def one_by_one() -> None:
+        for placed, coroutine in left:
+            place = len(results)
+            results.append(None)
+            with entered(placed):
+                task = asyncio.create_task(coroutine)
+            results[place] = await task
+
+    def starters() -> Iterator[Coroutine[Any, Any, None]]:
+        for _ in range(limit):
+            scope.is_placed = True
+            with entered(scope):
+                yield one_by_one()
+
+    await together(starters())
+    return results
