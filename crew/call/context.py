@@ -9,7 +9,7 @@ again.
 import asyncio
 import functools
 import random
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from dataclasses import dataclass
 from inspect import isfunction
 from operator import length_hint
@@ -20,7 +20,7 @@ from pydantic import BaseModel
 from crew.budget import Budget
 from crew.call.attempt import Attempt
 from crew.call.concurrent import all_at_once, few_at_once
-from crew.call.deadline import Deadline, Limit, Timing, within
+from crew.call.deadline import Allotted, Deadline, Limit, Timing, within
 from crew.call.effect import Effect, Unknown
 from crew.call.gate import Order
 from crew.call.lineage import SCOPE, Inside, Scope, as_key, entered
@@ -256,10 +256,28 @@ class Context:
         place = self._place(describe_callee(callee), key)
         if retry is None and timeout is None and budget is None and not emit:
             return await self._handed_out(self._call(callee, arguments, place), place.path())
-        if budget is not None:
-            self._driver.give(place.path(), budget)
-        policies = _Policies(timeout, emit)
-        attempts = retry or ONCE
+        work = self._tried(callee, arguments, place, retry or ONCE, _Policies(timeout, emit))
+        return await self._within(budget, place.path(), work)
+
+    async def _within(self, budget: Budget | None, path: str, work: Coroutine[Any, Any, T]) -> T:
+        """Do what is called at `path` and beneath it, for no more than a budget."""
+        if budget is None:
+            return await work
+        self._driver.give(path, budget)
+        if budget.seconds is None:
+            return await work
+        async with Allotted(self._driver, path, budget.seconds):
+            return await work
+
+    async def _tried(
+        self,
+        callee: Any,
+        arguments: tuple[Any, ...],
+        place: _Place,
+        attempts: Retry,
+        policies: _Policies,
+    ) -> Any:
+        """Call once more where that failed, as often as it may be."""
         attempt = 0
         while True:
             attempt += 1
@@ -561,8 +579,6 @@ class Context:
         name = describe_callee(function)
         place = self._place(name, key)
         attempt = self._driver.attempt
-        if budget is not None:
-            self._driver.give(f"{place.above.prefix}/{place.part}[]", budget)
         last = ""
 
         async def one(item: Any) -> Any:
@@ -581,11 +597,13 @@ class Context:
             (place.above.placed(f"{place.part}[{index}]"), one(item))
             for index, item in enumerate(items)
         )
-        try:
-            if concurrency is None:
-                return await all_at_once(work)
+        if concurrency is None:
+            made = all_at_once(work)
+        else:
             limit = min(concurrency, length_hint(items, concurrency))
-            return await few_at_once(work, limit, place.above.placed(place.part))
+            made = few_at_once(work, limit, place.above.placed(place.part))
+        try:
+            return await self._within(budget, f"{place.above.prefix}/{place.part}[]", made)
         finally:
             if last:
                 await self._driver.turn(last)

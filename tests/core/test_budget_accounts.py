@@ -1,5 +1,7 @@
 """A budget of a call holds for all that is called beneath it, beside those that are around it."""
 
+import asyncio
+
 import pytest
 
 from crew import Agent, Budget, Context, Retry, RunFailed, Runtime, tool, workflow
@@ -187,3 +189,46 @@ async def test_a_crash_while_a_child_runs_costs_nothing_of_the_budget(url):
                     await result(run)
         async with Runtime(url, workflows=[parent, crew.child]) as runtime:
             assert await result(await runtime.get(run.id)) == "go"
+
+
+@pytest.mark.parametrize("way", ["agent", "function", "child", "map", "question"])
+@stores
+async def test_the_seconds_of_a_call_are_those_of_the_wall_clock(url, way):
+    class Slow(ScriptedModel):
+        async def complete(self, request, *, on_text=None):
+            await asyncio.sleep(60)
+            raise AssertionError
+
+    agent = Agent("agent", model=Slow())
+    asked: list[str] = []
+
+    async def sleeps(text: str) -> None:
+        await asyncio.sleep(60)
+
+    @workflow
+    async def slow(ctx: Context, text: str) -> None:
+        await asyncio.sleep(60)
+
+    @workflow
+    async def flow(ctx: Context, text: str) -> str:
+        async def asks(text: str) -> bool:
+            asked.append(text)
+            return await ctx.ask(bool, "well?", key="go")
+
+        budget = Budget(seconds=0.3)
+        calls = {
+            "agent": lambda budget: ctx.run(agent, text, budget=budget),
+            "function": lambda budget: ctx.run(sleeps, text, budget=budget),
+            "child": lambda budget: ctx.run(slow, text, budget=budget),
+            "question": lambda budget: ctx.run(asks, text, budget=budget),
+            "map": lambda budget: ctx.map(sleeps, ["a", "b"], budget=budget),
+        }
+        with pytest.raises((BudgetExceeded, RunFailed), match="seconds needed"):
+            await calls[way](budget)
+        return "went on"
+
+    async with Runtime(url, workflows=[flow, slow]) as runtime:
+        run = await runtime.start(flow, "go")
+        assert await result(run) == "went on"
+        if way != "child":  # whose own end comes first, or not
+            assert await result(await runtime.replay(run.id)) == "went on"
