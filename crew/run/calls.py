@@ -247,6 +247,7 @@ class RunCalls:
             account.asking += 1
         try:
             await asyncio.sleep(0)  # others that are started now ask, too
+            await self.usage.until_shareable(path)
             return self.usage.share(self.run_id, path)
         finally:
             for account in accounts:

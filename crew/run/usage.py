@@ -155,9 +155,21 @@ class Usage:
     async def until_free(self, path: str, needed: int) -> None:
         """Return when so many tokens are left, or no other call under way can give any back."""
         while self._under_way and self.allowance(path).left < needed:
-            turn = asyncio.get_running_loop().create_future()
-            self._waiting.append(turn)
-            await turn
+            await self._change()
+
+    async def until_shareable(self, path: str) -> None:
+        """Return when no more is reserved for calls under way than is left to share."""
+        while self._under_way and self.limits_tokens(path):
+            in_flight = sum(self._open[call].get("reserve", 0) for call in self._under_way)
+            if self.allowance(path).left >= in_flight:
+                return
+            await self._change()
+
+    async def _change(self) -> None:
+        """Wait for the end of a call under way."""
+        turn = asyncio.get_running_loop().create_future()
+        self._waiting.append(turn)
+        await turn
 
     def begun(self, path: str) -> None:
         """Note that a model call is under way here."""

@@ -84,6 +84,13 @@ async def test_nearly_all_of_a_budget_can_be_used(runtime, counts, rate):
     assert set(outcomes) == {"answered", "BudgetExceeded"}
 
 
+async def test_children_are_not_refused_for_what_calls_under_way_may_give_back(runtime):
+    model = Counting(rate=0.25, wanted=10, chance=random.Random(3))
+    flow = crowd(model, agents=24, max_tokens=300)
+    run = await runtime.start(flow, "go", budget=Budget(tokens=6000))
+    assert set(await result(run)) == {"answered"}
+
+
 async def test_calls_wait_for_each_other_rather_than_be_refused(runtime):
     model = Counting(rate=0.25, wanted=5, chance=random.Random(2))
     flow = crowd(model, agents=30, max_tokens=900, children=False)
