@@ -119,6 +119,9 @@ class RunCalls:
                 # A run that ended goes on as a fork alone, which calls again, and asks anew.
                 if call == "ask":
                     self.records.remove(path)
+            case CallCancelled(path=path):
+                self.records.fold(event, offset)
+                self.usage.left(path)
             case RunTaken(proven=proven, gap=gap):
                 self.records.put_off(gap)
                 if not proven:
@@ -224,8 +227,8 @@ class RunCalls:
             asked = f"{call} {fingerprint}, and new effects are not allowed"
             raise self.lookup.not_recorded(path, asked)
         self.append(CallStarted(path, call, {**data, "fingerprint": fingerprint}))
-        if call == "model" and self.usage.limits_tokens(path):
-            self.usage.begun(path)
+        if call == "model" or (call == "child" and _is_limited(data)):
+            self.usage.begun(path, call)
         if call != "child" and is_act(call, data):
             attempt.acting.add(path)
         if call in _LEAVES_PROCESS:
@@ -318,3 +321,7 @@ class RunCalls:
 
     def thread(self) -> Thread:
         return self.around.read_thread(self.row)
+
+
+def _is_limited(data: dict[str, Json]) -> bool:
+    return "reserve" in data or "reserve_calls" in data

@@ -181,6 +181,8 @@ class StepCalls:
         run = self._run
         record = run.records.get(path)
         share = None if record is None else share_in(record.data)
+        if share is not None:
+            run.usage.begun(path, "child")
         try:
             return await self._or_stop(
                 run.around.children.run(run.row, path, workflow, value, share)

@@ -14,6 +14,8 @@ from crew.run.records import step_of
 
 UNANSWERED = "unanswered_tokens"
 """The unit of what calls may have cost that came to no answer, at their bounds."""
+LEAST_PART = 4096
+"""The tokens that a child begins with at least, where others will give some back."""
 _TOKENS = ("input_tokens", "output_tokens", UNANSWERED)
 _PAID_CALLS: frozenset[CallKind] = frozenset({"model", "child"})
 """An agent's usage is that of its model calls, which are counted one by one."""
@@ -46,6 +48,8 @@ class Usage:
         self._rate, self._output_rate = 0.0, 1.0
         self._under_way: set[str] = set()
         """The model calls that were begun here, and have no end."""
+        self._children: set[str] = set()
+        """The children that were begun or found here, and have no end."""
         self._waiting: list[asyncio.Future[None]] = []
 
     def given(self, event: BudgetGiven) -> None:
@@ -80,10 +84,9 @@ class Usage:
 
     def left(self, path: str) -> None:
         """Note that nothing is under way any more in the step or the call at `path`."""
-        for place in list(self._under_way):
+        for place in [*self._under_way, *self._children]:
             if step_of(place) == path or _is_in(place, path):
-                self._under_way.discard(place)
-                self._wake()
+                self._end(place)
 
     def started(self, path: str, call: CallKind, data: dict[str, Json]) -> None:
         """Reserve what a call that was begun may cost."""
@@ -109,9 +112,7 @@ class Usage:
             return
         usage: dict[str, int] | None = result.get("usage")
         asked = self._open.pop(path, {})
-        if path in self._under_way:
-            self._under_way.discard(path)
-            self._wake()
+        self._end(path)
         if usage is None:
             return
         if result.get("reused"):
@@ -153,17 +154,25 @@ class Usage:
         return any(ledger.limit and ledger.limit.strict for ledger in self.around(path))
 
     async def until_free(self, path: str, needed: int) -> None:
-        """Return when so many tokens are left, or no other call under way can give any back."""
-        while self._under_way and self.allowance(path).left < needed:
+        """Return when so many tokens are left, or nothing under way can give any back."""
+        while (self._under_way or self._children) and self.allowance(path).left < needed:
             await self._change()
 
     async def until_shareable(self, path: str) -> None:
-        """Return when no more is reserved for calls under way than is left to share."""
-        while self._under_way and self.limits_tokens(path):
-            in_flight = sum(self._open[call].get("reserve", 0) for call in self._under_way)
-            if self.allowance(path).left >= in_flight:
-                return
+        """Return when a child at `path` gets a part that is worth it, or nothing gives any back."""
+        while self._is_held(path):
             await self._change()
+
+    def _is_held(self, path: str) -> bool:
+        """Return whether too much is reserved for others that are under way."""
+        calls = [ledger.left_calls() for ledger in self.around(path)]
+        if self._children and any(left is not None and left < 1 for left in calls):
+            return True
+        if not self.limits_tokens(path):
+            return False
+        left = self.allowance(path).left
+        in_flight = sum(self._open[call].get("reserve", 0) for call in self._under_way)
+        return left < in_flight or (bool(self._children) and left < LEAST_PART)
 
     async def _change(self) -> None:
         """Wait for the end of a call under way."""
@@ -171,11 +180,16 @@ class Usage:
         self._waiting.append(turn)
         await turn
 
-    def begun(self, path: str) -> None:
-        """Note that a model call is under way here."""
-        self._under_way.add(path)
+    def begun(self, path: str, call: CallKind) -> None:
+        """Note that a call is under way here, whose end gives back what it does not need."""
+        if call == "child":
+            self._children.add(path)
+        elif self.limits_tokens(path):
+            self._under_way.add(path)
 
-    def _wake(self) -> None:
+    def _end(self, path: str) -> None:
+        self._under_way.discard(path)
+        self._children.discard(path)
         waiting, self._waiting = self._waiting, list[asyncio.Future[None]]()
         for turn in waiting:
             if not turn.done():
@@ -215,6 +229,8 @@ class Usage:
     def share(self, run: str, path: str) -> dict[str, Json]:
         """Return what a child gets: an equal part for each that asks, of what is left around it.
 
+        Where that were less than `LEAST_PART` fewer get one, and the others wait.
+
         Raises:
             BudgetExceeded: that is nothing.
         """
@@ -222,8 +238,8 @@ class Usage:
         calls: int | None = None
         until: float | None = None
         for ledger in self.around(path):
-            tokens = smaller(tokens, _part(ledger.left(), ledger.asking))
-            calls = smaller(calls, _part(ledger.left_calls(), ledger.asking))
+            tokens = smaller(tokens, _part(ledger.left(), ledger.asking, LEAST_PART))
+            calls = smaller(calls, _part(ledger.left_calls(), ledger.asking, 1))
             until = smaller(until, ledger.until())
         for unit, count in (("tokens", tokens), ("calls", calls)):
             if count is not None and count < 1:
@@ -288,8 +304,9 @@ def _is_in(path: str, call: str) -> bool:
     return path.startswith(call) and path[len(call) : len(call) + 1] in ("", "/")
 
 
-def _part(left: int | None, asking: int) -> int | None:
-    return None if left is None else left // max(1, asking)
+def _part(left: int | None, asking: int, least: int) -> int | None:
+    """Return an equal part of what is left, but none below `least`, if there is so much."""
+    return None if left is None else left // max(1, min(asking, left // least))
 
 
 def _limit_data(limit: Budget | None) -> dict[str, Json]:
