@@ -139,7 +139,7 @@ class Server:
 
     def stop(self) -> None:
         self._end(signal.SIGINT)
-        self._guard.communicate(timeout=30)
+        self._guard.communicate(timeout=120)  # it removes hundreds of databases
 
     def _end(self, how: signal.Signals) -> None:
         if self._process is not None:

@@ -49,6 +49,7 @@ class Attempt:
         "_waiting",
         "acting",
         "changed",
+        "cut_off",
         "deadlines",
         "forgotten",
         "is_over",
@@ -68,6 +69,8 @@ class Attempt:
         """Whether nothing of it may be written any more."""
         self.forgotten: dict[str, str] = {}
         """What acts are on record of this attempt that its code has not asked for, by path."""
+        self.cut_off = ""
+        """The last act that was cancelled while it waited behind those."""
         self.acting: set[str] = set()
         """The acts that it began, by path."""
         self.deadlines = 0

@@ -71,8 +71,10 @@ class Attempts:
             raise asyncio.CancelledError
         return attempt
 
-    async def after_forgotten(self, attempt: Attempt, path: str, asked: str) -> None:
+    async def after_forgotten(self, attempt: Attempt, path: str, instead: str) -> None:
         """Return when each act on record was asked for, so that a new one stands behind them.
+
+        `instead` says what may have been asked for in the place of one, for the error.
 
         Raises:
             Diverged: the code has nothing left to do that could lead to one of them.
@@ -80,15 +82,29 @@ class Attempts:
         loop = asyncio.get_running_loop()
         until = loop.time() + FORGOTTEN_SECONDS
         while True:
-            await attempt.gate.turn(LAST)
+            try:
+                await attempt.gate.turn(LAST)
+            except asyncio.CancelledError:
+                attempt.cut_off = instead
+                raise
             left = [known for known in attempt.forgotten if not known.startswith(f"{path}/")]
             if not left:
                 return
             if attempt.others_wait() or loop.time() >= until:
-                raise Diverged(
-                    run=self._run_id,
-                    path=left[0],
-                    recorded=attempt.forgotten[left[0]],
-                    asked=f"{asked} at {path} instead",
-                )
+                raise self._forgotten(attempt, left[0], instead)
             await asyncio.sleep(_LOOK_SECONDS)
+
+    def require_asked(self, attempt: Attempt) -> None:
+        """Refuse the end of an attempt that may have asked for an act by another name.
+
+        That act waited behind those on record, as each new one does, and was cancelled there.
+
+        Raises:
+            Diverged: one of those on record was not asked for.
+        """
+        if attempt.cut_off and attempt.forgotten:
+            raise self._forgotten(attempt, next(iter(attempt.forgotten)), attempt.cut_off)
+
+    def _forgotten(self, attempt: Attempt, path: str, instead: str) -> Diverged:
+        recorded = attempt.forgotten[path]
+        return Diverged(run=self._run_id, path=path, recorded=recorded, asked=instead)

@@ -177,12 +177,15 @@ class RunCalls:
         if attempt.forgotten and self._is_beside(attempt.forgotten, path, call, data):
             # A new act parks the run first: what is recorded beside it, old code cannot go on from.
             await attempt.turn(BEHIND_ACTS)
+            if attempt.cut_off:
+                await self.attempts.after_forgotten(attempt, path, attempt.cut_off)
         if call in ("function", "value"):
             # Its body may be entered again, so its result alone is worth an event.
             self.records.put(path, Record(call, fingerprint, "started", data))
             return None
         if attempt.forgotten and is_act(call, data):
-            await self.attempts.after_forgotten(attempt, path, f"{call} {fingerprint}")
+            instead = f"{call} {fingerprint} at {path} instead"
+            await self.attempts.after_forgotten(attempt, path, instead)
         await self.restart(path, call, fingerprint, data)
         return None
 

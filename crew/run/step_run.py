@@ -80,6 +80,7 @@ class StepRun:
             value, shared = self._taken(), state()
             context = Context(self._calls, shared, self._node.function)
             result = await self._call_node(context, value)
+            self._run.attempts.require_asked(self.attempt)
             output, _ = self._node.output.passed_on(result)
             return Gave(output, context.changes)
         except asyncio.CancelledError as error:

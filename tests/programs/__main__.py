@@ -23,10 +23,10 @@ def main() -> int:
     server.start()
     try:
         _count_all(table, options, server)
+        seconds = time.monotonic() - began
+        print(f"{table}\n  {seconds:.0f} s, {options.workers} processes", flush=True)
     finally:
         server.stop()
-    seconds = time.monotonic() - began
-    print(f"{table}\n  {seconds:.0f} s, {options.workers} processes")
     return 1 if table.wrong else 0
 
 

@@ -24,6 +24,7 @@ from crew.testing.programs.tree import (
     Function,
     Odd,
     Plain,
+    Timed,
     Together,
     Tree,
     Unkept,
@@ -48,6 +49,16 @@ CANCELLED_BEFORE_IT_BEGAN = Plain(
     )
 )
 """An act waits behind one that is on record, and is cancelled there; other code goes on then."""
+
+
+CANCELLED_BY_A_DEADLINE = Plain(
+    (
+        Timed(1, (Act(2, key="site"), Odd(3, what="order")), strikes=True),
+        Function(4),
+        Odd(5, what="tuple"),
+    )
+)
+"""An act by another name waits behind the one on record, until a deadline on record cuts it off."""
 
 
 @st.composite
@@ -87,7 +98,9 @@ def test_programs_stopped_after_every_event_end_as_undisturbed_ones(postgres_url
         assert check(FEW, 0, stores).points >= FEW
 
 
-@pytest.mark.parametrize(("tree", "number"), [(CANCELLED_BEFORE_IT_BEGAN, 3070610993)])
+@pytest.mark.parametrize(
+    ("tree", "number"), [(CANCELLED_BEFORE_IT_BEGAN, 3070610993), (CANCELLED_BY_A_DEADLINE, 90009)]
+)
 def test_a_program_that_was_wrong_once_is_right(tree, number):
     table = Table()
     assert list(table.add(Subject(tree, number, name="p").points())) == []
