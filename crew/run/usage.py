@@ -45,6 +45,8 @@ class Usage:
         """What a fork did not have to pay, since its base's records answered."""
         self._open: dict[str, dict[str, Json]] = {}
         """What is reserved for calls that have no end, by their paths."""
+        self._steps: dict[str, set[str]] = {}
+        """The paths of both, by the steps that they are in."""
         self._rate, self._output_rate = 0.0, 1.0
         self._under_way: set[str] = set()
         """The model calls that were begun here, and have no end."""
@@ -61,6 +63,7 @@ class Usage:
             strict=bool(event.strict),
         )
         self.accounts[event.path] = Ledger(limit, event.since)
+        self._note(event.path)
 
     def around(self, path: str) -> Iterator[Ledger]:
         """Yield the accounts that a call draws on, from the run's own down."""
@@ -72,10 +75,10 @@ class Usage:
 
     def drop(self, step: str) -> None:
         """Forget the accounts of the calls of a step that is over."""
-        for path in [path for path in (*self.accounts, *self._open) if step_of(path) == step]:
+        self.left(step)
+        for path in self._steps.pop(step, ()):
             self.accounts.pop(path, None)
             self._open.pop(path, None)
-        self.left(step)
 
     def _agent_left(self, path: str, call: CallKind) -> None:
         """Note that an agent has ended, or begins anew in another host: its call is left."""
@@ -84,8 +87,8 @@ class Usage:
 
     def left(self, path: str) -> None:
         """Note that nothing is under way any more in the step or the call at `path`."""
-        for place in [*self._under_way, *self._children]:
-            if step_of(place) == path or _is_in(place, path):
+        for place in self._steps.get(step_of(path), ()):
+            if path == step_of(path) or _is_in(place, path):
                 self._end(place)
 
     def started(self, path: str, call: CallKind, data: dict[str, Json]) -> None:
@@ -100,7 +103,9 @@ class Usage:
             ledger.settle(before.get("reserve", 0), _lost(before, data))
             ledger.reserve(asked.get("reserve", 0), calls)
         _add(self.paid, data.get("lost", {}))
-        self._open[path] = asked
+        if asked:
+            self._open[path] = asked
+            self._note(path)
 
     def ended(self, path: str, call: CallKind, result: dict[str, Json]) -> None:
         """Count what a call that has ended did cost, in place of what was reserved for it.
@@ -111,7 +116,7 @@ class Usage:
             self._agent_left(path, call)
             return
         usage: dict[str, int] | None = result.get("usage")
-        asked = self._open.pop(path, {})
+        asked = self._closed(path)
         self._end(path)
         if usage is None:
             return
@@ -126,6 +131,16 @@ class Usage:
             ledger.settle(asked.get("reserve", 0), cost)
             if call == "child":
                 ledger.settle_calls(asked.get("reserve_calls", 0), usage.get("calls", 0))
+
+    def _note(self, path: str) -> None:
+        self._steps.setdefault(step_of(path), set()).add(path)
+
+    def _closed(self, path: str) -> dict[str, Json]:
+        """Return what was reserved for a call that has ended."""
+        asked = self._open.pop(path, None)
+        if asked is not None and path not in self.accounts:
+            self._steps[step_of(path)].discard(path)
+        return asked or {}
 
     def _learn(self, asked: dict[str, Json], usage: dict[str, int]) -> None:
         """Remember how many tokens a request took, for the bounds of others."""
@@ -202,6 +217,7 @@ class Usage:
         self.ledger = Ledger(since=self.ledger.since)
         self.accounts.clear()
         self._open.clear()
+        self._steps.clear()
 
     def total(self) -> dict[str, int]:
         """Return what the run cost, by unit, with the bounds of calls that nobody answered."""
@@ -270,6 +286,8 @@ class Usage:
         for path, (since, limit, spent) in data["accounts"].items():
             account = self.accounts[path] = Ledger(Budget(**limit), since)
             account.load(spent)
+        for path in (*self.accounts, *self._open):
+            self._note(path)
 
 
 def tokens_of(usage: dict[str, int]) -> int:
