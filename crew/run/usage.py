@@ -187,7 +187,7 @@ class Usage:
             return False
         left = self.allowance(path).left
         in_flight = sum(self._open[call].get("reserve", 0) for call in self._under_way)
-        return left < in_flight or (bool(self._children) and left < LEAST_PART)
+        return (in_flight > 0 and left < in_flight) or (bool(self._children) and left < LEAST_PART)
 
     async def _change(self) -> None:
         """Wait for the end of a call under way."""

@@ -160,6 +160,25 @@ async def test_a_child_that_failed_settles_at_what_it_cost(runtime):
     assert 500 < model.tokens <= 600
 
 
+async def test_a_child_is_refused_where_an_endpoint_took_more_than_was_left(runtime):
+    model = ScriptedModel(lambda request: "and so on " * 400)
+    talker = Agent("talker", model=model, max_tokens=100)
+
+    @workflow
+    async def child(ctx: Context, number: int) -> None:
+        await ctx.run(talker, "go")
+
+    @workflow
+    async def parent(ctx: Context, text: str) -> None:
+        for number in range(5):
+            await ctx.run(child, number)
+
+    run = await runtime.start(parent, "go", budget=Budget(tokens=1500))
+    with pytest.raises(RunFailed, match="BudgetExceeded"):
+        await result(run)
+    assert len(model.requests) == 2
+
+
 @pytest.mark.parametrize("together", [1, 2, 5])
 async def test_children_that_start_together_do_not_starve_each_other(runtime, together):
     crew = Crew()
