@@ -1,22 +1,26 @@
 """Limits shared by everything in a run, and the arithmetic of spending them."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TypeVar
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Budget:
-    """What a run may spend, with its agents and children.
+    """What a run, or a call in one, may spend, with its agents and children.
 
     Args:
         tokens: input and output together.
         calls: of models.
-        seconds: since the run was accepted, those in which it waits included.
+        seconds: since the run was accepted or the call was made, those in which it waits included.
+        strict: refuse a call of a model whose tokens can neither be bounded nor counted before it
+            is made, instead of estimating them; see promise 10 of docs/design.md.
     """
 
     tokens: int | None = None
     calls: int | None = None
     seconds: float | None = None
+    strict: bool = False
 
     def __post_init__(self) -> None:
         if self.tokens is self.calls is self.seconds is None:
@@ -35,22 +39,40 @@ class Budget:
             tokens=smaller(self.tokens, other.tokens),
             calls=smaller(self.calls, other.calls),
             seconds=smaller(self.seconds, other.seconds),
+            strict=self.strict or other.strict,
         )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Allowance:
+    """What a model call may spend, and what its run has seen of how tokens are counted."""
+
+    left: int
+    """Tokens that may still be reserved."""
+    strict: bool = False
+    rate: float = 0.0
+    """The most tokens a byte of a request that an endpoint counted; 0 if none did."""
+    output_rate: float = 1.0
+    """How far an answer went beyond its limit at most, at an endpoint that does not keep to it."""
 
 
 @dataclass(slots=True)
 class Ledger:
-    """What a run spent, and what its calls in flight may still spend.
+    """An account: what was spent of a budget, and what calls in flight may still spend.
 
     A call is reserved at its upper bound before it leaves, and settled at its true cost when its
     answer is recorded; one without an answer stays reserved, since it may have been paid.
     """
 
     limit: Budget | None = None
+    since: float = 0.0
+    """When its seconds begin to count, in unix seconds."""
     spent: int = 0
     reserved: int = 0
     calls: int = 0
     """Calls that were made, or are reserved."""
+    asking: int = 0
+    """Children that are about to get a share of what is left."""
 
     def left(self) -> int | None:
         """Return the tokens that may still be reserved, or None without a limit."""
@@ -64,11 +86,11 @@ class Ledger:
             return None
         return self.limit.calls - self.calls
 
-    def until(self, began: float) -> float | None:
-        """Return when its time is up; None without a limit. Both are unix seconds."""
+    def until(self) -> float | None:
+        """Return when its time is up, in unix seconds; None without a limit."""
         if self.limit is None or self.limit.seconds is None:
             return None
-        return began + self.limit.seconds
+        return self.since + self.limit.seconds
 
     def reserve(self, bound: int, calls: int) -> None:
         self.reserved += bound
@@ -80,6 +102,14 @@ class Ledger:
 
     def settle_calls(self, bound: int, made: int) -> None:
         self.calls += made - bound
+
+    def to_data(self) -> dict[str, int]:
+        """Return what was spent as JSON, without the limit."""
+        return {"spent": self.spent, "reserved": self.reserved, "calls": self.calls}
+
+    def load(self, data: Mapping[str, int]) -> None:
+        """Know what `to_data` gave."""
+        self.spent, self.reserved, self.calls = data["spent"], data["reserved"], data["calls"]
 
 
 N = TypeVar("N", int, float)

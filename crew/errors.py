@@ -283,7 +283,8 @@ class ModelError(CrewError):
 
     `broke_off`: for a passing reason, after a part of the answer was passed on, and the endpoint
     cannot go on from there. Asked again, it begins the answer anew. `input_tokens` and
-    `output_tokens` are what that part cost, as far as is known.
+    `output_tokens` are what that part cost, as far as is known: as the endpoint says, or by
+    estimate if they are `uncounted`.
     """
 
     endpoint: str = ""
@@ -291,6 +292,12 @@ class ModelError(CrewError):
     broke_off: bool = False
     input_tokens: int = 0
     output_tokens: int = 0
+    uncounted: bool = False
+
+    @property
+    def is_counted(self) -> bool:
+        """Whether its tokens are what the endpoint counted."""
+        return not self.uncounted and self.input_tokens + self.output_tokens > 0
 
 
 @dataclass(eq=False, kw_only=True)

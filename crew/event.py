@@ -63,6 +63,7 @@ class RunStarted:
     budget: int | None = None
     budget_calls: int | None = None
     budget_seconds: float | None = None
+    budget_strict: bool | None = None
     code: str = ""
     parent: str | None = None
     metadata: dict[str, Json] | None = None
@@ -121,6 +122,7 @@ class RunForked:
     budget: int | None = None
     budget_calls: int | None = None
     budget_seconds: float | None = None
+    budget_strict: bool | None = None
     path: str = ""
 
 
@@ -145,6 +147,8 @@ class RunEndedInFailure:
 @dataclass(frozen=True, slots=True)
 class RunEndedByCancel:
     kind: ClassVar[str] = "run.cancelled"
+    usage: dict[str, int] | None = None
+    """What it cost; None where nobody drove it when it ended."""
     path: str = ""
 
 
@@ -218,6 +222,22 @@ class QuorumReached:
 
 
 @dataclass(frozen=True, slots=True)
+class BudgetGiven:
+    """Whatever is called at `path` and beneath it may spend so much; `since` is in unix seconds.
+
+    The path of all items of a map is that of the map, and `[]`.
+    """
+
+    kind: ClassVar[str] = "budget.given"
+    path: str
+    since: float
+    tokens: int | None = None
+    calls: int | None = None
+    seconds: float | None = None
+    strict: bool | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class CallStarted:
     """The intent of a call; `data` holds what is asked, and its `fingerprint`."""
 
@@ -243,9 +263,12 @@ class CallCompleted:
 
 @dataclass(frozen=True, slots=True)
 class CallFailed:
+    """A call raised; `usage` is what it cost all the same, or None where nobody knows."""
+
     path: str
     call: CallKind
     error: Failure
+    usage: dict[str, int] | None = None
 
     @property
     def kind(self) -> str:
@@ -346,6 +369,7 @@ RunEvent = (
     | StepFailed
     | QuorumAwaited
     | QuorumReached
+    | BudgetGiven
     | CallStarted
     | CallCompleted
     | CallFailed
@@ -386,6 +410,7 @@ _SIMPLE: dict[str, Any] = {
         StepFailed,
         QuorumAwaited,
         QuorumReached,
+        BudgetGiven,
         AnswerRefused,
         AgentDrifted,
         TextEmitted,
@@ -404,7 +429,8 @@ def to_data(event: RunEvent) -> dict[str, Json]:
     if isinstance(event, (CallStarted, CallCompleted)):
         return event.data
     if isinstance(event, CallFailed):
-        return {"error": failure_data(event.error)}
+        error = failure_data(event.error)
+        return {"error": error} if event.usage is None else {"error": error, "usage": event.usage}
     if isinstance(event, CallCancelled):
         return {"by_end": True} if event.by_end else {}
     if isinstance(event, CallUnknown):
@@ -438,7 +464,7 @@ def from_data(kind: str, path: str, data: dict[str, Json]) -> RunEvent:
         raise NewerEvent(path=path, kind=kind)
     call, _, phase = kind.partition(".")
     if phase == "failed":
-        return CallFailed(path=path, call=call, error=failure_from(data["error"]))  # type: ignore[arg-type]
+        return CallFailed(path, call, failure_from(data["error"]), data.get("usage"))  # type: ignore[arg-type]
     if phase == "unknown":
         return CallUnknown(path=path, call=call)  # type: ignore[arg-type]
     if phase == "cancelled":

@@ -7,15 +7,14 @@ import difflib
 import functools
 import hashlib
 import json
-import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, replace
 from typing import Any, Protocol, cast
 
-from crew.agent.speech import Speech
+from crew.agent.model_call import ModelCall, reply_from
 from crew.call.record import (
     AgentTask,
     Calls,
+    Record,
     idempotency_key,
     invoke,
     outcome,
@@ -23,6 +22,7 @@ from crew.call.record import (
     unstorable,
 )
 from crew.errors import (
+    BudgetExceeded,
     CrewError,
     EffectUnknown,
     ModelError,
@@ -32,17 +32,13 @@ from crew.errors import (
 )
 from crew.event import CallKind, failure_from
 from crew.failure import failure_of, message_of, raise_again
-from crew.llm import Model, ModelReply, ModelRequest, ToolSpec, continues, provider_of
+from crew.llm import Model, ModelReply, ModelRequest, ToolSpec
 from crew.llm.wire import INVALID_ARGUMENTS
 from crew.message import Json, Message, ToolCall, Usage, message_data
 from crew.value import Codec, canonical, own_copy
 
 MAX_RESULT_CHARACTERS = 16_000
 """What a model gets to see of one tool result."""
-DEFAULT_MAX_TOKENS = 1024
-MAX_STREAMS = 4
-"""How often one answer is begun at an engine that broke off and cannot go on."""
-_MESSAGE_OVERHEAD = 16
 
 
 class ToolLike(Protocol):
@@ -137,26 +133,22 @@ class Loop:
     async def _ask_model(self) -> ModelReply:
         path = f"{self.task.path}/model.{self.turn}"
         new = self._of_this_task(self.sent)
-        data: dict[str, Json] = {"model": self.model.name, "messages": new, **self._provider()}
+        call = ModelCall(self.calls, self.task, self.model, path, self._request())
+        data: dict[str, Json] = {"model": self.model.name, "messages": new, **call.provider()}
         if self.turn:
             data["base"] = f"{self.task.path}/model.{self.turn - 1}"
         elif self.task.history:
             data["history"] = len(self.task.history)
-        data["reserve"] = self._bound()
         self.sent = len(self.messages) + 1  # with the reply, which its own event holds
         self.turn += 1
         # No lambda: what is no async function by its looks is called in a thread.
-        complete = functools.partial(self._complete, path)
-        result = await self._journalled(path, "model", "model", data, complete)
-        self.usage += Usage(**result["usage"])
+        complete = functools.partial(call.complete, data)
+        result = await self._journalled(path, "model", "model", data, complete, paying=call)
+        self.usage += call.lost + Usage(**result["usage"])
         return reply_from(result)
 
-    async def _complete(self, path: str, streamed: str) -> dict[str, Json]:
-        """Ask the model; `streamed` is what a reader got of the answer before a crash."""
-        if streamed and not await continues(self.model):
-            await self.calls.discard_text(path)
-            streamed = ""
-        request = ModelRequest(
+    def _request(self) -> ModelRequest:
+        return ModelRequest(
             messages=tuple(self.messages),
             tools=tuple(tool.spec for tool in self.agent.tools.values()),
             schema=self.schema,
@@ -164,41 +156,7 @@ class Loop:
             temperature=self.agent.temperature,
             session=self.task.session,
             cache_salt=_salt(self.task.tenant),
-            partial=streamed,
         )
-        began = time.monotonic()
-        if self.task.emit and self.schema is None:
-            reply = await self._stream(path, request)
-        else:
-            reply = await self.model.complete(request)
-        seconds = round(time.monotonic() - began, 3)
-        return {**reply_data(reply), "seconds": seconds, **self._provider()}
-
-    def _provider(self) -> dict[str, Json]:
-        """Return who computes, which an endpoint may say in its first answer alone."""
-        provider = provider_of(self.model)
-        return {"provider": provider} if provider else {}
-
-    async def _stream(self, path: str, request: ModelRequest) -> ModelReply:
-        """Pass the answer on as it comes; one that breaks off is begun anew, and paid twice."""
-        lost, times = Usage(), 0
-        while True:
-            times += 1
-            try:
-                async with Speech(self.calls, path, streamed=bool(request.partial)) as speech:
-                    reply = await self.model.complete(request, on_text=speech.add)
-                return replace(reply, usage=lost + reply.usage)
-            except ModelError as error:
-                if not error.broke_off or times == MAX_STREAMS:
-                    raise
-                lost += Usage(error.input_tokens, error.output_tokens)
-
-    def _bound(self) -> int:
-        """Return a bound on the tokens of the next call: a token is a byte of text at least."""
-        size = sum(len(m.text.encode("utf-8", "surrogatepass")) for m in self.messages)
-        size += sum(len(json.dumps(asdict(c))) for m in self.messages for c in m.tool_calls)
-        overhead = _MESSAGE_OVERHEAD * len(self.messages)
-        return size + overhead + (self.agent.max_tokens or DEFAULT_MAX_TOKENS)
 
     async def _call_tools(self, wanted: tuple[ToolCall, ...]) -> list[Message]:
         paths = [self._tool_path(call.name) for call in wanted]
@@ -253,9 +211,10 @@ class Loop:
         perform: Callable[[str], Any],
         *,
         once: bool = False,
+        paying: ModelCall | None = None,
     ) -> dict[str, Json]:
         """Answer a call from the journal, or make it between its intent and its result."""
-        record = await self.calls.begin(path, call, fingerprint, data)
+        record = await self._begun(path, call, fingerprint, data, paying)
         if record is not None and record.state in ("completed", "failed"):
             return record.result if record.error is None else outcome(record)
         if record is not None:
@@ -273,10 +232,28 @@ class Loop:
             result = await invoke(perform, record.streamed if record is not None else "")
         except Exception as error:  # noqa: BLE001  a tool's code, or a model's, raises anything
             failure = failure_of(self._wrapped(error, path, call), path)
-            await self.calls.fail(path, call, failure)
+            await self.calls.fail(path, call, failure, paying.cost(error) if paying else None)
             raise_again(failure)
         await self.calls.complete(path, call, result)
         return cast("dict[str, Json]", result)
+
+    async def _begun(
+        self,
+        path: str,
+        call: CallKind,
+        fingerprint: str,
+        data: dict[str, Json],
+        paying: ModelCall | None,
+    ) -> Record | None:
+        while True:
+            if paying is not None:
+                data |= await paying.reserve()
+            try:
+                return await self.calls.begin(path, call, fingerprint, data)
+            except BudgetExceeded as error:
+                # Others took what was left while the engine counted; it is asked for once more.
+                if paying is None or error.unit != "tokens":
+                    raise
 
     def _wrapped(self, error: Exception, path: str, call: CallKind) -> CrewError:
         """Return what an error of a model's or a tool's own is recorded as."""
@@ -307,28 +284,6 @@ class Loop:
             "messages": self._of_this_task(0),
             "usage": self.usage.to_data(),
         }
-
-
-def reply_data(reply: ModelReply) -> dict[str, Json]:
-    """Return a model's reply as it is stored."""
-    return {
-        "text": reply.text,
-        "tool_calls": [asdict(call) for call in reply.tool_calls],
-        "usage": reply.usage.to_data(),
-        "model": reply.model,
-        "finish_reason": reply.finish_reason,
-    }
-
-
-def reply_from(data: dict[str, Json]) -> ModelReply:
-    """Return a stored reply."""
-    return ModelReply(
-        text=data["text"],
-        tool_calls=tuple(ToolCall(**call) for call in data["tool_calls"]),
-        usage=Usage(**data["usage"]),
-        model=data["model"],
-        finish_reason=data["finish_reason"],
-    )
 
 
 def _salt(tenant: str) -> str:

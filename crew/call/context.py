@@ -9,7 +9,7 @@ again.
 import asyncio
 import functools
 import random
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from dataclasses import dataclass
 from inspect import isfunction
 from operator import length_hint
@@ -20,7 +20,7 @@ from pydantic import BaseModel
 from crew.budget import Budget
 from crew.call.attempt import Attempt
 from crew.call.concurrent import all_at_once, few_at_once
-from crew.call.deadline import Deadline, Limit, Timing, within
+from crew.call.deadline import Allotted, Deadline, Limit, Timing, within
 from crew.call.effect import Effect, Unknown
 from crew.call.gate import Order
 from crew.call.lineage import SCOPE, Inside, Scope, as_key, entered
@@ -114,14 +114,12 @@ class Driven(Calls, Timing, Protocol):
         """Have an agent's task done in a host, after its start was recorded."""
         ...
 
-    async def child(
-        self, workflow: Workflow, value: object, path: str, budget: Budget | None
-    ) -> dict[str, Json]:
+    async def child(self, workflow: Workflow, value: object, path: str) -> dict[str, Json]:
         """Run a workflow as a run of its own; return its id, its encoded output and its usage."""
         ...
 
-    def share_of(self, budget: Budget | None) -> Budget | None:
-        """Return what a child run may spend: what it is given, as far as this run has it left."""
+    def give(self, path: str, budget: Budget) -> None:
+        """Let what is called at `path` and beneath it spend so much at most."""
         ...
 
     def diverge(self, error: Diverged) -> None:
@@ -161,7 +159,6 @@ class _Policies:
     """How one call of `Context.run` is made."""
 
     timeout: float | None = None
-    budget: Budget | None = None
     emit: bool = False
 
 
@@ -249,7 +246,8 @@ class Context:
             key: a name that keeps the call's place when the code around it changes.
             retry: attempts of this call alone.
             timeout: seconds for one attempt.
-            budget: for a workflow, what it may spend.
+            budget: what it may spend at most, all attempts and all that is called beneath it
+                together; it comes out of what is left to whatever is around it.
             emit: pass an agent's text on as the workflow's answer, while its model says it.
 
         Returns:
@@ -258,8 +256,28 @@ class Context:
         place = self._place(describe_callee(callee), key)
         if retry is None and timeout is None and budget is None and not emit:
             return await self._handed_out(self._call(callee, arguments, place), place.path())
-        policies = _Policies(timeout, budget, emit)
-        attempts = retry or ONCE
+        work = self._tried(callee, arguments, place, retry or ONCE, _Policies(timeout, emit))
+        return await self._within(budget, place.path(), work)
+
+    async def _within(self, budget: Budget | None, path: str, work: Coroutine[Any, Any, T]) -> T:
+        """Do what is called at `path` and beneath it, for no more than a budget."""
+        if budget is None:
+            return await work
+        self._driver.give(path, budget)
+        if budget.seconds is None:
+            return await work
+        async with Allotted(self._driver, path, budget.seconds):
+            return await work
+
+    async def _tried(
+        self,
+        callee: Any,
+        arguments: tuple[Any, ...],
+        place: _Place,
+        attempts: Retry,
+        policies: _Policies,
+    ) -> Any:
+        """Call once more where that failed, as often as it may be."""
         attempt = 0
         while True:
             attempt += 1
@@ -349,13 +367,8 @@ class Context:
         stored = _encoded(workflow.input_codec, value)
         fingerprint = fingerprint_of(workflow.name, stored)
         data: dict[str, Json] = {"workflow": workflow.name, "input": stored}
-        share = None if driver.has_record(path) else driver.share_of(policies.budget)
-        if share is not None:
-            data |= {"reserve": share.tokens or 0, "reserve_calls": share.calls or 0}
         record = await self._begin(path, "child", fingerprint, data)
-        if record is not None and record.state == "started":
-            share = _share_in(record.data)
-        work = functools.partial(driver.child, workflow, value, path, share)
+        work = functools.partial(driver.child, workflow, value, path)
         inside = Inside(f"the child {workflow.name!r}")
         result = await self._made(record, path, "child", work, inside, policies.timeout)
         return self._read_back(workflow.output_codec.read_back, result["output"], path)
@@ -546,6 +559,7 @@ class Context:
         *,
         concurrency: int | None = None,
         key: str | None = None,
+        budget: Budget | None = None,
     ) -> list[Any]:
         """Call `function` (or an agent, or a workflow) for each item; results in their order.
 
@@ -554,6 +568,7 @@ class Context:
             items: their indexes are part of the calls' paths.
             concurrency: how many are under way at once, and have tasks; all, by default.
             key: a name that keeps the calls' place when the code around them changes.
+            budget: what all the calls together may spend at most.
 
         Raises:
             Exception: the first error of a call, as it is; the others are cancelled.
@@ -582,11 +597,13 @@ class Context:
             (place.above.placed(f"{place.part}[{index}]"), one(item))
             for index, item in enumerate(items)
         )
-        try:
-            if concurrency is None:
-                return await all_at_once(work)
+        if concurrency is None:
+            made = all_at_once(work)
+        else:
             limit = min(concurrency, length_hint(items, concurrency))
-            return await few_at_once(work, limit, place.above.placed(place.part))
+            made = few_at_once(work, limit, place.above.placed(place.part))
+        try:
+            return await self._within(budget, f"{place.above.prefix}/{place.part}[]", made)
         finally:
             if last:
                 await self._driver.turn(last)
@@ -660,12 +677,6 @@ class Context:
         if before is not None and not is_again:
             raise GraphError(message=f"the key {key!r} was used twice in one step; keys are unique")
         self._keys[key] = (scope.lasting, scope.prefix)
-
-
-def _share_in(data: dict[str, Json]) -> Budget | None:
-    """Return what a child was given when it was first started."""
-    tokens, calls = data.get("reserve") or None, data.get("reserve_calls") or None
-    return None if tokens is calls is None else Budget(tokens=tokens, calls=calls)
 
 
 def _encoded(codec: Codec, value: object) -> Json:

@@ -5,7 +5,7 @@ import math
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from crew.errors import GraphError, StepTimeout
+from crew.errors import BudgetExceeded, GraphError, StepTimeout
 
 
 class Timing(Protocol):
@@ -90,6 +90,23 @@ class Limit(Deadline):
     def _passed(self) -> Exception:
         message = f"{self._what} took longer than its timeout of {self._seconds} s"
         return StepTimeout(message=message)
+
+
+class Allotted(Deadline):
+    """What a budget allows of the wall clock for whatever is called in the block.
+
+    Args:
+        driver: journals it.
+        path: the call's that has the budget.
+        seconds: from when it is entered.
+    """
+
+    def __init__(self, driver: Timing, path: str, seconds: float) -> None:
+        super().__init__(driver, f"{path}/:budget", seconds)
+        self._call = path
+
+    def _passed(self) -> Exception:
+        return BudgetExceeded(path=self._call, needed=1, left=0, unit="seconds")
 
 
 def within(path: str) -> str:

@@ -12,6 +12,7 @@ from typing import Any, Literal, Protocol, TypeGuard, TypeVar, cast, runtime_che
 
 from pydantic_core import PydanticSerializationError, to_json
 
+from crew.budget import Allowance
 from crew.config import Settings
 from crew.errors import NotAnException, OutputInvalid, Unreadable
 from crew.event import CallKind, Failure, failure_data, failure_from
@@ -69,9 +70,21 @@ class Calls(Protocol):
         """Write the intent of a call once more, after its first one got no result."""
         ...
 
+    async def allowance(self, path: str, needed: int) -> Allowance | None:
+        """Return what a model call at `path` may spend; None where no tokens are limited.
+
+        Where fewer than `needed` are left it waits for other calls of models to give some back, as
+        long as any is under way here. A call that has an end on record needs nothing.
+        """
+        ...
+
     async def complete(self, path: str, call: CallKind, data: dict[str, Json]) -> None: ...
 
-    async def fail(self, path: str, call: CallKind, error: Failure) -> None: ...
+    async def fail(
+        self, path: str, call: CallKind, error: Failure, usage: dict[str, int] | None = None
+    ) -> None:
+        """Record that a call failed, and what it cost all the same, if that is known."""
+        ...
 
     async def mark_unknown(self, path: str, call: CallKind) -> None:
         """Record that nobody can tell whether the call happened."""
@@ -400,6 +413,10 @@ def data_arguments(function: Callable[..., Any], arguments: Sequence[Any]) -> li
 class Unrecorded:
     """Calls of an agent that works outside any run."""
 
+    async def allowance(self, path: str, needed: int) -> Allowance | None:
+        """Nothing limits it."""
+        return None
+
     async def begin(
         self, path: str, call: CallKind, fingerprint: str, data: dict[str, Json]
     ) -> Record | None:
@@ -413,7 +430,9 @@ class Unrecorded:
     async def complete(self, path: str, call: CallKind, data: dict[str, Json]) -> None:
         """Nothing is kept."""
 
-    async def fail(self, path: str, call: CallKind, error: Failure) -> None:
+    async def fail(
+        self, path: str, call: CallKind, error: Failure, usage: dict[str, int] | None = None
+    ) -> None:
         """Nothing is kept."""
 
     async def mark_unknown(self, path: str, call: CallKind) -> None:

@@ -20,6 +20,7 @@ from crew.errors import Diverged
 from crew.event import (
     AgentDrifted,
     AnswerRefused,
+    BudgetGiven,
     CallCancelled,
     CallCompleted,
     CallFailed,
@@ -108,7 +109,8 @@ def _apply(wiring: Wiring, state: RunState, event: RunEvent) -> list[Command]:
             state.started = _limited(state.started, event)
             return []
         case (
-            CallStarted()
+            BudgetGiven()
+            | CallStarted()
             | CallCompleted()
             | CallFailed()
             | CallUnknown()
@@ -133,6 +135,7 @@ def _limited(started: RunStarted | None, forked: RunForked) -> RunStarted | None
         budget=smaller(started.budget, forked.budget),
         budget_calls=smaller(started.budget_calls, forked.budget_calls),
         budget_seconds=smaller(started.budget_seconds, forked.budget_seconds),
+        budget_strict=started.budget_strict or forked.budget_strict,
     )
 
 

@@ -19,6 +19,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Protocol, Self, cast
 
+from crew.budget import Allowance
 from crew.call.record import AgentTask, Calls, Equipment, Performer, Record
 from crew.config import Settings
 from crew.errors import CrewError, Fenced, StoreError
@@ -282,11 +283,16 @@ class RemoteCalls:
     ) -> None:
         await self._ask("restart", path, call, fingerprint, data)
 
+    async def allowance(self, path: str, needed: int) -> Allowance | None:
+        return cast("Allowance | None", await self._ask("allowance", path, needed))
+
     async def complete(self, path: str, call: CallKind, data: dict[str, Json]) -> None:
         await self._ask("complete", path, call, data)
 
-    async def fail(self, path: str, call: CallKind, error: Failure) -> None:
-        await self._ask("fail", path, call, error)
+    async def fail(
+        self, path: str, call: CallKind, error: Failure, usage: dict[str, int] | None = None
+    ) -> None:
+        await self._ask("fail", path, call, error, usage)
 
     async def mark_unknown(self, path: str, call: CallKind) -> None:
         await self._ask("mark_unknown", path, call)

@@ -13,6 +13,7 @@ __all__ = [
     "ModelRequest",
     "ToolSpec",
     "continues",
+    "count_tokens",
     "provider_of",
 ]
 
@@ -35,7 +36,8 @@ class ModelRequest:
     can send its calls to the replica that holds its prefix. Requests of different `cache_salt`
     share no cached prefix, in engines that know of it: nobody can tell by an answer's speed what
     others have asked. `partial` is the beginning of the reply, which was said before: a model
-    that is `Continuing` goes on from there.
+    that is `Continuing` goes on from there. `once`: it is sent again only where nothing can have
+    been computed for it, since whoever asks has to reserve what each of them costs.
     """
 
     messages: tuple[Message, ...]
@@ -46,17 +48,22 @@ class ModelRequest:
     session: str = ""
     cache_salt: str = ""
     partial: str = ""
+    once: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class ModelReply:
-    """What a model answered, with what the request held of it; `model` is what it calls itself."""
+    """What a model answered, with what the request held of it; `model` is what it calls itself.
+
+    `is_counted`: whether the usage is the endpoint's own count, and no estimate.
+    """
 
     text: str
     tool_calls: tuple[ToolCall, ...] = ()
     usage: Usage = field(default_factory=Usage)
     model: str = ""
     finish_reason: str = "stop"
+    is_counted: bool = True
 
 
 @runtime_checkable
@@ -103,6 +110,15 @@ async def continues(model: Model) -> bool:
     """Return whether a model goes on from the `partial` text of a request."""
     ask = getattr(model, "continues", None)
     return ask is not None and await ask()
+
+
+async def count_tokens(model: Model, request: ModelRequest) -> int | None:
+    """Return how many tokens a request has as the model's engine counts; None if it does not.
+
+    A model that can has a method `count_tokens(request)`, which never computes an answer.
+    """
+    count = getattr(model, "count_tokens", None)
+    return None if count is None else await count(request)
 
 
 def provider_of(model: Model) -> str:

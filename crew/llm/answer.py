@@ -26,6 +26,8 @@ class Answer:
         self._pieces: list[str] = []
         self.lost = Usage()
         """What requests cost whose streams broke; its `calls` is 0, as they are all one call."""
+        self.is_counted = True
+        """Whether that is what the endpoint counted, and no estimate."""
 
     @property
     def has_text(self) -> bool:
@@ -55,7 +57,9 @@ class Answer:
         if received.head:
             reply = read_reply(received.completion(), asked, endpoint="")
             self.lost += replace(reply.usage, calls=0)
+            self.is_counted = self.is_counted and reply.is_counted
 
     def whole(self, asked: ModelRequest, reply: ModelReply) -> ModelReply:
         """Return the last request's reply with the whole text, and what all requests cost."""
-        return replace(reply, text=asked.partial + reply.text, usage=self.lost + reply.usage)
+        usage, is_counted = self.lost + reply.usage, self.is_counted and reply.is_counted
+        return replace(reply, text=asked.partial + reply.text, usage=usage, is_counted=is_counted)

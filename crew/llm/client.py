@@ -16,8 +16,9 @@ from urllib.parse import quote
 from crew.errors import ModelError
 from crew.llm import ModelReply, ModelRequest
 from crew.llm.answer import Answer, OnText
+from crew.llm.counting import COUNTERS
 from crew.llm.provider import provider_at
-from crew.llm.refusal import explain, pause, refuses_grammar
+from crew.llm.refusal import explain, pause, refuses_grammar, refuses_limit
 from crew.llm.wire import (
     Assembly,
     event_data,
@@ -64,7 +65,8 @@ class OpenAIModel:
     A request's `cache_salt` is sent to vLLM alone: others may refuse what they do not know.
 
     An endpoint that refuses `response_format` is asked again with the schema in the system
-    prompt, and so from then on. Arguments of a tool call that are no JSON object come back under
+    prompt, and so from then on; one that refuses `max_tokens`, with `max_completion_tokens`.
+    Arguments of a tool call that are no JSON object come back under
     `crew.llm.wire.INVALID_ARGUMENTS`.
 
     Args:
@@ -94,6 +96,7 @@ class OpenAIModel:
         self._max_attempts = max_attempts
         self._by_aiohttp = will_close and importlib.util.find_spec("aiohttp") is not None
         self._knows_grammar = True
+        self._limit_name = "max_tokens"
         self._owner: str | None = None
         self._ask_again_at = 0.0
         # One client per event loop: its connections belong to the loop they were opened in.
@@ -131,15 +134,48 @@ class OpenAIModel:
             ModelError: no usable reply; the message names the cause and the way on.
         """
         await _import_openai()
-        if request.schema is not None and not self._knows_grammar:
-            return await self._complete_in_words(request, on_text)
+        while True:
+            try:
+                if request.schema is not None and not self._knows_grammar:
+                    return await self._complete_in_words(request, on_text)
+                return await self._complete(request, on_text)
+            except ModelError as error:
+                if not self._learns_from(error, request):
+                    raise
+
+    def _learns_from(self, error: ModelError, request: ModelRequest) -> bool:
+        """Return whether the endpoint refused what is asked in another way from now on."""
+        limited, unlimited = request.max_tokens is not None, self._limit_name == "max_tokens"
+        if limited and unlimited and refuses_limit(error):
+            self._limit_name = "max_completion_tokens"
+            return True
+        if request.schema is not None and self._knows_grammar and refuses_grammar(error):
+            self._knows_grammar = False
+            return True
+        return False
+
+    async def count_tokens(self, request: ModelRequest) -> int | None:
+        """Return the tokens of a request as vLLM or llama.cpp counts them; None elsewhere.
+
+        None, too, where that fails, or the schema has to be put into the prompt.
+        """
+        counter = COUNTERS.get(await self._owned_by() or "")
+        if counter is None or (request.schema is not None and not self._knows_grammar):
+            return None
+        import httpx2
+        import openai
+
+        body = request_body(request, await self._id(), stream=False)
         try:
-            return await self._complete(request, on_text)
-        except ModelError as error:
-            if request.schema is None or not refuses_grammar(error):
-                raise
-        self._knows_grammar = False
-        return await self._complete_in_words(request, on_text)
+            return await counter(self._ask_engine, body)
+        except (openai.OpenAIError, httpx2.TransportError, KeyError, TypeError):
+            return None
+
+    async def _ask_engine(self, path: str, body: dict[str, Json]) -> dict[str, Json]:
+        """Post to what an engine has beside the API, which is not under /v1."""
+        root = self.base_url.removesuffix("/v1")
+        answer = await self._client().post(f"{root}{path}", cast_to=object, body=body)
+        return cast("dict[str, Json]", answer)
 
     async def models(self) -> list[str]:
         """List the ids the endpoint offers, in its order; never calls a model.
@@ -212,6 +248,8 @@ class OpenAIModel:
             return answer.whole(rest, read_reply(completion, rest, endpoint=self.base_url))
 
         def may_try_again(error: BaseException) -> bool:
+            if request.once and not _is_free(error):
+                return False
             return _is_passing(error) and (goes_on or not answer.has_text)
 
         retrying = AsyncRetrying(
@@ -224,7 +262,12 @@ class OpenAIModel:
         try:
             return await retrying(attempt)
         except (openai.APIConnectionError, httpx2.TransportError, _BrokenOff) as error:
-            if goes_on or not answer.has_text:
+            is_known = _is_free(error) or not request.once
+            if is_known and (goes_on or not answer.has_text):
+                raise
+            raise self._broken_off(answer, error) from error
+        except openai.InternalServerError as error:
+            if not request.once or not _is_passing(error) or _is_free(error):
                 raise
             raise self._broken_off(answer, error) from error
 
@@ -232,12 +275,16 @@ class OpenAIModel:
         return replace(
             self._unusable("broke the answer off", str(error)),
             broke_off=True,
+            status=getattr(error, "status_code", None),
+            uncounted=not answer.is_counted,
             input_tokens=answer.lost.input_tokens,
             output_tokens=answer.lost.output_tokens,
         )
 
     async def _body(self, request: ModelRequest, *, stream: bool, model: str) -> dict[str, Json]:
         body = request_body(request, model, stream=stream)
+        if self._limit_name != "max_tokens" and "max_tokens" in body:
+            body[self._limit_name] = body.pop("max_tokens")
         if request.partial:
             body |= _CONTINUATIONS.get(self._owner or "", {})
         if request.cache_salt and await self._owned_by() == "vllm":
@@ -390,6 +437,17 @@ async def _import_openai() -> None:
     """Import the client in a thread the first time: it takes a second, and others go on."""
     if "openai" not in sys.modules:
         await asyncio.to_thread(importlib.import_module, "openai")
+
+
+def _is_free(error: BaseException) -> bool:
+    """Tell whether the endpoint can have computed nothing: it refused, or was not reached."""
+    import httpx2
+    import openai
+
+    if isinstance(error, openai.APIStatusError):
+        return error.status_code < 500 or error.status_code == 503
+    causes = (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout)
+    return isinstance(error, causes) or isinstance(error.__cause__, causes)
 
 
 def _is_passing(error: BaseException) -> bool:

@@ -11,7 +11,7 @@ from crew.errors import ModelError
 if TYPE_CHECKING:
     from tenacity import RetryCallState
 
-__all__ = ["explain", "pause", "refuses_grammar"]
+__all__ = ["explain", "pause", "refuses_grammar", "refuses_limit"]
 
 FIRST_PAUSE = 0.5
 LONGEST_PAUSE = 60.0
@@ -34,6 +34,11 @@ def refuses_grammar(error: ModelError) -> bool:
     """Tell whether the endpoint did not understand `response_format`."""
     words = ("response_format", "json_schema", "response format", "structured output")
     return error.status in (400, 422, 501) and any(word in error.message for word in words)
+
+
+def refuses_limit(error: ModelError) -> bool:
+    """Tell whether the endpoint takes a limit of the answer under its newer name alone."""
+    return error.status in (400, 422) and "max_completion_tokens" in error.message
 
 
 def explain(error: Exception, endpoint: str, model: str, offered: Sequence[str] = ()) -> ModelError:

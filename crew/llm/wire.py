@@ -18,6 +18,7 @@ __all__ = [
     "read_reply",
     "request_body",
     "with_schema_in_prompt",
+    "with_usage",
     "without_fence",
 ]
 
@@ -28,7 +29,7 @@ Its value is the text the model wrote. No error is raised for it: the agent loop
 sends the model a tool result that says what was wrong, as for arguments that do not validate.
 """
 
-CHARS_PER_TOKEN = 4
+BYTES_PER_TOKEN = 4
 
 
 def request_body(request: ModelRequest, model: str, *, stream: bool) -> dict[str, Json]:
@@ -91,15 +92,14 @@ def read_reply(completion: Json, request: ModelRequest, *, endpoint: str) -> Mod
             endpoint=endpoint,
         )
     message = choices[0]["message"]
-    text = message.get("content") or ""
-    calls = tuple(_read_call(call) for call in message.get("tool_calls") or ())
-    return ModelReply(
-        text=text,
-        tool_calls=calls,
-        usage=_read_usage(completion.get("usage"), request, text, calls),
+    reply = ModelReply(
+        text=message.get("content") or "",
+        tool_calls=tuple(_read_call(call) for call in message.get("tool_calls") or ()),
+        usage=_read_usage(completion.get("usage")),
         model=completion.get("model") or "",
         finish_reason=choices[0].get("finish_reason") or "stop",
     )
+    return with_usage(reply, request)
 
 
 async def event_data(body: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
@@ -168,8 +168,8 @@ class Assembly:
 
 
 def estimate_tokens(text: str) -> int:
-    """Guess a text's tokens where no engine counted them: one per four characters, rounded up."""
-    return -(-len(text) // CHARS_PER_TOKEN)
+    """Guess a text's tokens where no engine counted them: one for four bytes, rounded up."""
+    return -(-len(text.encode("utf-8", "surrogatepass")) // BYTES_PER_TOKEN)
 
 
 def prompt_text(body: dict[str, Json]) -> str:
@@ -222,23 +222,45 @@ def _read_arguments(written: Json) -> dict[str, Json]:
     return arguments if isinstance(arguments, dict) else {INVALID_ARGUMENTS: str(written)}
 
 
-def _read_usage(
-    usage: Json, request: ModelRequest, text: str, calls: tuple[ToolCall, ...]
-) -> Usage:
-    if not isinstance(usage, dict):
-        # A budget must still be able to end a run whose endpoint counts nothing.
-        return estimate_usage(request, text, calls)
-    details = usage.get("prompt_tokens_details") or {}
+def _read_usage(usage: Json) -> Usage:
+    """Read what an endpoint counted; what is no count of tokens is 0."""
+    known: dict[str, Json] = usage if isinstance(usage, dict) else {}
+    details = known.get("prompt_tokens_details")
     return Usage(
-        input_tokens=usage.get("prompt_tokens") or 0,
-        output_tokens=usage.get("completion_tokens") or 0,
-        cached_tokens=details.get("cached_tokens") or 0,
+        input_tokens=_count(known.get("prompt_tokens")),
+        output_tokens=_count(known.get("completion_tokens")),
+        cached_tokens=_count(details.get("cached_tokens")) if isinstance(details, dict) else 0,
         calls=1,
     )
 
 
+def _count(value: Json) -> int:
+    return value if type(value) is int and value > 0 else 0
+
+
+def with_usage(reply: ModelReply, request: ModelRequest) -> ModelReply:
+    """Return a reply with an estimate of the tokens that nobody counted.
+
+    A prompt has tokens, and so has an answer that says something: a budget must still be able to
+    end a run whose endpoint counts nothing.
+    """
+    usage = reply.usage
+    is_read = usage.input_tokens > 0
+    is_said = usage.output_tokens > 0 or not (reply.text or reply.tool_calls)
+    if is_read and is_said:
+        return reply
+    guess = estimate_usage(request, reply.text, reply.tool_calls)
+    estimated = replace(
+        usage,
+        input_tokens=usage.input_tokens if is_read else guess.input_tokens,
+        output_tokens=usage.output_tokens if is_said else guess.output_tokens,
+        calls=max(usage.calls, 1),
+    )
+    return replace(reply, usage=estimated, is_counted=False)
+
+
 def estimate_usage(request: ModelRequest, text: str, calls: tuple[ToolCall, ...]) -> Usage:
-    """Guess what a call cost from its characters."""
+    """Guess what a call cost from its bytes."""
     asked = prompt_text(request_body(request, "", stream=False))
     answered = text + "".join(json.dumps(_call(call)) for call in calls)
     return Usage(estimate_tokens(asked), estimate_tokens(answered), calls=1)

@@ -20,6 +20,8 @@ from crew.run.handle import Home, Run
 from crew.run.worker import Worker
 from crew.value import canonical
 
+_LIMITS = ("budget", "budget_calls", "budget_seconds", "budget_strict")
+
 
 class Premises(Home, Protocol):
     """What the acceptance of runs needs of its runtime."""
@@ -93,8 +95,10 @@ class Acceptance:
     def _refuse_other_budget(self, row: RunRow, budget: Budget | None) -> None:
         """Refuse a key that was used with another budget, which only the run's first event says."""
         data = JournalReader(self._home.store, row).one(1).data
-        first = tuple(data.get(name) for name in ("budget", "budget_calls", "budget_seconds"))
-        given = (budget.tokens, budget.calls, budget.seconds) if budget else (None, None, None)
+        first = tuple(data.get(name) for name in _LIMITS)
+        given: tuple[Json, ...] = (None, None, None, None)
+        if budget is not None:
+            given = (budget.tokens, budget.calls, budget.seconds, budget.strict or None)
         if first != given:
             other = f"another budget ({_shown(first)}, now {_shown(given)})"
             raise rules.reused(row.workflow, row.key or "", [other])
@@ -120,6 +124,7 @@ class Acceptance:
             budget=budget.tokens if budget else None,
             budget_calls=budget.calls if budget else None,
             budget_seconds=budget.seconds if budget else None,
+            budget_strict=(budget.strict or None) if budget else None,
             code=workflow.code_hash(),
             parent=parent,
             metadata=dict(metadata) if metadata else None,
@@ -199,7 +204,7 @@ class Acceptance:
 
 
 def _shown(limits: tuple[Json, ...]) -> str:
-    names = zip(("tokens", "calls", "seconds"), limits, strict=True)
+    names = zip(("tokens", "calls", "seconds", "strict"), limits, strict=True)
     return ", ".join(f"{name}={limit}" for name, limit in names if limit is not None) or "none"
 
 

@@ -1,14 +1,18 @@
 """The calls of one run: recorded when they are made, and answered from their records."""
 
+import asyncio
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import NoReturn
 
+from crew.budget import Allowance, Budget
 from crew.call.gate import BEHIND_ACTS, LAST
 from crew.call.record import Record
+from crew.clock import wall_clock
 from crew.event import (
     AgentDrifted,
     AnswerRefused,
+    BudgetGiven,
     CallCancelled,
     CallCompleted,
     CallFailed,
@@ -67,7 +71,7 @@ class RunCalls:
         self.row = row
         self.around = around
         self.append = append
-        self.usage = Usage()
+        self.usage = Usage(row.created_at)
         self.served = 0
         """How many calls were answered from the journal."""
         self.records, offered = Records(), Records()
@@ -84,7 +88,7 @@ class RunCalls:
 
     def time_is_up_at(self) -> float | None:
         """Return when the seconds of the run's budget are over, in unix seconds, if it has some."""
-        return self.usage.ledger.until(self.row.created_at)
+        return self.usage.ledger.until()
 
     def due(self) -> float | None:
         """Return when a run of which all waits goes on by itself, in unix seconds."""
@@ -99,18 +103,25 @@ class RunCalls:
                 return
             case StepCompleted(path=path):
                 self.records.drop(step_of(path))
-            case CallCompleted(call=call, data=data):
-                record = self.records.fold(event, offset)
-                self.usage.ended(record, call, data)
-            case CallStarted(call=call, data=data):
+                self.usage.drop(step_of(path))
+            case CallCompleted(path=path, call=call, data=data):
                 self.records.fold(event, offset)
-                self.usage.started(call, data)
-            case CallFailed(call=call):
-                self.usage.ended(self.records.fold(event, offset), call, {})
+                self.usage.ended(path, call, data)
+            case CallStarted(path=path, call=call, data=data):
+                self.records.fold(event, offset)
+                self.usage.started(path, call, data)
+            case CallFailed(path=path, call=call, usage=usage):
+                self.records.fold(event, offset)
+                self.usage.ended(path, call, {"usage": usage})
+            case BudgetGiven():
+                self.usage.given(event)
             case CallCancelled(path=path, call=call, by_end=True):
                 # A run that ended goes on as a fork alone, which calls again, and asks anew.
                 if call == "ask":
                     self.records.remove(path)
+            case CallCancelled(path=path):
+                self.records.fold(event, offset)
+                self.usage.left(path)
             case RunTaken(proven=proven, gap=gap):
                 self.records.put_off(gap)
                 if not proven:
@@ -212,15 +223,48 @@ class RunCalls:
     ) -> None:
         attempt = self.attempts.of(path, call)
         if call == "model":
-            self.usage.check(self.run_id, path, data.get("reserve", 0))
+            self.usage.check(self.run_id, path, data)
+        elif call == "child":
+            data = {**data, **await self._share(path)}
         if is_act(call, data) and not self.lookup.rules.effects:
             asked = f"{call} {fingerprint}, and new effects are not allowed"
             raise self.lookup.not_recorded(path, asked)
         self.append(CallStarted(path, call, {**data, "fingerprint": fingerprint}))
+        if call == "model" or (call == "child" and _is_limited(data)):
+            self.usage.begun(path, call)
         if call != "child" and is_act(call, data):
             attempt.acting.add(path)
         if call in _LEAVES_PROCESS:
             await self.around.writer.durable(self._open)
+
+    async def allowance(self, path: str, needed: int) -> Allowance | None:
+        """Return what a model call at `path` may spend; see `crew.call.record.Calls`."""
+        if not self.usage.limits_tokens(path) or not self.lookup.is_due(path):
+            return None
+        await self.usage.until_free(path, needed)
+        return self.usage.allowance(path)
+
+    async def _share(self, path: str) -> dict[str, Json]:
+        """Return what a new child may spend; those that are started together get equal parts."""
+        accounts = [account for account in self.usage.around(path) if account.limit is not None]
+        if not accounts:
+            return {}
+        for account in accounts:
+            account.asking += 1
+        try:
+            await asyncio.sleep(0)  # others that are started now ask, too
+            await self.usage.until_shareable(path)
+            return self.usage.share(self.run_id, path)
+        finally:
+            for account in accounts:
+                account.asking -= 1
+
+    def give(self, path: str, budget: Budget) -> None:
+        """Open an account for what is called at `path` and beneath it, unless there is one."""
+        if path in self.usage.accounts or not self.lookup.rules.live:
+            return
+        limits = (budget.tokens, budget.calls, budget.seconds, budget.strict or None)
+        self.append(BudgetGiven(path, wall_clock(), *limits))
 
     async def complete(self, path: str, call: CallKind, data: dict[str, Json]) -> None:
         self.attempts.of(path, call)
@@ -233,9 +277,13 @@ class RunCalls:
             data = {**data, "fingerprint": record.fingerprint if record else ""}
         self.append(CallCompleted(path, call, data))
 
-    async def fail(self, path: str, call: CallKind, error: Failure) -> None:
+    async def fail(
+        self, path: str, call: CallKind, error: Failure, usage: dict[str, int] | None = None
+    ) -> None:
         self.attempts.of(path, call)
-        self.append(CallFailed(path, call, error))
+        if call == "child":
+            usage = self.around.children.usage(self.row, path)
+        self.append(CallFailed(path, call, error, usage))
 
     async def mark_unknown(self, path: str, call: CallKind) -> None:
         self.attempts.of(path, call)
@@ -276,3 +324,7 @@ class RunCalls:
 
     def thread(self) -> Thread:
         return self.around.read_thread(self.row)
+
+
+def _is_limited(data: dict[str, Json]) -> bool:
+    return "reserve" in data or "reserve_calls" in data

@@ -1,9 +1,13 @@
 """The runs that other runs start: their children."""
 
+from typing import cast
+
 from crew.budget import Budget
 from crew.errors import CrewError, RunCancelled
+from crew.event import ENDS
 from crew.graph import Workflow
 from crew.journal import OPEN, Clear, RunRow
+from crew.journal.reading import JournalReader
 from crew.message import Json
 from crew.run.acceptance import Acceptance
 from crew.run.cancels import MOST_CHILDREN
@@ -42,6 +46,24 @@ class ChildRuns:
             raise CrewError(message=f"the child run {run.id} was cancelled") from error
         usage = await run.usage()
         return {"run": run.id, "output": workflow.output_codec.encode(output), "usage": usage}
+
+    def usage(self, parent: RunRow, path: str) -> dict[str, int] | None:
+        """Return what the child that a run has started at `path` cost, or None if it goes on."""
+        row = self._child(parent, path)
+        if row is None:
+            return {}
+        last = JournalReader(self._home.store, row).one(row.offset)
+        return cast("dict[str, int] | None", last.data.get("usage")) if last.kind in ENDS else None
+
+    def _child(self, parent: RunRow, path: str) -> RunRow | None:
+        before: int | None = None
+        key = _child_key(parent, path)
+        while rows := self._home.store.runs(parent=parent.id, before=before):
+            for row in rows:
+                if row.key == key:
+                    return row
+            before = rows[-1].number
+        return None
 
     async def cancel(self, parent: RunRow, path: str) -> None:
         """Cancel the child that a run has started at `path`, if it is open; wait for nothing."""

@@ -117,4 +117,5 @@ def _budget_of(started: RunStarted) -> Budget | None:
     limits = (started.budget, started.budget_calls, started.budget_seconds)
     if all(limit is None for limit in limits):
         return None
-    return Budget(tokens=limits[0], calls=limits[1], seconds=limits[2])
+    strict = bool(started.budget_strict)
+    return Budget(tokens=limits[0], calls=limits[1], seconds=limits[2], strict=strict)

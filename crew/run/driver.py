@@ -121,7 +121,7 @@ class Driver:
     def _time_is_up(self) -> None:
         """Fail the run: the seconds of its budget are over."""
         over = BudgetExceeded(run=self.run_id, needed=1, left=0, unit="seconds")
-        failed = RunEndedInFailure(failure_of(over, ""), dict(self.calls.usage.paid))
+        failed = RunEndedInFailure(failure_of(over, ""), self.calls.usage.total())
         self._end_with(End.TIMED_OUT, failed, "failed")
 
     def _stuck(self, error: Diverged) -> None:
@@ -142,7 +142,8 @@ class Driver:
         if self.end is not None:
             return False
         if letter.kind == "cancel":
-            self._end_with(End.CANCELLED, RunEndedByCancel(), "cancelled")
+            ended = RunEndedByCancel(self.calls.usage.total())
+            self._end_with(End.CANCELLED, ended, "cancelled")
             return False
         return self.calls.answered(letter.name, value)
 
@@ -223,10 +224,10 @@ class Driver:
                     self._spawn(self._quorums.wait(command))
                 case Finish(output=output):
                     reused = dict(self.calls.usage.reused) or None
-                    done = RunCompleted(output, dict(self.calls.usage.paid), reused)
+                    done = RunCompleted(output, self.calls.usage.total(), reused)
                     self._end_with(End.COMPLETED, done, "completed")
                 case Fail(error=error):
-                    failed = RunEndedInFailure(error, dict(self.calls.usage.paid))
+                    failed = RunEndedInFailure(error, self.calls.usage.total())
                     self._end_with(End.FAILED, failed, "failed")
                 case _:
                     assert_never(command)

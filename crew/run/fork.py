@@ -86,6 +86,7 @@ def new_fork(
         budget=budget.tokens if budget else None,
         budget_calls=budget.calls if budget else None,
         budget_seconds=budget.seconds if budget else None,
+        budget_strict=(budget.strict or None) if budget else None,
     )
     run_id = f"r{secrets.token_hex(8)}"
     chain = OpenRun(run_id, 0, 1, cut, _crc_at(store, row, cut))

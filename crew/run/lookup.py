@@ -133,6 +133,15 @@ class Lookup:
         """Return whether the call at `path` is on record."""
         return self._records.get(path) is not None or self.offered.get(path) is not None
 
+    def is_due(self, path: str) -> bool:
+        """Return whether the model call at `path` is to be made, since no record answers it."""
+        record = self._records.get(path)
+        if record is None:
+            found = self.offered.get(path)
+            is_offered = found is not None and found.call == "model" and found.state == "completed"
+            return self.rules.live and not is_offered
+        return self.rules.live and not record.is_ended
+
     def order_of(self, path: str) -> Order:
         """Return the order in which what came of a call is handed out."""
         if (record := self._records.get(path)) is not None:

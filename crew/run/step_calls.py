@@ -4,18 +4,19 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import NoReturn, TypeVar
 
-from crew.budget import Budget
+from crew.budget import Allowance, Budget
 from crew.call.attempt import Attempt
 from crew.call.gate import Order
 from crew.call.record import AgentTask, Performer, Record
-from crew.clock import wait_until, wall_clock
-from crew.errors import BudgetExceeded, Diverged, Fenced, RuntimeLeft, StoreError
+from crew.clock import wait_until
+from crew.errors import Diverged, Fenced, RuntimeLeft, StoreError
 from crew.event import CallCompleted, CallKind, Failure
 from crew.graph import Workflow
 from crew.message import Json
 from crew.run.calls import RunCalls
 from crew.run.deadline import Deadline
 from crew.run.dispatch import Dispatch
+from crew.run.usage import share_in
 from crew.thread import Thread
 from crew.value import Codec
 
@@ -68,13 +69,19 @@ class StepCalls:
         await self._require_running()
         await self._or_stop(self._run.restart(path, call, fingerprint, data))
 
+    async def allowance(self, path: str, needed: int) -> Allowance | None:
+        await self._require_running()
+        return await self._run.allowance(path, needed)
+
     async def complete(self, path: str, call: CallKind, data: dict[str, Json]) -> None:
         self._require_open()
         self._run.record_result(path, call, data)
 
-    async def fail(self, path: str, call: CallKind, error: Failure) -> None:
+    async def fail(
+        self, path: str, call: CallKind, error: Failure, usage: dict[str, int] | None = None
+    ) -> None:
         self._require_open()
-        await self._or_stop(self._run.fail(path, call, error))
+        await self._or_stop(self._run.fail(path, call, error, usage))
 
     async def mark_unknown(self, path: str, call: CallKind) -> None:
         self._require_open()
@@ -169,14 +176,16 @@ class StepCalls:
         await self._require_running()
         return await self._or_stop(self._dispatch.perform(agent, task, fingerprint, self))
 
-    async def child(
-        self, workflow: Workflow, value: object, path: str, budget: Budget | None
-    ) -> dict[str, Json]:
+    async def child(self, workflow: Workflow, value: object, path: str) -> dict[str, Json]:
         await self._require_running()
         run = self._run
+        record = run.records.get(path)
+        share = None if record is None else share_in(record.data)
+        if share is not None:
+            run.usage.begun(path, "child")
         try:
             return await self._or_stop(
-                run.around.children.run(run.row, path, workflow, value, budget)
+                run.around.children.run(run.row, path, workflow, value, share)
             )
         except asyncio.CancelledError:
             # Whoever goes on with a run that is let go needs its children, too.
@@ -184,19 +193,10 @@ class StepCalls:
                 await run.around.children.cancel(run.row, path)
             raise
 
-    def share_of(self, budget: Budget | None) -> Budget | None:
-        """Return what a child run may spend: what it is given, as far as this run has it left."""
-        ledger = self._run.usage.ledger
-        if ledger.limit is None:
-            return budget
-        left = {"tokens": ledger.left(), "calls": ledger.left_calls()}
-        for unit, count in left.items():
-            if count is not None and count < 1:
-                raise BudgetExceeded(run=self.run_id, needed=1, left=count, unit=unit)
-        until = self._run.time_is_up_at()
-        # One whose time is up is ended by its driver, not here.
-        shortest = None if until is None else max(until - wall_clock(), 0.001)
-        return Budget(**left, seconds=shortest).within(budget)
+    def give(self, path: str, budget: Budget) -> None:
+        """Let what is called at `path` and beneath it spend so much at most."""
+        if not self._is_stopping:
+            self._run.give(path, budget)
 
     def diverge(self, error: Diverged) -> None:
         """Stop the run, since its code is not that of its journal."""

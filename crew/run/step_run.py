@@ -123,3 +123,4 @@ class StepRun:
             )
             await attempt.stop()
         self._run.attempts.leave(attempt)
+        self._run.usage.left(attempt.step)

@@ -20,6 +20,10 @@ class Children(Protocol):
         """Start a child, or find it as it was started before, and wait for its result."""
         ...
 
+    def usage(self, parent: RunRow, path: str) -> dict[str, int] | None:
+        """Return what the child that a run has started at `path` cost, or None if it goes on."""
+        ...
+
     async def cancel(self, parent: RunRow, path: str) -> None:
         """Cancel the child that a run has started at `path`, if it is open; wait for nothing."""
         ...

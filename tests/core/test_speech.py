@@ -222,7 +222,7 @@ async def test_a_budget_counts_what_an_answer_cost_that_broke_off(runtime):
             await ctx.run(teller, text, emit=True)
 
     run = await runtime.start(flow, budget=Budget(tokens=500))
-    with pytest.raises(RunFailed, match="35 left"):
+    with pytest.raises(RunFailed, match="125 left"):
         await run.result()
 
 

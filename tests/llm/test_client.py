@@ -3,6 +3,7 @@
 import asyncio
 import json
 import pickle
+from dataclasses import replace
 
 import openai
 import pytest
@@ -384,3 +385,58 @@ def test_one_model_serves_one_event_loop_after_another(says, endpoint_class, run
 
     kept: list[OpenAIModel] = []
     assert [asyncio.run(call(kept)), asyncio.run(call(kept))] == ["a", "a"]
+
+
+@pytest.mark.parametrize("count", ["5", 5.0, -1, None, 0, True, [5]])
+async def test_what_is_no_count_of_tokens_is_estimated(model, endpoint, says, count):
+    answer = says("Hello there, you.")
+    answer.body["usage"] = {"prompt_tokens": count, "completion_tokens": count}
+    endpoint.answers = [answer]
+    reply = await model.complete(ASK)
+    assert reply.usage.input_tokens > 5
+    assert reply.usage.output_tokens == 5
+    assert not reply.is_counted
+
+
+async def test_an_endpoint_that_takes_the_newer_name_of_a_limit_gets_it(
+    model, endpoint, says, refuses
+):
+    message = "Unsupported parameter: 'max_tokens'. Use 'max_completion_tokens' instead."
+    endpoint.answers = [refuses(400, message), says("Hi."), says("Hi.")]
+    for _ in range(2):
+        await model.complete(replace(ASK, max_tokens=7))
+    sent = [(r.get("max_tokens"), r.get("max_completion_tokens")) for r in endpoint.requests]
+    assert sent == [(7, None), (None, 7), (None, 7)]
+
+
+async def test_a_request_that_may_be_paid_is_sent_once_if_that_is_asked(model, endpoint, refuses):
+    endpoint.answers = [refuses(500)] * 3
+    with pytest.raises(ModelError) as caught:
+        await model.complete(replace(ASK, once=True))
+    assert len(endpoint.requests) == 1
+    assert (caught.value.broke_off, caught.value.is_counted) == (True, False)
+
+
+async def test_a_request_that_is_sent_once_is_repeated_where_it_was_refused(
+    model, endpoint, says, refuses
+):
+    endpoint.answers = [refuses(429, retry_after="0"), says("Hi.")]
+    assert (await model.complete(replace(ASK, once=True))).text == "Hi."
+
+
+@pytest.mark.parametrize(
+    ("owner", "bodies", "count"),
+    [
+        ("vllm", [{"count": 12}], 12),
+        ("llamacpp", [{"prompt": "<s>Hello?"}, {"tokens": [1, 2, 3]}], 3),
+        ("vllm", [{"detail": "no such path"}], None),
+        ("somebody", [], None),
+    ],
+)
+async def test_engines_that_can_count_the_tokens_of_a_request(
+    model, endpoint, answers, owner, bodies, count
+):
+    endpoint.owner = owner
+    endpoint.answers = [answers(body=body) for body in bodies]
+    assert await model.count_tokens(ASK) == count
+    assert endpoint.answers == []

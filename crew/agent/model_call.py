@@ -1,0 +1,150 @@
+"""One call of an agent's model: what is reserved for it, and its requests until one is answered."""
+
+import asyncio
+import random
+import time
+from dataclasses import asdict, replace
+from typing import Any
+
+from crew.agent.reservation import Reservation, cost_of, reserved
+from crew.agent.speech import Speech
+from crew.call.record import AgentTask, Calls
+from crew.errors import BudgetExceeded, ModelError
+from crew.llm import Model, ModelReply, ModelRequest, continues, provider_of
+from crew.llm.wire import with_usage
+from crew.message import Json, ToolCall, Usage
+
+__all__ = ["MAX_STREAMS", "ModelCall", "reply_data", "reply_from"]
+
+MAX_STREAMS = 4
+"""How often one answer is begun at an engine that broke off and cannot go on."""
+PAUSE = 0.1
+"""Seconds from which the pauses grow, random and to twice their length, before it is."""
+
+
+class ModelCall:
+    """Makes the requests of one call, each within what is reserved of a budget, if there is one.
+
+    Args:
+        calls: the journal of the run.
+        task: the agent's.
+        model: what is asked.
+        path: the call's.
+        request: what is asked for.
+    """
+
+    def __init__(
+        self, calls: Calls, task: AgentTask, model: Model, path: str, request: ModelRequest
+    ) -> None:
+        self.lost = Usage()
+        """What requests cost that broke off and were settled before the next was made."""
+        self._calls, self._task, self._model, self._path = calls, task, model, path
+        self._request = request
+        self._reservation: Reservation | None = None
+        self._broke_off: ModelError | None = None
+
+    async def reserve(self) -> dict[str, Json]:
+        """Return what the intent of the call holds of what is reserved for it.
+
+        Raises:
+            BudgetExceeded: it does not fit.
+        """
+        found = await reserved(self._calls, self._path, self._model, self._request)
+        self._reservation = found
+        return {} if found is None else found.data()
+
+    async def complete(self, data: dict[str, Json], streamed: str) -> dict[str, Json]:
+        """Ask the model.
+
+        Args:
+            data: the call's intent.
+            streamed: what a reader got of the answer before a crash.
+        """
+        request = replace(self._request, partial=streamed)
+        if self._reservation is not None:
+            request = self._reservation.limited(request)
+        if streamed and (not request.partial or not await continues(self._model)):
+            await self._calls.discard_text(self._path)
+            request = replace(request, partial="")
+        began = time.monotonic()
+        reply = await self._answered(request, data)
+        seconds = round(time.monotonic() - began, 3)
+        return {**reply_data(reply), "seconds": seconds, **self.provider()}
+
+    def provider(self) -> dict[str, Json]:
+        """Return who computes, which an endpoint may say in its first answer alone."""
+        provider = provider_of(self._model)
+        return {"provider": provider} if provider else {}
+
+    def cost(self, error: Exception) -> dict[str, int] | None:
+        """Return the tokens of the request that failed last; None if nobody knows them."""
+        return cost_of(self._broke_off or error)
+
+    async def _answered(self, request: ModelRequest, data: dict[str, Json]) -> ModelReply:
+        """Return the answer; one that breaks off is begun anew, and paid twice."""
+        lost, times = Usage(), 0
+        while True:
+            times += 1
+            try:
+                reply = with_usage(await self._ask(request), request)
+                return replace(reply, usage=lost + reply.usage)
+            except ModelError as error:
+                if not error.broke_off or times == MAX_STREAMS:
+                    raise
+                if self._reservation is None:
+                    lost += Usage(error.input_tokens, error.output_tokens)
+                else:
+                    await asyncio.sleep(random.uniform(0.5, 1) * PAUSE * 2**times)  # noqa: S311
+                    request = await self._again(error, data)
+
+    async def _ask(self, request: ModelRequest) -> ModelReply:
+        if not self._task.emit or request.schema is not None:
+            return await self._model.complete(request)
+        is_begun = bool(request.partial)
+        async with Speech(self._calls, self._path, streamed=is_begun) as speech:
+            return await self._model.complete(request, on_text=speech.add)
+
+    async def _again(self, error: ModelError, data: dict[str, Json]) -> ModelRequest:
+        """Settle what a request cost that broke off, and reserve what the next one may cost."""
+        self._broke_off = error
+        lost = cost_of(error)
+        known: dict[str, Json] = {} if lost is None else {"lost": lost}
+        try:
+            await self._restart({**data, **known})
+        except BudgetExceeded as refused:
+            assert self._reservation is not None
+            self._reservation = self._reservation.within(int(refused.left))
+            if refused.unit != "tokens" or self._reservation is None:
+                raise
+            await self._restart({**data, **known, **self._reservation.data()})
+        self._broke_off = None
+        self.lost += Usage(**lost) if lost else Usage()
+        assert self._reservation is not None
+        return self._reservation.limited(self._request)
+
+    async def _restart(self, data: dict[str, Json]) -> None:
+        await self._calls.restart(self._path, "model", "model", data)
+
+
+def reply_data(reply: ModelReply) -> dict[str, Json]:
+    """Return a model's reply as it is stored."""
+    data: dict[str, Any] = {
+        "text": reply.text,
+        "tool_calls": [asdict(call) for call in reply.tool_calls],
+        "usage": reply.usage.to_data(),
+        "model": reply.model,
+        "finish_reason": reply.finish_reason,
+    }
+    return data if reply.is_counted else {**data, "estimated": True}
+
+
+def reply_from(data: dict[str, Json]) -> ModelReply:
+    """Return a stored reply."""
+    return ModelReply(
+        text=data["text"],
+        tool_calls=tuple(ToolCall(**call) for call in data["tool_calls"]),
+        usage=Usage(**data["usage"]),
+        model=data["model"],
+        finish_reason=data["finish_reason"],
+        is_counted=not data.get("estimated"),
+    )
