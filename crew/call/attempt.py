@@ -168,7 +168,11 @@ class Attempt:
         Each waits for the world outside, or for others of them. One that waits for anything else,
         such as a socket of the user's own, is taken to be at work; so is a step that is ending.
         """
-        return self._root is not None and not self.gate.tasks and self._rest_waits(set())
+        if self._root is None or self.gate.tasks or not self._rest_waits(set()):
+            return False
+        # What one of them waits for may have come, and be about to wake it.
+        ready = getattr(asyncio.get_running_loop(), "_ready", ())
+        return not any(self._is_own(handle._context) for handle in tuple(ready))  # noqa: SLF001
 
     def others_wait(self) -> bool:
         """Return whether that holds for all but the current task, or they wait for their turn."""
@@ -270,4 +274,5 @@ def _awaits_some_of(tasks: "set[asyncio.Task[Any]]", task: "asyncio.Task[Any]") 
         if waited_for is None:
             return False
         children = waited_for(last.cr_frame.f_locals)
-    return all(child.done() or child in tasks for child in children)
+    pending = [child for child in children if not child.done()]
+    return bool(pending) and tasks.issuperset(pending)
