@@ -27,8 +27,13 @@ class Cancels:
         self._owned = owned
 
     def is_asked(self, row: RunRow) -> bool:
-        """Return whether a cancel of a run lies in its inbox."""
-        return any(letter.kind == "cancel" for letter in self._employer.store.letters([row.number]))
+        """Return whether a cancel of a run lies in its inbox, or its parent has ended."""
+        store = self._employer.store
+        if any(letter.kind == "cancel" for letter in store.letters([row.number])):
+            return True
+        # Where a process died in between, the parent's end came without a letter to its children.
+        parent = None if row.parent is None else store.run(row.parent)
+        return parent is not None and parent.status not in OPEN
 
     async def of_unowned(self, row: RunRow) -> bool:
         """Record the cancel of a run that nobody drives; False where somebody does."""

@@ -1,5 +1,6 @@
 """The runs that other runs start: their children."""
 
+import asyncio
 from typing import cast
 
 from crew.budget import Budget
@@ -67,6 +68,10 @@ class ChildRuns:
 
     async def cancel(self, parent: RunRow, path: str) -> None:
         """Cancel the child that a run has started at `path`, if it is open; wait for nothing."""
+        # In a task of its own: whoever calls may be cancelled once more meanwhile.
+        await asyncio.shield(self._home.spawn(self._cancel(parent, path)))
+
+    async def _cancel(self, parent: RunRow, path: str) -> None:
         # Behind a start that is still on its way to the store, if there is one.
         await self._home.writer.execute(Clear(parent.number, parent.epoch, ()))
         for row in self._home.store.runs(parent=parent.id, status=OPEN, limit=MOST_CHILDREN):

@@ -1,8 +1,9 @@
 """A run as its caller sees it: its events, its result, and what may be said to it."""
 
+import asyncio
 import json
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any, Protocol, cast
@@ -31,6 +32,10 @@ class Home(Protocol):
     workflows: Workflows
     """Those that are known here."""
     followers: Followers
+
+    def spawn(self, work: Coroutine[Any, Any, None]) -> "asyncio.Task[None]":
+        """Start a task of the runtime's own."""
+        ...
 
     async def poke(self, row: RunRow) -> None:
         """Let whoever drives the run look at its inbox."""

@@ -114,4 +114,4 @@ class _Copy:
         """A replay's rules refuse every call first, and it has ended when it is handed out."""
         raise AssertionError
 
-    place = perform = run = usage = cancel = poke = check_answer = cancel_unowned = _never
+    place = perform = run = usage = cancel = spawn = poke = check_answer = cancel_unowned = _never

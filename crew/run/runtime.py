@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import secrets
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from contextvars import Context as Variables
 from typing import Any, Self, cast
 
@@ -242,11 +242,12 @@ class Runtime(Tenant):
             except TimeoutError:
                 continue
 
-    def spawn(self, work: Any) -> None:
+    def spawn(self, work: Coroutine[Any, Any, None]) -> "asyncio.Task[None]":
         # In a clean context: it is no task of the step in which it became necessary.
         task = asyncio.get_running_loop().create_task(work, context=Variables())
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        return task
 
 
 def hosted(store_url: str, settings: Settings, workflow: Workflow, hosts: Hosts) -> Runtime:
