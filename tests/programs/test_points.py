@@ -11,6 +11,8 @@ import pytest
 from hypothesis import HealthCheck, given, note, seed, settings
 from hypothesis import strategies as st
 
+from crew.journal.memory import MemoryStore
+from crew.testing.programs import tree_of
 from crew.testing.programs.grow import grow
 from crew.testing.programs.points import Subject
 from crew.testing.programs.table import SIGHTS, Table
@@ -105,6 +107,12 @@ def test_a_program_that_was_wrong_once_is_right(tree, number):
     table = Table()
     assert list(table.add(Subject(tree, number, name="p").points())) == []
     assert table.points > 0
+
+
+def test_no_run_of_a_program_is_left_to_whoever_comes_next():
+    store = MemoryStore()
+    wrong = [p.wrong for p in Subject(tree_of(205), 205, stores=lambda: store).points() if p.wrong]
+    assert wrong == []
 
 
 @pytest.mark.slow
