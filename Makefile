@@ -50,7 +50,7 @@ vllm: .venv-vllm/weights.stamp  ## the crew on the real vLLM, computed on a CPU 
 gpu: .venv-gpu/weights.stamp  ## the same on a GPU, with ray[llm] (9 GB in .venv-gpu; GPU=L4 by Ray's name)
 	CREW_TEST_GPU=$(GPU) $(subst .venv-vllm,.venv-gpu,$(VLLM_PYTEST))
 
-coverage: install  ## the core's tests: every line and branch of it, or it fails (10 minutes on 2 cores)
+coverage: install  ## the core's tests: nearly every line and branch of it, or it fails (10 minutes on 2 cores)
 	$(BIN)/coverage erase
 	$(BIN)/coverage run -m $(PYTEST_ALL) -m 'not slow' $(CORE)
 	$(BIN)/coverage combine --quiet
