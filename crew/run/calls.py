@@ -102,8 +102,9 @@ class RunCalls:
             case StepStarted():
                 return
             case StepCompleted(path=path):
-                self.records.drop(step_of(path))
-                self.usage.drop(step_of(path))
+                step = step_of(path)
+                self.records.drop(step)
+                self.usage.drop(step)
             case CallCompleted(path=path, call=call, data=data):
                 self.records.fold(event, offset)
                 self.usage.ended(path, call, data)

@@ -75,8 +75,10 @@ class Usage:
 
     def drop(self, step: str) -> None:
         """Forget the accounts of the calls of a step that is over."""
+        if step not in self._steps:
+            return
         self.left(step)
-        for path in self._steps.pop(step, ()):
+        for path in self._steps.pop(step):
             self.accounts.pop(path, None)
             self._open.pop(path, None)
 
@@ -87,8 +89,9 @@ class Usage:
 
     def left(self, path: str) -> None:
         """Note that nothing is under way any more in the step or the call at `path`."""
-        for place in self._steps.get(step_of(path), ()):
-            if path == step_of(path) or _is_in(place, path):
+        step = step_of(path) if self._steps else path
+        for place in self._steps.get(step, ()):
+            if path == step or _is_in(place, path):
                 self._end(place)
 
     def started(self, path: str, call: CallKind, data: dict[str, Json]) -> None:
