@@ -6,7 +6,7 @@ import secrets
 
 from serving.http.errors import ApiError
 
-__all__ = ["made_at", "new_conversation", "thread_name"]
+__all__ = ["keyed_conversation", "made_at", "new_conversation", "thread_name"]
 
 _MADE = re.compile(r"conv_([0-9a-f]{8})([0-9a-f]{32})([0-9a-f]{8})")
 
@@ -34,6 +34,15 @@ def new_conversation(tenant: str, now: float) -> str:
     """
     made, rest = f"{int(now):08x}", secrets.token_hex(16)
     return f"conv_{made}{rest}{_mark(tenant, made + rest)}"
+
+
+def keyed_conversation(tenant: str, model: str, key: str) -> str:
+    """Return the name of the conversation that a request with an idempotency key begins.
+
+    It is the same when the request is sent again.
+    """
+    made = hashlib.sha256(f"{tenant}\0{model}\0{key}".encode()).hexdigest()
+    return f"conv_{made[:48]}"
 
 
 def made_at(tenant: str, name: str) -> int | None:

@@ -9,7 +9,7 @@ from crew.errors import RunNotFound
 from crew.journal import WhenBusy
 from crew.run import Run, Tenant
 from serving.conversations.items import turns_of
-from serving.conversations.naming import new_conversation, thread_name
+from serving.conversations.naming import keyed_conversation, new_conversation, thread_name
 from serving.http.errors import ApiError
 from serving.responses.body import ResponseBody
 from serving.responses.naming import response_id, run_of_response
@@ -49,9 +49,15 @@ async def find_turn(request: Request, tenant: Tenant, body: ResponseBody) -> Tur
             )
         return await _after(request, tenant, body.previous_response_id)
     if (named := _named(request, body)) is None:
-        return Turn(new_conversation(tenant.tenant, time.time()), is_first=True)
+        return Turn(_begun(request, tenant, body), is_first=True)
     is_first = not await tenant.runs(thread=named, limit=1)
     return Turn(named, is_first, _when_busy(body))
+
+
+def _begun(request: Request, tenant: Tenant, body: ResponseBody) -> str:
+    if (key := request.headers.get("idempotency-key")) is not None:
+        return keyed_conversation(tenant.tenant, body.model, key)
+    return new_conversation(tenant.tenant, time.time())
 
 
 def _named(request: Request, body: ResponseBody) -> str | None:

@@ -60,6 +60,14 @@ async def test_stream_has_the_events_that_the_official_client_puts_together(endp
     assert events[-1].type == "response.completed"
 
 
+async def test_response_that_is_asked_for_again_with_its_key_is_the_same(endpoint):
+    again = {"extra_headers": {"Idempotency-Key": "k"}}
+    first = await create(endpoint, "echo", "hi", **again)
+    assert (await create(endpoint, "echo", "hi", **again)).id == first.id
+    with pytest.raises(openai.ConflictError, match="another input"):
+        await create(endpoint, "echo", "ho", **again)
+
+
 async def test_progress_is_a_reasoning_summary(endpoint):
     events = await events_of(await create(endpoint, "echo", "hi", stream=True))
     lines = [e.delta for e in events if e.type == "response.reasoning_summary_text.delta"]
