@@ -64,7 +64,7 @@ async def test_response_that_is_asked_for_again_with_its_key_is_the_same(endpoin
     again = {"extra_headers": {"Idempotency-Key": "k"}}
     first = await create(endpoint, "echo", "hi", **again)
     assert (await create(endpoint, "echo", "hi", **again)).id == first.id
-    with pytest.raises(openai.ConflictError, match="another input"):
+    with pytest.raises(openai.BadRequestError, match="another input"):
         await create(endpoint, "echo", "ho", **again)
 
 
