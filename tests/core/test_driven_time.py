@@ -384,3 +384,25 @@ async def test_a_replay_knows_what_a_quorum_cut_off(straggler):
         run = await runtime.start(graph, In())
         assert await ended(run) == "[0, 2]"
         assert await ended(await runtime.replay(run.id)) == "[0, 2]"
+
+
+@killed
+@pytest.mark.parametrize("limits", [(8.0, 4000.0), (4000.0, 8.0), (4000.0, 80.0, 8.0)])
+def test_of_several_calls_each_keeps_what_was_left_of_its_time(limits, killed):
+    async def limited(ctx: Context, place: int, limit: float) -> str:
+        try:
+            return await ctx.run(
+                work, 20.0 if limit == 8.0 else 30.0, timeout=limit, key=str(place)
+            )
+        except StepTimeout:
+            return f"late after {limit}"
+
+    @workflow
+    async def flow(ctx: Context, given: In) -> list[str]:
+        return list(await asyncio.gather(*(limited(ctx, n, s) for n, s in enumerate(limits))))
+
+    lives = Lives(flow)
+    lives.live(5.0, killed=killed)
+    lives.outage()
+    output, _ = lives.live()
+    assert output == ["late after 8.0" if limit == 8.0 else "done" for limit in limits]
