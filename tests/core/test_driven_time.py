@@ -406,3 +406,23 @@ def test_of_several_calls_each_keeps_what_was_left_of_its_time(limits, killed):
     lives.outage()
     output, _ = lives.live()
     assert output == ["late after 8.0" if limit == 8.0 else "done" for limit in limits]
+
+
+@pytest.mark.parametrize("stuck", ["function", "sleep", "effect"])
+async def test_code_that_came_to_a_call_too_late_replays_to_the_end_of_its_time(stuck):
+    @workflow
+    async def flow(ctx: Context, given: In) -> str:
+        await asyncio.sleep(0.5)
+        match stuck:
+            case "function":
+                return await ctx.run(work, 0.0)
+            case "sleep":
+                await ctx.sleep(0.1)
+            case _:
+                return await ctx.effect(work, 0.0)
+        return "done"
+
+    async with Runtime(":memory:", workflows=[flow]) as runtime:
+        run = await runtime.start(flow, In(), budget=Budget(seconds=0.2))
+        assert await ended(run) == "BudgetExceeded"
+        assert await ended(await runtime.replay(run.id)) == "BudgetExceeded"

@@ -392,3 +392,29 @@ async def test_a_deadline_that_has_not_passed_begins_anew_in_a_fork(url, how, cu
         await fork.answer("which", "this one")
         assert await result(fork) == "this one"
         await run.cancel()
+
+
+@pytest.mark.parametrize("key", [None, "second"])
+async def test_a_fork_asks_what_a_run_asked_first_when_it_was_being_cancelled(url, key):
+    asked: list[str] = []
+
+    @workflow
+    async def flow(ctx: Context) -> str:
+        try:
+            return await ctx.ask(str, "Who?", key="first")
+        finally:
+            if not asked:
+                asked.append("second")
+                await ctx.ask(str, "Why not?", key=key)
+
+    async with Runtime(url) as runtime:
+        run = await runtime.start(flow)
+        await until(run, "waiting")
+        await run.cancel()
+        with pytest.raises(RunCancelled):
+            await result(run)
+        assert asked == ["second"]
+        fork = await runtime.fork(run.id, at=(await run.recorded())[-1].offset)
+        await until(fork, "waiting")
+        await fork.answer("first", "me")
+        assert await result(fork) == "me"
