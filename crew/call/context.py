@@ -96,10 +96,6 @@ class Driven(Calls, Timing, Protocol):
         """Begin a call that needs no intent, unless a record might answer it; say which it was."""
         ...
 
-    def has_record(self, path: str) -> bool:
-        """Return whether the call at `path` is on record."""
-        ...
-
     async def answer(self, path: str, codec: Codec) -> Json:
         """Wait for an answer that validates, and return it once it is recorded."""
         ...

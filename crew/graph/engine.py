@@ -126,10 +126,9 @@ def _apply(wiring: Wiring, state: RunState, event: RunEvent) -> list[Command]:
             assert_never(event)
 
 
-def _limited(started: RunStarted | None, forked: RunForked) -> RunStarted | None:
+def _limited(started: RunStarted | None, forked: RunForked) -> RunStarted:
     """Return how a run was started, with the limits of its fork beside its own."""
-    if started is None:
-        return None
+    assert started is not None  # a fork stands on its base's first event at least
     return replace(
         started,
         budget=smaller(started.budget, forked.budget),

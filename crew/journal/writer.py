@@ -208,8 +208,8 @@ class Writer:
         """
         if self._due is None or self._now() < self._due:
             return
-        if self._timer is not None:
-            self._timer.cancel()
+        assert self._timer is not None  # of the commit of what was just appended
+        self._timer.cancel()
         _CLEAN.run(self._commit)
         if run.error is not None:
             raise run.error
@@ -218,9 +218,8 @@ class Writer:
         """Note whether the event loop turns within the time in which a commit is due."""
         self._now = steady_clock()
         self._due = self._now() + MAX_DELAY
-        if not self._looks_for_turn:
-            self._looks_for_turn = True
-            asyncio.get_running_loop().call_soon(self._turned, context=_CLEAN)
+        self._looks_for_turn = True
+        asyncio.get_running_loop().call_soon(self._turned, context=_CLEAN)
 
     def _turned(self) -> None:
         self._looks_for_turn = False

@@ -79,14 +79,17 @@ class Attempts:
         Raises:
             Diverged: the code has nothing left to do that could lead to one of them.
         """
+        try:
+            await self._until_asked(attempt, path, instead)
+        except asyncio.CancelledError:
+            attempt.cut_off = instead
+            raise
+
+    async def _until_asked(self, attempt: Attempt, path: str, instead: str) -> None:
         loop = asyncio.get_running_loop()
         until = loop.time() + FORGOTTEN_SECONDS
         while True:
-            try:
-                await attempt.gate.turn(LAST)
-            except asyncio.CancelledError:
-                attempt.cut_off = instead
-                raise
+            await attempt.gate.turn(LAST)
             left = [known for known in attempt.forgotten if not known.startswith(f"{path}/")]
             if not left:
                 return

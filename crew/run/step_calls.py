@@ -124,10 +124,6 @@ class StepCalls:
             await self.turn(path)
             raise
 
-    def has_record(self, path: str) -> bool:
-        """Return whether the call at `path` is on record."""
-        return self._run.lookup.has(path)
-
     def has_streamed(self, path: str) -> bool:
         return self._run.records.has_streamed(path)
 

@@ -1,6 +1,7 @@
 """A budget of a call holds for all that is called beneath it, beside those that are around it."""
 
 import asyncio
+import time
 
 import pytest
 
@@ -251,3 +252,28 @@ async def test_the_seconds_of_a_call_are_those_of_the_wall_clock(url, way):
         assert await result(run) == "went on"
         if way != "child":  # whose own end comes first, or not
             assert await result(await runtime.replay(run.id)) == "went on"
+
+
+@pytest.mark.parametrize("way", ["alone", "inner", "beside"])
+async def test_a_model_is_not_called_once_the_seconds_of_a_call_are_over(runtime, way):
+    crew = Crew()
+
+    async def holds(ctx: Context, text: str) -> None:
+        time.sleep(0.2)  # the event loop: no timer comes before the call
+        await ctx.run(crew.agent, text)
+
+    async def above(ctx: Context, text: str) -> None:
+        await ctx.run(holds, ctx, text, budget=FEW)
+
+    async def beside(ctx: Context, text: str) -> None:
+        await asyncio.gather(ctx.run(holds, ctx, text), ctx.run(holds, ctx, text))
+
+    @workflow
+    async def flow(ctx: Context, text: str) -> str:
+        function = {"alone": holds, "inner": above, "beside": beside}[way]
+        with pytest.raises(BudgetExceeded, match="seconds needed"):
+            await ctx.run(function, ctx, text, budget=Budget(seconds=0.1))
+        return "went on"
+
+    assert await result(await runtime.start(flow, "go")) == "went on"
+    assert crew.calls == 0

@@ -5,9 +5,11 @@ from typing import Any
 
 import pytest
 
-from crew import Context, Graph, RunCancelled, Runtime, StoreError, workflow
+from crew import Agent, Budget, Context, Graph, RunCancelled, Runtime, StoreError, workflow
+from crew.errors import GraphError
 from crew.journal import OPEN, Append
 from crew.journal.opening import open_store
+from crew.testing import ScriptedModel
 from tests.core.test_cancel import slow, under_way
 from tests.core.test_take import In, Out, databases, parked
 
@@ -249,3 +251,27 @@ async def test_a_child_that_was_only_just_asked_for_is_cancelled_too(runtime):
         "completed",
         "cancelled",
     }
+
+
+@pytest.mark.parametrize("earlier", [0, 2])
+async def test_a_child_that_cannot_begin_costs_nothing(runtime, earlier):
+    @workflow
+    async def brief(ctx: Context, number: int) -> int:
+        return number
+
+    broken = Graph("broken", input=In, output=Out)  # nothing gives its output
+    agent = Agent("agent", model=ScriptedModel(lambda request: "yes"))
+
+    @workflow
+    async def parent(ctx: Context, given: In) -> int:
+        for number in range(earlier):
+            await ctx.run(brief, number)
+        with pytest.raises(GraphError):
+            await ctx.run(broken, In())
+        for number in range(3):
+            await ctx.run(agent, f"question {number}")
+        return given.n
+
+    run = await runtime.start(parent, In(n=5), budget=Budget(calls=3))
+    assert await run.result() == 5
+    assert len(await runtime.runs()) == 1 + earlier

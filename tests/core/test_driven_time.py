@@ -384,3 +384,45 @@ async def test_a_replay_knows_what_a_quorum_cut_off(straggler):
         run = await runtime.start(graph, In())
         assert await ended(run) == "[0, 2]"
         assert await ended(await runtime.replay(run.id)) == "[0, 2]"
+
+
+@killed
+@pytest.mark.parametrize("limits", [(8.0, 4000.0), (4000.0, 8.0), (4000.0, 80.0, 8.0)])
+def test_of_several_calls_each_keeps_what_was_left_of_its_time(limits, killed):
+    async def limited(ctx: Context, place: int, limit: float) -> str:
+        try:
+            return await ctx.run(
+                work, 20.0 if limit == 8.0 else 30.0, timeout=limit, key=str(place)
+            )
+        except StepTimeout:
+            return f"late after {limit}"
+
+    @workflow
+    async def flow(ctx: Context, given: In) -> list[str]:
+        return list(await asyncio.gather(*(limited(ctx, n, s) for n, s in enumerate(limits))))
+
+    lives = Lives(flow)
+    lives.live(5.0, killed=killed)
+    lives.outage()
+    output, _ = lives.live()
+    assert output == ["late after 8.0" if limit == 8.0 else "done" for limit in limits]
+
+
+@pytest.mark.parametrize("stuck", ["function", "sleep", "effect"])
+async def test_code_that_came_to_a_call_too_late_replays_to_the_end_of_its_time(stuck):
+    @workflow
+    async def flow(ctx: Context, given: In) -> str:
+        await asyncio.sleep(0.5)
+        match stuck:
+            case "function":
+                return await ctx.run(work, 0.0)
+            case "sleep":
+                await ctx.sleep(0.1)
+            case _:
+                return await ctx.effect(work, 0.0)
+        return "done"
+
+    async with Runtime(":memory:", workflows=[flow]) as runtime:
+        run = await runtime.start(flow, In(), budget=Budget(seconds=0.2))
+        assert await ended(run) == "BudgetExceeded"
+        assert await ended(await runtime.replay(run.id)) == "BudgetExceeded"

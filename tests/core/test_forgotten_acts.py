@@ -264,3 +264,21 @@ async def test_an_agent_in_flight_that_acted_is_not_renamed_without_a_word(renam
                 await asyncio.sleep(0.01)
     last = await met_by(url, new, run.id)
     assert (last.kind, DID) == ("run.parked", ["transfer"])
+
+
+@stores
+async def test_a_renamed_act_that_is_cancelled_in_its_wait_parks_the_run(url):
+    async def gives_up(ctx: Context) -> None:
+        working = asyncio.create_task(asyncio.sleep(SECONDS))
+        renamed = asyncio.create_task(ctx.effect(charge_card, 1))
+        await asyncio.wait([renamed], timeout=0.1)
+        renamed.cancel()
+        await asyncio.wait([renamed])
+        working.cancel()
+
+    old, new = flow(then_asked(lambda ctx: ctx.effect(charge, 1))), flow(gives_up)
+    run = await left_waiting(url, old)
+    last = await met_by(url, new, run)
+    assert (last.kind, DID) == ("run.parked", ["charge"])
+    assert await finished_by(url, old, run) == 1
+    assert DID == ["charge"]

@@ -8,6 +8,7 @@ from pydantic import BaseModel
 from crew import Agent, Context, Graph, InputInvalid, RunCancelled, Runtime, tool, workflow
 from crew.run.fork import effects_before
 from crew.testing import ScriptedModel, ToolCall
+from tests.core.lives import result, until
 
 pytestmark = pytest.mark.parametrize("url", ["memory", "sqlite", "postgres"], indirect=True)
 
@@ -358,3 +359,62 @@ async def test_a_fork_of_a_cancelled_run_asks_again_what_that_one_asked(url):
         await fork.answer("first", "a")
         await fork.answer("second", "b")
         assert await fork.result() == "ab"
+
+
+@pytest.mark.parametrize("cut", ["behind it", "before it"])
+@pytest.mark.parametrize("how", ["block", "question", "call"])
+async def test_a_deadline_that_has_not_passed_begins_anew_in_a_fork(url, how, cut):
+    @workflow
+    async def flow(ctx: Context, text: str) -> str:
+        async def ask(text: str) -> str:
+            return await ctx.ask(str, text, key="which")
+
+        if how == "question":
+            return await ctx.ask(str, text, key="which", timeout=3600.0)
+        if how == "call":
+            return await ctx.run(ask, text, timeout=3600.0)
+        async with ctx.timeout(3600.0):
+            return await ask(text)
+
+    async def deadlines(run) -> list[float]:
+        events = await run.recorded()
+        return [event.data["until"] for event in events if event.kind == "deadline.started"]
+
+    async with Runtime(url) as runtime:
+        run = await runtime.start(flow, "which one?")
+        await until(run, "waiting")
+        (first,) = await deadlines(run)
+        await asyncio.sleep(0.2)
+        at = (await run.recorded())[-1].offset if cut == "behind it" else None
+        fork = await runtime.fork(run.id, at=at)
+        await until(fork, "waiting")
+        assert (await deadlines(fork))[-1] - first > 0.2
+        await fork.answer("which", "this one")
+        assert await result(fork) == "this one"
+        await run.cancel()
+
+
+@pytest.mark.parametrize("key", [None, "second"])
+async def test_a_fork_asks_what_a_run_asked_first_when_it_was_being_cancelled(url, key):
+    asked: list[str] = []
+
+    @workflow
+    async def flow(ctx: Context) -> str:
+        try:
+            return await ctx.ask(str, "Who?", key="first")
+        finally:
+            if not asked:
+                asked.append("second")
+                await ctx.ask(str, "Why not?", key=key)
+
+    async with Runtime(url) as runtime:
+        run = await runtime.start(flow)
+        await until(run, "waiting")
+        await run.cancel()
+        with pytest.raises(RunCancelled):
+            await result(run)
+        assert asked == ["second"]
+        fork = await runtime.fork(run.id, at=(await run.recorded())[-1].offset)
+        await until(fork, "waiting")
+        await fork.answer("first", "me")
+        assert await result(fork) == "me"

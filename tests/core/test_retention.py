@@ -4,7 +4,10 @@ import time
 
 import pytest
 
-from crew import Context, InputInvalid, RunNotFound, Runtime, workflow
+from crew import Context, InputInvalid, RunNotFound, Runtime, StoreError, workflow
+from crew.journal.opening import open_store
+from crew.run import retention
+from crew.testing import CrashingStore
 
 pytestmark = pytest.mark.parametrize("url", ["memory", "sqlite", "postgres"], indirect=True)
 
@@ -131,3 +134,28 @@ async def test_a_run_that_has_not_ended_is_not_erased(url):
             await runtime.erase(thread="t")
         await run.cancel()
         assert (await runtime.erase(thread="t")).runs == 1
+
+
+@pytest.mark.parametrize("count", [3, 4, 5, 9])
+async def test_more_goes_than_is_removed_at_once(url, count, monkeypatch):
+    monkeypatch.setattr(retention, "BATCH", 4)
+    async with Runtime(url) as runtime:
+        for number in range(count):
+            await done(runtime, echo, str(number))
+        assert (await runtime.prune(keep=0)).runs == count
+        assert await ids(runtime) == set()
+
+
+@pytest.mark.parametrize("how", ["prune", "erase"])
+async def test_what_cannot_be_removed_stays_and_goes_the_next_time(url, how):
+    store = open_store(url)
+    failing = CrashingStore(store, after=1000)
+    async with Runtime(failing) as runtime:
+        run = await done(runtime, echo, "kept")
+        failing.is_down = True
+        with pytest.raises(StoreError, match="simulated crash"):
+            await (runtime.prune(keep=0) if how == "prune" else runtime.erase())
+        assert await ids(runtime) == {run.id}
+        failing.restart(after=1000)
+        assert (await (runtime.prune(keep=0) if how == "prune" else runtime.erase())).runs == 1
+    store.close()

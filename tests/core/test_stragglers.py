@@ -1,6 +1,7 @@
 """What comes of steps that nobody waits for any more, and of what they left."""
 
 import asyncio
+import contextlib
 
 import pytest
 import uvloop
@@ -16,7 +17,9 @@ from crew import (
     StoreError,
     workflow,
 )
+from crew.call import attempt
 from crew.call.attempt import Attempt
+from crew.errors import GraphError
 from crew.event import Failure, StepCompleted, StepFailed, StepStarted, from_data
 from crew.graph.engine import apply
 from crew.graph.state import RunState
@@ -292,3 +295,28 @@ async def test_what_a_straggler_left_on_record_is_no_part_of_a_run_that_goes_on(
         again = await runtime.get(run.id)
         await again.answer("enough", "yes")
         assert (await again.result()).text == "yes0"
+
+
+async def test_what_goes_on_after_its_step_is_told_at_once_what_it_asks_wrongly(monkeypatch):
+    monkeypatch.setattr(attempt, "STOP_SECONDS", 0.02)
+    told, let_go = asyncio.Event(), asyncio.Event()
+
+    @workflow
+    async def flow(ctx: Context) -> str:
+        async def stubborn() -> None:
+            while not let_go.is_set():
+                with contextlib.suppress(asyncio.CancelledError):
+                    await let_go.wait()
+            with pytest.raises(GraphError):
+                await ctx.run(3)
+            told.set()
+
+        asyncio.create_task(stubborn())  # noqa: RUF006  the step lets it go
+        await asyncio.sleep(0)
+        return "done"
+
+    async with Runtime(MemoryStore()) as runtime, asyncio.timeout(SECONDS):
+        run = await runtime.start(flow)
+        assert await run.result() == "done"
+        let_go.set()
+        await told.wait()

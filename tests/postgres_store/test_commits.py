@@ -179,3 +179,40 @@ def test_what_nobody_can_know_is_said(store, wire, postgres_url):
     with pytest.raises(StoreError, match="emptied or restored.*may be there"):
         commit(store, [Append(number, 1, (event(2),))])
     assert commit(store, [Append(number, 1, (event(3),))]) == [None]
+
+
+def test_a_rest_that_cannot_be_written_at_all_is_refused_beside_what_went_through(
+    store, wire, postgres_url
+):
+    number = start(store, "a")
+    with psycopg.connect(postgres_url, autocommit=True) as db:
+        db.execute(
+            "CREATE FUNCTION refuses() RETURNS trigger LANGUAGE plpgsql AS "
+            "$$ BEGIN RAISE 'not now'; END $$"
+        )
+        trigger = "CREATE TRIGGER refuses BEFORE UPDATE ON writers FOR EACH ROW "
+        trigger += "WHEN (new.commits = old.commits + 1) EXECUTE FUNCTION refuses()"
+        wire.cut("unnest", "after", lambda: db.execute(trigger))
+        with pytest.raises(Busy):
+            store.commit([Append(number, 1, (event(2),))])
+        post = Post(number, "answer", "q", "1", 1.0)
+        refused, written = commit(store, [post, Append(number, 1, (event(2),))])
+        assert isinstance(refused, StoreError)
+        assert written is None
+        db.execute("DROP TRIGGER refuses ON writers")
+    assert commit(store, [post]) == [None]
+    assert offsets(store, number) == [1, 2]
+
+
+@pytest.mark.parametrize("moment", ["before", "after"])
+def test_a_line_that_breaks_while_each_operation_is_tried_alone_harms_none(store, wire, moment):
+    number, other_number = start(store, "a"), start(store, "b")
+    operations = [
+        Append(number, 1, (event(2),)),
+        Post(other_number, "answer", "a\0b", "1", 1.0),
+    ]
+    wire.cut("SAVEPOINT", moment)
+    written, refused = commit(store, operations)
+    assert written is None
+    assert isinstance(refused, StoreError)
+    assert offsets(store, number) == [1, 2]
