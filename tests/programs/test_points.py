@@ -15,7 +15,7 @@ from crew.journal.memory import MemoryStore
 from crew.testing.programs import tree_of
 from crew.testing.programs.grow import grow
 from crew.testing.programs.points import Subject
-from crew.testing.programs.table import SIGHTS, Table
+from crew.testing.programs.table import SIGHTS, Table, count
 from crew.testing.programs.text import text_of
 from crew.testing.programs.tree import (
     Act,
@@ -123,4 +123,9 @@ def test_thousands_of_points_are_right_on_every_store(first, postgres_url):
         table = check(MANY, first, stores)
         assert all(stores.counts.values())
     assert table.points >= MANY
+
+
+@pytest.mark.slow
+def test_programs_do_enough_of_everything():
+    table = count(range(3000, 3060), lambda seed: MemoryStore)
     assert all(table.saw[sight] >= LEAST_SHARE * table.programs for sight in SIGHTS), str(table)
