@@ -36,7 +36,7 @@ install: .venv/dev.stamp .venv/weights.stamp  ## make .venv with everything, and
 demo: .venv/run.stamp .venv/weights.stamp  ## three acts on Ray: an answer, a killed host, a question that needs the first
 	@$(BIN)/crew demo
 
-test: coverage test-rest  ## the default tests, each once, in random order (15 minutes on 2 cores)
+test: coverage test-rest  ## the default tests, each once, in random order
 
 test-rest: install  ## those outside the core's folders, which `make coverage` runs
 	$(BIN)/$(PYTEST_ALL) -m 'not slow' $(addprefix --ignore=,$(CORE))
@@ -50,7 +50,7 @@ vllm: .venv-vllm/weights.stamp  ## the crew on the real vLLM, computed on a CPU 
 gpu: .venv-gpu/weights.stamp  ## the same on a GPU, with ray[llm] (9 GB in .venv-gpu; GPU=L4 by Ray's name)
 	CREW_TEST_GPU=$(GPU) $(subst .venv-vllm,.venv-gpu,$(VLLM_PYTEST))
 
-coverage: install  ## the core's tests: nearly every line and branch of it, or it fails (10 minutes on 2 cores)
+coverage: install  ## the core's tests: nearly every line and branch of it, or it fails
 	$(BIN)/coverage erase
 	$(BIN)/coverage run -m $(PYTEST_ALL) -m 'not slow' $(CORE)
 	$(BIN)/coverage combine --quiet

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import TypeAlias, TypeVar
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +41,17 @@ class Budget:
             seconds=smaller(self.seconds, other.seconds),
             strict=self.strict or other.strict,
         )
+
+
+Limits: TypeAlias = tuple[int | None, int | None, float | None, bool | None]
+"""Tokens, calls, seconds, and whether it is strict, as events hold them."""
+
+
+def limits_of(budget: Budget | None) -> Limits:
+    """Return what a budget limits, as events hold it; nothing where there is none."""
+    if budget is None:
+        return None, None, None, None
+    return budget.tokens, budget.calls, budget.seconds, budget.strict or None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

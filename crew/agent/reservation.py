@@ -72,7 +72,7 @@ async def reserved(
 
 
 def cost_of(error: Exception) -> dict[str, int] | None:
-    """Return the tokens that a failed request cost, as its endpoint told; None if it did not."""
+    """Return the tokens of a failed request, as its endpoint reported; None if it did not."""
     if not isinstance(error, ModelError):
         return None
     if error.is_counted:

@@ -37,9 +37,6 @@ class _Stream:
     pieces: list[str] = field(default_factory=list)
 
 
-_SCALARS = frozenset({int, float, bool, type(None)})
-
-
 class TextWriter:
     """Packs the data of one run's events, in order."""
 
@@ -112,7 +109,7 @@ class TextWriter:
         kind = type(value)
         if kind is str:
             return value if len(value) <= LONG else self._text(value, new, blobs)
-        if kind in _SCALARS:
+        if kind in _PLAIN:
             return value
         if isinstance(value, dict):
             walked = {key: self._walk(item, new, blobs) for key, item in value.items()}

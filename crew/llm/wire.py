@@ -246,14 +246,14 @@ def with_usage(reply: ModelReply, request: ModelRequest) -> ModelReply:
     """
     usage = reply.usage
     is_read = usage.input_tokens > 0
-    is_said = usage.output_tokens > 0 or not (reply.text or reply.tool_calls)
-    if is_read and is_said:
+    has_output = usage.output_tokens > 0 or not (reply.text or reply.tool_calls)
+    if is_read and has_output:
         return reply
     guess = estimate_usage(request, reply.text, reply.tool_calls)
     estimated = replace(
         usage,
         input_tokens=usage.input_tokens if is_read else guess.input_tokens,
-        output_tokens=usage.output_tokens if is_said else guess.output_tokens,
+        output_tokens=usage.output_tokens if has_output else guess.output_tokens,
         calls=max(usage.calls, 1),
     )
     return replace(reply, usage=estimated, is_counted=False)

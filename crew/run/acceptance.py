@@ -6,7 +6,7 @@ import secrets
 from collections.abc import Mapping
 from typing import Any, Protocol, cast
 
-from crew.budget import Budget
+from crew.budget import Budget, limits_of
 from crew.clock import wall_clock
 from crew.errors import InputInvalid, OutputInvalid, StoreError
 from crew.event import RunStarted
@@ -96,9 +96,7 @@ class Acceptance:
         """Refuse a key that was used with another budget, which only the run's first event says."""
         data = JournalReader(self._home.store, row).one(1).data
         first = tuple(data.get(name) for name in _LIMITS)
-        given: tuple[Json, ...] = (None, None, None, None)
-        if budget is not None:
-            given = (budget.tokens, budget.calls, budget.seconds, budget.strict or None)
+        given = limits_of(budget)
         if first != given:
             other = f"another budget ({_shown(first)}, now {_shown(given)})"
             raise rules.reused(row.workflow, row.key or "", [other])
@@ -116,15 +114,16 @@ class Acceptance:
         metadata: Mapping[str, Json] | None,
     ) -> NewRun:
         run_id = f"r{secrets.token_hex(8)}"
+        tokens, calls, seconds, strict = limits_of(budget)
         event = RunStarted(
             workflow=workflow.name,
             version=workflow.version,
             input=stored,
             thread=thread,
-            budget=budget.tokens if budget else None,
-            budget_calls=budget.calls if budget else None,
-            budget_seconds=budget.seconds if budget else None,
-            budget_strict=(budget.strict or None) if budget else None,
+            budget=tokens,
+            budget_calls=calls,
+            budget_seconds=seconds,
+            budget_strict=strict,
             code=workflow.code_hash(),
             parent=parent,
             metadata=dict(metadata) if metadata else None,

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import NoReturn
 
-from crew.budget import Allowance, Budget
+from crew.budget import Allowance, Budget, limits_of
 from crew.call.gate import BEHIND_ACTS, LAST
 from crew.call.record import Record
 from crew.clock import wall_clock
@@ -102,9 +102,7 @@ class RunCalls:
             case StepStarted():
                 return
             case StepCompleted(path=path):
-                step = step_of(path)
-                self.records.drop(step)
-                self.usage.drop(step)
+                self.drop(step_of(path))
             case CallCompleted(path=path, call=call, data=data):
                 self.records.fold(event, offset)
                 self.usage.ended(path, call, data)
@@ -133,6 +131,11 @@ class RunCalls:
                 self.usage.forked()
             case _:
                 self.records.fold(event, offset)
+
+    def drop(self, step: str) -> None:
+        """Forget the calls of a step that is over: nobody asks for them any more."""
+        self.records.drop(step)
+        self.usage.drop(step)
 
     def to_data(self) -> dict[str, Json]:
         """Return what was folded as JSON, for a snapshot."""
@@ -264,8 +267,7 @@ class RunCalls:
         """Open an account for what is called at `path` and beneath it, unless there is one."""
         if path in self.usage.accounts or not self.lookup.rules.live:
             return
-        limits = (budget.tokens, budget.calls, budget.seconds, budget.strict or None)
-        self.append(BudgetGiven(path, wall_clock(), *limits))
+        self.append(BudgetGiven(path, wall_clock(), *limits_of(budget)))
 
     async def complete(self, path: str, call: CallKind, data: dict[str, Json]) -> None:
         self.attempts.of(path, call)

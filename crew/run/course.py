@@ -90,7 +90,7 @@ class Course:
     def _forget_let_go(self) -> None:
         """Forget the calls of steps that a quorum cancelled: nobody asks for them any more."""
         for step in self.state.let_go:
-            self.calls.records.drop(step)
+            self.calls.drop(step)
 
     def bring_on(self, event: RunEvent, offset: int) -> list[Command]:
         """Bring state and calls on by an event that was appended; return what follows from it."""

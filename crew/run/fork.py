@@ -5,7 +5,7 @@ import secrets
 from collections.abc import Mapping
 from typing import Any
 
-from crew.budget import Budget
+from crew.budget import Budget, limits_of
 from crew.call.record import Performer
 from crew.clock import wall_clock
 from crew.errors import InputInvalid
@@ -75,6 +75,7 @@ def new_fork(
     if override:
         version = f"{workflow.version}+{_hash(override)}"
         workflow = workflow.overridden({**workflow.overrides, **override}, version)
+    tokens, calls, seconds, strict = limits_of(budget)
     event = RunForked(
         run=row.id,
         at=cut,
@@ -83,10 +84,10 @@ def new_fork(
         effects=effects,
         before=row.turn,
         overrides=sorted(override),
-        budget=budget.tokens if budget else None,
-        budget_calls=budget.calls if budget else None,
-        budget_seconds=budget.seconds if budget else None,
-        budget_strict=(budget.strict or None) if budget else None,
+        budget=tokens,
+        budget_calls=calls,
+        budget_seconds=seconds,
+        budget_strict=strict,
     )
     run_id = f"r{secrets.token_hex(8)}"
     chain = OpenRun(run_id, 0, 1, cut, _crc_at(store, row, cut))

@@ -35,7 +35,7 @@ class Leaving:
         letters: their inboxes.
     """
 
-    _has_told: ClassVar[bool] = False
+    _has_warned: ClassVar[bool] = False
 
     def __init__(self, employer: Employer, owned: Owned, letters: Letters) -> None:
         self._employer = employer
@@ -69,8 +69,8 @@ class Leaving:
 
     def _stays(self, driver: Driver) -> None:
         """Keep a run in memory in which a timer is set that nobody but this process knows of."""
-        if not Leaving._has_told:
-            Leaving._has_told = True
+        if not Leaving._has_warned:
+            Leaving._has_warned = True
             logger.warning("run.timer_in_memory", extra={"run": driver.run_id, "hint": _HINT})
         self.rested(driver)
 

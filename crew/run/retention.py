@@ -139,7 +139,7 @@ async def _remove(writer: Writer, removals: Sequence[Remove], units: Sequence[_U
         for batch in _batches(left):
             results = [writer.submit(removal) for removal in batch]
             for removal, done in zip(batch, results, strict=True):
-                if (removed := _told(await done)) is None:
+                if (removed := _removed_by(await done)) is None:
                     in_use |= set(removal.numbers)
                 else:
                     gone |= removed
@@ -151,7 +151,7 @@ async def _remove(writer: Writer, removals: Sequence[Remove], units: Sequence[_U
     return Removed(len(gone), tuple(ids[number] for number in kept))
 
 
-def _told(result: object) -> set[int] | None:
+def _removed_by(result: object) -> set[int] | None:
     if isinstance(result, Exception):
         raise result
     assert result is None or isinstance(result, tuple)

@@ -100,7 +100,7 @@ class Steps:
         """Return whether a quorum let go of a step; then nobody asks for its calls any more."""
         if step.path in self._course.state.steps:
             return False
-        self._calls.records.drop(step.path)
+        self._calls.drop(step.path)
         return True
 
     async def _wait_until(self, step: RunStep) -> None:

@@ -21,7 +21,7 @@ SECONDS = 0.4
 def leaves_at_once(monkeypatch):
     monkeypatch.setattr(leaving, "LINGER_SECONDS", 0.02)
     monkeypatch.setattr(leaving, "SHORT_SECONDS", 0.05)
-    monkeypatch.setattr(Leaving, "_has_told", False)
+    monkeypatch.setattr(Leaving, "_has_warned", False)
 
 
 @workflow
