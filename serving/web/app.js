@@ -20,6 +20,7 @@ let thread = ""; // the conversation's name; "" where a run stands alone
 let turns = []; // [{view, turn}] of the conversation, the oldest first
 let selected = null; // the run that the inspector shows
 let conversation = new AbortController(); // ends what follows the runs of the one before
+let shown = Promise.resolve(); // until what the address names is on the page
 let listed = []; // conversations
 const models = new Map(); // workflow -> a promise of what the API tells of it
 let toShow = new Set(); // turns that changed since the last frame
@@ -43,9 +44,14 @@ function draw() {
   if (follows) page.scroll.scrollTop = page.scroll.scrollHeight;
 }
 
+/** Whether the newest turn is under way: not where it is old, and only its events are still to come. */
+function isBusy() {
+  const last = turns.at(-1);
+  return Boolean(last?.isNews && last.view.isOpen);
+}
+
 function showComposer() {
-  const last = turns.at(-1)?.view;
-  const busy = Boolean(last?.isOpen);
+  const busy = isBusy();
   page.stop.hidden = !busy;
   page.send.hidden = busy;
   page.welcome.hidden = turns.length > 0;
@@ -178,10 +184,13 @@ async function followed(item, signal) {
 async function ask() {
   const text = page.question.value.trim();
   const name = page.workflow.value;
-  if (!text || !name || turns.at(-1)?.view.isOpen || page.send.disabled) return;
+  if (!text || !name || page.send.disabled) return;
   page.send.disabled = true;
   notice("");
   try {
+    // The page may still be on its way to what the address names, and would leave this run for it.
+    await shown;
+    if (isBusy()) return;
     const { input } = await model(name);
     if (!thread && turns.length) leave();
     thread ||= api.newName();
@@ -259,14 +268,17 @@ async function show() {
     else forget(thread);
     showComposer();
     showList();
-    // The newest first: it is what is looked at, and may still be under way.
-    for (const item of [...turns].reverse()) {
-      const reading = followed(item, signal);
-      if (item !== turns.at(-1)) await reading;
-    }
+    followTurns(signal);
   } catch (error) {
     if (!signal.aborted) trouble(error);
   }
+}
+
+/** Read the events of every turn; the newest first: it is looked at, and may still be under way. */
+async function followTurns(signal) {
+  const [newest, ...older] = [...turns].reverse();
+  if (newest) followed(newest, signal);
+  for (const item of older) await followed(item, signal);
 }
 
 function opened(wanted) {
@@ -334,7 +346,7 @@ function listen() {
     models.clear();
     load();
   });
-  addEventListener("popstate", show);
+  addEventListener("popstate", () => (shown = show()));
   addEventListener("keydown", (event) => event.key === "Escape" && open(""));
   document.addEventListener("visibilitychange", () => document.hidden || refresh());
   setInterval(() => {
@@ -346,8 +358,8 @@ function listen() {
 async function load() {
   notice("");
   try {
-    await loadModels();
-    await Promise.all([show(), refresh()]);
+    shown = loadModels().then(show);
+    await Promise.all([shown, refresh()]);
   } catch (error) {
     trouble(error);
   }

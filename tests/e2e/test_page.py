@@ -230,6 +230,29 @@ async def test_graph_lights_up_and_the_answer_grows(site, team):
         await site.picture("done")
 
 
+async def test_question_asked_while_the_page_loads_is_answered_on_it(site, team):
+    """Each of the page's own requests is slow: those of its beginning, and those of a turn."""
+    team.searching.let()
+    team.writing.let()
+
+    async def late(route):
+        await asyncio.sleep(0.3)
+        await route.continue_()
+
+    async with site.served():
+        await site.page.route("**/v1/models/*", late)
+        await site.page.route("**/v1/runs?*", late)
+        await site.show(site.page)
+        await site.ask("First?")
+        await expect(site.turn(1)).to_have_attribute("data-status", "completed")
+        await site.page.reload()
+        await site.ask("Second?")
+        await expect(site.turn(2)).to_have_attribute("data-status", "completed")
+        await expect(site.turn(1)).to_contain_text("First?")
+        await expect(site.page.locator(".turn")).to_have_count(2)
+        await site.page.unroute_all(behavior="wait")
+
+
 async def test_answer_is_text_whatever_a_model_writes(site, team):
     team.searching.let()
     team.writing.let()
