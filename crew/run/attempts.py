@@ -7,7 +7,8 @@ from crew.call.attempt import Attempt
 from crew.call.gate import LAST
 from crew.errors import Diverged
 from crew.event import CallKind, CallUnknown, RunEvent
-from crew.run.records import Records, step_of
+from crew.fold.calls import Records
+from crew.fold.paths import step_of
 
 _OF_EACH_ATTEMPT: frozenset[CallKind] = frozenset({"effect", "ask"})
 """Calls that further attempts of a step find again, at a path without their number."""

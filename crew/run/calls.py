@@ -7,7 +7,6 @@ from typing import NoReturn
 
 from crew.budget import Allowance, Budget, limits_of
 from crew.call.gate import BEHIND_ACTS, LAST
-from crew.call.record import Record
 from crew.clock import wall_clock
 from crew.event import (
     AgentDrifted,
@@ -29,14 +28,15 @@ from crew.event import (
     TextDiscarded,
     TextEmitted,
 )
+from crew.fold.calls import Record, Records, is_act
+from crew.fold.past import Past
+from crew.fold.paths import step_of
 from crew.journal import RunRow
 from crew.journal.writer import OpenRun
 from crew.message import Json
 from crew.run.attempts import Attempts
 from crew.run.ending import End
 from crew.run.lookup import OF_AGENTS, Lookup
-from crew.run.past import Past
-from crew.run.records import Records, is_act, step_of
 from crew.run.surroundings import Surroundings
 from crew.run.usage import Usage
 from crew.run.waits import Waits
@@ -104,13 +104,13 @@ class RunCalls:
             case StepCompleted(path=path):
                 self.drop(step_of(path))
             case CallCompleted(path=path, call=call, data=data):
-                self.records.fold(event, offset)
+                self.records.apply(event, offset)
                 self.usage.ended(path, call, data)
             case CallStarted(path=path, call=call, data=data):
-                self.records.fold(event, offset)
+                self.records.apply(event, offset)
                 self.usage.started(path, call, data)
             case CallFailed(path=path, call=call, usage=usage):
-                self.records.fold(event, offset)
+                self.records.apply(event, offset)
                 self.usage.ended(path, call, {"usage": usage})
             case BudgetGiven():
                 self.usage.given(event)
@@ -119,7 +119,7 @@ class RunCalls:
                 if call == "ask":
                     self.records.remove(path)
             case CallCancelled(path=path):
-                self.records.fold(event, offset)
+                self.records.apply(event, offset)
                 self.usage.left(path)
             case RunTaken(proven=proven, gap=gap):
                 self.records.put_off(gap)
@@ -130,7 +130,7 @@ class RunCalls:
                 self.records.forget_deadlines()
                 self.usage.forked()
             case _:
-                self.records.fold(event, offset)
+                self.records.apply(event, offset)
 
     def drop(self, step: str) -> None:
         """Forget the calls of a step that is over: nobody asks for them any more."""

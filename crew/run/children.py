@@ -1,11 +1,10 @@
 """The runs that other runs start: their children."""
 
 import asyncio
-from typing import cast
 
 from crew.budget import Budget
 from crew.errors import CrewError, RunCancelled
-from crew.event import ENDS
+from crew.fold import Ending, folded
 from crew.graph import Workflow
 from crew.journal import OPEN, Clear, RunRow
 from crew.journal.reading import JournalReader
@@ -54,7 +53,7 @@ class ChildRuns:
         if row is None:
             return {}
         last = JournalReader(self._home.store, row).one(row.offset)
-        return cast("dict[str, int] | None", last.data.get("usage")) if last.kind in ENDS else None
+        return folded([last], Ending()).usage
 
     def _child(self, parent: RunRow, path: str) -> RunRow | None:
         before: int | None = None

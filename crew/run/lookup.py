@@ -4,11 +4,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from crew.call.gate import LAST, Order, offered
-from crew.call.record import Record
 from crew.errors import Diverged, Unrecorded
 from crew.event import CallCompleted, CallFailed, CallKind, RunEvent
+from crew.fold.calls import Record, Records
+from crew.fold.paths import step_of
 from crew.run.attempts import Attempts
-from crew.run.records import Records, step_of
 
 OF_AGENTS: frozenset[CallKind] = frozenset({"model", "tool"})
 """Calls that no code of a step waits for, but an agent within one of its calls."""

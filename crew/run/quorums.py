@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from crew.clock import wait_until, wall_clock
 from crew.event import QuorumAwaited, QuorumReached, RunEvent, StepCompleted
-from crew.graph.engine import base_path
+from crew.fold.paths import base_path
 from crew.graph.state import WaitForQuorum
 from crew.run.course import Course
 

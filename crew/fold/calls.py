@@ -1,10 +1,9 @@
 """What the journal holds of a run's calls, by path: what they are answered from."""
 
 from collections.abc import Iterator
-from dataclasses import replace
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Literal
 
-from crew.call.record import Record
 from crew.event import (
     AgentDrifted,
     CallCancelled,
@@ -21,8 +20,35 @@ from crew.event import (
     failure_data,
     failure_from,
 )
-from crew.graph.engine import base_path
+from crew.fold.paths import step_of
 from crew.message import Json
+
+State = Literal["started", "completed", "failed", "unknown", "cancelled"]
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """What the journal holds at a call's path.
+
+    `in_doubt`: whoever started it may still be at it, being stopped or cut off, not dead.
+    `streamed`: of a model call that is under way, the part of its text that was streamed so far.
+    `offset`: that of the event of its end.
+    """
+
+    call: CallKind
+    fingerprint: str
+    state: State
+    data: dict[str, Json]
+    result: dict[str, Json] = field(default_factory=dict)
+    error: Failure | None = None
+    in_doubt: bool = False
+    streamed: str = ""
+    offset: int = 0
+
+    @property
+    def is_ended(self) -> bool:
+        """Whether its caller went on with what came of it."""
+        return self.state in ("completed", "failed", "cancelled")
 
 
 class Records:
@@ -69,7 +95,7 @@ class Records:
             path.startswith(f"{attempt}/") for path in self._emitted.get(step_of(attempt), ())
         )
 
-    def fold(self, event: RunEvent, offset: int) -> Record | None:
+    def apply(self, event: RunEvent, offset: int, at: float = 0.0) -> Record | None:
         """Keep what later calls of the same path are answered from; return the call's record.
 
         `offset` is the event's in its journal.
@@ -105,7 +131,7 @@ class Records:
         self,
         path: str,
         call: CallKind,
-        state: Any,
+        state: State,
         offset: int,
         *,
         result: dict[str, Json] | None = None,
@@ -238,9 +264,3 @@ def _way_to(place: str) -> Iterator[str]:
     while place:
         yield place
         place = place.rpartition("/")[0]
-
-
-def step_of(path: str) -> str:
-    """Return the step of a call's path, without its attempt: `look_up[2]` of `look_up[2]~2/a`."""
-    step = path.partition("/")[0]
-    return base_path(step) if "~" in step else step
