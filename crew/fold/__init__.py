@@ -11,7 +11,7 @@ from crew.fold.agents import Agents, Placement
 from crew.fold.calls import Record, Records, is_act
 from crew.fold.costs import Cost, Costs, tokens_in
 from crew.fold.ends import Ending, EndKind
-from crew.fold.lines import progress_line
+from crew.fold.lines import Remarks, progress_line
 from crew.fold.origin import Origin
 from crew.fold.questions import Answer, Question, Questions
 from crew.fold.reading import (
@@ -50,6 +50,7 @@ __all__ = [
     "Record",
     "Records",
     "Reducer",
+    "Remarks",
     "Results",
     "RunEvent",
     "Steps",

@@ -50,6 +50,14 @@ class Record:
         """Whether its caller went on with what came of it."""
         return self.state in ("completed", "failed", "cancelled")
 
+    @property
+    def given(self) -> str:
+        """What it was given, as text of 200 characters at most, where its record says so."""
+        for name in ("input", "arguments", "question"):
+            if name in self.data:
+                return f"{self.data[name]!r:.200}"
+        return ""
+
 
 class Records:
     """The records of calls, kept by step, so that those of a finished step can go at once."""

@@ -1,6 +1,7 @@
 """What is said of an event to whoever watches a run."""
 
 import json
+from dataclasses import dataclass
 
 from crew.event import (
     CallFailed,
@@ -38,6 +39,30 @@ def progress_line(event: RunEvent, offset: int) -> str:
             return "  another worker goes on with this run\n"
         case _:
             return ""
+
+
+@dataclass(slots=True)
+class Remarks:
+    """What else than steps and calls is said of a run to whoever follows it on a screen.
+
+    `progress` is the latest line that its code gave.
+    """
+
+    progress: str = ""
+
+    def apply(self, event: RunEvent, offset: int, at: float) -> str:
+        """Take in an event; return a line about it, or nothing."""
+        match event:
+            case ProgressMade(path=path, text=text):
+                self.progress = text
+                return f"{path.partition('/')[0]}: {text}"
+            case CallStarted(call="ask", data=data):
+                return f"asks: {data['question']} (crew answer RUN {data['key']} VALUE)"
+            case RunTaken(host=host, pid=pid):
+                word = "taken over" if is_takeover(offset) else "driven"
+                return f"{word} by process {pid} on {host}"
+            case _:
+                return ""
 
 
 def _short(arguments: Json) -> str:

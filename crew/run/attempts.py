@@ -110,5 +110,6 @@ class Attempts:
             raise self._forgotten(attempt, next(iter(attempt.forgotten)), attempt.cut_off)
 
     def _forgotten(self, attempt: Attempt, path: str, instead: str) -> Diverged:
-        recorded = attempt.forgotten[path]
-        return Diverged(run=self._run_id, path=path, recorded=recorded, asked=instead)
+        recorded, record = attempt.forgotten[path], self._records.get(path)
+        given = "" if record is None else record.given
+        return Diverged(run=self._run_id, path=path, recorded=recorded, asked=instead, given=given)

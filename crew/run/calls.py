@@ -231,8 +231,8 @@ class RunCalls:
         elif call == "child":
             data = {**data, **await self._share(path)}
         if is_act(call, data) and not self.lookup.rules.effects:
-            asked = f"{call} {fingerprint}, and new effects are not allowed"
-            raise self.lookup.not_recorded(path, asked)
+            asked = f"{call} {fingerprint}"
+            raise self.lookup.not_recorded(path, asked, effects_refused=True)
         self.append(CallStarted(path, call, {**data, "fingerprint": fingerprint}))
         if call == "model" or (call == "child" and _is_limited(data)):
             self.usage.begun(path, call)

@@ -97,6 +97,8 @@ def _end(ending: Ending) -> End:
     if ending.kind == "failed" and ending.error is not None:
         return End(ending.kind, error_data(ending.error))
     if (parked := ending.parked) is not None:
-        facts = {"reason": parked.reason, "detail": parked.detail}
-        return End(ending.kind, facts | {"path": parked.path, "asked": parked.asked})
+        facts: dict[str, Json] = {"reason": parked.reason, "detail": parked.detail}
+        facts |= {"path": parked.path, "asked": parked.asked}
+        refused = {"effects_refused": True} if parked.effects_refused else {}
+        return End(ending.kind, facts | refused)
     return End(ending.kind, ending.output)

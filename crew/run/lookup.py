@@ -123,11 +123,19 @@ class Lookup:
         recorded = f"{record.call} {record.fingerprint}"
         asked = f"{call} {fingerprint}"
         if recorded != asked and record.fingerprint:
-            raise Diverged(run=self._run_id, path=path, recorded=recorded, asked=asked)
+            raise Diverged(
+                run=self._run_id, path=path, recorded=recorded, asked=asked, given=record.given
+            )
 
-    def not_recorded(self, path: str, asked: str) -> Unrecorded:
+    def not_recorded(self, path: str, asked: str, *, effects_refused: bool = False) -> Unrecorded:
         """Return the error of a call that must have a record, and has none."""
-        return Unrecorded(run=self._run_id, path=path, recorded="no result of a call", asked=asked)
+        return Unrecorded(
+            run=self._run_id,
+            path=path,
+            recorded="no result of a call",
+            asked=asked,
+            effects_refused=effects_refused,
+        )
 
     def has(self, path: str) -> bool:
         """Return whether the call at `path` is on record."""
