@@ -267,6 +267,11 @@ def is_act(call: CallKind, data: dict[str, Json]) -> bool:
     return call in ("effect", "child") or (call == "tool" and data.get("effect") == "once")
 
 
+def is_end_of_act(event: RunEvent) -> bool:
+    """Return whether an event tells what an effect, or the call of a tool, came to."""
+    return isinstance(event, CallCompleted | CallFailed) and event.call in ("effect", "tool")
+
+
 def _way_to(place: str) -> Iterator[str]:
     """Yield the paths of the calls around a place, itself too, from the inside out."""
     while place:

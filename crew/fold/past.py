@@ -24,17 +24,18 @@ class Past:
     """The steps that had completed when each join fired early, by the quorum's path."""
     is_out_of_time: bool = False
     """Whether it ended since the seconds of its budget were over."""
-    _completed: set[str] = field(default_factory=set)
+    completed: set[str] = field(default_factory=set)
+    """The steps that did so far."""
 
-    def apply(self, event: RunEvent, offset: int, at: float) -> None:
+    def apply(self, event: RunEvent, offset: int = 0, at: float = 0.0) -> None:
         match event:
             case StepCompleted(path=path):
-                self._completed.add(base_path(path))
+                self.completed.add(base_path(path))
                 self.ended.add(base_path(path))
             case StepFailed(path=path, final=True):
                 self.ended.add(base_path(path))
             case QuorumReached(path=path):
-                self.quorums[path] = frozenset(self._completed)
+                self.quorums[path] = frozenset(self.completed)
             case RunEndedInFailure(error=error):
                 self.is_out_of_time = _is_time(error)
             case _:

@@ -4,7 +4,7 @@ import json
 from dataclasses import replace
 
 from crew.errors import Diverged, Unreadable
-from crew.event import RunForked, from_data
+from crew.fold import Origin, folded
 from crew.graph import Workflow
 from crew.journal import RunRow, Store
 from crew.journal.reading import JournalReader
@@ -34,9 +34,9 @@ def fold_stored(store: Store, driver: Driver, workflow: Workflow, row: RunRow) -
     driver.course.fold(events)
     if row.base is not None:
         base = store.numbered(row.base)
-        forked = from_data("run.forked", "", reader.one(row.base_offset + 1).data)
+        forked = folded([reader.one(row.base_offset + 1)], Origin()).forked
         assert base is not None
-        assert isinstance(forked, RunForked)
+        assert forked is not None
         prepare_fork(driver, forked, JournalReader(store, base))
     driver.open.crc = row.crc
 

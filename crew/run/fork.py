@@ -9,8 +9,9 @@ from crew.budget import Budget, limits_of
 from crew.call.record import Performer
 from crew.clock import wall_clock
 from crew.errors import InputInvalid
-from crew.event import CallCompleted, CallFailed, RunForked, from_data
+from crew.event import RunForked, from_data
 from crew.fold import Acts, Agents, Event, folded, is_end, is_parking
+from crew.fold.calls import is_end_of_act
 from crew.fold.paths import is_within, step_of
 from crew.graph import Workflow
 from crew.journal import NewRun, RunRow, Store
@@ -29,7 +30,7 @@ def prepare_fork(driver: Driver, forked: RunForked, base: JournalReader) -> None
     calls.lookup.rules = Rules(live=forked.live, effects=forked.effects)
     for event in base.every(after=forked.at):
         typed = from_data(event.kind, event.path, event.data)
-        if isinstance(typed, CallCompleted | CallFailed) and typed.call in ("effect", "tool"):
+        if is_end_of_act(typed):
             at_cut = calls.records.get(typed.path)
             if at_cut is not None and at_cut.state == "started":
                 calls.lookup.ends.apply(typed, event.offset)  # it was under way at the cut
