@@ -20,7 +20,8 @@ from crew.event import (
     failure_data,
     failure_from,
 )
-from crew.fold.paths import step_of
+from crew.fold.paths import is_within, step_of
+from crew.fold.text import Stream
 from crew.message import Json
 
 State = Literal["started", "completed", "failed", "unknown", "cancelled"]
@@ -67,7 +68,7 @@ class Records:
         self._steps: dict[str, dict[str, Record]] = {}
         """The same by the steps that made them."""
         self._emitted: dict[str, set[str]] = {}
-        self._streamed: dict[str, dict[str, list[str]]] = {}
+        self._streamed: dict[str, dict[str, Stream]] = {}
 
     def __len__(self) -> int:
         return len(self._calls)
@@ -86,16 +87,15 @@ class Records:
 
     def streamed(self, path: str) -> str:
         """Return the text streamed, and not discarded, at a model call's path or beneath it."""
-        return "".join(piece for pieces in self._pieces(path) for piece in pieces)
+        return "".join(piece for stream in self._streams(path) for piece in stream.pieces)
 
     def has_streamed(self, path: str) -> bool:
         """Return whether that is more than nothing."""
-        return any(self._pieces(path))
+        return any(True for _ in self._streams(path))
 
-    def _pieces(self, path: str) -> Iterator[list[str]]:
+    def _streams(self, path: str) -> Iterator[Stream]:
         streamed = self._streamed.get(step_of(path), {})
-        beneath = f"{path}/"
-        return (p for place, p in streamed.items() if place == path or place.startswith(beneath))
+        return (stream for place, stream in streamed.items() if is_within(place, path))
 
     def has_emitted(self, attempt: str) -> bool:
         """Return whether a step's attempt, by its path, added to the workflow's answer."""
@@ -124,10 +124,11 @@ class Records:
             case CallCancelled(path=path, call=call):
                 return self._close(path, call, "cancelled", offset)
             case TextEmitted(path=path, text=text, streamed=True):
-                self._streamed.setdefault(step_of(path), {}).setdefault(path, []).append(text)
+                streams = self._streamed.setdefault(step_of(path), {})
+                streams.setdefault(path, Stream()).add(offset, text)
             case TextDiscarded(path=path):
                 streamed = self._streamed.get(step_of(path), {})
-                for place in [p for p in streamed if p == path or p.startswith(f"{path}/")]:
+                for place in [place for place in streamed if is_within(place, path)]:
                     del streamed[place]
             case TextEmitted(path=path) | ProgressMade(path=path) | AgentDrifted(path=path):
                 self._emitted.setdefault(step_of(path), set()).add(path)
@@ -240,13 +241,16 @@ class Records:
             for path, record in self._calls.items()
         }
         emitted = sorted(path for step in self._emitted.values() for path in step)
-        streamed = {
-            path: pieces for step in self._streamed.values() for path, pieces in step.items()
-        }
-        return {"records": records, "emitted": emitted, "said": streamed}
+        streamed = [
+            place
+            for step in self._streamed.values()
+            for stream in step.values()
+            for place in stream.places
+        ]
+        return {"records": records, "emitted": emitted, "streamed": streamed}
 
     def load(self, data: dict[str, Json]) -> None:
-        """Read what `to_data` gave."""
+        """Read what `to_data` gave; the streamed texts are in the journal, at `streamed`."""
         for path, (call, fingerprint, state, asked, result, error, doubt, offset) in data[
             "records"
         ].items():
@@ -255,8 +259,6 @@ class Records:
             self.put(path, record)
         for path in data["emitted"]:
             self._emitted.setdefault(step_of(path), set()).add(path)
-        for path, pieces in data["said"].items():
-            self._streamed.setdefault(step_of(path), {})[path] = pieces
 
 
 def is_act(call: CallKind, data: dict[str, Json]) -> bool:

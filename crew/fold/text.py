@@ -18,6 +18,21 @@ class Piece:
 
 
 @dataclass(slots=True)
+class Stream:
+    """What one call has streamed: its pieces, and the offsets of their events, first and last."""
+
+    pieces: list[str] = field(default_factory=list)
+    places: list[list[int]] = field(default_factory=list)
+
+    def add(self, offset: int, text: str) -> None:
+        self.pieces.append(text)
+        if self.places and self.places[-1][1] == offset - 1:
+            self.places[-1][1] = offset
+        else:
+            self.places.append([offset, offset])
+
+
+@dataclass(slots=True)
 class Text:
     """The answer of a run so far, by the offsets of the events that brought its pieces."""
 

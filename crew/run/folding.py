@@ -4,7 +4,7 @@ import json
 from dataclasses import replace
 
 from crew.errors import Diverged, Unreadable
-from crew.fold import Origin, folded
+from crew.fold import Origin, fold, folded
 from crew.graph import Workflow
 from crew.journal import RunRow, Store
 from crew.journal.reading import JournalReader
@@ -30,6 +30,9 @@ def fold_stored(store: Store, driver: Driver, workflow: Workflow, row: RunRow) -
         body, after = json.loads(snapshot.body), snapshot.offset
         driver.open.text.remember_pointers(body, reader.text)
         driver.course.load(reader.text.resolve(body), after)
+        for first, last in body["calls"]["streamed"]:
+            pieces = reader.every(after=first - 1, upto=last)
+            fold(pieces, driver.calls.records)
     events = reader.every(after=after, upto=row.offset)
     driver.course.fold(events)
     if row.base is not None:

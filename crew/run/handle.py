@@ -27,6 +27,7 @@ from crew.journal.reading import JournalReader
 from crew.journal.writer import Writer
 from crew.message import Json
 from crew.run import door
+from crew.run.asked import OpenQuestions
 from crew.run.followers import Followers
 from crew.run.workflows import Workflows
 from crew.value import canonical
@@ -43,6 +44,7 @@ class Home(Protocol):
     workflows: Workflows
     """Those that are known here."""
     followers: Followers
+    asked: OpenQuestions
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> "asyncio.Task[None]":
         """Start a task of the runtime's own."""
@@ -206,7 +208,7 @@ class Run:
 
     async def questions(self) -> list[Question]:
         """Return the questions that wait for an answer, the oldest first."""
-        return list(folded(await self.recorded(), Questions()).open.values())
+        return self._home.asked.of(self._fresh())
 
     async def recorded(self, after: int = 0) -> list[Event]:
         """Return the events after offset `after` that are there now, without waiting for more."""

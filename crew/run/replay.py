@@ -14,6 +14,7 @@ from crew.journal.memory import MemoryStore
 from crew.journal.reading import JournalReader
 from crew.journal.writer import OpenRun, Writer, seal
 from crew.message import Json
+from crew.run.asked import OpenQuestions
 from crew.run.driver import Driver
 from crew.run.followers import Followers
 from crew.run.handle import Run
@@ -76,6 +77,7 @@ class _Copy:
         self.hosts: Hosts = self
         self.children: Children = self
         self.workflows = Workflows([workflow])
+        self.asked = OpenQuestions(self.store)
         self.followers = Followers({}, self._never)
         self._original = store
         self._original_row = row

@@ -19,6 +19,7 @@ from crew.journal.opening import open_store
 from crew.journal.writer import Writer
 from crew.message import Json
 from crew.run.acceptance import Acceptance
+from crew.run.asked import OpenQuestions
 from crew.run.calls import RunCalls
 from crew.run.children import ChildRuns
 from crew.run.followers import Followers
@@ -107,6 +108,7 @@ class Runtime(Tenant):
         committed = self.followers.committed
         self.writer = Writer(self.store, on_commit=committed, observer=self.telemetry)
         self.conversations = Conversations(self.store)
+        self.asked = OpenQuestions(self.store)
         try:
             if self.agents == "ray":
                 await self._join_fleet()
