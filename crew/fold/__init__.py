@@ -10,6 +10,7 @@ from crew.fold.acts import Act, Acts
 from crew.fold.agents import Agents, Placement
 from crew.fold.calls import Record, Records, is_act
 from crew.fold.costs import Cost, Costs, tokens_in
+from crew.fold.deadlines import Deadlines
 from crew.fold.ends import Ending, EndKind
 from crew.fold.lines import Remarks, progress_line
 from crew.fold.origin import Origin
@@ -37,6 +38,7 @@ __all__ = [
     "Answer",
     "Cost",
     "Costs",
+    "Deadlines",
     "EndKind",
     "Ending",
     "Event",

@@ -202,25 +202,6 @@ class Records:
             if record.state == "started":
                 self.put(path, replace(record, in_doubt=True))
 
-    def put_off(self, seconds: float) -> None:
-        """Put deadlines off that count only time in which the run is driven."""
-        for path, record in self._deadlines():
-            if record.data["driven"]:
-                until = record.data["until"] + seconds
-                self.put(path, replace(record, data={**record.data, "until": until}))
-
-    def forget_deadlines(self) -> None:
-        """Forget those that have not passed: in a fork they begin anew."""
-        for path, _ in self._deadlines():
-            self.remove(path)
-
-    def _deadlines(self) -> list[tuple[str, Record]]:
-        return [
-            (path, record)
-            for path, record in self._calls.items()
-            if record.call == "deadline" and record.state == "started"
-        ]
-
     def beneath(self, step: str) -> dict[str, Record]:
         """Return the records of one step's calls, by path."""
         return self._steps.get(step, {})

@@ -29,6 +29,7 @@ from crew.event import (
     TextEmitted,
 )
 from crew.fold.calls import Record, Records, is_act
+from crew.fold.deadlines import Deadlines
 from crew.fold.past import Past
 from crew.fold.paths import step_of
 from crew.journal import RunRow
@@ -75,6 +76,7 @@ class RunCalls:
         self.served = 0
         """How many calls were answered from the journal."""
         self.records, offered = Records(), Records()
+        self.deadlines = Deadlines()
         self.attempts = Attempts(row.id, self.records, offered, append)
         self.lookup = Lookup(row.id, self.records, offered, self.attempts, append)
         self.waits = Waits(changed)
@@ -106,9 +108,13 @@ class RunCalls:
             case CallCompleted(path=path, call=call, data=data):
                 self.records.apply(event, offset)
                 self.usage.ended(path, call, data)
+                if call == "deadline":
+                    self.deadlines.apply(event)
             case CallStarted(path=path, call=call, data=data):
                 self.records.apply(event, offset)
                 self.usage.started(path, call, data)
+                if call == "deadline":
+                    self.deadlines.apply(event)
             case CallFailed(path=path, call=call, usage=usage):
                 self.records.apply(event, offset)
                 self.usage.ended(path, call, {"usage": usage})
@@ -120,14 +126,17 @@ class RunCalls:
                     self.records.remove(path)
             case CallCancelled(path=path):
                 self.records.apply(event, offset)
+                self.deadlines.apply(event)
                 self.usage.left(path)
-            case RunTaken(proven=proven, gap=gap):
-                self.records.put_off(gap)
+            case RunTaken(proven=proven):
+                self.deadlines.apply(event)
                 if not proven:
                     self.records.doubt()
             case RunForked():
                 self.records.doubt()
-                self.records.forget_deadlines()
+                for path in self.deadlines:
+                    self.records.remove(path)
+                self.deadlines.apply(event)
                 self.usage.forked()
             case _:
                 self.records.apply(event, offset)
@@ -135,16 +144,19 @@ class RunCalls:
     def drop(self, step: str) -> None:
         """Forget the calls of a step that is over: nobody asks for them any more."""
         self.records.drop(step)
+        self.deadlines.drop(step)
         self.usage.drop(step)
 
     def to_data(self) -> dict[str, Json]:
         """Return what was folded as JSON, for a snapshot."""
-        return {**self.records.to_data(), **self.usage.to_data()}
+        deadlines = self.deadlines.to_data()
+        return {**self.records.to_data(), **self.usage.to_data(), "deadlines": deadlines}
 
     def load(self, data: dict[str, Json]) -> None:
         """Know what `to_data` gave."""
         self.records.load(data)
         self.usage.load(data)
+        self.deadlines.load(data["deadlines"])
 
     def answered(self, path: str, value: Json) -> bool | None:
         """Record a person's answer.
