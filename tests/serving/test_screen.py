@@ -43,7 +43,11 @@ def test_nothing_is_under_way_in_a_run_that_has_ended():
 
 def test_text_that_was_taken_back_is_not_shown():
     progress = Progress()
-    told = [("text.emitted", "a", "bad"), ("text.emitted", "b", "kept"), ("text.discarded", "a", "")]
+    told = [
+        ("text.emitted", "a", "bad"),
+        ("text.emitted", "b", "kept"),
+        ("text.discarded", "a", ""),
+    ]
     for offset, (kind, path, text) in enumerate(told, 1):
         progress.add(Event(offset, kind, path, {"text": text} if text else {}))
     assert progress.text == "kept"
