@@ -1,6 +1,14 @@
 """A look at a long run costs what it shows, not the whole."""
 
-from tests.long_runs import EVENTS, FEW, kept, long_run
+from typing import Any
+
+import pytest
+
+from crew import Runtime, StoreError
+from crew.journal.memory import MemoryStore
+from crew.run import asked
+from tests.core.lives import until
+from tests.long_runs import EVENTS, FEW, CountingStore, chatty, kept, long_run
 
 __all__ = ["kept", "long_run"]
 
@@ -47,3 +55,33 @@ async def test_an_answer_to_a_long_run_and_the_same_again_read_its_tail(long_run
     for _ in range(2):
         await run.answer("go", True, idempotency_key="k")
     assert store.read < FEW  # nobody drives it: the question stays open
+
+
+async def test_what_is_asked_is_kept_of_the_runs_that_were_looked_at_last(monkeypatch):
+    monkeypatch.setattr(asked, "MOST_KEPT", 1)
+    store = CountingStore(MemoryStore())
+    async with Runtime(store, workflows=[chatty]) as runtime:
+        runs = [await runtime.start(chatty, 2 * FEW) for _ in range(2)]
+        for run in runs:
+            await until(run, "waiting")
+            assert [question.key for question in await run.questions()] == ["go"]
+        read = []
+        for run in reversed(runs):
+            store.read = 0
+            await run.questions()
+            read.append(store.read > FEW)
+    assert read == [False, True]
+
+
+async def test_questions_of_a_journal_that_lost_its_end_are_not_told():
+    class Short(CountingStore):
+        def events(self, number: int, *, after: int = 0, limit: int = 1024) -> Any:
+            return list(super().events(number, after=after, limit=limit))[:-1]
+
+    kept = MemoryStore()
+    async with Runtime(kept, workflows=[chatty]) as runtime:
+        await until(await runtime.start(chatty, 2), "waiting")
+    async with Runtime(Short(kept), worker=False) as runtime:
+        (run,) = await runtime.runs()
+        with pytest.raises(StoreError, match="is damaged at event"):
+            await run.questions()
