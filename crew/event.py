@@ -263,12 +263,17 @@ class CallCompleted:
 
 @dataclass(frozen=True, slots=True)
 class CallFailed:
-    """A call raised; `usage` is what it cost all the same, or None where nobody knows."""
+    """A call raised; `usage` is what it cost all the same, or None where nobody knows.
+
+    `swallowed` counts the cancels that came while it was under way and that it raised this instead
+    of; the data of a call that completed may hold the same.
+    """
 
     path: str
     call: CallKind
     error: Failure
     usage: dict[str, int] | None = None
+    swallowed: int | None = None
 
     @property
     def kind(self) -> str:
@@ -429,8 +434,7 @@ def to_data(event: RunEvent) -> dict[str, Json]:
     if isinstance(event, (CallStarted, CallCompleted)):
         return event.data
     if isinstance(event, CallFailed):
-        error = failure_data(event.error)
-        return {"error": error} if event.usage is None else {"error": error, "usage": event.usage}
+        return _failed_data(event)
     if isinstance(event, CallCancelled):
         return {"by_end": True} if event.by_end else {}
     if isinstance(event, CallUnknown):
@@ -440,6 +444,15 @@ def to_data(event: RunEvent) -> dict[str, Json]:
         value = getattr(event, name)
         if value is not None:
             data[name] = failure_data(value) if isinstance(value, Failure) else value
+    return data
+
+
+def _failed_data(event: CallFailed) -> dict[str, Json]:
+    data: dict[str, Json] = {"error": failure_data(event.error)}
+    if event.usage is not None:
+        data["usage"] = event.usage
+    if event.swallowed is not None:
+        data["swallowed"] = event.swallowed
     return data
 
 
@@ -464,7 +477,8 @@ def from_data(kind: str, path: str, data: dict[str, Json]) -> RunEvent:
         raise NewerEvent(path=path, kind=kind)
     call, _, phase = kind.partition(".")
     if phase == "failed":
-        return CallFailed(path, call, failure_from(data["error"]), data.get("usage"))  # type: ignore[arg-type]
+        error = failure_from(data["error"])
+        return CallFailed(path, call, error, data.get("usage"), data.get("swallowed"))  # type: ignore[arg-type]
     if phase == "unknown":
         return CallUnknown(path=path, call=call)  # type: ignore[arg-type]
     if phase == "cancelled":

@@ -29,6 +29,7 @@ from crew.call.record import (
     Calls,
     Performer,
     Record,
+    cancels,
     data_arguments,
     describe_callee,
     fingerprint_of,
@@ -64,6 +65,11 @@ class Driven(Calls, Timing, Protocol):
     tenant: str
     attempt: Attempt
 
+    @property
+    def is_stopping(self) -> bool:
+        """Whether nothing new may begin: the attempt is over, or the run is about to end here."""
+        ...
+
     def confirm(self) -> None: ...
 
     def thread(self) -> Thread: ...
@@ -75,6 +81,17 @@ class Driven(Calls, Timing, Protocol):
         ...
 
     def progress(self, path: str, text: str) -> None: ...
+
+    async def fail(
+        self,
+        path: str,
+        call: CallKind,
+        error: Failure,
+        usage: dict[str, int] | None = None,
+        swallowed: int | None = None,
+    ) -> None:
+        """Record that a call failed, and how many cancels came before it, and did not end it."""
+        ...
 
     def order_of(self, path: str) -> Order:
         """Return the order in which what came of the call at `path` is handed out."""
@@ -427,6 +444,7 @@ class Context:
             return outcome(record, *near)
         failure: Failure | None = None
         result: dict[str, Json] = {}
+        before = cancels()
         try:
             if timeout is None:
                 with entered(inside):
@@ -442,11 +460,24 @@ class Context:
             failure = failure_of(not_an_exception(error), path)
         except Exception as error:  # noqa: BLE001  raised again, as it is recorded
             failure = failure_of(error, path)
+        if (swallowed := cancels() - before) > 0:
+            await self._swallowed(path, call)
+            result["swallowed"] = swallowed
         if failure is not None:
-            await driver.fail(path, call, failure)
+            await driver.fail(path, call, failure, swallowed=result.get("swallowed"))
             raise_again(failure, *near)
         await driver.complete(path, call, result)
         return result
+
+    async def _swallowed(self, path: str, call: CallKind) -> None:
+        """Let a call that swallowed a cancel come to something else, but for that of an end.
+
+        Raises:
+            CancelledError: the run ends here, or is let go: whoever goes on makes the call again.
+        """
+        if self._driver.is_stopping:
+            await self._driver.cancelled(path, call)
+            raise asyncio.CancelledError
 
     def _read_back(self, read: Callable[[Json], T], stored: Json, path: str) -> T:
         """Return a value that is on record; new code may be unable to `read` it.

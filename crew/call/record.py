@@ -28,6 +28,7 @@ class Record:
     `in_doubt`: whoever started it may still be at it, being stopped or cut off, not dead.
     `streamed`: of a model call that is under way, the part of its text that was streamed so far.
     `offset`: that of the event of its end.
+    `swallowed`: how many cancels came while it was under way, without ending it.
     """
 
     call: CallKind
@@ -39,6 +40,7 @@ class Record:
     in_doubt: bool = False
     streamed: str = ""
     offset: int = 0
+    swallowed: int = 0
 
     @property
     def is_ended(self) -> bool:
@@ -282,8 +284,13 @@ class _Thread:
 
 def is_asked_to_stop() -> bool:
     """Return whether somebody cancelled the current task."""
+    return cancels() > 0
+
+
+def cancels() -> int:
+    """Return how many times the current task was cancelled."""
     task = asyncio.current_task()
-    return task is not None and task.cancelling() > 0
+    return 0 if task is None else task.cancelling()
 
 
 def not_an_exception(error: BaseException) -> NotAnException:

@@ -281,12 +281,17 @@ class RunCalls:
         self.append(CallCompleted(path, call, data))
 
     async def fail(
-        self, path: str, call: CallKind, error: Failure, usage: dict[str, int] | None = None
+        self,
+        path: str,
+        call: CallKind,
+        error: Failure,
+        usage: dict[str, int] | None = None,
+        swallowed: int | None = None,
     ) -> None:
         self.attempts.of(path, call)
         if call == "child":
             usage = self.around.children.usage(self.row, path)
-        self.append(CallFailed(path, call, error, usage))
+        self.append(CallFailed(path, call, error, usage, swallowed))
 
     async def mark_unknown(self, path: str, call: CallKind) -> None:
         self.attempts.of(path, call)

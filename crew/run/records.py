@@ -76,15 +76,16 @@ class Records:
         """
         match event:
             case CallCompleted(path=path, call=call, data=data):
-                return self._close(path, call, "completed", offset, result=data)
+                swallowed = data.get("swallowed", 0)
+                return self._close(path, call, "completed", offset, swallowed, result=data)
             case CallStarted(path=path, call=call, data=data):
                 known = self.get(path)
                 if known is None or known.state != "completed":
                     known = Record(call, data.get("fingerprint", ""), "started", data)
                     self.put(path, known)
                 return known
-            case CallFailed(path=path, call=call, error=error):
-                return self._close(path, call, "failed", offset, error=error)
+            case CallFailed(path=path, call=call, error=error, swallowed=swallowed):
+                return self._close(path, call, "failed", offset, swallowed or 0, error=error)
             case CallUnknown(path=path, call=call):
                 return self._close(path, call, "unknown", offset)
             case CallCancelled(path=path, call=call):
@@ -107,6 +108,7 @@ class Records:
         call: CallKind,
         state: Any,
         offset: int,
+        swallowed: int = 0,
         *,
         result: dict[str, Json] | None = None,
         error: Failure | None = None,
@@ -115,7 +117,9 @@ class Records:
         result = {} if result is None else result
         data = known.data if known else {}
         fingerprint = known.fingerprint if known else result.get("fingerprint", "")
-        record = Record(call, fingerprint, state, data, result, error, offset=offset)
+        record = Record(
+            call, fingerprint, state, data, result, error, offset=offset, swallowed=swallowed
+        )
         self.put(path, record)
         return record
 
@@ -202,6 +206,7 @@ class Records:
                 failure_data(record.error) if record.error else None,
                 record.in_doubt,
                 record.offset,
+                record.swallowed,
             ]
             for path, record in self._calls.items()
         }
@@ -213,11 +218,19 @@ class Records:
 
     def load(self, data: dict[str, Json]) -> None:
         """Read what `to_data` gave."""
-        for path, (call, fingerprint, state, asked, result, error, doubt, offset) in data[
-            "records"
-        ].items():
-            failure = failure_from(error) if error else None
-            record = Record(call, fingerprint, state, asked, result, failure, doubt, offset=offset)
+        for path, stored in data["records"].items():
+            call, fingerprint, state, asked, result, error, in_doubt, offset, swallowed = stored
+            record = Record(
+                call,
+                fingerprint,
+                state,
+                asked,
+                result,
+                failure_from(error) if error else None,
+                in_doubt,
+                offset=offset,
+                swallowed=swallowed,
+            )
             self.put(path, record)
         for path in data["emitted"]:
             self._emitted.setdefault(step_of(path), set()).add(path)

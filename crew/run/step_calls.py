@@ -59,7 +59,7 @@ class StepCalls:
 
     def begin_new(self, path: str, call: CallKind, fingerprint: str) -> bool:
         """Begin a call that needs no intent, unless a record might answer it; say which it was."""
-        if self._is_stopping or self.attempt.forgotten:
+        if self.is_stopping or self.attempt.forgotten:
             return False
         return self._run.begin_new(path, call, fingerprint)
 
@@ -78,10 +78,15 @@ class StepCalls:
         self._run.record_result(path, call, data)
 
     async def fail(
-        self, path: str, call: CallKind, error: Failure, usage: dict[str, int] | None = None
+        self,
+        path: str,
+        call: CallKind,
+        error: Failure,
+        usage: dict[str, int] | None = None,
+        swallowed: int | None = None,
     ) -> None:
         self._require_open()
-        await self._or_stop(self._run.fail(path, call, error, usage))
+        await self._or_stop(self._run.fail(path, call, error, usage, swallowed))
 
     async def mark_unknown(self, path: str, call: CallKind) -> None:
         self._require_open()
@@ -134,11 +139,11 @@ class StepCalls:
         return self._run.thread()
 
     def emit(self, path: str, text: str) -> None:
-        if not self._is_stopping:
+        if not self.is_stopping:
             self._run.emit(path, text)
 
     def progress(self, path: str, text: str) -> None:
-        if not self._is_stopping:
+        if not self.is_stopping:
             self._run.progress(path, text)
 
     async def answer(self, path: str, codec: Codec) -> Json:
@@ -191,7 +196,7 @@ class StepCalls:
 
     def give(self, path: str, budget: Budget) -> None:
         """Let what is called at `path` and beneath it spend so much at most."""
-        if not self._is_stopping:
+        if not self.is_stopping:
             self._run.give(path, budget)
 
     def diverge(self, error: Diverged) -> None:
@@ -199,7 +204,7 @@ class StepCalls:
         self._stop(error)
 
     @property
-    def _is_stopping(self) -> bool:
+    def is_stopping(self) -> bool:
         """Whether nothing new may begin: the attempt is over, or the run is about to end here."""
         return self.attempt.is_over or self._run.end is not None
 
@@ -209,7 +214,7 @@ class StepCalls:
         The cancel that is on its way to the caller arrives here; one that the code ignored before
         is raised again at the end of the attempt.
         """
-        if self._is_stopping:
+        if self.is_stopping:
             await self.attempt.until_closed()
 
     def _require_open(self) -> None:
