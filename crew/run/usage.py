@@ -4,25 +4,33 @@ import asyncio
 import re
 from collections.abc import Iterator
 from dataclasses import asdict
+from typing import Protocol
 
-from crew.budget import Allowance, Budget, Ledger, smaller
+from crew.budget import Account, Allowance, Budget, Ledger, smaller
 from crew.clock import wall_clock
 from crew.errors import BudgetExceeded
 from crew.event import BudgetGiven, CallKind
+from crew.journal import Drawn
 from crew.message import Json
 from crew.run.records import step_of
 
 UNANSWERED = "unanswered_tokens"
 """The unit of what calls may have cost that came to no answer, at their bounds."""
-LEAST_PART = 4096
-"""The tokens that a child begins with at least, where others will give some back."""
 _TOKENS = ("input_tokens", "output_tokens", UNANSWERED)
 _PAID_CALLS: frozenset[CallKind] = frozenset({"model", "child"})
 """An agent's usage is that of its model calls, which are counted one by one."""
-_ASKED = ("reserve", "reserve_calls", "bytes", "max_tokens")
+_ASKED = ("reserve", "bytes", "max_tokens")
 """What is kept of the intent of a call until it ends."""
 _BORDERS = re.compile(r"[/~[]|$")
 """Where the path of a call ends within one of what is called, tried again, or mapped there."""
+
+
+class Shared(Protocol):
+    """Where a run draws on accounts that are not its own alone; see `crew.run.sharing`."""
+
+    def change(self, path: str, amount: Drawn) -> None:
+        """Give back what a call at `path` does not need, or has spent beyond."""
+        ...
 
 
 class Usage:
@@ -39,8 +47,16 @@ class Usage:
         self.ledger = Ledger(since=since)
         self.accounts: dict[str, Ledger] = {}
         """Those of calls, by their paths."""
+        self.above: tuple[Account, ...] = ()
+        """Those of the runs above it, the outermost first."""
+        self.is_shared = False
+        """Whether it has a part in accounts that other runs draw on: those above, or its own."""
+        self.shared: Shared | None = None
+        """They, where the run is driven and has a part in them."""
         self.paid: dict[str, int] = {}
-        """What the run paid, by unit."""
+        """What the run paid for calls of its own, by unit."""
+        self.below: dict[str, int] = {}
+        """What its children did."""
         self.reused: dict[str, int] = {}
         """What a fork did not have to pay, since its base's records answered."""
         self._open: dict[str, dict[str, Json]] = {}
@@ -50,8 +66,6 @@ class Usage:
         self._rate, self._output_rate = 0.0, 1.0
         self._under_way: set[str] = set()
         """The model calls that were begun here, and have no end."""
-        self._children: set[str] = set()
-        """The children that were begun or found here, and have no end."""
         self._waiting: list[asyncio.Future[None]] = []
 
     def given(self, event: BudgetGiven) -> None:
@@ -92,19 +106,21 @@ class Usage:
         step = step_of(path) if self._steps else path
         for place in self._steps.get(step, ()):
             if path == step or _is_in(place, path):
-                self._end(place)
+                self._end(place, self._open.get(place, {}).get("reserve", 0))
 
     def started(self, path: str, call: CallKind, data: dict[str, Json]) -> None:
         """Reserve what a call that was begun may cost."""
         if call not in _PAID_CALLS:
             self._agent_left(path, call)
             return
+        if call == "child":
+            self.is_shared = self.is_shared or "above" in data
+            return
         before = self._open.get(path, {})
         asked = {name: data[name] for name in _ASKED if name in data}
-        calls = 1 if call == "model" else asked.get("reserve_calls", 0)
         for ledger in self.around(path):
             ledger.settle(before.get("reserve", 0), _lost(before, data))
-            ledger.reserve(asked.get("reserve", 0), calls)
+            ledger.reserve(asked.get("reserve", 0), 1)
         _add(self.paid, data.get("lost", {}))
         if asked:
             self._open[path] = asked
@@ -119,21 +135,26 @@ class Usage:
             self._agent_left(path, call)
             return
         usage: dict[str, int] | None = result.get("usage")
-        asked = self._closed(path)
-        self._end(path)
-        if usage is None:
-            return
-        if result.get("reused"):
+        if usage is not None and result.get("reused"):
             _add(self.reused, usage)
             usage = dict[str, int]()
+        if call == "child":
+            _add(self.below, usage or {})
+        else:
+            self._settle(path, usage, estimated=bool(result.get("estimated")))
+
+    def _settle(self, path: str, usage: dict[str, int] | None, *, estimated: bool) -> None:
+        asked = self._closed(path)
+        bound = asked.get("reserve", 0)
+        cost = bound if usage is None else tokens_of(usage)
+        self._end(path, bound, cost - bound)
+        if usage is None:
+            return
         _add(self.paid, usage)
-        if call == "model" and usage and not result.get("estimated"):
+        if usage and not estimated:
             self._learn(asked, usage)
-        cost = tokens_of(usage)
         for ledger in self.around(path):
-            ledger.settle(asked.get("reserve", 0), cost)
-            if call == "child":
-                ledger.settle_calls(asked.get("reserve_calls", 0), usage.get("calls", 0))
+            ledger.settle(bound, cost)
 
     def _note(self, path: str) -> None:
         self._steps.setdefault(step_of(path), set()).add(path)
@@ -154,7 +175,39 @@ class Usage:
 
     def limits_tokens(self, path: str) -> bool:
         """Return whether an account around a call has a limit of tokens."""
+        if any(account.tokens is not None for account in self.above):
+            return True
         return any(ledger.left() is not None for ledger in self.around(path))
+
+    def is_limited(self, path: str) -> bool:
+        """Return whether a child at `path` has a part in accounts of tokens or calls."""
+        if self.above or self.limits_tokens(path):
+            return True
+        return any(ledger.left_calls() is not None for ledger in self.around(path))
+
+    def own_accounts(self, run: str, path: str) -> tuple[Account, ...]:
+        """Return the accounts of the run that a call draws on; the first is the run's."""
+        return tuple(_account(run, place, ledger) for place, ledger in self._places(path))
+
+    def _places(self, path: str) -> Iterator[tuple[str, Ledger]]:
+        yield "", self.ledger
+        for place in _around(path) if self.accounts else ():
+            if (account := self.accounts.get(place)) is not None:
+                yield place, account
+
+    def drawn(self, run: str, *, rests: bool) -> Iterator[tuple[str, Drawn]]:
+        """Yield what the run's own calls have drawn of each of its accounts, the run's first.
+
+        Args:
+            run: its id.
+            rests: whether nothing of it is under way any more.
+        """
+        flying = () if rests else self._under_way
+        for place, ledger in (("", self.ledger), *self.accounts.items()):
+            beneath = [call for call in flying if not place or place in _around(call)]
+            back = sum(self._open.get(call, {}).get("reserve", 0) for call in beneath)
+            drawn = Drawn(ledger.spent + ledger.reserved, ledger.calls, back)
+            yield _account(run, place, ledger).id, drawn
 
     def allowance(self, path: str) -> Allowance:
         """Return what a model call may spend, of all the accounts around it."""
@@ -169,28 +222,14 @@ class Usage:
         )
 
     def _is_strict(self, path: str) -> bool:
+        if any(account.strict for account in self.above):
+            return True
         return any(ledger.limit and ledger.limit.strict for ledger in self.around(path))
 
     async def until_free(self, path: str, needed: int) -> None:
         """Return when so many tokens are left, or nothing under way can give any back."""
-        while (self._under_way or self._children) and self.allowance(path).left < needed:
+        while self.shared is None and self._under_way and self.allowance(path).left < needed:
             await self._change()
-
-    async def until_shareable(self, path: str) -> None:
-        """Return when a child at `path` gets a part that is worth it, or nothing gives any back."""
-        while self._is_held(path):
-            await self._change()
-
-    def _is_held(self, path: str) -> bool:
-        """Return whether too much is reserved for others that are under way."""
-        calls = [ledger.left_calls() for ledger in self.around(path)]
-        if self._children and any(left is not None and left < 1 for left in calls):
-            return True
-        if not self.limits_tokens(path):
-            return False
-        left = self.allowance(path).left
-        in_flight = sum(self._open[call].get("reserve", 0) for call in self._under_way)
-        return (in_flight > 0 and left < in_flight) or (bool(self._children) and left < LEAST_PART)
 
     async def _change(self) -> None:
         """Wait for the end of a call under way."""
@@ -198,16 +237,21 @@ class Usage:
         self._waiting.append(turn)
         await turn
 
-    def begun(self, path: str, call: CallKind) -> None:
-        """Note that a call is under way here, whose end gives back what it does not need."""
-        if call == "child":
-            self._children.add(path)
-        elif self.limits_tokens(path):
+    def begun(self, path: str) -> None:
+        """Note that a model is called here, whose answer gives back what it does not need."""
+        if self.limits_tokens(path):
             self._under_way.add(path)
 
-    def _end(self, path: str) -> None:
+    def _end(self, path: str, bound: int, more: int = 0) -> None:
+        """Note that a call has ended that cost so much `more` than its bound."""
+        back = bound if path in self._under_way else 0
         self._under_way.discard(path)
-        self._children.discard(path)
+        if self.shared is not None and (back or more):
+            self.shared.change(path, Drawn(tokens=more, open=-back))
+        self.wake()
+
+    def wake(self) -> None:
+        """Let those look again who wait for something to come back."""
         waiting, self._waiting = self._waiting, list[asyncio.Future[None]]()
         for turn in waiting:
             if not turn.done():
@@ -216,20 +260,35 @@ class Usage:
     def forked(self) -> None:
         """Note that a fork begins: what was paid so far it does not pay."""
         _add(self.reused, self.paid)
-        self.paid = dict[str, int]()
+        _add(self.reused, self.below)
+        self.paid, self.below = dict[str, int](), dict[str, int]()
+        self.is_shared = False
         self.ledger = Ledger(since=self.ledger.since)
         self.accounts.clear()
         self._open.clear()
         self._steps.clear()
 
-    def total(self) -> dict[str, int]:
-        """Return what the run cost, by unit, with the bounds of calls that nobody answered."""
-        answered = tokens_of({**self.paid, UNANSWERED: 0})
-        unanswered = self.ledger.spent + self.ledger.reserved - answered
-        return {**self.paid, UNANSWERED: unanswered} if unanswered > 0 else dict(self.paid)
+    def total(self, drawn: Drawn | None = None) -> dict[str, int]:
+        """Return what the run cost, by unit, with the bounds of calls that nobody answered.
+
+        Args:
+            drawn: what was drawn by it and all beneath it, where that lies in rows.
+        """
+        known = dict(self.paid)
+        _add(known, self.below)
+        if drawn is None:
+            own = tokens_of({**self.paid, UNANSWERED: 0})
+            unanswered = self.ledger.spent + self.ledger.reserved - own
+            unanswered += self.below.get(UNANSWERED, 0)
+        else:
+            unanswered = drawn.tokens - tokens_of({**known, UNANSWERED: 0})
+        known.pop(UNANSWERED, None)
+        return {**known, UNANSWERED: unanswered} if unanswered > 0 else known
 
     def check(self, run: str, path: str, asked: dict[str, Json]) -> None:
         """Let a model call be made that may cost so many tokens.
+
+        Of accounts that are shared it says nothing but whether there is time.
 
         Raises:
             BudgetExceeded: an account around it has not so many left, no call, or no time.
@@ -238,39 +297,35 @@ class Usage:
         freed = before.get("reserve", 0) - _lost(before, asked)
         needed = asked.get("reserve", 0)
         for ledger in self.around(path):
+            if (until := ledger.until()) is not None and wall_clock() >= until:
+                raise BudgetExceeded(run=run, path=path, needed=1, left=0, unit="seconds")
+            if self.shared is not None:
+                continue
             if (left := ledger.left()) is not None and needed > left + freed:
                 raise BudgetExceeded(run=run, path=path, needed=needed, left=left + freed)
             if (calls := ledger.left_calls()) is not None and calls < 1:
                 raise BudgetExceeded(run=run, path=path, needed=1, left=calls, unit="calls")
-            if (until := ledger.until()) is not None and wall_clock() >= until:
-                raise BudgetExceeded(run=run, path=path, needed=1, left=0, unit="seconds")
 
-    def share(self, run: str, path: str) -> dict[str, Json]:
-        """Return what a child gets: an equal part for each that asks, of what is left around it.
+    def amount(self, path: str, asked: dict[str, Json]) -> Drawn:
+        """Return what a model call draws, beside what an earlier request of it has drawn."""
+        before, bound = self._open.get(path, {}), asked.get("reserve", 0)
+        earlier = before.get("reserve", 0)
+        back = earlier if path in self._under_way else 0
+        return Drawn(bound + _lost(before, asked) - earlier, 1, bound - back)
 
-        Where that were less than `LEAST_PART` fewer get one, and the others wait.
-
-        Raises:
-            BudgetExceeded: that is nothing.
-        """
-        tokens: int | None = None
-        calls: int | None = None
+    def until(self, path: str) -> float | None:
+        """Return when the time of what is around a call is up, in unix seconds, if it has some."""
         until: float | None = None
         for ledger in self.around(path):
-            tokens = smaller(tokens, _part(ledger.left(), ledger.asking, LEAST_PART))
-            calls = smaller(calls, _part(ledger.left_calls(), ledger.asking, 1))
             until = smaller(until, ledger.until())
-        for unit, count in (("tokens", tokens), ("calls", calls)):
-            if count is not None and count < 1:
-                raise BudgetExceeded(run=run, path=path, needed=1, left=count, unit=unit)
-        share = {"reserve": tokens, "reserve_calls": calls, "until": until}
-        known = {name: value for name, value in share.items() if value is not None}
-        return {**known, "strict": True} if known and self._is_strict(path) else known
+        return until
 
     def to_data(self) -> dict[str, Json]:
         """Return everything but the run's own limit as JSON, for a snapshot."""
         return {
             "usage": self.paid,
+            "below": self.below,
+            "shared": self.is_shared,
             "reused": self.reused,
             "account": self.ledger.to_data(),
             "accounts": {
@@ -284,6 +339,7 @@ class Usage:
     def load(self, data: dict[str, Json]) -> None:
         """Know what `to_data` gave."""
         self.paid, self.reused, self._open = data["usage"], data["reused"], data["open_calls"]
+        self.below, self.is_shared = data["below"], data["shared"]
         self._rate, self._output_rate = data["rates"]
         self.ledger.load(data["account"])
         for path, (since, limit, spent) in data["accounts"].items():
@@ -298,15 +354,11 @@ def tokens_of(usage: dict[str, int]) -> int:
     return sum(usage.get(name, 0) for name in _TOKENS)
 
 
-def share_in(data: dict[str, Json]) -> Budget | None:
-    """Return what a child was given when it was first started."""
-    tokens, calls, until = (data.get(name) for name in ("reserve", "reserve_calls", "until"))
-    if tokens is calls is until is None:
-        return None
-    # One whose time is up is ended by its driver, not here.
-    seconds = None if until is None else max(until - wall_clock(), 0.001)
-    strict = data.get("strict", False)
-    return Budget(tokens=tokens, calls=calls, seconds=seconds, strict=strict)
+def _account(run: str, place: str, ledger: Ledger) -> Account:
+    limit, name = ledger.limit, f"{run}:{place}" if place else run
+    return (
+        Account(name) if limit is None else Account(name, limit.tokens, limit.calls, limit.strict)
+    )
 
 
 def _around(path: str) -> Iterator[str]:
@@ -323,11 +375,6 @@ def _lost(before: dict[str, Json], asked: dict[str, Json]) -> int:
 
 def _is_in(path: str, call: str) -> bool:
     return path.startswith(call) and path[len(call) : len(call) + 1] in ("", "/")
-
-
-def _part(left: int | None, asking: int, least: int) -> int | None:
-    """Return an equal part of what is left, but none below `least`, if there is so much."""
-    return None if left is None else left // max(1, min(asking, left // least))
 
 
 def _limit_data(limit: Budget | None) -> dict[str, Json]:
