@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
 
-from crew.journal import AccountRow, Draw, Drawn, RunRow, Settle, Store
+from crew.journal import AccountRow, Draw, RunRow, Settle, Store
 from crew.journal.writer import Writer
 
 
@@ -24,24 +24,12 @@ class Accounts:
     def rows(self, ids: Sequence[str]) -> dict[str, AccountRow]:
         return {row.id: row for row in self._store.accounts(ids)}
 
-    async def draw(self, draw: Draw) -> None:
-        """Draw for a call; whoever is cancelled meanwhile has drawn nothing.
+    def ask(self, draw: Draw) -> "asyncio.Future[object]":
+        """Draw with the next commit; see `Writer.submit`."""
+        return self._writer.submit(draw)
 
-        Raises:
-            BudgetExceeded: a limit would be passed.
-            Fenced, StoreError: see `Writer.execute`.
-        """
-        done = self._writer.submit(draw)
-        try:
-            result = await asyncio.shield(done)
-        except asyncio.CancelledError:
-            done.add_done_callback(lambda done: done.result() is None and self.give(_back(draw)))
-            raise
-        if isinstance(result, Exception):
-            raise result
-
-    def give(self, operation: Draw | Settle) -> "asyncio.Future[object]":
-        """Change rows with the next commit, and wake whoever waits for that.
+    def change(self, operation: Draw | Settle) -> "asyncio.Future[object]":
+        """Change rows with the next commit, and wake whoever waits for that; see `Writer.submit`.
 
         Where it fails the run is driven from what is stored, and says anew what it has drawn.
         """
@@ -55,7 +43,7 @@ class Accounts:
         Raises:
             Fenced, StoreError: nothing was written.
         """
-        result = await self.give(settle)
+        result = await self.change(settle)
         if isinstance(result, Exception):
             raise result
         assert isinstance(result, AccountRow)
@@ -79,7 +67,3 @@ class Accounts:
         for turn in waiting:
             if not turn.done():
                 turn.set_result(None)
-
-
-def _back(draw: Draw) -> Draw:
-    return replace(draw, amount=Drawn() - draw.amount, asks=False)

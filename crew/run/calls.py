@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import NoReturn
 
-from crew.budget import Allowance, Budget, accounts_data, limits_of
+from crew.budget import Account, Allowance, Budget, limits_of
 from crew.call.gate import BEHIND_ACTS, LAST
 from crew.call.record import Record
 from crew.clock import wall_clock
@@ -93,7 +93,7 @@ class RunCalls:
 
     def time_is_up_at(self) -> float | None:
         """Return when the seconds of the run's budget are over, in unix seconds, if it has some."""
-        return self.usage.ledger.until()
+        return self.usage.ledgers.run.until()
 
     def due(self) -> float | None:
         """Return when a run of which all waits goes on by itself, in unix seconds."""
@@ -234,7 +234,7 @@ class RunCalls:
         if call == "model":
             await self._draw(path, data)
         elif call == "child":
-            data = {**data, **self._beneath(path)}
+            data = {**data, "shared": True} if self.around_child(path) else data
         if is_act(call, data) and not self.lookup.rules.effects:
             asked = f"{call} {fingerprint}, and new effects are not allowed"
             raise self.lookup.not_recorded(path, asked)
@@ -248,7 +248,7 @@ class RunCalls:
 
     async def allowance(self, path: str, needed: int) -> Allowance | None:
         """Return what a model call at `path` may spend; see `crew.call.record.Calls`."""
-        if not self.usage.limits_tokens(path) or not self.lookup.is_due(path):
+        if not self.usage.ledgers.limits_tokens(path) or not self.lookup.is_due(path):
             return None
         await self.usage.until_free(path, needed)
         if self.shared is not None:
@@ -280,21 +280,18 @@ class RunCalls:
         self.shared.open()
         self.usage.wake()
 
-    def _beneath(self, path: str) -> dict[str, Json]:
-        """Return what the intent of a child holds of the limits that are around it."""
-        until = self.usage.until(path)
-        found: dict[str, Json] = {} if until is None else {"until": until}
-        if not self.usage.is_limited(path):
-            return found
+    def around_child(self, path: str) -> tuple[Account, ...]:
+        """Return what a child at `path` draws on beside its own, of which each has a row."""
+        if not self.usage.ledgers.limits_children(path):
+            return ()
         if self.shared is None:
             self.share()
         assert self.shared is not None
-        self.shared.ready(path)
-        return {**found, "above": accounts_data(self.shared.chain(path))}
+        return self.shared.around_child(path)
 
     def give(self, path: str, budget: Budget) -> None:
         """Open an account for what is called at `path` and beneath it, unless there is one."""
-        if path in self.usage.accounts or not self.lookup.rules.live:
+        if path in self.usage.ledgers.of_calls or not self.lookup.rules.live:
             return
         self.append(BudgetGiven(path, wall_clock(), *limits_of(budget)))
 

@@ -3,7 +3,7 @@
 import asyncio
 from typing import cast
 
-from crew.budget import Budget, accounts_in
+from crew.budget import Account, Budget
 from crew.clock import wall_clock
 from crew.errors import CrewError, RunCancelled, RunNotFound
 from crew.event import ENDS
@@ -29,11 +29,24 @@ class ChildRuns:
         self._acceptance = acceptance
 
     async def start(
-        self, parent: RunRow, path: str, workflow: Workflow, value: object, intent: dict[str, Json]
+        self,
+        parent: RunRow,
+        path: str,
+        workflow: Workflow,
+        value: object,
+        *,
+        above: tuple[Account, ...],
+        until: float | None,
     ) -> str:
         """Start a child, or find it as it was started before; return its id.
 
-        `intent` is that of its call: it holds the limits that are around the child.
+        Args:
+            parent: the run that calls it.
+            path: of the call.
+            workflow: the child's.
+            value: its input.
+            above: what it draws on beside its own.
+            until: when its time is up, in unix seconds, if it is limited.
         """
         run = await self._acceptance.begin(
             parent.tenant,
@@ -41,10 +54,10 @@ class ChildRuns:
             value,
             thread=None,
             key=_child_key(parent, path),
-            budget=_time_in(intent),
+            budget=_time_until(until),
             when_busy="queue",
             parent=parent.id,
-            above=accounts_in(intent.get("above")),
+            above=above,
         )
         return run.id
 
@@ -85,9 +98,7 @@ class ChildRuns:
                 await Run(self._home, row).cancel()
 
 
-def _time_in(intent: dict[str, Json]) -> Budget | None:
-    """Return what is left of the time that is around a child."""
-    until = intent.get("until")
+def _time_until(until: float | None) -> Budget | None:
     # One whose time is up is ended by its driver, not here.
     return None if until is None else Budget(seconds=max(until - wall_clock(), 0.001))
 

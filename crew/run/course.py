@@ -85,9 +85,9 @@ class Course:
         self.writer.reopened(self.open, known)
         assert self.state.started is not None
         usage = self.calls.usage
-        usage.ledger.limit = _budget_of(self.state.started)
-        usage.above = accounts_in(self.state.started.above)
-        usage.is_shared = usage.is_shared or bool(usage.above)
+        usage.ledgers.run.limit = _budget_of(self.state.started)
+        usage.ledgers.above = accounts_in(self.state.started.above)
+        usage.is_shared = usage.is_shared or bool(usage.ledgers.above)
         self._forget_let_go()
 
     def _forget_let_go(self) -> None:

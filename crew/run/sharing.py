@@ -5,6 +5,7 @@ beneath a limit on it draws on rows, before each call of a model, and gives back
 what the call came to. So do its children, on theirs and on all above.
 """
 
+import asyncio
 from dataclasses import replace
 
 from crew.budget import Account, Allowance, smaller
@@ -27,45 +28,62 @@ class SharedAccounts:
     def __init__(self, row: RunRow, usage: Usage, accounts: Accounts) -> None:
         self._row = row
         self._usage = usage
+        self._ledgers = usage.ledgers
         self._accounts = accounts
+        self._known: set[str] = set()
+        """The ids of those that have a row."""
+        self._is_over = False
 
     def open(self) -> None:
         """Say what the run has drawn so far; from here on it draws on rows."""
-        self._accounts.give(self._settlement())
+        settlement = self._settlement()
+        self._known.update(name for name, _ in settlement.held)
+        self._accounts.change(settlement)
 
     def _settlement(self, *, rests: bool = False, ends: bool = False) -> Settle:
-        usage, row = self._usage, self._row
-        above = tuple(account.id for account in usage.above)
-        held = tuple(usage.drawn(row.id, rests=rests))
-        return Settle(row.number, row.epoch, above, held, ends)
+        above = tuple(account.id for account in self._ledgers.above)
+        held = tuple(self._usage.drawn(self._row.id, rests=rests))
+        return Settle(self._row.number, self._row.epoch, above, held, ends)
 
-    def chain(self, path: str) -> tuple[Account, ...]:
-        """Return what a child that is started at `path` draws on besides."""
-        return (*self._usage.above, *self._usage.own_accounts(self._row.id, path))
-
-    def ready(self, path: str) -> None:
-        """Make the accounts around a child that have no row yet."""
-        self.change(path, Drawn())
+    def around_child(self, path: str) -> tuple[Account, ...]:
+        """Return what a child at `path` draws on beside its own; each has a row from now on."""
+        own = self._ledgers.accounts(self._row.id, path)
+        if not self._known.issuperset(account.id for account in own):
+            self.change(path, Drawn())
+        return (*self._ledgers.above, *own)
 
     async def draw(self, path: str, amount: Drawn) -> None:
-        """Draw for a model call at `path`.
+        """Draw for a model call at `path`; whoever is cancelled meanwhile has drawn nothing.
 
         Raises:
             BudgetExceeded: a limit would be passed.
+            Fenced, StoreError: nothing is known to be drawn.
         """
+        done = self._accounts.ask(self._draw(path, amount, asks=True))
         try:
-            await self._accounts.draw(self._draw(path, amount, asks=True))
-        except BudgetExceeded as error:
-            raise replace(error, path=path) from error
+            result = await asyncio.shield(done)
+        except asyncio.CancelledError:
+            done.add_done_callback(lambda done: self._undo(path, amount, done.result()))
+            raise
+        if isinstance(result, BudgetExceeded):
+            raise replace(result, path=path)
+        if isinstance(result, Exception):
+            raise result
+
+    def _undo(self, path: str, amount: Drawn, result: object) -> None:
+        # What a run says at its end is what it has drawn, whatever was asked for.
+        if result is None and not self._is_over:
+            self.change(path, Drawn() - amount)
 
     def change(self, path: str, amount: Drawn) -> None:
         """Give back what a call at `path` does not need, or has spent beyond."""
-        self._accounts.give(self._draw(path, amount))
+        draw = self._draw(path, amount)
+        self._known.update(account.id for account in draw.own)
+        self._accounts.change(draw)
 
     def _draw(self, path: str, amount: Drawn, *, asks: bool = False) -> Draw:
-        row, usage = self._row, self._usage
-        own = usage.own_accounts(row.id, path)
-        return Draw(row.number, row.epoch, usage.above, own, amount, asks)
+        row, own = self._row, self._ledgers.accounts(self._row.id, path)
+        return Draw(row.number, row.epoch, self._ledgers.above, own, amount, asks)
 
     async def allowance(self, path: str, needed: int) -> Allowance:
         """Return what a model call may spend, once so much is left or nothing can come back."""
@@ -77,27 +95,25 @@ class SharedAccounts:
 
     def _left(self, path: str, needed: int) -> tuple[int, bool]:
         """Return what is left of all around a call, and whether more may be, where that is less."""
-        chain = self.chain(path)
-        rows = self._accounts.rows([account.id for account in chain])
+        above, own = self._ledgers.above, self._ledgers.accounts(self._row.id, path)
+        rows = self._accounts.rows([account.id for account in (*above, *own)])
+        if any(account.id not in rows or rows[account.id].is_closed for account in above):
+            return 0, False
         least: int | None = None
         may_come = True
-        for account in chain:
-            found = rows.get(account.id)
-            if found is None or found.is_closed:
-                if found is None and account not in self._usage.above:
-                    found = AccountRow(account.id, self._row.number)
-                else:
-                    return 0, False
-            tokens, _ = left(account, found.total)
+        for account in (*above, *own):
+            drawn = rows[account.id].total if account.id in rows else Drawn()
+            tokens, _ = left(account, drawn)
             least = smaller(least, tokens)
-            if tokens is not None and tokens < needed and not found.total.open:
-                may_come = False
+            may_come = may_come and (tokens is None or tokens >= needed or drawn.open > 0)
         return least or 0, may_come
 
     async def close(self) -> AccountRow:
         """Let nothing more be drawn beneath the run, which ends; return all that was."""
+        self._is_over = True
         return await self._accounts.settle(self._settlement(rests=True, ends=True))
 
     async def rest(self) -> None:
         """Note that nothing of the run is under way here any more."""
+        self._is_over = True
         await self._accounts.settle(self._settlement(rests=True))

@@ -174,11 +174,12 @@ class StepCalls:
     async def child(self, workflow: Workflow, value: object, path: str) -> dict[str, Json]:
         await self._require_running()
         run = self._run
-        record = run.records.get(path)
-        intent = {} if record is None else record.data
+        above, until = run.around_child(path), run.usage.ledgers.until(path)
         children = run.around.children
         try:
-            child = await self._or_stop(children.start(run.row, path, workflow, value, intent))
+            child = await self._or_stop(
+                children.start(run.row, path, workflow, value, above=above, until=until)
+            )
             run.children[path] = child
             return await self._or_stop(children.result(child, workflow))
         except asyncio.CancelledError:

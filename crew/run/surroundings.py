@@ -2,6 +2,7 @@
 
 from typing import Protocol
 
+from crew.budget import Account
 from crew.graph import Workflow
 from crew.hosts import Hosts
 from crew.journal import RunRow
@@ -15,11 +16,24 @@ class Children(Protocol):
     """The runs that a run starts."""
 
     async def start(
-        self, parent: RunRow, path: str, workflow: Workflow, value: object, intent: dict[str, Json]
+        self,
+        parent: RunRow,
+        path: str,
+        workflow: Workflow,
+        value: object,
+        *,
+        above: tuple[Account, ...],
+        until: float | None,
     ) -> str:
         """Start a child, or find it as it was started before; return its id.
 
-        `intent` is that of its call: it holds the limits that are around the child.
+        Args:
+            parent: the run that calls it.
+            path: of the call.
+            workflow: the child's.
+            value: its input.
+            above: what it draws on beside its own.
+            until: when its time is up, in unix seconds, if it is limited.
         """
         ...
 

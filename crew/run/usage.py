@@ -1,17 +1,16 @@
 """What a run has spent: the tokens and calls of all its agents and children."""
 
 import asyncio
-import re
 from collections.abc import Iterator
-from dataclasses import asdict
 from typing import Protocol
 
-from crew.budget import Account, Allowance, Budget, Ledger, smaller
+from crew.budget import Allowance
 from crew.clock import wall_clock
 from crew.errors import BudgetExceeded
 from crew.event import BudgetGiven, CallKind
 from crew.journal import Drawn
 from crew.message import Json
+from crew.run.ledgers import Ledgers, is_around
 from crew.run.records import step_of
 
 UNANSWERED = "unanswered_tokens"
@@ -21,8 +20,6 @@ _PAID_CALLS: frozenset[CallKind] = frozenset({"model", "child"})
 """An agent's usage is that of its model calls, which are counted one by one."""
 _ASKED = ("reserve", "bytes", "max_tokens")
 """What is kept of the intent of a call until it ends."""
-_BORDERS = re.compile(r"[/~[]|$")
-"""Where the path of a call ends within one of what is called, tried again, or mapped there."""
 
 
 class Shared(Protocol):
@@ -36,19 +33,12 @@ class Shared(Protocol):
 class Usage:
     """Counts what calls cost, and reserves what those under way may still cost.
 
-    A run has an account, and so has each call in it that was given a budget of its own. A call
-    draws on all the accounts that are around it.
-
     Args:
         since: when the seconds of the run's own account begin to count, in unix seconds.
     """
 
     def __init__(self, since: float) -> None:
-        self.ledger = Ledger(since=since)
-        self.accounts: dict[str, Ledger] = {}
-        """Those of calls, by their paths."""
-        self.above: tuple[Account, ...] = ()
-        """Those of the runs above it, the outermost first."""
+        self.ledgers = Ledgers(since)
         self.is_shared = False
         """Whether it has a part in accounts that other runs draw on: those above, or its own."""
         self.shared: Shared | None = None
@@ -70,22 +60,8 @@ class Usage:
 
     def given(self, event: BudgetGiven) -> None:
         """Open an account."""
-        limit = Budget(
-            tokens=event.tokens,
-            calls=event.calls,
-            seconds=event.seconds,
-            strict=bool(event.strict),
-        )
-        self.accounts[event.path] = Ledger(limit, event.since)
+        self.ledgers.given(event)
         self._note(event.path)
-
-    def around(self, path: str) -> Iterator[Ledger]:
-        """Yield the accounts that a call draws on, from the run's own down."""
-        yield self.ledger
-        if self.accounts:
-            for place in _around(path):
-                if (account := self.accounts.get(place)) is not None:
-                    yield account
 
     def drop(self, step: str) -> None:
         """Forget the accounts of the calls of a step that is over."""
@@ -93,7 +69,7 @@ class Usage:
             return
         self.left(step)
         for path in self._steps.pop(step):
-            self.accounts.pop(path, None)
+            self.ledgers.of_calls.pop(path, None)
             self._open.pop(path, None)
 
     def _agent_left(self, path: str, call: CallKind) -> None:
@@ -114,11 +90,11 @@ class Usage:
             self._agent_left(path, call)
             return
         if call == "child":
-            self.is_shared = self.is_shared or "above" in data
+            self.is_shared = self.is_shared or "shared" in data
             return
         before = self._open.get(path, {})
         asked = {name: data[name] for name in _ASKED if name in data}
-        for ledger in self.around(path):
+        for ledger in self.ledgers.around(path):
             ledger.settle(before.get("reserve", 0), _lost(before, data))
             ledger.reserve(asked.get("reserve", 0), 1)
         _add(self.paid, data.get("lost", {}))
@@ -153,7 +129,7 @@ class Usage:
         _add(self.paid, usage)
         if usage and not estimated:
             self._learn(asked, usage)
-        for ledger in self.around(path):
+        for ledger in self.ledgers.around(path):
             ledger.settle(bound, cost)
 
     def _note(self, path: str) -> None:
@@ -162,7 +138,7 @@ class Usage:
     def _closed(self, path: str) -> dict[str, Json]:
         """Return what was reserved for a call that has ended."""
         asked = self._open.pop(path, None)
-        if asked is not None and path not in self.accounts:
+        if asked is not None and path not in self.ledgers.of_calls:
             self._steps[step_of(path)].discard(path)
         return asked or {}
 
@@ -173,28 +149,6 @@ class Usage:
         if most := asked.get("max_tokens"):
             self._output_rate = max(self._output_rate, usage.get("output_tokens", 0) / most)
 
-    def limits_tokens(self, path: str) -> bool:
-        """Return whether an account around a call has a limit of tokens."""
-        if any(account.tokens is not None for account in self.above):
-            return True
-        return any(ledger.left() is not None for ledger in self.around(path))
-
-    def is_limited(self, path: str) -> bool:
-        """Return whether a child at `path` has a part in accounts of tokens or calls."""
-        if self.above or self.limits_tokens(path):
-            return True
-        return any(ledger.left_calls() is not None for ledger in self.around(path))
-
-    def own_accounts(self, run: str, path: str) -> tuple[Account, ...]:
-        """Return the accounts of the run that a call draws on; the first is the run's."""
-        return tuple(_account(run, place, ledger) for place, ledger in self._places(path))
-
-    def _places(self, path: str) -> Iterator[tuple[str, Ledger]]:
-        yield "", self.ledger
-        for place in _around(path) if self.accounts else ():
-            if (account := self.accounts.get(place)) is not None:
-                yield place, account
-
     def drawn(self, run: str, *, rests: bool) -> Iterator[tuple[str, Drawn]]:
         """Yield what the run's own calls have drawn of each of its accounts, the run's first.
 
@@ -203,28 +157,19 @@ class Usage:
             rests: whether nothing of it is under way any more.
         """
         flying = () if rests else self._under_way
-        for place, ledger in (("", self.ledger), *self.accounts.items()):
-            beneath = [call for call in flying if not place or place in _around(call)]
-            back = sum(self._open.get(call, {}).get("reserve", 0) for call in beneath)
-            drawn = Drawn(ledger.spent + ledger.reserved, ledger.calls, back)
-            yield _account(run, place, ledger).id, drawn
+        for name, place, ledger in self.ledgers.named(run):
+            open_calls = [self._open.get(call, {}) for call in flying if is_around(place, call)]
+            back = sum(call.get("reserve", 0) for call in open_calls)
+            yield name, Drawn(ledger.spent + ledger.reserved, ledger.calls, back)
 
     def allowance(self, path: str) -> Allowance:
         """Return what a model call may spend, of all the accounts around it."""
-        left: int | None = None
-        for ledger in self.around(path):
-            left = smaller(left, ledger.left())
         return Allowance(
-            left=left or 0,
-            strict=self._is_strict(path),
+            left=self.ledgers.left(path),
+            strict=self.ledgers.is_strict(path),
             rate=self._rate,
             output_rate=self._output_rate,
         )
-
-    def _is_strict(self, path: str) -> bool:
-        if any(account.strict for account in self.above):
-            return True
-        return any(ledger.limit and ledger.limit.strict for ledger in self.around(path))
 
     async def until_free(self, path: str, needed: int) -> None:
         """Return when so many tokens are left, or nothing under way can give any back."""
@@ -239,7 +184,7 @@ class Usage:
 
     def begun(self, path: str) -> None:
         """Note that a model is called here, whose answer gives back what it does not need."""
-        if self.limits_tokens(path):
+        if self.ledgers.limits_tokens(path):
             self._under_way.add(path)
 
     def _end(self, path: str, bound: int, more: int = 0) -> None:
@@ -262,9 +207,7 @@ class Usage:
         _add(self.reused, self.paid)
         _add(self.reused, self.below)
         self.paid, self.below = dict[str, int](), dict[str, int]()
-        self.is_shared = False
-        self.ledger = Ledger(since=self.ledger.since)
-        self.accounts.clear()
+        self.ledgers.forked()
         self._open.clear()
         self._steps.clear()
 
@@ -278,7 +221,7 @@ class Usage:
         _add(known, self.below)
         if drawn is None:
             own = tokens_of({**self.paid, UNANSWERED: 0})
-            unanswered = self.ledger.spent + self.ledger.reserved - own
+            unanswered = self.ledgers.run.spent + self.ledgers.run.reserved - own
             unanswered += self.below.get(UNANSWERED, 0)
         else:
             unanswered = drawn.tokens - tokens_of({**known, UNANSWERED: 0})
@@ -296,7 +239,7 @@ class Usage:
         before = self._open.get(path, {})
         freed = before.get("reserve", 0) - _lost(before, asked)
         needed = asked.get("reserve", 0)
-        for ledger in self.around(path):
+        for ledger in self.ledgers.around(path):
             if (until := ledger.until()) is not None and wall_clock() >= until:
                 raise BudgetExceeded(run=run, path=path, needed=1, left=0, unit="seconds")
             if self.shared is not None:
@@ -313,13 +256,6 @@ class Usage:
         back = earlier if path in self._under_way else 0
         return Drawn(bound + _lost(before, asked) - earlier, 1, bound - back)
 
-    def until(self, path: str) -> float | None:
-        """Return when the time of what is around a call is up, in unix seconds, if it has some."""
-        until: float | None = None
-        for ledger in self.around(path):
-            until = smaller(until, ledger.until())
-        return until
-
     def to_data(self) -> dict[str, Json]:
         """Return everything but the run's own limit as JSON, for a snapshot."""
         return {
@@ -327,11 +263,7 @@ class Usage:
             "below": self.below,
             "shared": self.is_shared,
             "reused": self.reused,
-            "account": self.ledger.to_data(),
-            "accounts": {
-                path: [account.since, _limit_data(account.limit), account.to_data()]
-                for path, account in self.accounts.items()
-            },
+            **self.ledgers.to_data(),
             "open_calls": self._open,
             "rates": [self._rate, self._output_rate],
         }
@@ -341,30 +273,14 @@ class Usage:
         self.paid, self.reused, self._open = data["usage"], data["reused"], data["open_calls"]
         self.below, self.is_shared = data["below"], data["shared"]
         self._rate, self._output_rate = data["rates"]
-        self.ledger.load(data["account"])
-        for path, (since, limit, spent) in data["accounts"].items():
-            account = self.accounts[path] = Ledger(Budget(**limit), since)
-            account.load(spent)
-        for path in (*self.accounts, *self._open):
+        self.ledgers.load(data)
+        for path in (*self.ledgers.of_calls, *self._open):
             self._note(path)
 
 
 def tokens_of(usage: dict[str, int]) -> int:
     """Return the tokens that a usage is drawn from a budget for."""
     return sum(usage.get(name, 0) for name in _TOKENS)
-
-
-def _account(run: str, place: str, ledger: Ledger) -> Account:
-    limit, name = ledger.limit, f"{run}:{place}" if place else run
-    return (
-        Account(name) if limit is None else Account(name, limit.tokens, limit.calls, limit.strict)
-    )
-
-
-def _around(path: str) -> Iterator[str]:
-    """Yield the paths of the calls around a call and of itself, from the outside in."""
-    for border in _BORDERS.finditer(path):
-        yield path[: border.start()] + ("[]" if border[0] == "[" else "")
 
 
 def _lost(before: dict[str, Json], asked: dict[str, Json]) -> int:
@@ -375,10 +291,6 @@ def _lost(before: dict[str, Json], asked: dict[str, Json]) -> int:
 
 def _is_in(path: str, call: str) -> bool:
     return path.startswith(call) and path[len(call) : len(call) + 1] in ("", "/")
-
-
-def _limit_data(limit: Budget | None) -> dict[str, Json]:
-    return asdict(limit) if limit is not None else {}
 
 
 def _add(total: dict[str, int], more: dict[str, int]) -> None:

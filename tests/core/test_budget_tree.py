@@ -1,18 +1,17 @@
 """Runs of one tree draw on the accounts of one budget, wherever in it they are."""
 
 import asyncio
-import contextlib
 import random
 
 import pytest
 from pydantic import BaseModel
 
-from crew import Agent, Budget, Context, RunFailed, Runtime, workflow
-from crew.errors import BudgetExceeded, CrewError, ModelError, StoreError
+from crew import Agent, Budget, Context, Runtime, workflow
+from crew.errors import BudgetExceeded, ModelError
 from crew.journal.memory import MemoryStore
 from crew.llm.cost import request_bytes
 from crew.testing import CrashingStore
-from tests.core.counting import Counting, crashing
+from tests.core.counting import Counting
 from tests.core.lives import result, stores
 
 PATIENCE = 120.0
@@ -113,8 +112,10 @@ async def test_no_call_is_refused_for_which_enough_comes_back(place, counts):
 
 
 async def test_calls_of_a_tree_are_as_many_as_its_budget_has(place):
-    # One that breaks off would be begun anew, which is the same call.
-    fails = lambda number: ModelError(message="gone") if number % 7 == 3 else None
+    # None breaks off, which would be begun anew as the same call.
+    def fails(number: int) -> ModelError | None:
+        return ModelError(message="gone") if number % 7 == 3 else None
+
     model = Counting(fails=fails, chance=random.Random(2))
     async with Runtime(place) as runtime:
         flow = Family(model, agents=10, width=4).flow
@@ -169,12 +170,12 @@ async def test_after_a_crash_the_account_is_read_and_not_reserved_twice(seed):
     chance, memory = random.Random(seed), MemoryStore()
     model = Counting(rate=1.0, fails=failing, chance=chance)
     flow = Family(model, agents=4, width=3).flow
-    id = await crashed(memory, flow, Budget(tokens=5000, strict=True), chance.randint(2, 250))
+    found = await crashed(memory, flow, Budget(tokens=5000, strict=True), chance.randint(2, 250))
     async with Runtime(memory, workflows=[flow]) as runtime:
-        run = await runtime.get(id)
+        run = await runtime.get(found)
         assert len(await result(run)) == 4 * 13
         ours = spent(await run.usage())
     assert model.tokens <= ours <= 5000
-    (account,) = memory.accounts([id])
+    (account,) = memory.accounts([found])
     assert account.total.tokens == ours
     assert account.total.open == 0
