@@ -66,6 +66,8 @@ class RunStarted:
     budget_strict: bool | None = None
     code: str = ""
     parent: str | None = None
+    above: list[Json] | None = None
+    """Of a child: the accounts of those above it that it draws on, the outermost first."""
     metadata: dict[str, Json] | None = None
     """What its caller keeps with the run; no code of the run sees it."""
     format: int = FORMAT

@@ -6,7 +6,7 @@ import secrets
 from collections.abc import Mapping
 from typing import Any, Protocol, cast
 
-from crew.budget import Budget, limits_of
+from crew.budget import Account, Budget, accounts_data, limits_of
 from crew.clock import wall_clock
 from crew.errors import InputInvalid, OutputInvalid, StoreError
 from crew.event import RunStarted
@@ -60,6 +60,7 @@ class Acceptance:
         budget: Budget | None,
         when_busy: WhenBusy,
         parent: str | None = None,
+        above: tuple[Account, ...] = (),
         metadata: Mapping[str, Json] | None = None,
     ) -> Run:
         """Accept a run, and have it driven."""
@@ -68,7 +69,7 @@ class Acceptance:
         stored = encode_input(workflow, value)
         await self._serve(workflow)
         new = self._new_run(
-            tenant, workflow, stored, thread, key, budget, when_busy, parent, metadata
+            tenant, workflow, stored, thread, key, budget, when_busy, parent, above, metadata
         )
         started = await self._accepted(new)
         if not started.is_new and parent is None:
@@ -111,6 +112,7 @@ class Acceptance:
         budget: Budget | None,
         when_busy: WhenBusy,
         parent: str | None,
+        above: tuple[Account, ...],
         metadata: Mapping[str, Json] | None,
     ) -> NewRun:
         run_id = f"r{secrets.token_hex(8)}"
@@ -126,6 +128,7 @@ class Acceptance:
             budget_strict=strict,
             code=workflow.code_hash(),
             parent=parent,
+            above=accounts_data(above) or None,
             metadata=dict(metadata) if metadata else None,
         )
         return NewRun(

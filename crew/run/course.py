@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from crew.budget import Budget
+from crew.budget import Budget, accounts_in
 from crew.errors import CrewError
 from crew.event import (
     CallCancelled,
@@ -84,7 +84,10 @@ class Course:
             self.open.offset = self.open.durable_offset = events[-1].offset
         self.writer.reopened(self.open, known)
         assert self.state.started is not None
-        self.calls.usage.ledger.limit = _budget_of(self.state.started)
+        usage = self.calls.usage
+        usage.ledgers.run.limit = _budget_of(self.state.started)
+        usage.ledgers.above = accounts_in(self.state.started.above)
+        usage.is_shared = usage.is_shared or bool(usage.ledgers.above)
         self._forget_let_go()
 
     def _forget_let_go(self) -> None:

@@ -12,6 +12,7 @@ from crew.journal.memory import MemoryStore
 from crew.journal.reading import JournalReader
 from crew.journal.writer import OpenRun, Writer, seal
 from crew.message import Json
+from crew.run.accounts import Accounts
 from crew.run.driver import Driver
 from crew.run.followers import Followers
 from crew.run.handle import Run
@@ -74,6 +75,7 @@ class _Copy:
         self.writer = Writer(self.store, on_commit=lambda grown: None)
         self.hosts: Hosts = self
         self.children: Children = self
+        self.accounts = Accounts(self.store, self.writer)
         self.workflows = Workflows([workflow])
         self.followers = Followers({}, self._never)
         self._original = store
@@ -114,4 +116,6 @@ class _Copy:
         """A replay's rules refuse every call first, and it has ended when it is handed out."""
         raise AssertionError
 
-    place = perform = run = usage = cancel = spawn = poke = check_answer = cancel_unowned = _never
+    place = perform = start = result = usage = cancel = spawn = poke = check_answer = (
+        cancel_unowned
+    ) = _never

@@ -19,6 +19,7 @@ from crew.journal.opening import open_store
 from crew.journal.writer import Writer
 from crew.message import Json
 from crew.run.acceptance import Acceptance
+from crew.run.accounts import Accounts
 from crew.run.calls import RunCalls
 from crew.run.children import ChildRuns
 from crew.run.followers import Followers
@@ -106,6 +107,7 @@ class Runtime(Tenant):
         self.telemetry.add_spans()
         committed = self.followers.committed
         self.writer = Writer(self.store, on_commit=committed, observer=self.telemetry)
+        self.accounts = Accounts(self.store, self.writer)
         self.conversations = Conversations(self.store)
         try:
             if self.agents == "ray":
@@ -219,11 +221,13 @@ class Runtime(Tenant):
                 changed = self.store.changed()
                 if changed != seen:
                     self.followers.wake_all()
+                    self.accounts.wake()
                 await self._worker.letters.read()
                 now = asyncio.get_running_loop().time()
                 if now - last_wake > TAKE_SECONDS:
                     last_wake = now
                     self.followers.remind()
+                    self.accounts.wake()
                 if changed != seen or now - last_take > TAKE_SECONDS:
                     last_take = now
                     await self._worker.take_over()

@@ -16,7 +16,6 @@ from crew.message import Json
 from crew.run.calls import RunCalls
 from crew.run.deadline import Deadline
 from crew.run.dispatch import Dispatch
-from crew.run.usage import share_in
 from crew.thread import Thread
 from crew.value import Codec
 
@@ -180,14 +179,14 @@ class StepCalls:
     async def child(self, workflow: Workflow, value: object, path: str) -> dict[str, Json]:
         await self._require_running()
         run = self._run
-        record = run.records.get(path)
-        share = None if record is None else share_in(record.data)
-        if share is not None:
-            run.usage.begun(path, "child")
+        above, until = run.around_child(path), run.usage.ledgers.until(path)
+        children = run.around.children
         try:
-            return await self._or_stop(
-                run.around.children.run(run.row, path, workflow, value, share)
+            child = await self._or_stop(
+                children.start(run.row, path, workflow, value, above=above, until=until)
             )
+            run.children[path] = child
+            return await self._or_stop(children.result(child, workflow))
         except asyncio.CancelledError:
             # Whoever goes on with a run that is let go needs its children, too.
             if run.end is None or run.end.is_final:

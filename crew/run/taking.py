@@ -131,6 +131,7 @@ class Taking:
         logger.warning("run.parked", extra=facts)
         run, writer = opened(row), self._employer.writer
         try:
+            await self._employer.accounts.rest(row)
             if taken is not None:
                 writer.append(run, taken)
             writer.append(run, parked, "waiting")
@@ -147,6 +148,7 @@ class Taking:
         """Give up a run whose journal this release cannot read."""
         logger.warning("run.unreadable", extra={"run": row.id, "kind": kind})
         try:
+            await self._employer.accounts.rest(row)
             await self._employer.writer.execute(Release(row.number, row.epoch))
         except (Fenced, StoreError):
             # Unless somebody else has it, it is taken anew.
