@@ -244,6 +244,7 @@ class Letter:
     kind: str
     name: str
     body: str
+    at: float
     key: str | None = None
     seen: int = 0
 

@@ -8,6 +8,7 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any, Protocol, cast
 
+from crew.clock import wall_clock
 from crew.errors import AskError, KeyReused, RunCancelled, RunFailed, RunNotFound
 from crew.event import ENDS, Event, failure_from
 from crew.failure import run_failed
@@ -317,7 +318,7 @@ class Run:
         self, kind: str, name: str, value: Json, key: str | None = None, seen: int = 0
     ) -> None:
         number, body = self._row.number, json.dumps(value)
-        await self._home.writer.execute(Post(number, kind, name, body, time.time(), key, seen))
+        await self._home.writer.execute(Post(number, kind, name, body, wall_clock(), key, seen))
         await self._home.poke(self._row)
 
     def _fresh(self) -> RunRow:
