@@ -32,8 +32,8 @@ from crew.journal import (
     Store,
     StoredEvent,
 )
-from crew.journal.reading import POINTER_MARK, checksum
-from crew.journal.text import LONG, TextWriter
+from crew.journal.reading import checksum
+from crew.journal.text import TextWriter, may_hold_text
 from crew.value import json_text
 
 logger = logging.getLogger(__name__)
@@ -480,9 +480,10 @@ def seal(run: OpenRun, offset: int, event: RunEvent, now: float | None = None) -
     if isinstance(event, (TextEmitted, TextDiscarded, CallCompleted)):
         _follow_stream(run, offset, event)
     body, blobs = json_text(data), tuple[Blob, ...]()
-    if len(body) > LONG or POINTER_MARK in body:  # most events hold no text worth the walk
+    if may_hold_text(body):
         packed, blobs = run.text.pack(offset, data)
-        body = json_text(packed)
+        if packed is not data:
+            body = json_text(packed)
     at = int((wall_clock() if now is None else now) * 1e6) / 1e6
     run.crc = checksum(run.crc, event.kind, event.path, body, at)
     return StoredEvent(offset, event.kind, event.path, body, run.crc, at, blobs)
