@@ -47,6 +47,7 @@ class StepCalls:
         self.run_id = run.run_id
         self.thread_id = run.row.thread
         self.tenant = run.row.tenant
+        self.epoch = run.row.epoch
         self.attempt = attempt
         self._run = run
         self._dispatch = dispatch
