@@ -292,7 +292,7 @@ class Writer:
             await self.written(run)
 
     def written(self, run: OpenRun) -> asyncio.Future[None]:
-        """Return what is done with the next commit: with it all that was appended to `run` is on disk.
+        """Return what is done once all that was appended to `run` so far is on disk.
 
         It has the exception that `durable` raises.
         """
