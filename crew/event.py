@@ -16,8 +16,14 @@ CallKind = Literal[
 ]
 """What a journalled operation inside a step is."""
 
-_COMPLETED: dict[CallKind, str] = {"ask": "answered", "deadline": "passed"}
+_STARTED: dict[CallKind, str] = {
+    call: f"{call}.{'opened' if call == 'ask' else 'started'}" for call in get_args(CallKind)
+}
+_WORDS: dict[CallKind, str] = {"ask": "answered", "deadline": "passed"}
 """How it is said that a call has completed, where that has a word of its own."""
+_COMPLETED: dict[CallKind, str] = {
+    call: f"{call}.{_WORDS.get(call, 'completed')}" for call in get_args(CallKind)
+}
 
 FORMAT = 1
 """Version of the stored form; written into `run.started`, raised when a kind changes its data."""
@@ -249,7 +255,7 @@ class CallStarted:
 
     @property
     def kind(self) -> str:
-        return f"{self.call}.{'opened' if self.call == 'ask' else 'started'}"
+        return _STARTED[self.call]
 
 
 @dataclass(frozen=True, slots=True)
@@ -260,7 +266,7 @@ class CallCompleted:
 
     @property
     def kind(self) -> str:
-        return f"{self.call}.{_COMPLETED.get(self.call, 'completed')}"
+        return _COMPLETED[self.call]
 
 
 @dataclass(frozen=True, slots=True)

@@ -286,6 +286,7 @@ class Loop:
         }
 
 
+@functools.lru_cache(maxsize=1024)
 def _salt(tenant: str) -> str:
     """Return what keeps a tenant's cached prefixes apart, and does not tell who it is."""
     return hashlib.sha256(tenant.encode()).hexdigest()[:32] if tenant else ""

@@ -63,6 +63,7 @@ class Driven(Calls, Timing, Protocol):
     run_id: str
     thread_id: str | None
     tenant: str
+    epoch: int
     attempt: Attempt
 
     @property
@@ -356,7 +357,9 @@ class Context:
         path, driver, emit = place.path(attempt), self._driver, policies.emit
         history = self.thread.messages if agent.history else ()
         session = f"{driver.thread_id or self.run_id}/{agent.name}"
-        task = AgentTask(self.run_id, path, text, history, session, emit=emit, tenant=driver.tenant)
+        task = AgentTask(
+            self.run_id, path, text, history, session, driver.epoch, emit, driver.tenant
+        )
         fingerprint = fingerprint_of(agent.name, text)
         record = await driver.agent(agent, path, fingerprint)
         work = functools.partial(driver.perform, agent, task, fingerprint)

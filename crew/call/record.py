@@ -224,10 +224,10 @@ async def invoke(function: Callable[..., Any], *arguments: Any, **options: Any) 
 
 
 def _is_async(function: Callable[..., Any]) -> bool:
-    code = getattr(function, "__code__", None)
+    target = function.func if isinstance(function, functools.partial) else function
+    code = getattr(target, "__code__", None)  # a method shows that of its function
     if code is not None and code.co_flags & inspect.CO_COROUTINE:
         return True
-    target = function.func if isinstance(function, functools.partial) else function
     return inspect.iscoroutinefunction(target) or inspect.iscoroutinefunction(
         getattr(target, "__call__", None)  # noqa: B004  asks what it is, not whether it is
     )
@@ -383,7 +383,8 @@ def fingerprint_of(name: str, arguments: object) -> str:
 
 
 def _canonical_bytes(arguments: object) -> bytes:
-    if type(arguments) is list and _SIMPLE.issuperset(map(type, arguments)):
+    of_types = map(type, arguments) if type(arguments) is list else (type(arguments),)
+    if _SIMPLE.issuperset(of_types):
         with contextlib.suppress(PydanticSerializationError):  # half of a surrogate pair
             return to_json(arguments)
     return canonical(arguments).encode("utf-8", "surrogatepass")

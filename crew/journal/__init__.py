@@ -309,6 +309,7 @@ class Letter:
     kind: str
     name: str
     body: str
+    at: float
     key: str | None = None
     seen: int = 0
 

@@ -28,7 +28,7 @@ from crew.journal.postgres_operations import COLUMNS
 from crew.journal.postgres_schema import prepare
 
 _IS_OPEN = "status IN ('running', 'waiting')"
-_LETTER = "id, number, kind, name, coalesce(body, ''), key, seen"
+_LETTER = "id, number, kind, name, coalesce(body, ''), at, key, seen"
 _TABLES = ("runs", "events", "snapshots", "letters", "blobs", "blob_uses", "threads", "accounts")
 """Those that hold what somebody said."""
 _OPEN_SECONDS = 6.0

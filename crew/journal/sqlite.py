@@ -67,7 +67,7 @@ class _OperationFailed(Exception):
 
 
 _OPEN = "status IN ('running', 'waiting')"
-_LETTER = "id, number, kind, name, coalesce(body, ''), key, seen"
+_LETTER = "id, number, kind, name, coalesce(body, ''), at, key, seen"
 _FIRST_IN_THREAD = (
     "(turn IS NULL OR NOT EXISTS (SELECT 1 FROM runs AS earlier WHERE earlier.tenant = r.tenant "
     "AND earlier.thread = r.thread AND earlier.turn < r.turn "

@@ -151,6 +151,17 @@ class RunCalls:
         self.records.load(data)
         self.usage.load(data)
 
+    def hand_out(self, before: float) -> bool:
+        """Hand out what was posted by a time that has come; return whether something is to go on.
+
+        Raises:
+            StoreError, Busy: nobody knows.
+        """
+        waits = self.waits
+        if waits.resuming:
+            return True
+        return waits.is_asking and self.around.hand_out(self.row.number, before)
+
     def answered(self, path: str, value: Json) -> bool | None:
         """Record a person's answer.
 

@@ -8,8 +8,9 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any, Protocol, cast
 
+from crew.clock import wall_clock
 from crew.errors import AskError, KeyReused, RunCancelled, RunFailed, RunNotFound
-from crew.event import ENDS, Event, failure_from
+from crew.event import ENDS, Event, RunEndedByCancel, RunEndedInFailure, failure_from
 from crew.failure import run_failed
 from crew.journal import OPEN, Post, RunRow, RunStatus, Store, StoredEvent
 from crew.journal.reading import JournalReader
@@ -180,16 +181,20 @@ class Run:
             StoreError: the store failed while this process drove the run; it can be resumed.
             RuntimeLeft: the runtime was left before; the run goes on in another one.
         """
-        row = self._fresh()
-        while row.status in OPEN:
-            written = await self._home.followers.grown(row.number, row.offset)
-            while written and written[-1].kind not in ENDS:
-                written = await self._home.followers.grown(row.number, written[-1].offset)
-            row = self._fresh()
-        last = JournalReader(self._home.store, row).one(row.offset)
-        if row.status == "cancelled":
+        row, last = self._fresh(), cast("Event | None", None)
+        while last is None:
+            written: Sequence[StoredEvent] = ()
+            if row.status in OPEN:
+                written = await self._home.followers.grown(row.number, row.offset)
+                while written and written[-1].kind not in ENDS:
+                    written = await self._home.followers.grown(row.number, written[-1].offset)
+            if written:
+                last = self._reader().just_written(written[-1])
+            elif (row := self._fresh()).status not in OPEN:
+                last = JournalReader(self._home.store, row).one(row.offset)
+        if last.kind == RunEndedByCancel.kind:
             raise RunCancelled(run=row.id)
-        if row.status == "failed":
+        if last.kind == RunEndedInFailure.kind:
             raise self._failed(row, last)
         workflow = self._home.workflows.of(row)
         output = last.data.get("output")
@@ -317,7 +322,7 @@ class Run:
         self, kind: str, name: str, value: Json, key: str | None = None, seen: int = 0
     ) -> None:
         number, body = self._row.number, json.dumps(value)
-        await self._home.writer.execute(Post(number, kind, name, body, time.time(), key, seen))
+        await self._home.writer.execute(Post(number, kind, name, body, wall_clock(), key, seen))
         await self._home.poke(self._row)
 
     def _fresh(self) -> RunRow:

@@ -109,6 +109,9 @@ class _Copy:
     def look(self) -> None:
         """No letter comes for what has ended."""
 
+    def hand_out(self, number: int, before: float) -> bool:
+        return False
+
     async def close(self) -> None:
         """There is nothing to close."""
 

@@ -212,6 +212,9 @@ class Runtime(Tenant):
         """Look for new runs and letters now."""
         self._look_now.set()
 
+    def hand_out(self, number: int, before: float) -> bool:
+        return self._worker.letters.hand_out(number, before)
+
     async def _watch(self) -> None:
         """Look for letters, for runs without an owner, and for what other processes wrote."""
         seen, last_take, last_wake = -1, 0.0, 0.0

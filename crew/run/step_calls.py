@@ -6,15 +6,16 @@ from typing import NoReturn, TypeVar
 
 from crew.budget import Allowance, Budget
 from crew.call.attempt import Attempt
-from crew.call.gate import Order
+from crew.call.gate import LAST, Order, overdue
 from crew.call.record import AgentTask, Performer, Record
-from crew.clock import wait_until
+from crew.clock import wait_until, wall_clock
 from crew.errors import Diverged, Fenced, RuntimeLeft, StoreError
 from crew.event import CallCompleted, CallKind, Failure
 from crew.graph import Workflow
+from crew.journal import Busy
 from crew.message import Json
 from crew.run.calls import RunCalls
-from crew.run.deadline import Deadline
+from crew.run.deadline import AGAIN_SECONDS, Deadline
 from crew.run.dispatch import Dispatch
 from crew.thread import Thread
 from crew.value import Codec
@@ -45,6 +46,7 @@ class StepCalls:
         self.run_id = run.run_id
         self.thread_id = run.row.thread
         self.tenant = run.row.tenant
+        self.epoch = run.row.epoch
         self.attempt = attempt
         self._run = run
         self._dispatch = dispatch
@@ -147,15 +149,34 @@ class StepCalls:
 
     async def answer(self, path: str, codec: Codec) -> Json:
         await self._require_running()
+        if self.attempt.is_reentered:
+            # Behind what is on record, and beside what else it waits for: that may have come first.
+            await self.attempt.turn(LAST)
         self._run.around.look()  # the answer may have come already: that is why a run was taken
         return await self._run.waits.answer(path, codec, self.attempt)
 
     async def sleep_until(self, path: str, until: float) -> None:
         await self._require_running()
         with self._run.waits.waiting(path, until, self.attempt):
-            await wait_until(until)
+            if self.attempt.is_reentered and until < wall_clock():
+                await self.attempt.gate.turn(overdue(until))
+            else:
+                await wait_until(until)
+            await self._after_letters(until)
         self._require_open()
         self._run.append(CallCompleted(path, "timer", {}))
+
+    async def _after_letters(self, until: float) -> None:
+        """Return once what was posted by a time that has come has been taken."""
+        came = True
+        while came:
+            try:
+                came = self._run.hand_out(before=until)
+            except (StoreError, Busy):
+                await wait_until(wall_clock() + AGAIN_SECONDS)
+            else:
+                if came:
+                    await self.attempt.gate.turn(overdue(until))
 
     async def deadline(
         self, path: str, seconds: float, strike: Callable[[], None], *, driven: bool

@@ -63,4 +63,15 @@ class Surroundings(Protocol):
         """Look for work and letters soon: something has changed."""
         ...
 
+    def hand_out(self, number: int, before: float) -> bool:
+        """Hand out at once what was posted for a run by `before` (unix seconds).
+
+        Returns:
+            Whether there was something.
+
+        Raises:
+            StoreError, Busy: nobody knows.
+        """
+        ...
+
     def read_thread(self, row: RunRow) -> Thread: ...
