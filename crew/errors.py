@@ -158,6 +158,9 @@ class EffectUnknown(RunError):
     """A crash hid whether an effect happened, and its policy is not to retry it."""
 
 
+EFFECTS_REFUSED = ", and new effects are not allowed"
+
+
 @dataclass(eq=False, kw_only=True)
 class Diverged(RunError):
     """The code asks for another call than the journal holds at this path."""
@@ -166,12 +169,17 @@ class Diverged(RunError):
     """The reason by which its run is parked."""
     recorded: str = ""
     asked: str = ""
+    given: str = ""
+    """What the recorded call was given, as text, where its record says so."""
 
     def __str__(self) -> str:
         return (
             f"run {self.run} diverged at {self.path}: the journal holds {self.recorded}, "
-            f"the code asks for {self.asked}; give this call a `key=` so that it keeps its place"
+            f"the code asks for {self._asked()}; give this call a `key=` so that it keeps its place"
         )
+
+    def _asked(self) -> str:
+        return self.asked
 
 
 @dataclass(eq=False, kw_only=True)
@@ -182,6 +190,11 @@ class Unrecorded(Diverged):
     """
 
     parked_as: ClassVar[str] = "unrecorded"
+    effects_refused: bool = False
+    """Whether it is an effect, and new ones are not allowed there."""
+
+    def _asked(self) -> str:
+        return f"{self.asked}{EFFECTS_REFUSED if self.effects_refused else ''}"
 
 
 @dataclass(eq=False, kw_only=True)

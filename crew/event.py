@@ -165,7 +165,9 @@ class RunParked:
     """The run waits for a person to choose a way on.
 
     `reason` is `diverged`, `unreadable`, `poisoned` or `unrecorded`; `path` is where that came up.
-    What the journal holds there and what the code asks for are empty where nothing differs.
+    What the journal holds there and what the code asks for are empty where nothing differs. `given`
+    is what the recorded call was given, as text; `effects_refused` says that the code asks for an
+    effect, and that new ones are not allowed.
     """
 
     kind: ClassVar[str] = "run.parked"
@@ -174,6 +176,8 @@ class RunParked:
     path: str = ""
     recorded: str = ""
     asked: str = ""
+    given: str | None = None
+    effects_refused: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ from collections import OrderedDict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from crew.fold import Ending, Origin, folded
 from crew.journal import OPEN, RunRow, Store, ThreadRow
 from crew.journal.reading import JournalReader
 from crew.message import Message
@@ -113,9 +114,10 @@ def _opening(kept: ThreadRow | None) -> list[Message]:
 
 def _turn(store: Store, row: RunRow) -> list[Message]:
     reader = JournalReader(store, row)
-    asked = Message("user", text_of(reader.one(1).data.get("input")))
+    asked = Message("user", text_of(folded([reader.one(1)], Origin()).input))
     if row.status == "completed":
-        return [asked, Message("assistant", text_of(reader.one(row.offset).data.get("output")))]
+        output = folded([reader.one(row.offset)], Ending()).output
+        return [asked, Message("assistant", text_of(output))]
     if row.status in ("failed", "cancelled"):
         return [asked, Message("assistant", f"(not answered: the run {row.status})")]
     return [asked]

@@ -14,7 +14,6 @@ from crew.agent.model_call import ModelCall, reply_from
 from crew.call.record import (
     AgentTask,
     Calls,
-    Record,
     idempotency_key,
     invoke,
     outcome,
@@ -32,6 +31,7 @@ from crew.errors import (
 )
 from crew.event import CallKind, failure_from
 from crew.failure import failure_of, message_of, raise_again
+from crew.fold.calls import Record
 from crew.llm import Model, ModelReply, ModelRequest, ToolSpec
 from crew.llm.wire import INVALID_ARGUMENTS
 from crew.message import Json, Message, ToolCall, Usage, message_data

@@ -28,7 +28,6 @@ from crew.call.record import (
     AgentTask,
     Calls,
     Performer,
-    Record,
     cancels,
     data_arguments,
     describe_callee,
@@ -45,6 +44,7 @@ from crew.clock import wall_clock
 from crew.errors import Diverged, GraphError, InputInvalid, OutputInvalid
 from crew.event import CallKind, Failure
 from crew.failure import failure_of, raise_again
+from crew.fold.calls import Record
 from crew.graph import Workflow
 from crew.graph.patch import Patch
 from crew.graph.retry import ONCE, Retry

@@ -8,7 +8,6 @@ from typing import Any, Literal, NoReturn, Protocol
 from crew.call.lineage import Inside, entered
 from crew.call.record import (
     Calls,
-    Record,
     acted,
     data_arguments,
     describe_callee,
@@ -23,6 +22,7 @@ from crew.call.record import (
 )
 from crew.errors import Diverged, EffectUnknown, OutputInvalid
 from crew.failure import failure_of, raise_again
+from crew.fold.calls import Record
 from crew.message import Json
 from crew.value import with_own_arguments
 

@@ -7,8 +7,8 @@ import hashlib
 import inspect
 import weakref
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any, Literal, Protocol, TypeGuard, TypeVar, cast, runtime_checkable
+from dataclasses import dataclass, replace
+from typing import Any, Protocol, TypeGuard, TypeVar, cast, runtime_checkable
 
 from pydantic_core import PydanticSerializationError, to_json
 
@@ -17,35 +17,9 @@ from crew.config import Settings
 from crew.errors import NotAnException, OutputInvalid, Unreadable
 from crew.event import CallKind, Failure, failure_data, failure_from
 from crew.failure import error_of, failure_of, safe_text
+from crew.fold.calls import Record
 from crew.message import Json, Message
 from crew.value import Codec, canonical
-
-
-@dataclass(frozen=True, slots=True)
-class Record:
-    """What the journal holds at a call's path.
-
-    `in_doubt`: whoever started it may still be at it, being stopped or cut off, not dead.
-    `streamed`: of a model call that is under way, the part of its text that was streamed so far.
-    `offset`: that of the event of its end.
-    `swallowed`: how many cancels came while it was under way, without ending it.
-    """
-
-    call: CallKind
-    fingerprint: str
-    state: Literal["started", "completed", "failed", "unknown", "cancelled"]
-    data: dict[str, Json]
-    result: dict[str, Json] = field(default_factory=dict)
-    error: Failure | None = None
-    in_doubt: bool = False
-    streamed: str = ""
-    offset: int = 0
-    swallowed: int = 0
-
-    @property
-    def is_ended(self) -> bool:
-        """Whether its caller went on with what came of it."""
-        return self.state in ("completed", "failed", "cancelled")
 
 
 class Calls(Protocol):

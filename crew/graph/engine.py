@@ -45,6 +45,7 @@ from crew.event import (
     TextDiscarded,
     TextEmitted,
 )
+from crew.fold.paths import base_path
 from crew.graph.node import Node
 from crew.graph.state import (
     ROOT,
@@ -152,11 +153,6 @@ def unfinished(state: RunState) -> list[Command]:
         RunStep(step.path, step.node, step.token.value, step.attempt, step.until)
         for step in state.steps.values()
     ] + [scope.quorum for scope in state.scopes.values() if scope.quorum is not None]
-
-
-def base_path(path: str) -> str:
-    """Return a step's path without its attempt: `look_up[2]` of `look_up[2]~3`."""
-    return path.partition("~")[0]
 
 
 def _start(wiring: Wiring, state: RunState, event: RunStarted) -> list[Command]:

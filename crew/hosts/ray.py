@@ -20,10 +20,11 @@ from pathlib import Path
 from typing import Any, Protocol, Self, cast
 
 from crew.budget import Allowance
-from crew.call.record import AgentTask, Calls, Equipment, Performer, Record
+from crew.call.record import AgentTask, Calls, Equipment, Performer
 from crew.config import Settings
 from crew.errors import CrewError, Fenced, StoreError
 from crew.event import CallKind, Failure
+from crew.fold.calls import Record
 from crew.graph import Workflow
 from crew.hosts import HostLost, Hosts, Place, Resources, here
 from crew.hosts.cluster import (

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -12,6 +12,9 @@ from crew.event import Event
 from crew.journal import Damaged, RunRow, Snapshot, Store, StoredEvent, shown
 from crew.journal.text import TextReader, TextWriter, may_hold_text
 from crew.message import Json
+
+_FIRST_LOOK = 16
+"""How many events are read backwards at first; twice as many each time that is not enough."""
 
 
 class JournalReader:
@@ -102,6 +105,18 @@ class JournalReader:
                 break
             found += more
         return found
+
+    def backwards(self, upto: int) -> Iterator[Event]:
+        """Yield the events up to offset `upto`, the newest first, reading no more than it takes.
+
+        Raises:
+            StoreError: one of them is missing or damaged.
+        """
+        size = _FIRST_LOOK
+        while upto > 0:
+            after = max(0, upto - size)
+            yield from reversed(self.every(after=after, upto=upto))
+            upto, size = after, 2 * size
 
     def one(self, offset: int) -> Event:
         """Return one event.

@@ -9,9 +9,10 @@ a key is wrapped, so that data is never mistaken for a pointer.
 
 import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from typing import cast
 
+from crew.fold.paths import is_within
+from crew.fold.text import Stream
 from crew.journal import Blob
 from crew.message import Json
 
@@ -42,35 +43,22 @@ def may_hold_text(body: str) -> bool:
     return POINTER_MARK in body or _QUOTE in body or max(map(len, body.split('"'))) > LONG
 
 
-@dataclass(slots=True)
-class _Stream:
-    """What one call has streamed so far: the offsets of its pieces, first and last, and these."""
-
-    places: list[list[int]] = field(default_factory=list)
-    pieces: list[str] = field(default_factory=list)
-
-
 class TextWriter:
     """Packs the data of one run's events, in order."""
 
     def __init__(self) -> None:
         self._places: dict[bytes, tuple[int, int] | list[list[int]]] = {}
-        self._streams: dict[str, _Stream] = {}
+        self._streams: dict[str, Stream] = {}
         self._is_changed = False
         """Whether something was replaced in what is packed."""
 
     def add_piece(self, path: str, offset: int, text: str) -> None:
         """Note a piece that the call at `path` streamed by the event at `offset`."""
-        stream = self._streams.setdefault(path, _Stream())
-        stream.pieces.append(text)
-        if stream.places and stream.places[-1][1] == offset - 1:
-            stream.places[-1][1] = offset
-        else:
-            stream.places.append([offset, offset])
+        self._streams.setdefault(path, Stream()).add(offset, text)
 
     def forget(self, path: str) -> None:
         """Note that the text streamed at `path` or beneath it was discarded."""
-        for place in [p for p in self._streams if p == path or p.startswith(f"{path}/")]:
+        for place in [place for place in self._streams if is_within(place, path)]:
             del self._streams[place]
 
     def end(self, path: str) -> None:
@@ -114,6 +102,9 @@ class TextWriter:
                 offset, index = packed[POINTER]
                 text = reader.text(offset, index)
                 self._places.setdefault(_digest(text), (offset, index))
+                return
+            if len(packed) == 1 and STREAMED in packed:
+                self._places.setdefault(_digest(reader.resolve(packed)), packed[STREAMED])
                 return
             for item in cast("dict[str, Json]", packed).values():
                 self.remember_pointers(item, reader)

@@ -7,7 +7,8 @@ from crew.call.attempt import Attempt
 from crew.call.gate import LAST
 from crew.errors import Diverged
 from crew.event import CallKind, CallUnknown, RunEvent
-from crew.run.records import Records, step_of
+from crew.fold.calls import Records
+from crew.fold.paths import step_of
 
 _OF_EACH_ATTEMPT: frozenset[CallKind] = frozenset({"effect", "ask"})
 """Calls that further attempts of a step find again, at a path without their number."""
@@ -109,5 +110,6 @@ class Attempts:
             raise self._forgotten(attempt, next(iter(attempt.forgotten)), attempt.cut_off)
 
     def _forgotten(self, attempt: Attempt, path: str, instead: str) -> Diverged:
-        recorded = attempt.forgotten[path]
-        return Diverged(run=self._run_id, path=path, recorded=recorded, asked=instead)
+        recorded, record = attempt.forgotten[path], self._records.get(path)
+        given = "" if record is None else record.given
+        return Diverged(run=self._run_id, path=path, recorded=recorded, asked=instead, given=given)

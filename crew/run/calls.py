@@ -7,7 +7,6 @@ from typing import NoReturn
 
 from crew.budget import Account, Allowance, Budget, limits_of
 from crew.call.gate import BEHIND_ACTS, LAST
-from crew.call.record import Record
 from crew.clock import wall_clock
 from crew.event import (
     AgentDrifted,
@@ -29,14 +28,16 @@ from crew.event import (
     TextDiscarded,
     TextEmitted,
 )
+from crew.fold.calls import Record, Records, is_act
+from crew.fold.deadlines import Deadlines
+from crew.fold.past import Past
+from crew.fold.paths import step_of
 from crew.journal import Drawn, RunRow
 from crew.journal.writer import OpenRun
 from crew.message import Json
 from crew.run.attempts import Attempts
 from crew.run.ending import End
 from crew.run.lookup import OF_AGENTS, Lookup
-from crew.run.past import Past
-from crew.run.records import Records, is_act, step_of
 from crew.run.sharing import SharedAccounts
 from crew.run.surroundings import Surroundings
 from crew.run.usage import Usage
@@ -80,6 +81,7 @@ class RunCalls:
         self.served = 0
         """How many calls were answered from the journal."""
         self.records, offered = Records(), Records()
+        self.deadlines = Deadlines()
         self.attempts = Attempts(row.id, self.records, offered, append)
         self.lookup = Lookup(row.id, self.records, offered, self.attempts, append)
         self.waits = Waits(changed)
@@ -109,13 +111,17 @@ class RunCalls:
             case StepCompleted(path=path):
                 self.drop(step_of(path))
             case CallCompleted(path=path, call=call, data=data):
-                self.records.fold(event, offset)
+                self.records.apply(event, offset)
                 self.usage.ended(path, call, data)
+                if call == "deadline":
+                    self.deadlines.apply(event)
             case CallStarted(path=path, call=call, data=data):
-                self.records.fold(event, offset)
+                self.records.apply(event, offset)
                 self.usage.started(path, call, data)
+                if call == "deadline":
+                    self.deadlines.apply(event)
             case CallFailed(path=path, call=call, usage=usage):
-                self.records.fold(event, offset)
+                self.records.apply(event, offset)
                 self.usage.ended(path, call, {"usage": usage})
             case BudgetGiven():
                 self.usage.given(event)
@@ -124,32 +130,38 @@ class RunCalls:
                 if call == "ask":
                     self.records.remove(path)
             case CallCancelled(path=path):
-                self.records.fold(event, offset)
+                self.records.apply(event, offset)
+                self.deadlines.apply(event)
                 self.usage.left(path)
-            case RunTaken(proven=proven, gap=gap):
-                self.records.put_off(gap)
+            case RunTaken(proven=proven):
+                self.deadlines.apply(event)
                 if not proven:
                     self.records.doubt()
             case RunForked():
                 self.records.doubt()
-                self.records.forget_deadlines()
+                for path in self.deadlines:
+                    self.records.remove(path)
+                self.deadlines.apply(event)
                 self.usage.forked()
             case _:
-                self.records.fold(event, offset)
+                self.records.apply(event, offset)
 
     def drop(self, step: str) -> None:
         """Forget the calls of a step that is over: nobody asks for them any more."""
         self.records.drop(step)
+        self.deadlines.drop(step)
         self.usage.drop(step)
 
     def to_data(self) -> dict[str, Json]:
         """Return what was folded as JSON, for a snapshot."""
-        return {**self.records.to_data(), **self.usage.to_data()}
+        deadlines = self.deadlines.to_data()
+        return {**self.records.to_data(), **self.usage.to_data(), "deadlines": deadlines}
 
     def load(self, data: dict[str, Json]) -> None:
         """Know what `to_data` gave."""
         self.records.load(data)
         self.usage.load(data)
+        self.deadlines.load(data["deadlines"])
 
     def hand_out(self, before: float) -> bool:
         """Hand out what was posted by a time that has come; return whether something is to go on.
@@ -247,8 +259,8 @@ class RunCalls:
         elif call == "child":
             data = {**data, "shared": True} if self.around_child(path) else data
         if is_act(call, data) and not self.lookup.rules.effects:
-            asked = f"{call} {fingerprint}, and new effects are not allowed"
-            raise self.lookup.not_recorded(path, asked)
+            asked = f"{call} {fingerprint}"
+            raise self.lookup.not_recorded(path, asked, effects_refused=True)
         self.append(CallStarted(path, call, {**data, "fingerprint": fingerprint}))
         if call == "model":
             self.usage.begun(path)

@@ -1,12 +1,11 @@
 """The runs that other runs start: their children."""
 
 import asyncio
-from typing import cast
 
 from crew.budget import Account, Budget
 from crew.clock import wall_clock
 from crew.errors import CrewError, RunCancelled, RunNotFound
-from crew.event import ENDS
+from crew.fold import Ending, folded
 from crew.graph import Workflow
 from crew.journal import OPEN, Clear, RunRow
 from crew.journal.reading import JournalReader
@@ -77,7 +76,7 @@ class ChildRuns:
         if row is None:
             return None
         last = JournalReader(self._home.store, row).one(row.offset)
-        return cast("dict[str, int] | None", last.data.get("usage")) if last.kind in ENDS else None
+        return folded([last], Ending()).usage
 
     def _run(self, child: str) -> Run:
         row = self._home.store.run(child)

@@ -73,7 +73,7 @@ class Deadline:
             self._hold()
             self._at(run.lookup.order_of(path), self._strike)
         elif record is not None and record.state == "started" and live:
-            self._set(record.data["until"], driven=driven)
+            self._set(run.deadlines.until(path), driven=driven)
 
     def _set(self, until: float, *, driven: bool) -> None:
         self._hold()

@@ -5,9 +5,10 @@ import hashlib
 import logging
 from collections.abc import Callable
 
-from crew.call.record import AgentTask, Calls, Performer, Record
+from crew.call.record import AgentTask, Calls, Performer
 from crew.errors import CrewError
 from crew.event import ProgressMade
+from crew.fold.calls import Record
 from crew.hosts import HostLost
 from crew.message import Json
 from crew.run.calls import RunCalls

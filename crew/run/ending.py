@@ -2,7 +2,7 @@
 
 from enum import StrEnum
 
-from crew.errors import Diverged
+from crew.errors import Diverged, Unrecorded
 from crew.event import RunParked
 
 
@@ -32,4 +32,13 @@ class End(StrEnum):
 
 def parked_by(error: Diverged) -> RunParked:
     """Return the record of a run that a person has to choose a way on for."""
-    return RunParked(error.parked_as, str(error), error.path, error.recorded, error.asked)
+    refused = isinstance(error, Unrecorded) and error.effects_refused
+    return RunParked(
+        error.parked_as,
+        str(error),
+        error.path,
+        error.recorded,
+        error.asked,
+        given=error.given or None,
+        effects_refused=refused or None,
+    )

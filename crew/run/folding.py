@@ -4,7 +4,8 @@ import json
 from dataclasses import dataclass, replace
 
 from crew.errors import Diverged, Unreadable
-from crew.event import RunForked, RunStarted, from_data
+from crew.event import RunStarted
+from crew.fold import Origin, fold, folded
 from crew.graph import Workflow
 from crew.journal import RunRow, Store
 from crew.journal.reading import JournalReader
@@ -45,13 +46,16 @@ def fold_stored(store: Store, driver: Driver, workflow: Workflow, row: RunRow) -
         body, after = json.loads(snapshot.body), snapshot.offset
         driver.open.text.remember_pointers(body, reader.text)
         driver.course.load(reader.text.resolve(body), after)
+        for first, last in body["calls"]["streamed"]:
+            pieces = reader.every(after=first - 1, upto=last)
+            fold(pieces, driver.calls.records)
     events = reader.every(after=after, upto=row.offset)
     driver.course.fold(events)
     if row.base is not None:
         base = store.numbered(row.base)
-        forked = from_data("run.forked", "", reader.one(row.base_offset + 1).data)
+        forked = folded([reader.one(row.base_offset + 1)], Origin()).forked
         assert base is not None
-        assert isinstance(forked, RunForked)
+        assert forked is not None
         prepare_fork(driver, forked, JournalReader(store, base))
     driver.open.crc = row.crc
 

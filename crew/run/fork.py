@@ -9,23 +9,16 @@ from crew.budget import Budget, limits_of
 from crew.call.record import Performer
 from crew.clock import wall_clock
 from crew.errors import InputInvalid
-from crew.event import (
-    ENDS,
-    CallCompleted,
-    CallFailed,
-    Event,
-    RunForked,
-    RunParked,
-    StepStarted,
-    from_data,
-)
+from crew.event import RunForked, from_data
+from crew.fold import Acts, Agents, Event, folded, is_end, is_parking
+from crew.fold.calls import is_end_of_act
+from crew.fold.paths import is_within, step_of
 from crew.graph import Workflow
 from crew.journal import NewRun, RunRow, Store
 from crew.journal.reading import JournalReader
 from crew.journal.writer import OpenRun, seal
 from crew.run.driver import Driver
 from crew.run.lookup import Rules
-from crew.run.records import step_of
 
 EVERY = "*"
 """The name under which an override stands in for every agent: a function of the agent."""
@@ -37,12 +30,12 @@ def prepare_fork(driver: Driver, forked: RunForked, base: JournalReader) -> None
     calls.lookup.rules = Rules(live=forked.live, effects=forked.effects)
     for event in base.every(after=forked.at):
         typed = from_data(event.kind, event.path, event.data)
-        if isinstance(typed, CallCompleted | CallFailed) and typed.call in ("effect", "tool"):
+        if is_end_of_act(typed):
             at_cut = calls.records.get(typed.path)
             if at_cut is not None and at_cut.state == "started":
-                calls.lookup.ends.fold(typed, event.offset)  # it was under way at the cut
+                calls.lookup.ends.apply(typed, event.offset)  # it was under way at the cut
         if forked.reuse:
-            calls.lookup.offered.fold(typed, event.offset)
+            calls.lookup.offered.apply(typed, event.offset)
 
 
 def new_fork(
@@ -66,7 +59,7 @@ def new_fork(
     for name, agent in override.items():
         if name != EVERY and not isinstance(agent, Performer):
             raise InputInvalid(message=f"override[{name!r}] is {agent!r}, which is no agent")
-    last = row.offset - 1 if events[-1].kind in ENDS else row.offset
+    last = row.offset - 1 if is_end(events[-1]) else row.offset
     if at is not None and not 1 <= at <= row.offset:
         raise InputInvalid(message=f"run {row.id} has events 1 to {row.offset}, none at {at}")
     cut = _first_difference(events, override) if at is None else at
@@ -117,30 +110,22 @@ def _first_difference(events: list[Event], override: Mapping[str, Any]) -> int:
     otherwise the whole run is gone through again, on its records.
     """
     if override:
-        used = {
-            step_of(event.path)
-            for event in events
-            if event.kind == "agent.started"
-            and (EVERY in override or event.data.get("agent") in override)
-        }
+        agents = folded(events, Agents())
         begins = [
-            e.offset for e in events if e.kind == StepStarted.kind and step_of(e.path) in used
+            agents.steps[step_of(start.path)]
+            for start in agents.starts
+            if EVERY in override or start.agent in override
         ]
         return min(begins, default=events[-1].offset + 1) - 1
-    if events[-1].kind == RunParked.kind and (path := events[-1].path):
-        same = [e.offset for e in events[:-1] if e.path == path or e.path.startswith(f"{path}/")]
+    if is_parking(events[-1]) and (path := events[-1].path):
+        same = [event.offset for event in events[:-1] if is_within(event.path, path)]
         return min(same, default=events[-1].offset) - 1
     return 1
 
 
 def effects_before(events: list[Event]) -> list[str]:
     """Return the paths of the effects that a fork stands on: they happened, or may have."""
-    seen = [e.path for e in events if e.kind == "effect.started" or _acts(e)]
-    return list(dict.fromkeys(seen))
-
-
-def _acts(event: Event) -> bool:
-    return event.kind == "tool.started" and event.data.get("effect") == "once"
+    return folded(events, Acts()).acting
 
 
 def _crc_at(store: Store, row: RunRow, offset: int) -> int:

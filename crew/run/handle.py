@@ -9,14 +9,26 @@ from dataclasses import dataclass
 from typing import Any, Protocol, cast
 
 from crew.clock import wall_clock
-from crew.errors import AskError, KeyReused, RunCancelled, RunFailed, RunNotFound
-from crew.event import ENDS, Event, RunEndedByCancel, RunEndedInFailure, failure_from
+from crew.errors import AskError, KeyReused, RunCancelled, RunNotFound
 from crew.failure import run_failed
+from crew.fold import (
+    Activity,
+    Answer,
+    Ending,
+    Event,
+    Origin,
+    Question,
+    Questions,
+    Steps,
+    folded,
+    is_end,
+)
 from crew.journal import OPEN, Post, RunRow, RunStatus, Store, StoredEvent
 from crew.journal.reading import JournalReader
 from crew.journal.writer import Writer
 from crew.message import Json
 from crew.run import door
+from crew.run.asked import OpenQuestions
 from crew.run.followers import Followers
 from crew.run.workflows import Workflows
 from crew.value import canonical
@@ -33,6 +45,7 @@ class Home(Protocol):
     workflows: Workflows
     """Those that are known here."""
     followers: Followers
+    asked: OpenQuestions
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> "asyncio.Task[None]":
         """Start a task of the runtime's own."""
@@ -49,16 +62,6 @@ class Home(Protocol):
     def check_answer(self, number: int, path: str, value: Json) -> bool:
         """Refuse what is no answer to an open question; say whether this process records it."""
         ...
-
-
-@dataclass(frozen=True, slots=True)
-class Question:
-    """An open question of a run; `key` addresses it, `path` is its full name."""
-
-    path: str
-    key: str
-    question: str
-    schema: dict[str, Json]
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +148,7 @@ class Run:
             if events:
                 offset = events[-1].offset
                 yield events
-                if events[-1].kind in ENDS:
+                if is_end(events[-1]):
                     return
             elif is_beyond and self._fresh().status not in OPEN:
                 return  # it came to its end before the place that was asked for
@@ -164,11 +167,16 @@ class Run:
             found += more
         return found
 
-    async def ends(self) -> tuple[Event, Event]:
-        """Return the first event, which holds the input, and the newest there is."""
-        row = self._fresh()
-        reader = JournalReader(self._home.store, row)
-        return reader.one(1), reader.one(row.offset)
+    async def origin(self) -> Origin:
+        """Return what it was started with, by its first event alone."""
+        return folded([self._reader().one(1)], Origin())
+
+    async def ending(self) -> Ending:
+        """Return how it stands, by its newest event alone."""
+        return self._ending(self._fresh())
+
+    def _ending(self, row: RunRow) -> Ending:
+        return folded([JournalReader(self._home.store, row).one(row.offset)], Ending())
 
     async def result(self) -> Any:
         """Wait for the end, and return the output.
@@ -181,52 +189,46 @@ class Run:
             StoreError: the store failed while this process drove the run; it can be resumed.
             RuntimeLeft: the runtime was left before; the run goes on in another one.
         """
-        row, last = self._fresh(), cast("Event | None", None)
-        while last is None:
+        end, workflow = await self._ended(), self._home.workflows.of(self._row)
+        if end.kind == "cancelled":
+            raise RunCancelled(run=self._row.id)
+        if end.error is not None:
+            nodes = workflow.nodes.values() if workflow is not None else ()
+            raise run_failed(self._row.id, end.error, *(node.function for node in nodes))
+        return end.output if workflow is None else workflow.output_codec.decode(end.output)
+
+    async def _ended(self) -> Ending:
+        """Wait for the end, and return it."""
+        row = self._fresh()
+        while True:
             written: Sequence[StoredEvent] = ()
             if row.status in OPEN:
                 written = await self._home.followers.grown(row.number, row.offset)
-                while written and written[-1].kind not in ENDS:
+                while written and not is_end(written[-1]):
                     written = await self._home.followers.grown(row.number, written[-1].offset)
             if written:
-                last = self._reader().just_written(written[-1])
-            elif (row := self._fresh()).status not in OPEN:
-                last = JournalReader(self._home.store, row).one(row.offset)
-        if last.kind == RunEndedByCancel.kind:
-            raise RunCancelled(run=row.id)
-        if last.kind == RunEndedInFailure.kind:
-            raise self._failed(row, last)
-        workflow = self._home.workflows.of(row)
-        output = last.data.get("output")
-        return output if workflow is None else workflow.output_codec.decode(output)
-
-    def _failed(self, row: RunRow, last: Event) -> RunFailed:
-        workflow = self._home.workflows.of(row)
-        nodes = workflow.nodes.values() if workflow is not None else ()
-        failure = failure_from(last.data["error"])
-        return run_failed(row.id, failure, *(node.function for node in nodes))
+                return folded([self._reader().just_written(written[-1])], Ending())
+            if (row := self._fresh()).status not in OPEN:
+                return self._ending(row)
 
     async def usage(self) -> dict[str, int]:
         """Return the tokens and calls of a run that has ended, over all its agents and children."""
-        row = self._fresh()
-        last = JournalReader(self._home.store, row).one(row.offset)
-        return cast("dict[str, int]", last.data.get("usage", {}))
+        return (await self.ending()).usage or {}
 
     async def questions(self) -> list[Question]:
         """Return the questions that wait for an answer, the oldest first."""
-        found: dict[str, Question] = {}
-        for event in await self.recorded():
-            if event.kind == "ask.opened":
-                found[event.path] = _question(event)
-            elif event.kind in ("ask.answered", "ask.cancelled"):
-                found.pop(event.path, None)
-        return list(found.values())
+        return self._home.asked.of(self._fresh())
 
-    async def recorded(self) -> list[Event]:
-        """Return the events there are now, without waiting for more."""
-        reader = self._reader()
-        known = reader.every(upto=self._fresh().offset)
-        return known + reader.every(after=len(known))
+    async def recorded(self, after: int = 0) -> list[Event]:
+        """Return the events after offset `after` that are there now, without waiting for more."""
+        door.count("after", after)
+        reader, upto = self._reader(), self._fresh().offset
+        known = reader.every(after=after, upto=max(after, upto))
+        return known + reader.every(after=max(after, upto))
+
+    async def offset(self) -> int:
+        """Return the offset of its newest event."""
+        return self._fresh().offset
 
     def _reader(self) -> JournalReader:
         return JournalReader(self._home.store, self._row)
@@ -259,9 +261,17 @@ class Run:
         """Return the answer that came with an idempotency key, or None."""
         for letter in self._home.store.answers(self._row.tenant, idempotency_key):
             if letter.number == self._row.number:
-                opened = self._at(letter.name, "ask.opened")[0]
-                return Answered(self, _question(opened), letter.seen)
+                return Answered(self, self._asked(letter.name), letter.seen)
         return None
+
+    def _asked(self, path: str) -> Question:
+        """Return the question at a path; one was asked there."""
+        opened = (
+            folded([event], Questions()).open.get(path)
+            for event in self._reader().backwards(self._fresh().offset)
+            if event.path == path
+        )
+        return next(question for question in opened if question is not None)
 
     async def _answer(self, key: str, value: Any, idempotency_key: str | None) -> None:
         row = self._fresh()
@@ -284,8 +294,9 @@ class Run:
     def _compare(self, first: Answered, key: str, value: Any, idempotency_key: str) -> None:
         """Refuse another answer than the one that came first with an idempotency key."""
         path = first.question.path
-        recorded = [event.data["value"] for event in self._at(path, "ask.answered")]
-        is_other = bool(recorded) and recorded != [json.loads(canonical(value))]
+        recorded = folded(self._reader().every(after=first.after), Answer(path))
+        is_answered = recorded.state == "answered"
+        is_other = is_answered and recorded.value != json.loads(canonical(value))
         if is_other or key not in (path, first.question.key):
             raise KeyReused(
                 message=f"key {idempotency_key!r} came with another answer to run {self.id}; use a "
@@ -293,21 +304,14 @@ class Run:
                 key=idempotency_key,
             )
 
-    def _at(self, path: str, kind: str) -> list[Event]:
-        return [item for item in self._reader().every() if (item.path, item.kind) == (path, kind)]
-
     async def _recorded_answer(self, path: str, after: int) -> None:
         """Return when the answer to a question is an event, or it takes unusually long."""
         reader, deadline = self._reader(), time.monotonic() + ANSWER_SECONDS
+        answer = Answer(path)
         while time.monotonic() < deadline:
-            for event in (events := reader.events(after=after)):
-                if event.path == path and event.kind == "ask.answered":
-                    return
-                if event.kind in ENDS or (event.path, event.kind) == (path, "ask.cancelled"):
-                    raise AskError(message=f"{path} was closed before the answer came")
-                if event.path == path and event.kind == "ask.refused":
-                    reason = event.data["reason"]
-                    raise AskError(message=f"that is no answer to {path}: {reason}")
+            events = reader.events(after=after)
+            if any(_is_taken(folded([event], answer), event) for event in events):
+                return
             after += len(events)
             if not events:
                 await self._home.followers.grown(self._row.number, after)
@@ -333,23 +337,26 @@ class Run:
 
     def _repr_markdown_(self) -> str:
         """Draw the run for a notebook: its state, and a row for each step and agent."""
-        rows: dict[str, list[str]] = {}
-        began: dict[str, float] = {}
-        for event in self._reader().every():
-            call, _, phase = event.kind.partition(".")
-            if call not in ("step", "agent"):
-                continue
-            began.setdefault(event.path, event.at)
-            usage = event.data.get("usage", {})
-            tokens = usage.get("input_tokens", 0) + usage.get("output_tokens", 0)
-            seconds = event.at - began[event.path]
-            rows[event.path] = [event.path, phase, f"{seconds:.2f}", str(tokens or "")]
-        row = self._fresh()
+        row, steps = self._fresh(), folded(self._reader().every(), Steps())
+        rows = [_cells(it) for it in steps.all.values() if it.kind in ("step", "agent")]
         lines = [f"**run {row.id}** of `{row.workflow}` version {row.version}: {row.status}", ""]
         lines += ["| step | state | seconds | tokens |", "|---|---|---|---|"]
-        return "\n".join(lines + [f"| {' | '.join(cells)} |" for cells in rows.values()])
+        return "\n".join(lines + [f"| {' | '.join(cells)} |" for cells in rows])
 
 
-def _question(opened: Event) -> Question:
-    data = opened.data
-    return Question(opened.path, data["key"], data["question"], data["schema"])
+def _is_taken(answer: Answer, event: Event) -> bool:
+    """Return whether an answer is on record by now.
+
+    Raises:
+        AskError: its question was closed, or it was refused.
+    """
+    if answer.state == "closed" or (answer.state != "answered" and is_end(event)):
+        raise AskError(message=f"{answer.path} was closed before the answer came")
+    if answer.state == "refused":
+        raise AskError(message=f"that is no answer to {answer.path}: {answer.reason}")
+    return answer.state == "answered"
+
+
+def _cells(activity: Activity) -> list[str]:
+    seconds = 0.0 if activity.ended is None else activity.ended - activity.began
+    return [activity.path, activity.state, f"{seconds:.2f}", str(activity.tokens or "")]

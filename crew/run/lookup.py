@@ -4,11 +4,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from crew.call.gate import LAST, Order, offered
-from crew.call.record import Record
 from crew.errors import Diverged, Unrecorded
 from crew.event import CallCompleted, CallFailed, CallKind, RunEvent
+from crew.fold.calls import Record, Records
+from crew.fold.paths import step_of
 from crew.run.attempts import Attempts
-from crew.run.records import Records, step_of
 
 OF_AGENTS: frozenset[CallKind] = frozenset({"model", "tool"})
 """Calls that no code of a step waits for, but an agent within one of its calls."""
@@ -131,11 +131,19 @@ class Lookup:
         recorded = f"{record.call} {record.fingerprint}"
         asked = f"{call} {fingerprint}"
         if recorded != asked and record.fingerprint:
-            raise Diverged(run=self._run_id, path=path, recorded=recorded, asked=asked)
+            raise Diverged(
+                run=self._run_id, path=path, recorded=recorded, asked=asked, given=record.given
+            )
 
-    def not_recorded(self, path: str, asked: str) -> Unrecorded:
+    def not_recorded(self, path: str, asked: str, *, effects_refused: bool = False) -> Unrecorded:
         """Return the error of a call that must have a record, and has none."""
-        return Unrecorded(run=self._run_id, path=path, recorded="no result of a call", asked=asked)
+        return Unrecorded(
+            run=self._run_id,
+            path=path,
+            recorded="no result of a call",
+            asked=asked,
+            effects_refused=effects_refused,
+        )
 
     def has(self, path: str) -> bool:
         """Return whether the call at `path` is on record."""

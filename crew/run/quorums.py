@@ -3,8 +3,8 @@
 from collections.abc import Callable
 
 from crew.clock import wait_until, wall_clock
-from crew.event import QuorumAwaited, QuorumReached, RunEvent, StepCompleted
-from crew.graph.engine import base_path
+from crew.event import QuorumAwaited, QuorumReached, RunEvent
+from crew.fold.past import Past
 from crew.graph.state import WaitForQuorum
 from crew.run.course import Course
 
@@ -22,7 +22,7 @@ class Quorums:
         self._calls = course.calls
         self._append = append
         self._waiting: dict[str, WaitForQuorum] = {}
-        self._completed: set[str] = set()
+        self._so_far = Past()
 
     async def wait(self, command: WaitForQuorum) -> None:
         """Let a join fire when its time has come, which is on record."""
@@ -40,14 +40,13 @@ class Quorums:
 
     def see(self, event: RunEvent) -> None:
         """Learn from an event of a replay how far it has come."""
-        if isinstance(event, StepCompleted):
-            self._completed.add(base_path(event.path))
-            self._look()
+        self._so_far.apply(event)
+        self._look()
 
     def _look(self) -> None:
         assert self._calls.past is not None
         for path, before in self._calls.past.quorums.items():
-            if path in self._waiting and before <= self._completed:
+            if path in self._waiting and before <= self._so_far.completed:
                 self._fire(self._waiting.pop(path))
 
     def _fire(self, command: WaitForQuorum) -> None:

@@ -5,6 +5,8 @@ from typing import NoReturn
 
 from crew.errors import Diverged, InputInvalid
 from crew.event import Event, from_data
+from crew.fold import Ending, folded
+from crew.fold.past import Past
 from crew.graph import Workflow
 from crew.hosts import Hosts
 from crew.journal import NewRun, RunRow, Started, Store
@@ -13,11 +15,11 @@ from crew.journal.reading import JournalReader
 from crew.journal.writer import OpenRun, Writer, seal
 from crew.message import Json
 from crew.run.accounts import Accounts
+from crew.run.asked import OpenQuestions
 from crew.run.driver import Driver
 from crew.run.followers import Followers
 from crew.run.handle import Run
 from crew.run.lookup import Rules
-from crew.run.past import past_of
 from crew.run.surroundings import Children
 from crew.run.workflows import Workflows
 from crew.thread import Conversations, Thread
@@ -37,11 +39,11 @@ async def replay(store: Store, row: RunRow, workflow: Workflow) -> Run:
     driver = Driver(copy, workflow, copy.row)
     driver.course.fold(events[:1])
     for event in events[1:]:
-        driver.calls.lookup.offered.fold(
+        driver.calls.lookup.offered.apply(
             from_data(event.kind, event.path, event.data), event.offset
         )
     driver.calls.lookup.rules = Rules(live=False, strict=True, effects=False)
-    driver.calls.past = past_of(events)
+    driver.calls.past = folded(events, Past())
     driver.open.crc = copy.row.crc
     driver.go()
     await driver.ended
@@ -53,18 +55,18 @@ async def replay(store: Store, row: RunRow, workflow: Workflow) -> Run:
 
 
 def _compare(row: RunRow, recorded: Event, again: Event) -> None:
-    ends = [
-        (event.kind, event.data.get("output", _lasting_parts(event.data.get("error"))))
-        for event in (recorded, again)
-    ]
+    ends = [_lasting_parts(folded([event], Ending())) for event in (recorded, again)]
     if ends[0] != ends[1]:
-        texts = [f"{kind} with {value!r:.300}" for kind, value in ends]
+        texts = [f"run.{kind} with {value!r:.300}" for kind, value in ends]
         raise Diverged(run=row.id, path="the end", recorded=texts[0], asked=texts[1])
 
 
-def _lasting_parts(error: dict[str, Json] | None) -> Json:
-    """Return what of an error is the same at each run of the code; its traceback need not be."""
-    return error and {name: error.get(name, "") for name in ("type", "message", "path")}
+def _lasting_parts(ending: Ending) -> tuple[str, Json]:
+    """Return what of an end is the same at each run of the code; a traceback need not be."""
+    error = ending.error
+    if error is None:
+        return ending.kind, ending.output
+    return ending.kind, {"type": error.type, "message": error.message, "path": error.path}
 
 
 class _Copy:
@@ -77,6 +79,7 @@ class _Copy:
         self.children: Children = self
         self.accounts = Accounts(self.store, self.writer)
         self.workflows = Workflows([workflow])
+        self.asked = OpenQuestions(self.store)
         self.followers = Followers({}, self._never)
         self._original = store
         self._original_row = row

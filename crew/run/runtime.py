@@ -20,6 +20,7 @@ from crew.journal.writer import Writer
 from crew.message import Json
 from crew.run.acceptance import Acceptance
 from crew.run.accounts import Accounts
+from crew.run.asked import OpenQuestions
 from crew.run.calls import RunCalls
 from crew.run.children import ChildRuns
 from crew.run.followers import Followers
@@ -109,6 +110,7 @@ class Runtime(Tenant):
         self.writer = Writer(self.store, on_commit=committed, observer=self.telemetry)
         self.accounts = Accounts(self.store, self.writer)
         self.conversations = Conversations(self.store)
+        self.asked = OpenQuestions(self.store)
         try:
             if self.agents == "ray":
                 await self._join_fleet()

@@ -7,10 +7,11 @@ from typing import NoReturn, TypeVar
 from crew.budget import Allowance, Budget
 from crew.call.attempt import Attempt
 from crew.call.gate import LAST, Order, overdue
-from crew.call.record import AgentTask, Performer, Record
+from crew.call.record import AgentTask, Performer
 from crew.clock import wait_until, wall_clock
 from crew.errors import Diverged, Fenced, RuntimeLeft, StoreError
 from crew.event import CallCompleted, CallKind, Failure
+from crew.fold.calls import Record
 from crew.graph import Workflow
 from crew.journal import Busy
 from crew.message import Json

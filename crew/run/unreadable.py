@@ -2,7 +2,7 @@
 
 from crew.errors import Unreadable
 from crew.event import Event
-from crew.graph.engine import base_path
+from crew.fold.paths import base_path
 from crew.graph.node import type_name
 from crew.graph.wiring import Wiring
 

@@ -8,10 +8,10 @@ from crew.budget import Allowance
 from crew.clock import wall_clock
 from crew.errors import BudgetExceeded
 from crew.event import BudgetGiven, CallKind
+from crew.fold.paths import step_of
 from crew.journal import Drawn
 from crew.message import Json
 from crew.run.ledgers import Ledgers, is_around
-from crew.run.records import step_of
 
 UNANSWERED = "unanswered_tokens"
 """The unit of what calls may have cost that came to no answer, at their bounds."""

@@ -4,9 +4,9 @@ A run's writer hands each event to one observer once it is durable. Nothing is c
 that works, and nothing is counted that a crash could take back.
 """
 
+from crew.fold.work import Outcome, Work
 from crew.telemetry.metrics import Metrics
 from crew.telemetry.observer import Telemetry
 from crew.telemetry.sink import Sink
-from crew.telemetry.work import Outcome, Work
 
 __all__ = ["Metrics", "Outcome", "Sink", "Telemetry", "Work"]

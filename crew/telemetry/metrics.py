@@ -2,10 +2,10 @@
 
 from collections.abc import Mapping
 
+from crew.fold.work import FirstText, Work
 from crew.message import Json
 from crew.telemetry.series import Counted, Counter, Histogram
 from crew.telemetry.sink import Sink
-from crew.telemetry.work import FirstText, Work
 
 __all__ = ["Metrics"]
 

@@ -4,32 +4,16 @@ import logging
 import sys
 from collections.abc import Sequence
 
-from crew.event import (
-    CallCancelled,
-    CallFailed,
-    Failure,
-    RunCompleted,
-    RunEndedByCancel,
-    RunEndedInFailure,
-    RunEvent,
-    RunParked,
-    StepFailed,
-)
+from crew.fold import Failure, RunEvent
+from crew.fold.work import SELDOM, Refusal, RunFacts, Trouble, Work, WorkUnderWay
 from crew.journal import PARKED, NewRun, Operation, Release, RunRow, Started, Take
 from crew.journal.writer import OpenRun, TimedEvent
 from crew.telemetry.metrics import Metrics
 from crew.telemetry.sink import Sink
-from crew.telemetry.work import Work, WorkUnderWay
 
 __all__ = ["Telemetry"]
 
 logger = logging.getLogger(__name__)
-
-_SELDOM = frozenset(
-    {CallCancelled, CallFailed, StepFailed, RunParked}
-    | {RunCompleted, RunEndedInFailure, RunEndedByCancel}
-)
-"""What more than the end of one piece of work may follow from."""
 
 
 class Telemetry:
@@ -90,10 +74,7 @@ class Telemetry:
         assert run.row is not None
         under_way = self._runs[run.number] = WorkUnderWay(run.row)
         for at, event in events:
-            under_way.follow(at, event)
-            under_way.is_refusal(event)
-            if isinstance(event, CallCancelled):
-                under_way.close(at, event)
+            under_way.know(at, event)
 
     def appended(self, run: OpenRun, events: Sequence[TimedEvent]) -> None:
         if not self._sinks and not logger.isEnabledFor(logging.INFO):
@@ -109,20 +90,20 @@ class Telemetry:
             elif happened is not None:
                 for sink in self._sinks:
                     sink.first_text(happened)
-            if type(event) in _SELDOM:
+            if type(event) in SELDOM:
                 self._report_more(under_way, at, event)
 
     def _report_more(self, under_way: WorkUnderWay, at: float, event: RunEvent) -> None:
-        for work in under_way.close(at, event):
-            self._ended(work)
-        if under_way.is_refusal(event):
-            for sink in self._sinks:
-                sink.refused()
-        if isinstance(event, RunParked):
-            _log("run.parked", under_way.run, reason=event.reason, path=event.path)
-        if isinstance(event, StepFailed):
-            facts = {"path": event.path, "attempt": event.attempt}
-            _log("step.failed", under_way.run, **facts, **_facts(event.error))
+        for happened in under_way.more(at, event):
+            match happened:
+                case Work():
+                    self._ended(happened)
+                case Refusal():
+                    for sink in self._sinks:
+                        sink.refused()
+                case Trouble(event=name, facts=facts, error=error):
+                    known = {} if error is None else _facts(error)
+                    _log(name, under_way.run, **facts, **known)
 
     def _ended(self, work: Work) -> None:
         for sink in self._sinks:
@@ -150,7 +131,7 @@ def _facts(error: Failure | None) -> dict[str, str | None]:
     return {"error": error.type, "traceback": error.traceback}
 
 
-def _log(event: str, run: RunRow, **facts: str | float | None) -> None:
+def _log(event: str, run: RunFacts, **facts: str | float | None) -> None:
     if logger.isEnabledFor(logging.INFO):
         # `thread` is taken: it is the one of the process that logs.
         named = {"run": run.id, "workflow": run.workflow, "version": run.version}

@@ -1,6 +1,6 @@
 """What is made of a runtime's work: metrics, or spans."""
 
-from crew.telemetry.work import FirstText, Work
+from crew.fold.work import FirstText, Work
 
 __all__ = ["Sink"]
 

@@ -28,10 +28,10 @@ from opentelemetry.trace import (
     set_span_in_context,
 )
 
+from crew.fold.work import Work
 from crew.message import Json
 from crew.telemetry import names
 from crew.telemetry.sink import Sink
-from crew.telemetry.work import Work
 
 __all__ = ["Traces", "configured_tracer", "tracer_of"]
 

@@ -5,12 +5,11 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 
 from crew.errors import CrewError
-from crew.event import Event
+from crew.fold import Event, progress_line, typed_of
 from crew.message import Json
 from crew.run import Run
 from crew.value import json_text, text_of
 from serving.chat.frames import DONE, PING, Frames, data_frame, usage_body
-from serving.chat.progress import progress_line
 from serving.chat.sent import SentText
 from serving.chat.tail import Outcome, watch
 from serving.http.errors import ApiError, from_crew
@@ -70,7 +69,7 @@ class Answer:
         frames = Frames(id=self._id, model=self.model, created=self.created)
         yield frames.role()
         try:
-            sent = SentText(self.run.id, await self.run.recorded())
+            sent = SentText(self.run.id, await self.run.recorded(self.after))
             async for batch in self._watch(heartbeat):
                 texts = {} if self.as_json else sent.take(batch)
                 out = (
@@ -84,7 +83,7 @@ class Answer:
             return
         if sent.is_silent:
             yield frames.content(text)
-        elif self.outcome.end is None:
+        elif not self.outcome.has_ended:
             yield frames.content(f"\n\n{text}")  # a question, behind what was said before it
         last = frames.usage(usage_body(self.outcome.usage)) if usage else b""
         yield frames.stop() + last + DONE
@@ -101,19 +100,19 @@ class Answer:
         outcome = self.outcome
         if (error := outcome.error(self.run.id)) is not None:
             raise error
-        if outcome.end is not None:
-            output = outcome.end.data.get("output")
+        if outcome.has_ended:
+            output = outcome.ending.output
             text = json_text(output) if self.as_json else text_of(output)
             return text, {"status": "completed", "output": output}
-        if outcome.questions:
-            asked = "\n".join(outcome.questions.values())
-            return asked, {"status": "waiting", "questions": list(outcome.questions)}
+        if asked := outcome.questions.open:
+            text = "\n".join(question.question for question in asked.values())
+            return text, {"status": "waiting", "questions": list(asked)}
         raise ApiError(status=500, message=_ENDED_EARLY, type="server_error", again=True)
 
 
 def _frame_of(event: Event, text: str, frames: Frames, events: bool) -> bytes:
     out = frames.content(text) if text else b""
-    if line := progress_line(event):
+    if (known := typed_of(event)) and (line := progress_line(known, event.offset)):
         out = frames.reasoning(line)
     if not events:
         return out

@@ -39,7 +39,7 @@ async def answer_open_question(
     if (asked := await find_question(tenant, thread, key=key)) is None:
         return None
     run, question = asked
-    offset = len(await run.recorded())
+    offset = await run.offset()
     try:
         return await give_answer(run, question, text, key=key)
     except AskError:
@@ -69,7 +69,7 @@ async def give_answer(run: Run, question: Question, text: str, *, key: str | Non
         AskError: it is none.
         KeyReused: the key came with another answer.
     """
-    offset, value = len(await run.recorded()), _answer_value(question.schema, text)
+    offset, value = await run.offset(), _answer_value(question.schema, text)
     await run.answer(question.path, value, idempotency_key=key)
     first = await run.answered(key) if key is not None else None
     return Answered(run, offset if first is None else first.after, question.path)

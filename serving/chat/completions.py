@@ -13,6 +13,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
 from crew.budget import Budget
+from crew.fold import Questions
 from crew.graph import Workflow
 from crew.message import Json
 from crew.run import Run
@@ -84,9 +85,9 @@ async def _reply(
 
 async def _known(answered: Answered) -> Outcome:
     """What is known of a run that goes on with an answer: the questions that are still open."""
-    questions = {item.path: item.question for item in await answered.run.questions()}
-    pending = answered.path if answered.path in questions else ""
-    return Outcome(questions=questions, pending=pending)
+    asked = Questions({item.path: item for item in await answered.run.questions()})
+    pending = answered.path if answered.path in asked.open else ""
+    return Outcome(questions=asked, pending=pending)
 
 
 async def _start(

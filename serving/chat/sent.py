@@ -2,10 +2,11 @@
 
 from collections.abc import Iterable, Sequence
 
-from crew.event import Event
+from crew.fold import Event, Text, folded, typed_of
+from crew.fold.paths import is_within
 from serving.http.errors import ApiError
 
-__all__ = ["SentText", "is_within"]
+__all__ = ["SentText"]
 
 
 class SentText:
@@ -18,7 +19,7 @@ class SentText:
 
     def __init__(self, run: str, recorded: Iterable[Event]) -> None:
         self._run = run
-        self._void = _void(recorded)
+        self._void = folded(recorded, Text()).void
         self._sent: set[str] = set()
 
     @property
@@ -31,37 +32,15 @@ class SentText:
         Raises:
             ApiError: text of an earlier batch is void.
         """
-        void = self._void | _void(batch)
+        text = Text()
         for event in batch:
-            if event.kind == "text.discarded" and _within(event.path, self._sent):
+            known = typed_of(event)
+            change = None if known is None else text.apply(known, event.offset)
+            if change == "discarded" and any(is_within(path, event.path) for path in self._sent):
                 raise _taken_back(self._run)
-        emitted = [e for e in batch if e.kind == "text.emitted" and e.offset not in void]
-        self._sent.update(event.path for event in emitted)
-        return {event.offset: str(event.data.get("text", "")) for event in emitted}
-
-
-def is_within(path: str, place: str) -> bool:
-    """Return whether a path is `place`, or beneath it."""
-    return path == place or path.startswith(f"{place}/")
-
-
-def _within(place: str, paths: Iterable[str]) -> bool:
-    return any(is_within(path, place) for path in paths)
-
-
-def _void(events: Iterable[Event]) -> set[int]:
-    """Return the offsets of text that later ones of the events take back."""
-    emitted: dict[int, str] = {}
-    void: set[int] = set()
-    for event in events:
-        if event.kind == "text.emitted":
-            emitted[event.offset] = event.path
-        elif event.kind == "text.discarded":
-            gone = {offset for offset, path in emitted.items() if is_within(path, event.path)}
-            void |= gone
-            for offset in gone:
-                del emitted[offset]
-    return void
+        new = {at: piece for at, piece in text.pieces.items() if at not in self._void}
+        self._sent.update(piece.path for piece in new.values())
+        return {at: piece.text for at, piece in new.items()}
 
 
 def _taken_back(run: str) -> ApiError:

@@ -6,8 +6,7 @@ from contextlib import aclosing
 from dataclasses import dataclass, field
 
 from crew.errors import RunCancelled, RunFailed
-from crew.event import ENDS, Event
-from crew.message import Json
+from crew.fold import Ending, Event, Failure, Questions, fold
 from crew.run import Run
 from serving.http.errors import ApiError, from_crew
 
@@ -21,66 +20,54 @@ _MAX_QUEUED_BATCHES = 16  # a slow reader holds back the tail, never the run
 class Outcome:
     """What a run's events so far come to.
 
-    `questions` are open, by path; `pending` is the path of one that was just answered, until the
-    run has taken or refused the answer. `parked` says that the run cannot go on by itself.
+    `pending` is the path of a question that was just answered, until the run has taken or refused
+    the answer.
     """
 
-    end: Event | None = None
-    questions: dict[str, str] = field(default_factory=dict)
+    questions: Questions = field(default_factory=Questions)
+    ending: Ending = field(default_factory=Ending)
     pending: str = ""
-    parked: Event | None = None
 
     def add(self, event: Event) -> None:
         if event.path == self.pending:
             self.pending = ""
-        self.parked = event if event.kind == "run.parked" else None
-        match event.kind:
-            case "ask.opened":
-                self.questions[event.path] = str(event.data.get("question", ""))
-            case "ask.answered" | "ask.failed" | "ask.cancelled":
-                self.questions.pop(event.path, None)
-            case kind if kind in ENDS:
-                self.end = event
-            case _:
-                pass
+        fold([event], self.questions, self.ending)
+
+    @property
+    def has_ended(self) -> bool:
+        return self.ending.is_final
 
     @property
     def waits(self) -> bool:
         """Whether a person has to do something, as far as the events tell."""
-        return bool(self.questions or self.parked) and not self.pending
+        return bool(self.questions.open or self.ending.parked) and not self.pending
 
     @property
     def usage(self) -> dict[str, int]:
         """Tokens over the whole tree; empty until the run ended."""
-        return dict(self.end.data.get("usage") or {}) if self.end else {}
+        return self.ending.usage or {}
 
     def error(self, run: str) -> ApiError | None:
         """The error that an end without an answer is."""
-        match self.end or self.parked:
-            case Event(kind="run.failed", data=data):
-                return from_crew(_failure(run, data.get("error") or {}))
-            case Event(kind="run.cancelled"):
+        match self.ending:
+            case Ending(error=Failure() as error):
+                return from_crew(_failure(run, error))
+            case Ending(kind="cancelled"):
                 return from_crew(RunCancelled(run=run))
-            case Event(kind="run.parked", data=data):
-                return _parked(run, data)
+            case Ending(parked=parked) if parked is not None:
+                return _parked(run, f"{parked.reason}: {parked.detail}")
             case _:
                 return None
 
 
-def _failure(run: str, error: dict[str, Json]) -> RunFailed:
-    return RunFailed(
-        run=run,
-        path=error.get("path", ""),
-        cause_type=error.get("type", ""),
-        cause_message=error.get("message", ""),
-    )
+def _failure(run: str, error: Failure) -> RunFailed:
+    return RunFailed(run=run, path=error.path, cause_type=error.type, cause_message=error.message)
 
 
-def _parked(run: str, data: dict[str, Json]) -> ApiError:
+def _parked(run: str, why: str) -> ApiError:
     return ApiError(
         status=409,
-        message=f"run {run} waits for a decision ({data.get('reason')}: {data.get('detail')}); "
-        f"see it with: crew show {run}",
+        message=f"run {run} waits for a decision ({why}); see it with: crew show {run}",
         type="conflict_error",
         code="run_parked",
     )
@@ -127,7 +114,7 @@ async def watch(
     pump.add_done_callback(lambda _: _cut(queue, pump))
     try:
         quiet = 0.0
-        while outcome.end is None:
+        while not outcome.has_ended:
             patience = min(_LOOK_SECONDS, idle) if to_rest and outcome.waits else idle
             events = await _together(queue, patience)
             if events is None:

@@ -4,7 +4,8 @@ import asyncio
 import secrets
 import signal
 import sys
-from dataclasses import replace
+from collections.abc import Iterable
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from pydantic import BaseModel
 from crew.budget import Budget
 from crew.config import Settings
 from crew.errors import InputInvalid, NewerEvent, RunCancelled, RunFailed
+from crew.fold import Agents, Event, folded, tokens_in
 from crew.graph import Workflow
 from crew.run import Run, Runtime
 from serving.commands.opening import absolute, opened, prepare_weights
@@ -123,7 +125,7 @@ async def watched(run: Run, *, as_json: bool, since: int = 0) -> int:
         console.print(f"run {run.id}")
         events = to_rest(run, since=since)
         progress = await follow(events, f"run {run.id}", console, quiet=as_json)
-        if not progress.ended:
+        if not progress.ending.is_final:
             if as_json:
                 show_json({"run": run.id, "status": await run.status()})
             console.print(f"parked; it waits for you to choose: crew show {run.id}")
@@ -160,23 +162,14 @@ async def summary(run: Run, output: Any) -> dict[str, Any]:
         "thread": run.thread,
         "status": await run.status(),
         "output": output.model_dump(mode="json") if isinstance(output, BaseModel) else output,
-        "usage": events[-1].data.get("usage", {}),
+        "usage": await run.usage(),
         "agents": placed(events),
     }
 
 
-def placed(events: list[Any]) -> list[dict[str, Any]]:
+def placed(events: Iterable[Event]) -> list[dict[str, Any]]:
     """Return where each agent call ran, in the order of their starts."""
-    return [
-        {
-            "agent": event.data["agent"],
-            "path": event.path,
-            "host": event.data["host"],
-            "pid": event.data["pid"],
-        }
-        for event in events
-        if event.kind == "agent.started"
-    ]
+    return [asdict(start) for start in folded(events, Agents()).starts]
 
 
 def input_of(workflow: Workflow, question: str, settings: Settings) -> Any:
@@ -201,8 +194,6 @@ def input_of(workflow: Workflow, question: str, settings: Settings) -> Any:
 
 async def index_folder(folder: str, *, as_json: bool) -> int:
     """Bring a folder's search index up to date."""
-    from dataclasses import asdict
-
     from crew.tool.search import Index
 
     results()
@@ -247,9 +238,8 @@ def _typed() -> str:
 
 
 async def _footer(run: Run, output: Any, console: Any) -> None:
-    usage = (await run.recorded())[-1].data.get("usage", {})
-    tokens = usage.get("input_tokens", 0) + usage.get("output_tokens", 0)
+    usage = await run.usage()
     if sources := getattr(output, "sources", None):
         console.print(f"sources: {', '.join(sources)}")
-    console.print(f"run {run.id} · {usage.get('calls', 0)} model calls · {tokens} tokens")
+    console.print(f"run {run.id} · {usage.get('calls', 0)} model calls · {tokens_in(usage)} tokens")
     console.print(f"look at it with: crew show {run.id}")

@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from crew.config import Settings
-from crew.errors import InputInvalid
-from crew.event import Event, RunForked
+from crew.errors import EFFECTS_REFUSED, InputInvalid
+from crew.fold import Event, Origin, Questions, fold, folded
 from crew.graph import Workflow
 from crew.run import Run, Runtime
 from crew.run.diff import Cost, compare, cost_of, end_of
@@ -106,7 +106,7 @@ async def _cohort(
         if (run.workflow, run.version) != (workflow.name, workflow.version):
             continue
         events = await run.recorded()
-        if not any(event.kind == RunForked.kind for event in events):
+        if folded(events, Origin()).forked is None:
             found.append((run, events))
         if len(found) == count:
             return workflow, found
@@ -135,41 +135,40 @@ async def _varied(
     variation: Variation,
 ) -> Trial:
     """Fork a run with another model, and compare the fork with it."""
-    fork = await forked(runtime, run, variation)
-    since = cut_of(await fork.recorded())
-    question = ""
+    branch = await forked(runtime, run, variation)
+    since = cut_of(await branch.recorded())
+    asked = Questions()
     try:
-        async for event in to_rest(fork, since=since, after=since):
-            if event.kind == "ask.opened":
-                question = event.data["question"]
+        async for event in to_rest(branch, since=since, after=since):
+            fold([event], asked)
+            if asked.open:
                 break
     except asyncio.CancelledError:
-        await give_up(fork)
+        await give_up(branch)
         raise
-    again = await fork.recorded()
+    again = await branch.recorded()
     end = end_of(again)
     if end.kind in ("parked", "open"):
-        await give_up(fork)
+        await give_up(branch)
     verdict: Verdict = "same" if compare(events, again).same_answer else "different"
     detail = ""
     match end.kind:
         case "parked":
             verdict, detail = "stopped", _why(end.value)
         case "open":
-            verdict, detail = "asks", question
+            verdict, detail = "asks", next(iter(asked.open.values())).question if asked.open else ""
         case "failed" if verdict == "different":
             verdict, detail = "failed", end.value["error"]
         case _:
             pass
-    return replace(trial, fork=fork.id, answer=verdict, detail=detail, cost=cost_of(again))
+    return replace(trial, fork=branch.id, answer=verdict, detail=detail, cost=cost_of(again))
 
 
-def _why(parked: dict[str, str]) -> str:
-    asked = parked["asked"]
-    if not asked:
+def _why(parked: dict[str, Any]) -> str:
+    if not parked["asked"]:
         return parked["detail"]
-    hint = "; see --allow-effects" if "new effects are not allowed" in asked else ""
-    return f"at {parked['path']} it asks for {asked}{hint}"
+    hint = f"{EFFECTS_REFUSED}; see --allow-effects" if "effects_refused" in parked else ""
+    return f"at {parked['path']} it asks for {parked['asked']}{hint}"
 
 
 def _facts(trial: Trial) -> dict[str, Any]:

@@ -13,11 +13,10 @@ from rich.rule import Rule
 
 from crew.config import Settings
 from crew.errors import CrewError
-from crew.event import Event
+from crew.fold import Agents, Event, Steps, Tally, fold, folded
 from crew.graph import Workflow
 from crew.run import Run, Runtime
 from serving.commands.asking import input_of, placed, text_of
-from serving.commands.looking import count
 from serving.commands.opening import opened
 from serving.commands.output import notes, results, show, show_json
 from serving.commands.screen import follow
@@ -81,17 +80,16 @@ class _Killer:
         self.killed: int | None = None
 
     async def watching(self) -> AsyncIterator[Event]:
-        place: int | None = None
+        agents, steps = Agents(), Steps()
         async for event in self._run.events():
-            if event.kind == "agent.started" and event.data["agent"] == VICTIM:
-                place = event.data["pid"]
-            if event.kind.endswith(".completed") and self.killed is None:
-                self.recorded_before += 1
+            fold([event], agents, steps)
             yield event
-            in_the_middle = event.kind == "model.started" and f"/{VICTIM}/" in event.path
-            if in_the_middle and self.killed is None and place is not None:
-                os.kill(place, signal.SIGKILL)
-                self.killed = place
+            places = [start.pid for start in agents.starts if start.agent == VICTIM]
+            works = any(f"/{VICTIM}/" in it.path for it in steps.under_way() if it.kind == "model")
+            if works and self.killed is None and places:
+                states = [activity.state for activity in steps.all.values()]
+                self.recorded_before, self.killed = states.count("completed"), places[-1]
+                os.kill(self.killed, signal.SIGKILL)
 
     async def report(self) -> str:
         """Return what the kill cost, as the journal has it.
@@ -101,7 +99,7 @@ class _Killer:
         """
         if self.killed is None:
             raise CrewError(message=f"no {VICTIM} was at work, so there was nothing to kill")
-        tally = count(await self._run.recorded())
+        tally = folded(await self._run.recorded(), Tally())
         line = (
             f"host killed · {self.recorded_before} calls from the journal · "
             f"{tally.repeated} repeated"

@@ -5,17 +5,18 @@ They are runs, show, tail, answer and cancel.
 
 import json
 import time
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterable
+from dataclasses import asdict, replace
 from typing import Any
 
 from crew.config import Settings
 from crew.errors import CrewError
-from crew.event import Event, RunParked, is_known
+from crew.fold import Act, Event, Tally, fold, folded, is_newer
 from crew.journal import RunStatus
 from crew.run import Run, Runtime
 from serving.commands.opening import absolute
 from serving.commands.output import notes, show, show_json
-from serving.commands.parked import lines_of, parked, to_rest, unknown_effects
+from serving.commands.parked import lines_of, meaning_of, parked, to_rest, unknown_effects
 from serving.commands.screen import Progress
 
 LINE_CHARACTERS = 160
@@ -55,38 +56,33 @@ async def show_run(run_id: str, settings: Settings, *, as_json: bool) -> int:
         questions = await run.questions()
     held = parked(run.id, events, settings) if status == "waiting" else None
     unknown = unknown_effects(events)
-    newer = [event for event in events if not is_known(event.kind)]
+    newer = [event for event in events if is_newer(event)]
     if as_json:
         facts: dict[str, Any] = {"run": run.id, "status": status}
         facts["parked"] = asdict(held) if held else None
-        facts["unknown_effects"] = [asdict(effect) | {"means": effect.means} for effect in unknown]
+        facts["unknown_effects"] = [_effect_data(effect) for effect in unknown]
         facts["newer_events"] = [event.offset for event in newer]
         show_json(facts | {"events": [listed(event) for event in events]})
         return 0
     progress = Progress()
     for event in events:
-        if is_known(event.kind):
-            progress.add(event)
+        progress.add(event)
     console = notes()
     console.print(progress.tree(f"run {run.id} of {run.workflow} · {status}"))
-    console.print(f"{len(events)} events · {count(events)}")
+    console.print(f"{len(events)} events · {_counted(count(events))}")
     for question in questions:
         console.print(f"asks: {question.question}  crew answer {run.id} {question.key} VALUE")
-    last = events[-1]
-    if "error" in last.data:
-        error = last.data["error"]
-        text = f"failed at {error.get('path', '?')}: {error['type']}: {error['message']}"
-        console.print(
-            "\n".join(part for part in (error.get("traceback"), text) if part), markup=False
-        )
+    if (error := progress.ending.error) is not None:
+        text = f"failed at {error.path or '?'}: {error.type}: {error.message}"
+        console.print("\n".join(part for part in (error.traceback, text) if part), markup=False)
     if progress.text:
         show(progress.text)
     elif status == "completed":
-        show(json.dumps(last.data.get("output"), ensure_ascii=False, indent=2))
+        show(json.dumps(progress.ending.output, ensure_ascii=False, indent=2))
     for effect in unknown:
         console.print(
             f"unknown whether it happened: {effect.path} ({effect.function}), "
-            f"policy {effect.policy!r}: {effect.means}",
+            f"policy {effect.policy!r}: {meaning_of(effect)}",
             markup=False,
         )
     for event in newer:
@@ -110,12 +106,12 @@ async def tail_run(run_id: str, after: int, settings: Settings, *, as_json: bool
     """Print a run's events, one a line, until it ends or is parked."""
     async with _looking(settings) as runtime:
         run = await runtime.get(run_id)
-        last = (await run.recorded())[-1]
-        since = last.offset - (last.kind == RunParked.kind)
+        ending = await run.ending()
+        since = ending.offset - (ending.parked is not None)
         async for event in to_rest(run, since=since, after=after):
-            last = event
+            fold([event], ending)
             show(json.dumps(listed(event), ensure_ascii=False) if as_json else line_of(event))
-    if last.kind == RunParked.kind:
+    if ending.parked is not None:
         notes(quiet=as_json).print(f"parked; it waits for you to choose: crew show {run_id}")
     return 0
 
@@ -164,46 +160,21 @@ async def cancel_run(run_id: str, settings: Settings, *, as_json: bool) -> int:
     return 0
 
 
-@dataclass(frozen=True, slots=True)
-class Tally:
-    """What a run's calls came to.
-
-    `repeated` calls were made again though their result was recorded; those `in_flight` were made
-    again because a crash came before it.
-    """
-
-    recorded: int
-    repeated: int
-    in_flight: int
-    taken: int
-
-    def __str__(self) -> str:
-        text = f"{self.recorded} recorded calls · {self.repeated} repeated"
-        if self.in_flight:
-            text += f" · {self.in_flight} in flight at a crash, made again"
-        return text + (f" · {self.taken} take-overs" if self.taken else "")
-
-
-def count(events: list[Event]) -> Tally:
+def count(events: Iterable[Event]) -> Tally:
     """Count a run's model, tool and effect calls, and those that were made twice."""
-    done: set[str] = set()
-    open_calls: set[str] = set()
-    repeated = in_flight = 0
-    for event in events:
-        call, _, phase = event.kind.partition(".")
-        if call not in ("model", "tool", "effect"):
-            continue
-        if phase == "started":
-            repeated += event.path in done
-            in_flight += event.path in open_calls
-            open_calls.add(event.path)
-        else:
-            open_calls.discard(event.path)
-            if phase == "completed":
-                done.add(event.path)
-    # The second event of a turn says who drives it first: nobody lost it.
-    taken = sum(event.kind == "run.taken" and event.offset > 2 for event in events)
-    return Tally(len(done), repeated, in_flight, taken)
+    return folded(events, Tally())
+
+
+def _counted(tally: Tally) -> str:
+    text = f"{tally.recorded} recorded calls · {tally.repeated} repeated"
+    if tally.in_flight:
+        text += f" · {tally.in_flight} in flight at a crash, made again"
+    return text + (f" · {tally.taken} take-overs" if tally.taken else "")
+
+
+def _effect_data(effect: Act) -> dict[str, str]:
+    facts = {"path": effect.path, "function": effect.function, "policy": effect.policy}
+    return facts | {"key": effect.key, "means": meaning_of(effect)}
 
 
 def _looking(settings: Settings) -> Runtime:
@@ -213,8 +184,7 @@ def _looking(settings: Settings) -> Runtime:
 async def _row(run: Run) -> dict[str, Any]:
     from crew.value import text_of
 
-    first = (await run.recorded())[0]
-    text = text_of(first.data.get("input"))
+    text = text_of((await run.origin()).input)
     return {
         "run": run.id,
         "status": await run.status(),

@@ -4,8 +4,8 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 
 from crew.config import Settings, load_settings
-from crew.errors import Unrecorded
-from crew.event import Event, RunForked, RunParked, from_data, is_known
+from crew.errors import EFFECTS_REFUSED, Unrecorded
+from crew.fold import Act, Acts, Ending, Event, Origin, fold, folded, is_newer, is_parking
 from crew.run import Run
 from serving.gallery import bundled_names
 
@@ -37,37 +37,23 @@ class Parked:
     ways: tuple[Way, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Unknown:
-    """An effect that may have happened; `policy` is what the code declared for that."""
-
-    path: str
-    function: str
-    policy: str
-    key: str
-
-    @property
-    def means(self) -> str:
-        return _POLICIES[self.policy]
-
-
 async def to_rest(run: Run, *, since: int, after: int = 0) -> AsyncIterator[Event]:
     """Yield a run's events until it ends, or is parked by an event after offset `since`."""
     async for event in run.events(after):
         yield event
-        if event.kind == RunParked.kind and event.offset > since:
+        if is_parking(event) and event.offset > since:
             return
 
 
 def parked(run: str, events: Sequence[Event], settings: Settings) -> Parked | None:
     """Return why a run is parked, and the ways on; None if it is not."""
-    if not is_known(events[-1].kind):
+    if is_newer(events[-1]):
         return None
-    last = from_data(events[-1].kind, events[-1].path, events[-1].data)
-    if not isinstance(last, RunParked):
+    origin, ending = Origin(), Ending()
+    fold(events, origin, ending)
+    if (last := ending.parked) is None:
         return None
-    forked = _fork_of(events)
-    workflow = events[0].data["workflow"]
+    forked, workflow = origin.forked, origin.workflow
     resume = command("resume", run, settings=settings, workflow=workflow)
     fork = command("fork", run, settings=settings, workflow=workflow)
     if last.reason == "poisoned":
@@ -78,10 +64,11 @@ def parked(run: str, events: Sequence[Event], settings: Settings) -> Parked | No
             fork = command(*words, settings=settings, workflow=workflow)
         ways = _when_held_back(resume, fork)
     else:
-        ways = _when_diverged(resume, fork, events[0].data.get("code", ""))
+        ways = _when_diverged(resume, fork, origin.code)
     cancel = Way("give it up", command("cancel", run, settings=settings))
-    recorded = last.recorded + _given(events, last.path)
-    return Parked(last.reason, last.path, last.detail, recorded, last.asked, (*ways, cancel))
+    recorded = last.recorded + (f" with {last.given}" if last.given else "")
+    asked = last.asked + (EFFECTS_REFUSED if last.effects_refused else "")
+    return Parked(last.reason, last.path, last.detail, recorded, asked, (*ways, cancel))
 
 
 def lines_of(held: Parked) -> list[str]:
@@ -97,25 +84,14 @@ def lines_of(held: Parked) -> list[str]:
     return lines
 
 
-def unknown_effects(events: Sequence[Event]) -> list[Unknown]:
+def unknown_effects(events: Sequence[Event]) -> list[Act]:
     """Return the effects and acting tools of which nobody can tell whether they happened."""
-    started: dict[str, Unknown] = {}
-    unknown: dict[str, Unknown] = {}
-    for event in events:
-        call, _, phase = event.kind.partition(".")
-        if call not in ("effect", "tool"):
-            continue
-        if phase == "started":
-            data = event.data
-            name = data.get("function") or data.get("tool") or "?"
-            policy = data.get("unknown", "once")
-            key = data.get("idempotency_key", "")
-            started[event.path] = Unknown(event.path, name, policy, key)
-        elif phase == "unknown" and event.path in started:
-            unknown[event.path] = started[event.path]
-        elif phase != "cancelled":  # that its caller was cancelled does not tell what it did
-            unknown.pop(event.path, None)
-    return list(unknown.values())
+    return list(folded(events, Acts()).unknown.values())
+
+
+def meaning_of(effect: Act) -> str:
+    """Return what becomes of an unknown effect, as its code declared."""
+    return _POLICIES[effect.policy]
 
 
 def command(*words: str, settings: Settings, workflow: str = "") -> str:
@@ -125,25 +101,6 @@ def command(*words: str, settings: Settings, workflow: str = "") -> str:
     if settings.store != load_settings().store:
         words = (*words, "--store", settings.store)
     return " ".join(["crew", *words])
-
-
-def _fork_of(events: Sequence[Event]) -> RunForked | None:
-    for event in reversed(events):
-        if event.kind == RunForked.kind:
-            forked = from_data(event.kind, event.path, event.data)
-            assert isinstance(forked, RunForked)
-            return forked
-    return None
-
-
-def _given(events: Sequence[Event], path: str) -> str:
-    """Return what the recorded call at a path was given, where its record says so."""
-    for event in events:
-        if event.path == path and event.kind.endswith((".started", ".opened")):
-            for name in ("input", "arguments", "question"):
-                if name in event.data:
-                    return f" with {event.data[name]!r:.200}"
-    return ""
 
 
 def _when_diverged(resume: str, fork: str, code: str) -> tuple[Way, ...]:

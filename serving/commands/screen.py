@@ -1,4 +1,4 @@
-"""What a person sees while a run works: a tree of steps and agents, folded from its events."""
+"""What a person sees while a run works: a tree of its steps, agents and calls."""
 
 import asyncio
 import time
@@ -11,98 +11,59 @@ from rich.live import Live
 from rich.text import Text
 from rich.tree import Tree
 
-from crew.event import Event
-from crew.message import Json
+from crew.fold import Activity, Ending, Event, Remarks, Steps, typed_of
+from crew.fold import Text as Answer
 
-_MARKS = {"running": "…", "done": "✓", "failed": "✗", "cancelled": "∅", "again": "↻"}
+_MARKS = {
+    "running": "…",
+    "completed": "✓",
+    "failed": "✗",
+    "unknown": "✗",
+    "cancelled": "∅",
+    "again": "↻",
+}
 _COLOURS = {
     "running": "yellow",
-    "done": "green",
+    "completed": "green",
     "failed": "red",
+    "unknown": "red",
     "cancelled": "dim",
     "again": "magenta",
 }
-_STATES = {"completed": "done", "cancelled": "cancelled"}
-
-
-@dataclass(slots=True)
-class Line:
-    """One step, agent or call of the tree; times are the journal's, in unix seconds."""
-
-    path: str
-    kind: str
-    state: str
-    began: float
-    ended: float | None = None
-    where: str = ""
-    tokens: int = 0
-    note: str = ""
-
-    def text(self, now: float) -> str:
-        seconds = (self.ended or max(now, self.began)) - self.began
-        parts = [self.path.rpartition("/")[2], f"{seconds:.1f} s"]
-        if self.tokens:
-            parts.append(f"{self.tokens} tokens")
-        parts += [part for part in (self.where, self.note) if part]
-        return " · ".join(parts)
+_NOTE_CHARACTERS = 120
 
 
 @dataclass
 class Progress:
     """A run's events as a person follows them."""
 
-    lines: dict[str, Line] = field(default_factory=dict)
-    text: str = ""
-    latest: str = ""
-    ended: str = ""
+    steps: Steps = field(default_factory=Steps)
+    answer: Answer = field(default_factory=Answer)
+    ending: Ending = field(default_factory=Ending)
+    remarks: Remarks = field(default_factory=Remarks)
+
+    @property
+    def text(self) -> str:
+        return str(self.answer)
 
     def add(self, event: Event) -> str:
         """Take one event in, and return a line about it, or nothing."""
-        kind, _, phase = event.kind.partition(".")
-        if kind in ("step", "agent", "model", "tool", "effect", "function", "child"):
-            return self._call(event, kind, phase)
-        if event.kind == "text.emitted":
-            self.text += event.data["text"]
-        elif event.kind == "progress.made":
-            self.latest = event.data["text"]
-            return f"{event.path.partition('/')[0]}: {self.latest}"
-        elif event.kind == "ask.opened":
-            return f"asks: {event.data['question']} (crew answer RUN {event.data['key']} VALUE)"
-        elif kind == "run" and phase in ("completed", "failed", "cancelled"):
-            self.ended = phase
-            self._cancel_beneath("", event.at)
-        elif event.kind == "run.taken":
-            word = "driven" if event.offset == 2 else "taken over"
-            return f"{word} by process {event.data['pid']} on {event.data['host']}"
-        return ""
-
-    def _call(self, event: Event, kind: str, phase: str) -> str:
-        line = self.lines.get(event.path)
-        if line is None or (phase == "started" and line.state != "running"):
-            line = self.lines[event.path] = Line(event.path, kind, "running", event.at)
-        elif phase == "started":
-            line.state = "again"
-        if phase == "started":
-            line.where = _where(event.data)
-            return "" if kind not in ("step", "agent") else f"{event.path} started {line.where}"
-        line.ended = event.at
-        line.state = _STATES.get(phase, "failed")
-        if phase != "completed":
-            self._cancel_beneath(f"{event.path}/", event.at)
-        line.tokens = _tokens(event.data)
-        if "error" in event.data:
-            line.note = str(event.data["error"].get("message", ""))[:120]
-        return f"{_MARKS[line.state]} {event.path} {line.text(event.at)}" if kind != "model" else ""
-
-    def _cancel_beneath(self, place: str, at: float) -> None:
-        """End what is still under way in a place that has ended: it has no event of its own."""
-        for path, line in self.lines.items():
-            if path.startswith(place) and line.state in ("running", "again"):
-                line.state, line.ended = "cancelled", at
+        if (typed := typed_of(event)) is None:
+            return ""
+        self.answer.apply(typed, event.offset, event.at)
+        self.ending.apply(typed, event.offset, event.at)
+        activity = self.steps.apply(typed, event.offset, event.at)
+        if activity is None:
+            return self.remarks.apply(typed, event.offset, event.at)
+        if not activity.is_under_way:
+            line = f"{_MARKS[activity.state]} {activity.path} {_text(activity, event.at)}"
+            return "" if activity.kind == "model" else line
+        shown = activity.kind in ("step", "agent")
+        return f"{activity.path} started {_where(activity)}" if shown else ""
 
     def under_way(self) -> str:
         """Return what runs just now, the innermost work alone."""
-        running = [path for path, line in self.lines.items() if line.state in ("running", "again")]
+        running = [activity.path for activity in self.steps.under_way()]
         inner = [p for p in running if not any(q.startswith(f"{p}/") for q in running)]
         return ", ".join(inner) or "waiting"
 
@@ -110,11 +71,12 @@ class Progress:
         """Return the tree of steps, with the agents in them and their calls."""
         now, root = time.time(), Tree(Text(title, style="bold"))
         branches: dict[str, Tree] = {}
-        for path, line in self.lines.items():
+        for path, activity in self.steps.all.items():
             above = next((branches[p] for p in _parents(path) if p in branches), root)
-            colour = _COLOURS[line.state]
-            branches[path] = above.add(Text(f"{_MARKS[line.state]} {line.text(now)}", style=colour))
-        return Group(root, Text(self.latest, style="dim")) if self.latest else root
+            line = f"{_MARKS[activity.state]} {_text(activity, now)}"
+            branches[path] = above.add(Text(line, style=_COLOURS[activity.state]))
+        latest = self.remarks.progress
+        return Group(root, Text(latest, style="dim")) if latest else root
 
 
 async def follow(
@@ -176,10 +138,15 @@ def _parents(path: str) -> Iterator[str]:
         yield path.partition("~")[0]
 
 
-def _where(data: dict[str, Json]) -> str:
-    return f"on {data['host']} process {data['pid']}" if "pid" in data else ""
+def _text(activity: Activity, now: float) -> str:
+    """Return what is said of a step or a call: its name, how long it took, what it cost."""
+    seconds = (activity.ended or max(now, activity.began)) - activity.began
+    parts = [activity.path.rpartition("/")[2], f"{seconds:.1f} s"]
+    if activity.tokens:
+        parts.append(f"{activity.tokens} tokens")
+    note = activity.error.message[:_NOTE_CHARACTERS] if activity.error else ""
+    return " · ".join(parts + [part for part in (_where(activity), note) if part])
 
 
-def _tokens(data: dict[str, Json]) -> int:
-    usage = data.get("usage") or {}
-    return int(usage.get("input_tokens", 0)) + int(usage.get("output_tokens", 0))
+def _where(activity: Activity) -> str:
+    return "" if activity.place is None else "on {} process {}".format(*activity.place)

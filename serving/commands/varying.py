@@ -12,7 +12,7 @@ from rich.console import Console
 from crew.agent import WithModel
 from crew.config import Settings
 from crew.errors import Diverged, InputInvalid
-from crew.event import Event, RunForked
+from crew.fold import Event, Origin, folded
 from crew.graph import Workflow
 from crew.journal import OPEN
 from crew.message import Json
@@ -187,7 +187,7 @@ async def give_up(fork: Run) -> None:
 
 def cut_of(events: list[Event]) -> int:
     """Return the offset of the event that made a run a fork."""
-    return max(event.offset for event in events if event.kind == RunForked.kind)
+    return folded(events, Origin()).forked_at
 
 
 def text_of(end: End) -> str:
@@ -216,7 +216,8 @@ def paid(cost: Cost) -> str:
 def _refuse_without_agents(base: Run, events: list[Event]) -> None:
     if not has_other_agents(base):
         return
-    origin = next(e.data["run"] for e in reversed(events) if e.kind == RunForked.kind)
+    forked = folded(events, Origin()).forked
+    origin = "RUN" if forked is None else forked.run
     raise InputInvalid(
         message=f"run {base.id} is a fork with other agents, which its file does not hold; give "
         f"--with model=NAME, or fork the run that it stands on: crew fork {origin}"

@@ -13,7 +13,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
 from crew.errors import AskError
-from crew.event import Event
+from crew.fold import Event
 from crew.graph import Workflow
 from crew.message import Json
 from serving.access.door import Door
@@ -139,8 +139,9 @@ def _without_run(workflow: Workflow, body: ResponseBody, text: str) -> Response:
     """Answer a front end's own request, in the shape of a run that nobody keeps."""
     name, at = uuid.uuid4().hex, time.time()
     fold = ResponseFold(run=name, id=response_id(name))
+    started = {"workflow": workflow.name, "version": workflow.version}
     made = [
-        *fold.take(Event(1, "run.started", "", {"workflow": workflow.name}, at)),
+        *fold.take(Event(1, "run.started", "", started, at)),
         *fold.take(Event(2, "run.completed", "", {"output": text, "usage": {}}, at)),
     ]
     if body.stream:

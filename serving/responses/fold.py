@@ -5,41 +5,33 @@ back with the last number seen gets the rest: the events are folded from the fir
 only what is behind that number is sent.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 
-from crew.event import Event
+from crew.fold import (
+    Ending,
+    Event,
+    Origin,
+    Question,
+    Questions,
+    RunEvent,
+    Text,
+    fold,
+    progress_line,
+    typed_of,
+)
+from crew.fold.questions import Change
 from crew.message import Json
 from crew.value import json_text, text_of
-from serving.chat.progress import progress_line
 from serving.responses.items import Item
 from serving.responses.naming import response_id
 from serving.responses.shapes import asked_of, error_shape, response_shape, usage_shape
 
-__all__ = ["PLACES", "Question", "ResponseFold"]
+__all__ = ["PLACES", "ResponseFold"]
 
 PLACES = 64
 """Events of the API that one event of the journal may become."""
 
 ApiEvent = dict[str, Json]
-
-
-@dataclass(frozen=True, slots=True)
-class Question:
-    """What a run asks of a person."""
-
-    path: str
-    key: str
-    text: str
-    schema: dict[str, Json]
-
-    @property
-    def facts(self) -> dict[str, Json]:
-        return {
-            "key": self.key,
-            "path": self.path,
-            "question": self.text,
-            "schema": self.schema,
-        }
 
 
 @dataclass
@@ -64,26 +56,27 @@ class ResponseFold:
     after: int = 0
     offset: int = 0
     status: str = "queued"
-    started: Event | None = None
-    ended: Event | None = None
-    parked: Event | None = None
+    origin: Origin = field(default_factory=Origin)
+    ending: Ending = field(default_factory=Ending)
+    questions: Questions = field(default_factory=Questions)
     items: list[Item] = field(default_factory=list)
-    questions: dict[str, Question] = field(default_factory=dict)
     last: int = 0
+    _text: Text = field(default_factory=Text)
     _open: Item | None = None
     _unasked: set[str] = field(default_factory=set)
     _is_created: bool = False
 
     def take(self, event: Event) -> list[ApiEvent]:
         """Take in the next event of the journal, and return what the API says of it."""
-        self.offset = event.offset
-        self.parked = event if event.kind == "run.parked" else None
-        if self.started is None:
-            self.started = event
+        is_first, self.offset = not self.offset, event.offset
+        typed = typed_of(event)
+        fold([event], self.origin)
+        made = [] if event.offset <= self.after else self._begin(is_first=is_first)
+        fold([event], self.ending)
         if event.offset <= self.after:
-            self._note(event)
+            self._know(typed, is_first=is_first)
             return []
-        made = [*self._begin(event), *self._events_of(event)]
+        made += self._events_of(typed, event.offset)
         assert len(made) < PLACES
         numbered = [
             {"sequence_number": event.offset * PLACES + place, **item}
@@ -100,14 +93,14 @@ class ResponseFold:
         """
         if not self.rests:
             return None
-        kind = "response.incomplete" if self.parked else "response.completed"
+        kind = "response.incomplete" if self.ending.parked else "response.completed"
         number = self.offset * PLACES + PLACES - 1
         return {"sequence_number": number, "type": kind, "response": self.response(waits=True)}
 
     @property
     def rests(self) -> bool:
         """Whether nothing may come until a person acts, as far as the events tell."""
-        return self.offset > self.after and bool(self.questions or self.parked)
+        return self.offset > self.after and bool(self.questions.open or self.ending.parked)
 
     def response(self, *, waits: bool = False) -> dict[str, Json]:
         """Return the response as it stands.
@@ -116,74 +109,72 @@ class ResponseFold:
             waits: the run waits for a person, so that nothing more comes by itself. With a question
                 the response is complete, as OpenAI's is with a call that its caller has to answer.
         """
-        assert self.started is not None
-        end = self.ended
-        status, error = self.status, error_shape(end)
-        if waits and self.parked is not None:
-            status, error = "incomplete", error_shape(self.parked)
-        elif waits and self.questions:
+        end = self.ending
+        status, error = self.status, error_shape(end) if waits or end.is_final else None
+        if waits and end.parked is not None:
+            status = "incomplete"
+        elif waits and self.questions.open:
             status = "completed"
         return response_shape(
             id=self.id,
             run=self.run,
             previous=response_id(self.run) if self.after else None,
-            started=self.started,
+            started=self.origin,
             status=status,
-            run_status="waiting" if waits else status if end else "running",
+            run_status="waiting" if waits else status if end.is_final else "running",
             error=error,
             output=[item.shape for item in self.items if not item.is_void],
-            completed_at=end.at if end and status == "completed" else None,
-            usage=usage_shape(end.data.get("usage") if end else None),
-            questions=[question.facts for question in self.questions.values()],
-            result=end.data.get("output") if end else None,
+            completed_at=end.at if end.is_final and status == "completed" else None,
+            usage=usage_shape(end.usage),
+            questions=[asdict(question) for question in self.questions.open.values()],
+            result=end.output,
         )
 
     @property
     def _is_json(self) -> bool:
         """Whether the answer is the output's JSON; what the run emits is then left out."""
-        assert self.started is not None
-        return asked_of(self.started).get("format", {}).get("type", "text") != "text"
+        return asked_of(self.origin).get("format", {}).get("type", "text") != "text"
 
-    def _note(self, event: Event) -> None:
+    def _know(self, event: RunEvent | None, *, is_first: bool) -> None:
         """Know what came before this response begins."""
-        if event.kind != "run.started":
+        if not is_first:
             self.status = "in_progress"
-        if event.kind == "ask.opened":
-            self.questions[event.path] = _question(event)
+        if event is not None and self.questions.apply(event) == "opened":
             self._unasked.add(event.path)
-        elif event.kind in ("ask.answered", "ask.failed", "ask.cancelled"):
-            self.questions.pop(event.path, None)
 
-    def _begin(self, event: Event) -> list[ApiEvent]:
+    def _begin(self, *, is_first: bool) -> list[ApiEvent]:
         made: list[ApiEvent] = []
         if not self._is_created:
             self._is_created = True
             made.append({"type": "response.created", "response": self.response()})
-        if event.kind != "run.started" and (self.status == "queued" or made):
+        if not is_first and (self.status == "queued" or made):
             self.status = "in_progress"
             made.append({"type": "response.in_progress", "response": self.response()})
         return made
 
-    def _events_of(self, event: Event) -> list[ApiEvent]:
-        match event.kind:
-            case "text.emitted":
-                text = "" if self._is_json else str(event.data.get("text", ""))
-                return self._add_text(event.offset, [(event.path, text)]) if text else []
-            case "text.discarded":
-                return self._take_back(event)
-            case "ask.opened":
-                self.questions[event.path] = asked = _question(event)
-                return self._ask(event.offset, [asked])
-            case "ask.answered" | "ask.failed" | "ask.cancelled":
-                self.questions.pop(event.path, None)
-                return self._ask_again(event.offset)
-            case "ask.refused":
-                self._unasked.add(event.path)
-                return self._ask_again(event.offset)
-            case "run.completed" | "run.failed" | "run.cancelled":
-                return self._end(event)
-            case _:
-                return self._think(event.offset, progress_line(event))
+    def _events_of(self, event: RunEvent | None, offset: int) -> list[ApiEvent]:
+        if event is None:
+            return []
+        if self.ending.is_final:
+            return self._end(offset)
+        if (change := self.questions.apply(event)) is not None:
+            return self._asked(change, event.path, offset)
+        match self._text.apply(event, offset):
+            case "added":
+                piece = self._text.pieces.pop(offset)  # the items hold the text
+                is_shown = piece.text and not self._is_json
+                return self._add_text(offset, [(piece.path, piece.text)]) if is_shown else []
+            case "discarded":
+                return self._take_back(event.path, offset)
+            case None:
+                return self._think(offset, progress_line(event, offset))
+
+    def _asked(self, change: Change, path: str, offset: int) -> list[ApiEvent]:
+        if change == "opened":
+            return self._ask(offset, [self.questions.open[path]])
+        if change == "refused":
+            self._unasked.add(path)
+        return self._ask_again(offset)
 
     def _add_text(self, offset: int, pieces: list[tuple[str, str]]) -> list[ApiEvent]:
         made: list[ApiEvent] = []
@@ -201,21 +192,19 @@ class ResponseFold:
         assert self._open is not None
         return [*made, self._open.add([("", line)])]
 
-    def _take_back(self, event: Event) -> list[ApiEvent]:
+    def _take_back(self, place: str, offset: int) -> list[ApiEvent]:
         answers = [item for item in self.items if item.is_answer]
-        first = next(
-            (n for n, item in enumerate(answers) if item.has_text_at(event.path)), len(answers)
-        )
+        first = next((n for n, item in enumerate(answers) if item.has_text_at(place)), len(answers))
         gone = answers[first:]  # with those behind it, so that what stays keeps its order
         made = self._close("incomplete") if self._open in gone else []
-        stays = [piece for item in gone for piece in item.without(event.path)]
+        stays = [piece for item in gone for piece in item.without(place)]
         for item in gone:
             item.is_void = True
-        return [*made, *self._add_text(event.offset, stays)] if stays else made
+        return [*made, *self._add_text(offset, stays)] if stays else made
 
     def _ask_again(self, offset: int) -> list[ApiEvent]:
         """Ask what is open and was not asked in this response, or got an answer that is none."""
-        again = [item for path, item in self.questions.items() if path in self._unasked]
+        again = [item for path, item in self.questions.open.items() if path in self._unasked]
         self._unasked.clear()
         return self._ask(offset, again) if again else []
 
@@ -223,17 +212,17 @@ class ResponseFold:
         """Ask in a message of its own, which a person answers with the next one."""
         made = self._close("completed") + self._opened("message", offset)
         assert self._open is not None
-        self._open.asks = [question.facts for question in questions]
-        text = "\n".join(question.text for question in questions)
+        self._open.asks = [asdict(question) for question in questions]
+        text = "\n".join(question.question for question in questions)
         return [*made, self._open.add([("", text)]), *self._close("completed")]
 
-    def _end(self, event: Event) -> list[ApiEvent]:
-        self.ended, self.status = event, event.kind.removeprefix("run.")
+    def _end(self, offset: int) -> list[ApiEvent]:
+        self.status = self.ending.kind
         made: list[ApiEvent] = []
-        if event.kind == "run.completed" and not any(item.is_answer for item in self.items):
-            output = event.data.get("output")
+        if self.status == "completed" and not any(item.is_answer for item in self.items):
+            output = self.ending.output
             text = json_text(output) if self._is_json else text_of(output)
-            made = self._add_text(event.offset, [("", text)])
+            made = self._add_text(offset, [("", text)])
         made += self._close("completed" if self.status == "completed" else "incomplete")
         # The API has no event of its own for a response that was cancelled.
         kind = "incomplete" if self.status == "cancelled" else self.status
@@ -248,13 +237,3 @@ class ResponseFold:
     def _close(self, status: str) -> list[ApiEvent]:
         item, self._open = self._open, None
         return item.closed(status) if item is not None else []
-
-
-def _question(event: Event) -> Question:
-    data = event.data
-    return Question(
-        path=event.path,
-        key=str(data.get("key", "")),
-        text=str(data.get("question", "")),
-        schema=dict(data.get("schema") or {}),
-    )

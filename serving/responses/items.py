@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass, field
 
+from crew.fold.paths import is_within
 from crew.message import Json
-from serving.chat.sent import is_within
 
 __all__ = ["Item"]
 

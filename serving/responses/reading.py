@@ -56,7 +56,7 @@ class Reading:
         await self._catch_up()
         async for _ in self._rest(_WHOLE_SECONDS):
             pass
-        return self.fold.response(waits=self._outcome.end is None)
+        return self.fold.response(waits=not self._outcome.has_ended)
 
     async def frames(self, *, starting_after: int, heartbeat: float) -> AsyncIterator[bytes]:
         """Yield the stream behind a sequence number.
@@ -73,7 +73,7 @@ class Reading:
         except (ApiError, CrewError) as error:
             yield frame(self._error(error if isinstance(error, ApiError) else from_crew(error)))
             return
-        pause = self.fold.pause() if self._outcome.end is None else None
+        pause = self.fold.pause() if not self._outcome.has_ended else None
         if pause is not None and (last := _behind(starting_after, [pause])):
             yield last
 
@@ -83,7 +83,7 @@ class Reading:
         for event in await self.run.recorded():
             self._outcome.add(event)
             made += self.fold.take(event)
-        if self.answered in self._outcome.questions:
+        if self.answered in self._outcome.questions.open:
             self._outcome.pending = self.answered
         return made
 

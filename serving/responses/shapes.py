@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from crew.event import Event
+from crew.fold import Ending, Origin
 from crew.message import Json
 
 __all__ = ["asked_of", "error_shape", "response_shape", "usage_shape"]
@@ -13,7 +13,7 @@ def response_shape(
     id: str,  # noqa: A002 - the API's word
     run: str,
     previous: str | None,
-    started: Event,
+    started: Origin,
     status: str,
     run_status: str,
     error: Json,
@@ -28,7 +28,7 @@ def response_shape(
     `previous` is the response that this one goes on with; by default what its request named.
     """
     asked = asked_of(started)
-    thread = started.data.get("thread")
+    thread = started.thread
     facts = {"run_id": run, "thread_id": thread, "status": run_status, "questions": questions}
     facts |= {"output": result} if status == "completed" and not questions else {}
     facts |= {"note": asked["note"]} if "note" in asked else {}
@@ -43,7 +43,7 @@ def response_shape(
         "incomplete_details": {"reason": None} if status == "incomplete" else None,
         "instructions": asked.get("instructions"),
         "max_output_tokens": None,
-        "model": started.data.get("workflow"),
+        "model": started.workflow,
         "output": output,
         "parallel_tool_calls": True,
         "previous_response_id": previous or asked.get("previous_response_id"),
@@ -63,9 +63,9 @@ def response_shape(
     }
 
 
-def asked_of(started: Event) -> dict[str, Json]:
-    """Return what was kept of the request that started a run, by its first event."""
-    return (started.data.get("metadata") or {}).get("response", {})
+def asked_of(started: Origin) -> dict[str, Json]:
+    """Return what was kept of the request that started a run."""
+    return started.metadata.get("response", {})
 
 
 def usage_shape(usage: Mapping[str, int] | None) -> Json:
@@ -83,14 +83,12 @@ def usage_shape(usage: Mapping[str, int] | None) -> Json:
     }
 
 
-def error_shape(event: Event | None) -> Json:
+def error_shape(ending: Ending) -> Json:
     """Return why a run failed, or cannot go on by itself; None if neither."""
-    match event:
-        case Event(kind="run.failed", data=data):
-            error = data.get("error") or {}
-            message = f"{error.get('type', 'Error')}: {error.get('message', '')}"
-        case Event(kind="run.parked", data=data):
-            message = f"the run waits for a decision ({data.get('reason')}: {data.get('detail')})"
-        case _:
-            return None
+    if (error := ending.error) is not None:
+        message = f"{error.type}: {error.message}"
+    elif (parked := ending.parked) is not None:
+        message = f"the run waits for a decision ({parked.reason}: {parked.detail})"
+    else:
+        return None
     return {"code": "server_error", "message": message}

@@ -7,7 +7,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from crew.errors import RunNotFound
-from crew.event import ENDS
+from crew.fold import is_end
 from crew.message import Json
 from crew.run import Run
 from crew.value import text_of
@@ -67,7 +67,7 @@ async def list_input_items(request: Request) -> Response:
     """List what the run was given: the message, and what was said before where it took that in."""
     query = read_query(request, PageQuery)
     run = (await _reading(request)).run
-    given = (await run.recorded())[0].data.get("input")
+    given = (await run.origin()).input
     return JSONResponse(page(_input_items(run.id, given), query))
 
 
@@ -84,8 +84,8 @@ async def _reading(request: Request) -> Reading:
 
 
 async def _end(run: Run) -> None:
-    async for event in run.events():
-        if event.kind in ENDS:
+    async for event in run.events(after=await run.offset() - 1):
+        if is_end(event):
             return
 
 

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 
 from crew.errors import CrewError
-from crew.event import Event
+from crew.fold import Event
 from crew.message import Json
 from crew.run import Run
 from crew.value import json_text
@@ -31,8 +31,7 @@ async def event_frames(
     """
     yield PING  # the status goes out with the first bytes, and a run may be quiet for long
     try:
-        _, last = await run.ends()
-        after = min(after, last.offset)
+        after = min(after, await run.offset())
         batches = watch(run, Outcome(), after=after, idle=heartbeat, closing=closing, to_rest=False)
         async for batch in batches:
             yield b"".join(_frame(event) for event in batch) or PING

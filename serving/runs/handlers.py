@@ -4,7 +4,7 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
 from crew.errors import AskError, InputInvalid
-from crew.event import Event
+from crew.fold import Ending
 from crew.graph import Workflow
 from crew.journal import OPEN, RunStatus
 from crew.message import Json
@@ -160,7 +160,7 @@ async def _open_keys(run: Run) -> set[str]:
 
 async def _run_data(run: Run) -> dict[str, Json]:
     status = await run.status()
-    first, last = await run.ends()
+    origin, ending = await run.origin(), await run.ending()
     questions = await run.questions() if status in OPEN else []
     return {
         "id": run.id,
@@ -170,9 +170,9 @@ async def _run_data(run: Run) -> dict[str, Json]:
         "status": status,
         "thread": run.thread,
         "created_at": int(run.created_at),
-        "input": first.data.get("input"),
-        "parent": first.data.get("parent"),
-        **_end_data(status, last),
+        "input": origin.input,
+        "parent": origin.parent,
+        **_end_data(status, ending),
         "questions": [
             {"path": item.path, "key": item.key, "question": item.question, "schema": item.schema}
             for item in questions
@@ -180,14 +180,13 @@ async def _run_data(run: Run) -> dict[str, Json]:
     }
 
 
-def _end_data(status: RunStatus, last: Event) -> dict[str, Json]:
+def _end_data(status: RunStatus, ending: Ending) -> dict[str, Json]:
     """What is known once a run has ended: its output or its error, and what it used."""
-    facts: dict[str, Json] = {"usage": None if status in OPEN else last.data.get("usage", {})}
+    facts: dict[str, Json] = {"usage": None if status in OPEN else ending.usage or {}}
     if status == "completed":
-        facts["output"] = last.data.get("output")
-    if status == "failed":
-        error = last.data["error"]
-        facts["error"] = {name: error.get(name, "") for name in ("type", "message", "path")}
+        facts["output"] = ending.output
+    if status == "failed" and (error := ending.error) is not None:
+        facts["error"] = {"type": error.type, "message": error.message, "path": error.path}
     return facts
 
 

@@ -305,7 +305,5 @@ async def test_whatever_comes_up_while_a_run_is_taken_parks_it():
     async with Runtime(store, workflows=[asks]) as runtime, asyncio.timeout(SECONDS):
         while kept.run(run_id).owner != PARKED:
             await asyncio.sleep(0.01)
-        assert (
-            "ArithmeticError: odd" in (await (await runtime.get(run_id)).ends())[1].data["detail"]
-        )
+        assert "ArithmeticError: odd" in (await (await runtime.get(run_id)).ending()).parked.detail
         assert await (await runtime.resume(run_id)).result() == "said it"

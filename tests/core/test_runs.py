@@ -394,12 +394,12 @@ async def test_events_are_read_in_pages(runtime):
     assert await run.page(after=rest[-1].offset, limit=4) == []
 
 
-async def test_a_run_tells_its_first_event_and_the_newest(runtime):
+async def test_a_run_tells_what_it_was_started_with_and_how_it_ended(runtime):
     run = await runtime.start(echo, "x")
     await run.result()
-    first, newest = await run.ends()
-    assert (first.offset, first.data["input"]) == (1, "x")
-    assert (newest.kind, newest.data["output"]) == ("run.completed", "x after []")
+    origin, ending = await run.origin(), await run.ending()
+    assert (origin.workflow, origin.input) == ("echo", "x")
+    assert (ending.kind, ending.output) == ("completed", "x after []")
 
 
 async def test_a_slow_reader_waits_for_nothing_that_is_there_already(url):

@@ -12,6 +12,7 @@ from crew import Agent, Context, Graph, Runtime, StoreError
 from crew.journal import writer
 from crew.journal.reading import JournalReader
 from crew.journal.sqlite import SqliteStore
+from crew.journal.text import list_long
 from crew.journal.writer import Writer
 from crew.llm import ModelReply
 from crew.run import course, schedule, snapshot
@@ -93,13 +94,10 @@ async def stopped(store, graph, value, after: int):
 
 async def folded(store, graph, row, *, from_snapshot: bool):
     folding = Driver(SimpleNamespace(writer=Writer(store, on_commit=dict)), graph, row)
-    reader, after = JournalReader(store, row, text_writer=folding.open.text), 0
     if from_snapshot:
-        snapshot = reader.snapshot(snapshot_version(graph))
-        body, after = json.loads(snapshot.body), snapshot.offset
-        folding.open.text.remember_pointers(body, reader.text)
-        folding.course.load(reader.text.resolve(body), after)
-    folding.course.fold(reader.every(after=after, upto=row.offset))
+        fold_stored(store, folding, graph, row)
+    else:
+        folding.course.fold(JournalReader(store, row).every(upto=row.offset))
     return state_to_data(folding.course.state), folding.calls.to_data()
 
 
@@ -188,7 +186,7 @@ class Halting(ScriptedModel):
         return ModelReply("held on", model="halting")
 
 
-def beside(model: ScriptedModel) -> Graph:
+def beside(model: ScriptedModel, pause: float = 0.0) -> Graph:
     """A step that has told and called, and whose model halts, while another one goes round."""
     graph = Graph("beside", input=Batch, output=Whole)
     speaker = Agent("speaker", model=model)
@@ -211,6 +209,7 @@ def beside(model: ScriptedModel) -> Graph:
 
     @graph.node
     async def go_round(count: Count) -> Count | Piece:
+        await asyncio.sleep(pause)
         return Piece(number=0, text="round") if count.n == 400 else Count(n=count.n + 1)
 
     @graph.node
@@ -235,6 +234,49 @@ async def test_a_snapshot_holds_what_a_step_under_way_has_called_told_and_said(s
     assert held[:4] == ["text.emitted", "function.completed", "effect.started", "effect.failed"]
     assert held[4:7] == ["agent.started", "model.started", "text.emitted"]
     assert [request.partial for request in model.requests] == ["", "held "]
+
+
+class Telling(Halting):
+    """Says a long half of its answer in pieces, and the rest when it is let on."""
+
+    half = "words of an answer that is long enough to be worth a pointer, and more of the like "
+
+    async def complete(self, request, *, on_text=None):
+        self.requests.append(request)
+        if not request.partial:
+            for word in self.half.split():
+                on_text(f"{word} ")
+                await asyncio.sleep(0.02)  # two or three make an event
+        await self.go_on.wait()
+        on_text("on")
+        return ModelReply(f"{self.half}on", model="telling")
+
+
+async def test_a_snapshot_holds_no_text_that_the_journal_holds(store):
+    graph = beside(Telling(asyncio.Event()), pause=0.002)
+    row = await stopped(store, graph, Batch(items=2), 700)
+    snapshot = store.snapshot(row.number)
+    streamed = [e for e in JournalReader(store, row).every() if e.kind == "text.emitted"]
+    assert len(streamed) > 3
+    assert streamed[2].offset < snapshot.offset
+    assert not list_long(json.loads(snapshot.body))
+    assert "words" not in snapshot.body
+
+
+async def test_what_was_streamed_before_a_snapshot_is_not_stored_again_behind_it(store):
+    go_on = asyncio.Event()
+    model = Telling(go_on)
+    graph = beside(model, pause=0.002)
+    row = await stopped(store, graph, Batch(items=2), 700)
+    go_on.set()
+    async with Runtime(store, workflows=[graph]) as runtime:
+        run = await runtime.get(row.id)
+        assert (await run.result()).texts == [f"{Telling.half}on", "round"]
+        done = await run.offset()
+    assert len(model.requests) == 2
+    for stored in store.events(row.number, limit=done):
+        if stored.kind in ("model.completed", "agent.completed", "step.completed"):
+            assert Telling.half not in stored.body
 
 
 class Page(BaseModel):

@@ -11,13 +11,15 @@ from pydantic import TypeAdapter
 from crew.event import Event
 from serving.responses.fold import PLACES, ResponseFold
 
+ERROR = {"type": "E", "message": "no"}
+TAKEN = ("run.taken", "", {"host": "h", "pid": 1, "epoch": 1})
 API_EVENT: TypeAdapter = TypeAdapter(ResponseStreamEvent)
 
 
 def journal(*events) -> list[Event]:
     """Events of one run, each given as its kind, and its path and data where they matter."""
-    started = ("run.started", "", {"workflow": "flow", "thread": "t"})
-    padded = [(kind, *rest, "", {})[:3] for kind, *rest in (started, ("run.taken",), *events)]
+    started = ("run.started", "", {"workflow": "flow", "version": "1", "thread": "t"})
+    padded = [(kind, *rest, "", {})[:3] for kind, *rest in (started, TAKEN, *events)]
     return [Event(n, kind, path, data, 100.0 + n) for n, (kind, path, data) in enumerate(padded, 1)]
 
 
@@ -219,10 +221,12 @@ PATHS = st.sampled_from(["a", "a/b", "a/b/c", "ab", "c"])
 HAPPENINGS = st.one_of(
     st.builds(said, PATHS, st.text(max_size=5)),
     st.builds(asked, PATHS, st.text(max_size=5)),
-    st.tuples(st.sampled_from(["text.discarded", "ask.answered", "ask.failed"]), PATHS),
-    st.tuples(st.sampled_from(["step.started", "run.parked", "ask.refused"]), PATHS),
+    st.tuples(st.sampled_from(["text.discarded", "ask.answered", "step.started"]), PATHS),
+    st.tuples(st.just("ask.failed"), PATHS, st.just({"error": ERROR})),
+    st.tuples(st.just("ask.refused"), PATHS, st.just({"reason": "no bool"})),
+    st.tuples(st.just("run.parked"), PATHS, st.just({"reason": "diverged", "detail": "no"})),
 )
-ENDINGS = st.sampled_from([done(), ("run.failed", "", {"error": {}}), ("run.cancelled",)])
+ENDINGS = st.sampled_from([done(), ("run.failed", "", {"error": ERROR}), ("run.cancelled",)])
 JOURNALS = st.builds(
     lambda middle, end: journal(*middle, end), st.lists(HAPPENINGS, max_size=20), ENDINGS
 )

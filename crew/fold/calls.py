@@ -1,10 +1,9 @@
 """What the journal holds of a run's calls, by path: what they are answered from."""
 
 from collections.abc import Iterator
-from dataclasses import replace
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Literal
 
-from crew.call.record import Record
 from crew.event import (
     AgentDrifted,
     CallCancelled,
@@ -21,8 +20,46 @@ from crew.event import (
     failure_data,
     failure_from,
 )
-from crew.graph.engine import base_path
+from crew.fold.paths import is_within, step_of
+from crew.fold.text import Stream
 from crew.message import Json
+
+State = Literal["started", "completed", "failed", "unknown", "cancelled"]
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """What the journal holds at a call's path.
+
+    `in_doubt`: whoever started it may still be at it, being stopped or cut off, not dead.
+    `streamed`: of a model call that is under way, the part of its text that was streamed so far.
+    `offset`: that of the event of its end.
+    `swallowed`: how many cancels came while it was under way, without ending it.
+    """
+
+    call: CallKind
+    fingerprint: str
+    state: State
+    data: dict[str, Json]
+    result: dict[str, Json] = field(default_factory=dict)
+    error: Failure | None = None
+    in_doubt: bool = False
+    streamed: str = ""
+    offset: int = 0
+    swallowed: int = 0
+
+    @property
+    def is_ended(self) -> bool:
+        """Whether its caller went on with what came of it."""
+        return self.state in ("completed", "failed", "cancelled")
+
+    @property
+    def given(self) -> str:
+        """What it was given, as text of 200 characters at most, where its record says so."""
+        for name in ("input", "arguments", "question"):
+            if name in self.data:
+                return f"{self.data[name]!r:.200}"
+        return ""
 
 
 class Records:
@@ -33,7 +70,7 @@ class Records:
         self._steps: dict[str, dict[str, Record]] = {}
         """The same by the steps that made them."""
         self._emitted: dict[str, set[str]] = {}
-        self._streamed: dict[str, dict[str, list[str]]] = {}
+        self._streamed: dict[str, dict[str, Stream]] = {}
 
     def __len__(self) -> int:
         return len(self._calls)
@@ -52,16 +89,15 @@ class Records:
 
     def streamed(self, path: str) -> str:
         """Return the text streamed, and not discarded, at a model call's path or beneath it."""
-        return "".join(piece for pieces in self._pieces(path) for piece in pieces)
+        return "".join(piece for stream in self._streams(path) for piece in stream.pieces)
 
     def has_streamed(self, path: str) -> bool:
         """Return whether that is more than nothing."""
-        return any(self._pieces(path))
+        return any(True for _ in self._streams(path))
 
-    def _pieces(self, path: str) -> Iterator[list[str]]:
+    def _streams(self, path: str) -> Iterator[Stream]:
         streamed = self._streamed.get(step_of(path), {})
-        beneath = f"{path}/"
-        return (p for place, p in streamed.items() if place == path or place.startswith(beneath))
+        return (stream for place, stream in streamed.items() if is_within(place, path))
 
     def has_emitted(self, attempt: str) -> bool:
         """Return whether a step's attempt, by its path, added to the workflow's answer."""
@@ -69,7 +105,7 @@ class Records:
             path.startswith(f"{attempt}/") for path in self._emitted.get(step_of(attempt), ())
         )
 
-    def fold(self, event: RunEvent, offset: int) -> Record | None:
+    def apply(self, event: RunEvent, offset: int, at: float = 0.0) -> Record | None:
         """Keep what later calls of the same path are answered from; return the call's record.
 
         `offset` is the event's in its journal.
@@ -91,10 +127,11 @@ class Records:
             case CallCancelled(path=path, call=call):
                 return self._close(path, call, "cancelled", offset)
             case TextEmitted(path=path, text=text, streamed=True):
-                self._streamed.setdefault(step_of(path), {}).setdefault(path, []).append(text)
+                streams = self._streamed.setdefault(step_of(path), {})
+                streams.setdefault(path, Stream()).add(offset, text)
             case TextDiscarded(path=path):
                 streamed = self._streamed.get(step_of(path), {})
-                for place in [p for p in streamed if p == path or p.startswith(f"{path}/")]:
+                for place in [place for place in streamed if is_within(place, path)]:
                     del streamed[place]
             case TextEmitted(path=path) | ProgressMade(path=path) | AgentDrifted(path=path):
                 self._emitted.setdefault(step_of(path), set()).add(path)
@@ -106,7 +143,7 @@ class Records:
         self,
         path: str,
         call: CallKind,
-        state: Any,
+        state: State,
         offset: int,
         swallowed: int = 0,
         *,
@@ -171,25 +208,6 @@ class Records:
             if record.state == "started":
                 self.put(path, replace(record, in_doubt=True))
 
-    def put_off(self, seconds: float) -> None:
-        """Put deadlines off that count only time in which the run is driven."""
-        for path, record in self._deadlines():
-            if record.data["driven"]:
-                until = record.data["until"] + seconds
-                self.put(path, replace(record, data={**record.data, "until": until}))
-
-    def forget_deadlines(self) -> None:
-        """Forget those that have not passed: in a fork they begin anew."""
-        for path, _ in self._deadlines():
-            self.remove(path)
-
-    def _deadlines(self) -> list[tuple[str, Record]]:
-        return [
-            (path, record)
-            for path, record in self._calls.items()
-            if record.call == "deadline" and record.state == "started"
-        ]
-
     def beneath(self, step: str) -> dict[str, Record]:
         """Return the records of one step's calls, by path."""
         return self._steps.get(step, {})
@@ -211,13 +229,16 @@ class Records:
             for path, record in self._calls.items()
         }
         emitted = sorted(path for step in self._emitted.values() for path in step)
-        streamed = {
-            path: pieces for step in self._streamed.values() for path, pieces in step.items()
-        }
-        return {"records": records, "emitted": emitted, "said": streamed}
+        streamed = [
+            place
+            for step in self._streamed.values()
+            for stream in step.values()
+            for place in stream.places
+        ]
+        return {"records": records, "emitted": emitted, "streamed": streamed}
 
     def load(self, data: dict[str, Json]) -> None:
-        """Read what `to_data` gave."""
+        """Read what `to_data` gave; the streamed texts are in the journal, at `streamed`."""
         for path, stored in data["records"].items():
             call, fingerprint, state, asked, result, error, in_doubt, offset, swallowed = stored
             record = Record(
@@ -234,8 +255,6 @@ class Records:
             self.put(path, record)
         for path in data["emitted"]:
             self._emitted.setdefault(step_of(path), set()).add(path)
-        for path, pieces in data["said"].items():
-            self._streamed.setdefault(step_of(path), {})[path] = pieces
 
 
 def is_act(call: CallKind, data: dict[str, Json]) -> bool:
@@ -246,14 +265,13 @@ def is_act(call: CallKind, data: dict[str, Json]) -> bool:
     return call in ("effect", "child") or (call == "tool" and data.get("effect") == "once")
 
 
+def is_end_of_act(event: RunEvent) -> bool:
+    """Return whether an event tells what an effect, or the call of a tool, came to."""
+    return isinstance(event, CallCompleted | CallFailed) and event.call in ("effect", "tool")
+
+
 def _way_to(place: str) -> Iterator[str]:
     """Yield the paths of the calls around a place, itself too, from the inside out."""
     while place:
         yield place
         place = place.rpartition("/")[0]
-
-
-def step_of(path: str) -> str:
-    """Return the step of a call's path, without its attempt: `look_up[2]` of `look_up[2]~2/a`."""
-    step = path.partition("/")[0]
-    return base_path(step) if "~" in step else step

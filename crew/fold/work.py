@@ -1,7 +1,7 @@
 """What of a run is under way: each piece of work from the event of its start to that of its end."""
 
-from collections.abc import Mapping
-from typing import Literal, NamedTuple
+from collections.abc import Iterator, Mapping
+from typing import Literal, NamedTuple, Protocol
 
 from crew.event import (
     CallCancelled,
@@ -14,20 +14,45 @@ from crew.event import (
     RunEndedByCancel,
     RunEndedInFailure,
     RunEvent,
+    RunParked,
     StepCompleted,
     StepFailed,
     StepStarted,
     TextEmitted,
 )
-from crew.journal import RunRow
 from crew.message import Json
-
-__all__ = ["FirstText", "Outcome", "Work", "WorkKind", "WorkUnderWay"]
 
 WorkKind = Literal["run", "step", "agent", "model", "tool"]
 Outcome = Literal["completed", "failed", "cancelled", "unknown"]
 
+SELDOM = frozenset(
+    {CallCancelled, CallFailed, StepFailed, RunParked}
+    | {RunCompleted, RunEndedInFailure, RunEndedByCancel}
+)
+"""What more than the end of one piece of work may follow from."""
+
 _NOTHING: Mapping[str, Json] = {}
+
+
+class RunFacts(Protocol):
+    """What is known of a run beside its events."""
+
+    @property
+    def id(self) -> str: ...
+    @property
+    def number(self) -> int: ...
+    @property
+    def tenant(self) -> str: ...
+    @property
+    def workflow(self) -> str: ...
+    @property
+    def version(self) -> str: ...
+    @property
+    def thread(self) -> str | None: ...
+    @property
+    def parent(self) -> str | None: ...
+    @property
+    def created_at(self) -> float: ...
 
 
 # Two of these are made for each step of a run: a tuple costs a third of a frozen dataclass.
@@ -38,7 +63,7 @@ class Work(NamedTuple):
     `asked` and `result` are what the events of its start and its end hold.
     """
 
-    run: RunRow
+    run: RunFacts
     kind: WorkKind
     path: str
     parent: str
@@ -67,6 +92,18 @@ class FirstText(NamedTuple):
     seconds: float
 
 
+class Refusal(NamedTuple):
+    """A budget refused a call."""
+
+
+class Trouble(NamedTuple):
+    """A step failed, or a run is parked; `facts` are what is logged of it."""
+
+    event: Literal["step.failed", "run.parked"]
+    facts: Mapping[str, str | int]
+    error: Failure | None = None
+
+
 class _Open(NamedTuple):
     kind: WorkKind
     at: float
@@ -77,7 +114,7 @@ class _Open(NamedTuple):
 class WorkUnderWay:
     """Follows the events of one run, and pairs them."""
 
-    def __init__(self, run: RunRow) -> None:
+    def __init__(self, run: RunFacts) -> None:
         self.run = run
         self.asks: set[str] = set()
         """The paths of its open questions."""
@@ -119,7 +156,27 @@ class WorkUnderWay:
                 pass
         return None
 
-    def close(self, at: float, event: RunEvent) -> list[Work]:
+    def know(self, at: float, event: RunEvent) -> None:
+        """Take in an event that was reported before."""
+        self.follow(at, event)
+        self._is_refusal(event)
+        if isinstance(event, CallCancelled):
+            self._close(at, event)
+
+    def more(self, at: float, event: RunEvent) -> Iterator[Work | Refusal | Trouble]:
+        """Yield what else follows from an event that was taken in, of those in `SELDOM`."""
+        yield from self._close(at, event)
+        if self._is_refusal(event):
+            yield Refusal()
+        match event:
+            case RunParked(reason=reason, path=path):
+                yield Trouble("run.parked", {"reason": reason, "path": path})
+            case StepFailed(path=path, attempt=attempt, error=error):
+                yield Trouble("step.failed", {"path": path, "attempt": attempt}, error)
+            case _:
+                pass
+
+    def _close(self, at: float, event: RunEvent) -> list[Work]:
         """Return what a cancel ends with all beneath it, or the run's end; else nothing."""
         match event:
             case CallCancelled(path=path):
@@ -136,7 +193,7 @@ class WorkUnderWay:
         left = [self._end(path, at, "cancelled") for path in reversed(list(self._open))]
         return [*(work for work in left if work is not None), whole]
 
-    def is_refusal(self, event: RunEvent) -> bool:
+    def _is_refusal(self, event: RunEvent) -> bool:
         """Return whether a budget refused a call here, each refusal once.
 
         A call that is refused has no event; its agent fails with it, and then perhaps its step.

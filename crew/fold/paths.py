@@ -1,0 +1,17 @@
+"""The paths of events: which step one is in, and what lies beneath it."""
+
+
+def base_path(path: str) -> str:
+    """Return a step's path without its attempt: `look_up[2]` of `look_up[2]~3`."""
+    return path.partition("~")[0]
+
+
+def step_of(path: str) -> str:
+    """Return the step of a call's path, without its attempt: `look_up[2]` of `look_up[2]~2/a`."""
+    step = path.partition("/")[0]
+    return base_path(step) if "~" in step else step
+
+
+def is_within(path: str, place: str) -> bool:
+    """Return whether a path is `place`, or beneath it."""
+    return path == place or path.startswith(f"{place}/")

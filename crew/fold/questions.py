@@ -1,0 +1,79 @@
+"""What a run asks of people, and has no answer to yet."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from crew.event import (
+    AnswerRefused,
+    CallCancelled,
+    CallCompleted,
+    CallFailed,
+    CallStarted,
+    RunEvent,
+)
+from crew.message import Json
+
+Change = Literal["opened", "closed", "refused"]
+"""What an event does to a question: it stays open when an answer is refused."""
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """An open question of a run; `key` addresses it, `path` is its full name."""
+
+    path: str
+    key: str
+    question: str
+    schema: dict[str, Json]
+
+
+@dataclass(slots=True)
+class Questions:
+    """The open questions of a run, by their paths, the oldest first."""
+
+    open: dict[str, Question] = field(default_factory=dict)
+
+    def apply(self, event: RunEvent, offset: int = 0, at: float = 0.0) -> Change | None:
+        """Take in an event; return what it does to the question at its path, if anything."""
+        match event:
+            case CallStarted(path=path, call="ask", data=data):
+                question = Question(path, data["key"], data["question"], data.get("schema") or {})
+                self.open[path] = question
+                return "opened"
+            case (
+                CallCompleted(path=path, call="ask")
+                | CallFailed(path=path, call="ask")
+                | CallCancelled(path=path, call="ask")
+            ):
+                self.open.pop(path, None)
+                return "closed"
+            case AnswerRefused():
+                return "refused"
+            case _:
+                return None
+
+
+@dataclass(slots=True)
+class Answer:
+    """What became of one question, by the events behind which it was answered.
+
+    `value` is that of the answer, once `state` is `answered`; `reason` why one was refused.
+    """
+
+    path: str
+    state: Literal["open", "answered", "refused", "closed"] = "open"
+    value: Json = None
+    reason: str = ""
+
+    def apply(self, event: RunEvent, offset: int = 0, at: float = 0.0) -> None:
+        if event.path != self.path:
+            return
+        match event:
+            case CallCompleted(call="ask", data=data):
+                self.state, self.value = "answered", data["value"]
+            case CallFailed(call="ask") | CallCancelled(call="ask"):
+                self.state = "closed"
+            case AnswerRefused(reason=reason):
+                self.state, self.reason = "refused", reason
+            case _:
+                pass
