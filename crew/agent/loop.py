@@ -11,13 +11,13 @@ from collections.abc import Callable, Mapping
 from typing import Any, Protocol, cast
 
 from crew.agent.model_call import ModelCall, reply_from
+from crew.call.concurrent import together
+from crew.call.invoke import invoke
 from crew.call.record import (
     AgentTask,
     Calls,
     idempotency_key,
-    invoke,
     outcome,
-    together,
     unstorable,
 )
 from crew.errors import (

@@ -22,19 +22,16 @@ from crew.call.concurrent import all_at_once, few_at_once
 from crew.call.deadline import Allotted, Deadline, Limit, within
 from crew.call.driven import Driven
 from crew.call.effect import Effect, Unknown
+from crew.call.invoke import cancels, invoke, is_asked_to_stop, not_an_exception
 from crew.call.lineage import SCOPE, Inside, Scope, as_key, entered
 from crew.call.place import Place, misplaced
 from crew.call.record import (
     AgentTask,
     Performer,
-    cancels,
     data_arguments,
     describe_callee,
     fingerprint_of,
-    invoke,
-    is_asked_to_stop,
     is_performer,
-    not_an_exception,
     outcome,
     returned_codec,
     unreadable,
