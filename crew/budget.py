@@ -1,8 +1,8 @@
 """Limits shared by everything in a run, and the arithmetic of spending them."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import TypeAlias, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,6 +54,29 @@ def limits_of(budget: Budget | None) -> Limits:
     return budget.tokens, budget.calls, budget.seconds, budget.strict or None
 
 
+@dataclass(frozen=True, slots=True)
+class Account:
+    """Where a run, or a call in one, draws on a limit together with what is beneath it.
+
+    Its `id` is that of the run; that of a call has its path behind it.
+    """
+
+    id: str
+    tokens: int | None = None
+    calls: int | None = None
+    strict: bool = False
+
+
+def accounts_data(accounts: Iterable[Account]) -> list[list[str | int | bool | None]]:
+    """Return accounts as events hold them."""
+    return [[each.id, each.tokens, each.calls, each.strict] for each in accounts]
+
+
+def accounts_in(data: Iterable[Iterable[Any]] | None) -> tuple[Account, ...]:
+    """Return the accounts that an event holds."""
+    return tuple(Account(*each) for each in data or ())
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Allowance:
     """What a model call may spend, and what its run has seen of how tokens are counted."""
@@ -82,8 +105,6 @@ class Ledger:
     reserved: int = 0
     calls: int = 0
     """Calls that were made, or are reserved."""
-    asking: int = 0
-    """Children that are about to get a share of what is left."""
 
     def left(self) -> int | None:
         """Return the tokens that may still be reserved, or None without a limit."""
@@ -110,9 +131,6 @@ class Ledger:
     def settle(self, bound: int, cost: int) -> None:
         self.reserved -= bound
         self.spent += cost
-
-    def settle_calls(self, bound: int, made: int) -> None:
-        self.calls += made - bound
 
     def to_data(self) -> dict[str, int]:
         """Return what was spent as JSON, without the limit."""

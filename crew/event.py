@@ -16,8 +16,14 @@ CallKind = Literal[
 ]
 """What a journalled operation inside a step is."""
 
-_COMPLETED: dict[CallKind, str] = {"ask": "answered", "deadline": "passed"}
+_STARTED: dict[CallKind, str] = {
+    call: f"{call}.{'opened' if call == 'ask' else 'started'}" for call in get_args(CallKind)
+}
+_WORDS: dict[CallKind, str] = {"ask": "answered", "deadline": "passed"}
 """How it is said that a call has completed, where that has a word of its own."""
+_COMPLETED: dict[CallKind, str] = {
+    call: f"{call}.{_WORDS.get(call, 'completed')}" for call in get_args(CallKind)
+}
 
 FORMAT = 1
 """Version of the stored form; written into `run.started`, raised when a kind changes its data."""
@@ -66,6 +72,8 @@ class RunStarted:
     budget_strict: bool | None = None
     code: str = ""
     parent: str | None = None
+    above: list[Json] | None = None
+    """Of a child: the accounts of those above it that it draws on, the outermost first."""
     metadata: dict[str, Json] | None = None
     """What its caller keeps with the run; no code of the run sees it."""
     format: int = FORMAT
@@ -251,7 +259,7 @@ class CallStarted:
 
     @property
     def kind(self) -> str:
-        return f"{self.call}.{'opened' if self.call == 'ask' else 'started'}"
+        return _STARTED[self.call]
 
 
 @dataclass(frozen=True, slots=True)
@@ -262,17 +270,22 @@ class CallCompleted:
 
     @property
     def kind(self) -> str:
-        return f"{self.call}.{_COMPLETED.get(self.call, 'completed')}"
+        return _COMPLETED[self.call]
 
 
 @dataclass(frozen=True, slots=True)
 class CallFailed:
-    """A call raised; `usage` is what it cost all the same, or None where nobody knows."""
+    """A call raised; `usage` is what it cost all the same, or None where nobody knows.
+
+    `swallowed` counts the cancels that came while it was under way and that it raised this instead
+    of; the data of a call that completed may hold the same.
+    """
 
     path: str
     call: CallKind
     error: Failure
     usage: dict[str, int] | None = None
+    swallowed: int | None = None
 
     @property
     def kind(self) -> str:
@@ -433,8 +446,7 @@ def to_data(event: RunEvent) -> dict[str, Json]:
     if isinstance(event, (CallStarted, CallCompleted)):
         return event.data
     if isinstance(event, CallFailed):
-        error = failure_data(event.error)
-        return {"error": error} if event.usage is None else {"error": error, "usage": event.usage}
+        return _failed_data(event)
     if isinstance(event, CallCancelled):
         return {"by_end": True} if event.by_end else {}
     if isinstance(event, CallUnknown):
@@ -444,6 +456,15 @@ def to_data(event: RunEvent) -> dict[str, Json]:
         value = getattr(event, name)
         if value is not None:
             data[name] = failure_data(value) if isinstance(value, Failure) else value
+    return data
+
+
+def _failed_data(event: CallFailed) -> dict[str, Json]:
+    data: dict[str, Json] = {"error": failure_data(event.error)}
+    if event.usage is not None:
+        data["usage"] = event.usage
+    if event.swallowed is not None:
+        data["swallowed"] = event.swallowed
     return data
 
 
@@ -468,7 +489,8 @@ def from_data(kind: str, path: str, data: dict[str, Json]) -> RunEvent:
         raise NewerEvent(path=path, kind=kind)
     call, _, phase = kind.partition(".")
     if phase == "failed":
-        return CallFailed(path, call, failure_from(data["error"]), data.get("usage"))  # type: ignore[arg-type]
+        error = failure_from(data["error"])
+        return CallFailed(path, call, error, data.get("usage"), data.get("swallowed"))  # type: ignore[arg-type]
     if phase == "unknown":
         return CallUnknown(path=path, call=call)  # type: ignore[arg-type]
     if phase == "cancelled":

@@ -5,7 +5,9 @@ defined again in a notebook, or an agent that got other instructions. Names and 
 depend on both, so that nobody talks to a host of other code.
 """
 
+import contextlib
 import functools
+import hashlib
 import inspect
 import linecache
 import os
@@ -21,12 +23,18 @@ _INSTALLED = frozenset({"site-packages", "dist-packages"})
 _PLAIN = (str, bytes, int, float, bool, type(None))
 
 
-def source_of(function: Callable[..., Any]) -> str:
-    """Return the source that a function was defined by: its module, script or notebook cell."""
-    return _source_of_code(function.__code__, function.__module__)
+def source_hash_of(function: Callable[..., Any]) -> str:
+    """Return a hash of what a function was defined by: its module, script or notebook cell."""
+    return _source_hash_of_code(function.__code__, function.__module__)
 
 
+# A start of a run asks for it: to go through a whole module's text costs more than the rest of it.
 @functools.lru_cache(maxsize=4096)
+def _source_hash_of_code(code: CodeType, module_name: str) -> str:
+    source = _source_of_code(code, module_name)
+    return hashlib.sha256(source.encode("utf-8", "surrogatepass")).hexdigest()
+
+
 def _source_of_code(code: CodeType, module_name: str) -> str:
     module = sys.modules.get(module_name)
     text = "" if module is None or module_name == "__main__" else _module_source(module)
@@ -46,8 +54,11 @@ def definition_of(function: Callable[..., Any]) -> str:
 
 def is_users_own(module: ModuleType | None) -> bool:
     """Return whether a module is neither of this package, nor installed, nor Python's own."""
-    name = getattr(module, "__name__", "__main__")
-    file = getattr(module, "__file__", None)
+    return _is_users_own(getattr(module, "__name__", "__main__"), getattr(module, "__file__", None))
+
+
+@functools.lru_cache(maxsize=4096)
+def _is_users_own(name: str, file: str | None) -> bool:
     if file is None or name == "__main__" or name.partition(".")[0] in _OURS:
         return False
     path = PurePath(file)
@@ -82,14 +93,23 @@ def _collect(value: Any, parts: list[str], seen: set[int]) -> None:
 
 def _collect_function(function: Any, parts: list[str], seen: set[int]) -> None:
     parts.append(function.__qualname__)
-    module = inspect.getmodule(function)
+    module = sys.modules.get(function.__module__)
     if module is not None and module.__name__ != "__main__" and not is_users_own(module):
         return  # it changes with its release alone
-    parts.append(source_of(function))
-    held = inspect.getclosurevars(function)
-    for name, item in sorted({**held.globals, **held.nonlocals}.items()):
+    parts.append(source_hash_of(function))
+    for name, item in sorted(_held_by(function).items()):
         parts.append(name)
         _collect(item, parts, seen)
+
+
+def _held_by(function: Any) -> dict[str, Any]:
+    """Return what the names of a function stand for that are neither its own nor Python's."""
+    code, around = function.__code__, function.__globals__
+    held = {name: around[name] for name in code.co_names if name in around}
+    for name, cell in zip(code.co_freevars, function.__closure__ or (), strict=True):
+        with contextlib.suppress(ValueError):  # it is not bound yet
+            held[name] = cell.cell_contents
+    return held
 
 
 def _module_source(module: ModuleType) -> str:

@@ -11,13 +11,13 @@ from collections.abc import Callable, Mapping
 from typing import Any, Protocol, cast
 
 from crew.agent.model_call import ModelCall, reply_from
+from crew.call.concurrent import together
+from crew.call.invoke import invoke
 from crew.call.record import (
     AgentTask,
     Calls,
     idempotency_key,
-    invoke,
     outcome,
-    together,
     unstorable,
 )
 from crew.errors import (
@@ -286,6 +286,7 @@ class Loop:
         }
 
 
+@functools.lru_cache(maxsize=1024)
 def _salt(tenant: str) -> str:
     """Return what keeps a tenant's cached prefixes apart, and does not tell who it is."""
     return hashlib.sha256(tenant.encode()).hexdigest()[:32] if tenant else ""

@@ -60,7 +60,7 @@ class ModelCall:
             data: the call's intent.
             streamed: what a reader got of the answer before a crash.
         """
-        request = replace(self._request, partial=streamed)
+        request = replace(self._request, partial=streamed) if streamed else self._request
         if self._reservation is not None:
             request = self._reservation.limited(request)
         if streamed and (not request.partial or not await continues(self._model)):
@@ -87,7 +87,7 @@ class ModelCall:
             times += 1
             try:
                 reply = with_usage(await self._ask(request), request)
-                return replace(reply, usage=lost + reply.usage)
+                return reply if times == 1 else replace(reply, usage=lost + reply.usage)
             except ModelError as error:
                 if not error.broke_off or times == MAX_STREAMS:
                     raise

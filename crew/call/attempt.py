@@ -143,10 +143,10 @@ class Attempt:
             tasks.popitem()
         return not tasks
 
-    async def turn(self, order: Order) -> None:
-        """Return when what came at `order` may be handed to the current task."""
+    async def turn(self, order: Order, swallows: int = 0) -> None:
+        """Return when what came at `order` may be handed to the current task; see `Gate.turn`."""
         if not self.is_alone:
-            await self.gate.turn(order)
+            await self.gate.turn(order, swallows)
 
     @contextmanager
     def waiting(self) -> Iterator[None]:

@@ -9,7 +9,6 @@ from collections.abc import Coroutine, Iterable, Iterator
 from typing import Any, TypeVar
 
 from crew.call.lineage import Scope, entered
-from crew.call.record import together
 
 T = TypeVar("T")
 
@@ -61,3 +60,19 @@ async def few_at_once(work: Iterable[Placed[T]], limit: int, scope: Scope) -> li
 
     await together(starters())
     return results
+
+
+async def together(work: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
+    """Run coroutines at once, each in a task of its own; return their results in order.
+
+    Raises:
+        Exception: the first error of one of them, as it is, so that it can be caught by its class;
+            the others are cancelled.
+    """
+    try:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(item) for item in work]
+    except BaseExceptionGroup as errors:
+        first = errors.exceptions[0]
+        raise first from first.__cause__
+    return [task.result() for task in tasks]

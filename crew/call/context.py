@@ -13,34 +13,31 @@ from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from dataclasses import dataclass
 from inspect import isfunction
 from operator import length_hint
-from typing import Any, NoReturn, Protocol, TypeVar, cast
+from typing import Any, TypeVar, cast
 
 from pydantic import BaseModel
 
 from crew.budget import Budget
-from crew.call.attempt import Attempt
 from crew.call.concurrent import all_at_once, few_at_once
-from crew.call.deadline import Allotted, Deadline, Limit, Timing, within
+from crew.call.deadline import Allotted, Deadline, Limit, within
+from crew.call.driven import Driven
 from crew.call.effect import Effect, Unknown
-from crew.call.gate import Order
+from crew.call.invoke import cancels, invoke, is_asked_to_stop, not_an_exception
 from crew.call.lineage import SCOPE, Inside, Scope, as_key, entered
+from crew.call.place import Place, misplaced
 from crew.call.record import (
     AgentTask,
-    Calls,
     Performer,
     data_arguments,
     describe_callee,
     fingerprint_of,
-    invoke,
-    is_asked_to_stop,
     is_performer,
-    not_an_exception,
     outcome,
     returned_codec,
     unreadable,
 )
 from crew.clock import wall_clock
-from crew.errors import Diverged, GraphError, InputInvalid, OutputInvalid
+from crew.errors import GraphError, InputInvalid, OutputInvalid
 from crew.event import CallKind, Failure
 from crew.failure import failure_of, raise_again
 from crew.fold.calls import Record
@@ -56,100 +53,6 @@ _STATELESS = "this workflow has no state; make it with Graph(state=Model)"
 T = TypeVar("T")
 
 
-class Driven(Calls, Timing, Protocol):
-    """What a context needs of the driver of its run."""
-
-    run_id: str
-    thread_id: str | None
-    tenant: str
-    attempt: Attempt
-
-    def confirm(self) -> None: ...
-
-    def thread(self) -> Thread: ...
-
-    def emit(self, path: str, text: str) -> None: ...
-
-    def has_streamed(self, path: str) -> bool:
-        """Return whether the agent called at `path` passed text on as it came."""
-        ...
-
-    def progress(self, path: str, text: str) -> None: ...
-
-    def order_of(self, path: str) -> Order:
-        """Return the order in which what came of the call at `path` is handed out."""
-        ...
-
-    async def turn(self, path: str) -> None:
-        """Return when what came of the call at `path` may be handed to the step's code."""
-        ...
-
-    async def cancelled(self, path: str, call: CallKind) -> None:
-        """Record that the step's code cancelled a call, and return when its end is handed out."""
-        ...
-
-    async def until_cancelled(self, path: str) -> NoReturn:
-        """Wait for the cancel that is on record of the call at `path`, until its turn."""
-        ...
-
-    def begin_new(self, path: str, call: CallKind, fingerprint: str) -> bool:
-        """Begin a call that needs no intent, unless a record might answer it; say which it was."""
-        ...
-
-    async def answer(self, path: str, codec: Codec) -> Json:
-        """Wait for an answer that validates, and return it once it is recorded."""
-        ...
-
-    async def sleep_until(self, path: str, until: float) -> None: ...
-
-    async def agent(self, agent: Performer, path: str, fingerprint: str) -> Record | None:
-        """Return what is on record of an agent's call; one in flight as a record without an end."""
-        ...
-
-    async def perform(self, agent: Performer, task: AgentTask, fingerprint: str) -> dict[str, Json]:
-        """Have an agent's task done in a host, after its start was recorded."""
-        ...
-
-    async def child(self, workflow: Workflow, value: object, path: str) -> dict[str, Json]:
-        """Run a workflow as a run of its own; return its id, its encoded output and its usage."""
-        ...
-
-    def give(self, path: str, budget: Budget) -> None:
-        """Let what is called at `path` and beneath it spend so much at most."""
-        ...
-
-    def diverge(self, error: Diverged) -> None:
-        """Stop the run, since its code is not that of its journal."""
-        ...
-
-
-@dataclass(slots=True)
-class _Place:
-    """Where one call is made: `above` in its path, at a `part` of it; `~n` names its attempts.
-
-    `within` is the place of the code that makes it.
-    """
-
-    above: Scope
-    part: str
-    within: Scope
-
-    def path(self, attempt: int = 1) -> str:
-        return f"{self.above.prefix}/{self.part}{self._tries}{_suffix(attempt)}"
-
-    @property
-    def lasting_path(self) -> str:
-        """The path of what further attempts find again, such as an effect."""
-        return f"{self.above.lasting}/{self.part}"
-
-    @property
-    def _tries(self) -> str:
-        return "" if self.above is self.within else self.within.tries
-
-    def inside(self, attempt: int) -> Scope:
-        return self.above.beneath(self.part, self._tries + _suffix(attempt))
-
-
 @dataclass(frozen=True, slots=True)
 class _Policies:
     """How one call of `Context.run` is made."""
@@ -159,10 +62,6 @@ class _Policies:
 
 
 _NO_POLICIES = _Policies()
-
-
-def _suffix(attempt: int) -> str:
-    return f"~{attempt}" if attempt > 1 else ""
 
 
 class Context:
@@ -269,7 +168,7 @@ class Context:
         self,
         callee: Any,
         arguments: tuple[Any, ...],
-        place: _Place,
+        place: Place,
         attempts: Retry,
         policies: _Policies,
     ) -> Any:
@@ -309,7 +208,7 @@ class Context:
         self,
         callee: Any,
         arguments: tuple[Any, ...],
-        place: _Place,
+        place: Place,
         attempt: int = 1,
         policies: _Policies = _NO_POLICIES,
     ) -> Any:
@@ -329,7 +228,7 @@ class Context:
         self,
         agent: Performer,
         arguments: tuple[Any, ...],
-        place: _Place,
+        place: Place,
         attempt: int,
         policies: _Policies,
     ) -> Any:
@@ -339,7 +238,9 @@ class Context:
         path, driver, emit = place.path(attempt), self._driver, policies.emit
         history = self.thread.messages if agent.history else ()
         session = f"{driver.thread_id or self.run_id}/{agent.name}"
-        task = AgentTask(self.run_id, path, text, history, session, emit=emit, tenant=driver.tenant)
+        task = AgentTask(
+            self.run_id, path, text, history, session, driver.epoch, emit, driver.tenant
+        )
         fingerprint = fingerprint_of(agent.name, text)
         record = await driver.agent(agent, path, fingerprint)
         work = functools.partial(driver.perform, agent, task, fingerprint)
@@ -354,7 +255,7 @@ class Context:
         self,
         workflow: Workflow,
         arguments: tuple[Any, ...],
-        place: _Place,
+        place: Place,
         attempt: int,
         policies: _Policies,
     ) -> Any:
@@ -373,7 +274,7 @@ class Context:
         self,
         function: Callable[..., Any],
         arguments: tuple[Any, ...],
-        place: _Place,
+        place: Place,
         attempt: int,
         policies: _Policies,
     ) -> Any:
@@ -427,6 +328,7 @@ class Context:
             return outcome(record, *near)
         failure: Failure | None = None
         result: dict[str, Json] = {}
+        before = cancels()
         try:
             if timeout is None:
                 with entered(inside):
@@ -442,11 +344,24 @@ class Context:
             failure = failure_of(not_an_exception(error), path)
         except Exception as error:  # noqa: BLE001  raised again, as it is recorded
             failure = failure_of(error, path)
+        if (swallowed := cancels() - before) > 0:
+            await self._swallowed(path, call)
+            result["swallowed"] = swallowed
         if failure is not None:
-            await driver.fail(path, call, failure)
+            await driver.fail(path, call, failure, swallowed=result.get("swallowed"))
             raise_again(failure, *near)
         await driver.complete(path, call, result)
         return result
+
+    async def _swallowed(self, path: str, call: CallKind) -> None:
+        """Let a call that swallowed a cancel come to something else, but for that of an end.
+
+        Raises:
+            CancelledError: the run ends here, or is let go: whoever goes on makes the call again.
+        """
+        if self._driver.is_stopping:
+            await self._driver.cancelled(path, call)
+            raise asyncio.CancelledError
 
     def _read_back(self, read: Callable[[Json], T], stored: Json, path: str) -> T:
         """Return a value that is on record; new code may be unable to `read` it.
@@ -517,7 +432,7 @@ class Context:
         async with Deadline(self._driver, within(place.path()), timeout):
             return await self._asked(place, answer, question, key)
 
-    async def _asked(self, place: _Place, answer: Any, question: str, key: str | None) -> Any:
+    async def _asked(self, place: Place, answer: Any, question: str, key: str | None) -> Any:
         path, within = place.lasting_path, place.within.prefix
         codec = Codec(answer, where=f"the answer to {question!r}")
         data = {
@@ -652,7 +567,7 @@ class Context:
         """Tell whoever watches what is being done."""
         self._driver.progress(self._place("progress", None).path(), text)
 
-    def _place(self, name: str, key: str | None) -> _Place:
+    def _place(self, name: str, key: str | None) -> Place:
         """Return the place of a call that is made now.
 
         Raises:
@@ -660,11 +575,11 @@ class Context:
         """
         scope, attempt = SCOPE.get(), self._driver.attempt
         if type(scope) is not Scope or scope.owner is not attempt:
-            raise GraphError(message=_misplaced(name, scope, attempt.path))
+            raise GraphError(message=misplaced(name, scope, attempt.path))
         if key is None:
-            return _Place(scope, scope.next(name), scope)
+            return Place(scope, scope.next(name), scope)
         self._claim(key, scope)
-        return _Place(attempt.scope, as_key(key), scope)
+        return Place(attempt.scope, as_key(key), scope)
 
     def _claim(self, key: str, scope: Scope) -> None:
         before = self._keys.get(key)
@@ -680,15 +595,3 @@ def _encoded(codec: Codec, value: object) -> Json:
         return codec.passed_on(value)[0]
     except OutputInvalid as error:
         raise InputInvalid(message=str(error)) from error
-
-
-def _misplaced(name: str, scope: Scope | Inside | None, step: str) -> str:
-    """Say why a call has no place, and where it could have one."""
-    match scope:
-        case Inside(what=what):
-            where = f"inside {what}, which may run again or not at all after a crash"
-        case Scope():
-            where = "in another step"
-        case _:
-            where = "outside the tasks of its step"
-    return f"the context of step {step} was used for {name!r} {where}; call it in the step's code"

@@ -5,6 +5,7 @@ import contextlib
 from collections.abc import Awaitable, Callable
 from typing import Any, Literal, NoReturn, Protocol
 
+from crew.call.invoke import invoke
 from crew.call.lineage import Inside, entered
 from crew.call.record import (
     Calls,
@@ -13,7 +14,6 @@ from crew.call.record import (
     describe_callee,
     fingerprint_of,
     idempotency_key,
-    invoke,
     outcome,
     returned_codec,
     stored_result,

@@ -89,8 +89,12 @@ class Gate:
         """The tasks that wait here; None for a function that is to be called."""
         return {task for _, _, future, task in self._queue if not future.done()}
 
-    async def turn(self, order: Order) -> None:
+    async def turn(self, order: Order, swallows: int = 0) -> None:
         """Return when it is this one's turn; a cancel that comes meanwhile is raised then.
+
+        Args:
+            order: says whose turn it is.
+            swallows: of the cancels that come so many are not raised.
 
         Raises:
             CancelledError: the task was cancelled.
@@ -104,7 +108,9 @@ class Gate:
                 await future
                 break
             except asyncio.CancelledError as error:
-                cancelled = error
+                if swallows <= 0:
+                    cancelled = error
+                swallows -= 1
                 # The end of a call that was cancelled has its place in the order, too; what has
                 # not begun yet has none.
                 if self._is_open or not future.cancelled() or order >= LAST:

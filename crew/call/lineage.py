@@ -110,6 +110,30 @@ class Inside:
 SCOPE: ContextVar[Scope | Inside | None] = ContextVar("crew_scope", default=None)
 
 
+_ENDED_IN_A_GROUP = asyncio.TaskGroup._on_task_done.__code__  # noqa: SLF001  nowhere else
+
+
+class Task(asyncio.Task[T]):
+    """A task that counts the cancels which somebody asked for, and no others.
+
+    A group of which a task fails cancels the task around it, and takes that back at the end of its
+    block; but not if that end was reached before: see `asyncio.TaskGroup.__aexit__`.
+    """
+
+    __slots__ = ()
+
+    def cancel(self, msg: Any | None = None) -> bool:
+        is_new = super().cancel(msg)
+        if is_new and _is_left_group(sys._getframe(1)):  # noqa: SLF001  nobody else says who asks
+            self.uncancel()
+        return is_new
+
+
+def _is_left_group(caller: FrameType) -> bool:
+    group = caller.f_locals["self"] if caller.f_code is _ENDED_IN_A_GROUP else None
+    return group is not None and group._exiting  # noqa: SLF001
+
+
 def task_factory(
     loop: asyncio.AbstractEventLoop,
     coroutine: Coroutine[Any, Any, T],
@@ -120,11 +144,11 @@ def task_factory(
     """Make a task that knows its place among its parent's; for `loop.set_task_factory`."""
     scope = SCOPE.get() if context is None else context.get(SCOPE)
     if type(scope) is not Scope:
-        return asyncio.Task(coroutine, loop=loop, context=context, **options)
+        return Task(coroutine, loop=loop, context=context, **options)
     inner = scope.of_task(coroutine)
     context = copy_context() if context is None else context.copy()
     context.run(SCOPE.set, inner)
-    task = asyncio.Task(coroutine, loop=loop, context=context, **options)
+    task = Task(coroutine, loop=loop, context=context, **options)
     scope.owner.add(task, inner)
     return task
 

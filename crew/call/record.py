@@ -1,12 +1,11 @@
 """A journalled call: its record, its port to the journal, its errors, and whoever performs it."""
 
-import asyncio
 import contextlib
 import functools
 import hashlib
 import inspect
 import weakref
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol, TypeGuard, TypeVar, cast, runtime_checkable
 
@@ -14,7 +13,7 @@ from pydantic_core import PydanticSerializationError, to_json
 
 from crew.budget import Allowance
 from crew.config import Settings
-from crew.errors import NotAnException, OutputInvalid, Unreadable
+from crew.errors import OutputInvalid, Unreadable
 from crew.event import CallKind, Failure, failure_data, failure_from
 from crew.failure import error_of, failure_of, safe_text
 from crew.fold.calls import Record
@@ -176,116 +175,6 @@ def describe_callee(callee: Any) -> str:
     return str(name or type(callee).__name__).replace("<lambda>", "lambda")
 
 
-async def invoke(function: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
-    """Call a function of the user's; a synchronous one in a thread, off the event loop.
-
-    Raises:
-        NotAnException: it raised what would end more than this call, and nobody asked for that.
-    """
-    try:
-        if _is_async(function):
-            return await function(*arguments, **options)
-        result = await _in_thread(functools.partial(function, *arguments, **options))
-        return await result if isinstance(result, Awaitable) else result
-    except (Exception, KeyboardInterrupt):
-        raise
-    except asyncio.CancelledError as error:
-        if is_asked_to_stop():
-            raise
-        raise not_an_exception(error) from error
-    except BaseException as error:
-        raise not_an_exception(error) from error
-
-
-def _is_async(function: Callable[..., Any]) -> bool:
-    code = getattr(function, "__code__", None)
-    if code is not None and code.co_flags & inspect.CO_COROUTINE:
-        return True
-    target = function.func if isinstance(function, functools.partial) else function
-    return inspect.iscoroutinefunction(target) or inspect.iscoroutinefunction(
-        getattr(target, "__call__", None)  # noqa: B004  asks what it is, not whether it is
-    )
-
-
-async def _in_thread(function: Callable[[], Any]) -> Any:
-    """Call a function in a thread, and bring whatever it raises back as it is.
-
-    A future takes no StopIteration, and an event loop ends at a SystemExit.
-    """
-    thread = _Thread(function)
-    try:
-        outcome, error = await asyncio.to_thread(thread.run)
-    except asyncio.CancelledError:
-        thread.give_up()
-        raise
-    if isinstance(error, StopIteration):
-        raise not_an_exception(error) from error
-    if error is not None:
-        raise error
-    return outcome
-
-
-class _Thread:
-    """One call in a thread, whose caller may stop waiting for it.
-
-    What it returns then is nobody's any more: a coroutine, such as that of a lambda, is closed, so
-    that Python does not warn of one that was never awaited.
-    """
-
-    def __init__(self, function: Callable[[], Any]) -> None:
-        self._function = function
-        self._returned: Any = None
-        self._is_given_up = False
-
-    def run(self) -> tuple[Any, BaseException | None]:
-        try:
-            self._returned = self._function()
-        except BaseException as error:  # noqa: BLE001  whatever it is, it is the caller's
-            return None, error
-        # Set before it is asked, as in `give_up`: one of the two sees both.
-        if self._is_given_up:
-            self._close()
-        return self._returned, None
-
-    def give_up(self) -> None:
-        self._is_given_up = True
-        self._close()
-
-    def _close(self) -> None:
-        if inspect.iscoroutine(self._returned):
-            self._returned.close()
-
-
-def is_asked_to_stop() -> bool:
-    """Return whether somebody cancelled the current task."""
-    task = asyncio.current_task()
-    return task is not None and task.cancelling() > 0
-
-
-def not_an_exception(error: BaseException) -> NotAnException:
-    """Return the error of code that raised what is no ordinary exception."""
-    return NotAnException(
-        message=f"the code raised {type(error).__name__}, which would end more than this call, and "
-        "nobody asked for that; raise an Exception instead"
-    )
-
-
-async def together(work: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
-    """Run coroutines at once, each in a task of its own; return their results in order.
-
-    Raises:
-        Exception: the first error of one of them, as it is, so that it can be caught by its class;
-            the others are cancelled.
-    """
-    try:
-        async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(item) for item in work]
-    except BaseExceptionGroup as errors:
-        first = errors.exceptions[0]
-        raise first from first.__cause__
-    return [task.result() for task in tasks]
-
-
 def takes_idempotency_key(function: Callable[..., Any]) -> bool:
     """Return whether a function has a parameter for its idempotency key."""
     try:
@@ -352,7 +241,8 @@ def fingerprint_of(name: str, arguments: object) -> str:
 
 
 def _canonical_bytes(arguments: object) -> bytes:
-    if type(arguments) is list and _SIMPLE.issuperset(map(type, arguments)):
+    of_types = map(type, arguments) if type(arguments) is list else (type(arguments),)
+    if _SIMPLE.issuperset(of_types):
         with contextlib.suppress(PydanticSerializationError):  # half of a surrogate pair
             return to_json(arguments)
     return canonical(arguments).encode("utf-8", "surrogatepass")

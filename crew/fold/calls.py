@@ -34,6 +34,7 @@ class Record:
     `in_doubt`: whoever started it may still be at it, being stopped or cut off, not dead.
     `streamed`: of a model call that is under way, the part of its text that was streamed so far.
     `offset`: that of the event of its end.
+    `swallowed`: how many cancels came while it was under way, without ending it.
     """
 
     call: CallKind
@@ -45,6 +46,7 @@ class Record:
     in_doubt: bool = False
     streamed: str = ""
     offset: int = 0
+    swallowed: int = 0
 
     @property
     def is_ended(self) -> bool:
@@ -110,15 +112,16 @@ class Records:
         """
         match event:
             case CallCompleted(path=path, call=call, data=data):
-                return self._close(path, call, "completed", offset, result=data)
+                swallowed = data.get("swallowed", 0)
+                return self._close(path, call, "completed", offset, swallowed, result=data)
             case CallStarted(path=path, call=call, data=data):
                 known = self.get(path)
                 if known is None or known.state != "completed":
                     known = Record(call, data.get("fingerprint", ""), "started", data)
                     self.put(path, known)
                 return known
-            case CallFailed(path=path, call=call, error=error):
-                return self._close(path, call, "failed", offset, error=error)
+            case CallFailed(path=path, call=call, error=error, swallowed=swallowed):
+                return self._close(path, call, "failed", offset, swallowed or 0, error=error)
             case CallUnknown(path=path, call=call):
                 return self._close(path, call, "unknown", offset)
             case CallCancelled(path=path, call=call):
@@ -142,6 +145,7 @@ class Records:
         call: CallKind,
         state: State,
         offset: int,
+        swallowed: int = 0,
         *,
         result: dict[str, Json] | None = None,
         error: Failure | None = None,
@@ -150,7 +154,9 @@ class Records:
         result = {} if result is None else result
         data = known.data if known else {}
         fingerprint = known.fingerprint if known else result.get("fingerprint", "")
-        record = Record(call, fingerprint, state, data, result, error, offset=offset)
+        record = Record(
+            call, fingerprint, state, data, result, error, offset=offset, swallowed=swallowed
+        )
         self.put(path, record)
         return record
 
@@ -218,6 +224,7 @@ class Records:
                 failure_data(record.error) if record.error else None,
                 record.in_doubt,
                 record.offset,
+                record.swallowed,
             ]
             for path, record in self._calls.items()
         }
@@ -232,11 +239,19 @@ class Records:
 
     def load(self, data: dict[str, Json]) -> None:
         """Read what `to_data` gave; the streamed texts are in the journal, at `streamed`."""
-        for path, (call, fingerprint, state, asked, result, error, doubt, offset) in data[
-            "records"
-        ].items():
-            failure = failure_from(error) if error else None
-            record = Record(call, fingerprint, state, asked, result, failure, doubt, offset=offset)
+        for path, stored in data["records"].items():
+            call, fingerprint, state, asked, result, error, in_doubt, offset, swallowed = stored
+            record = Record(
+                call,
+                fingerprint,
+                state,
+                asked,
+                result,
+                failure_from(error) if error else None,
+                in_doubt,
+                offset=offset,
+                swallowed=swallowed,
+            )
             self.put(path, record)
         for path in data["emitted"]:
             self._emitted.setdefault(step_of(path), set()).add(path)

@@ -15,7 +15,7 @@ from dataclasses import replace
 from math import ceil
 from typing import assert_never
 
-from crew.budget import smaller
+from crew.budget import accounts_in, smaller
 from crew.errors import Diverged
 from crew.event import (
     AgentDrifted,
@@ -130,12 +130,18 @@ def _apply(wiring: Wiring, state: RunState, event: RunEvent) -> list[Command]:
 def _limited(started: RunStarted | None, forked: RunForked) -> RunStarted:
     """Return how a run was started, with the limits of its fork beside its own."""
     assert started is not None  # a fork stands on its base's first event at least
+    tokens, calls = forked.budget, forked.budget_calls
+    above = accounts_in(started.above)
+    for account in above:  # it draws on none of these, but has no more than they
+        tokens, calls = smaller(tokens, account.tokens), smaller(calls, account.calls)
+    strict = started.budget_strict or any(account.strict for account in above)
     return replace(
         started,
-        budget=smaller(started.budget, forked.budget),
-        budget_calls=smaller(started.budget_calls, forked.budget_calls),
+        budget=smaller(started.budget, tokens),
+        budget_calls=smaller(started.budget_calls, calls),
         budget_seconds=smaller(started.budget_seconds, forked.budget_seconds),
-        budget_strict=started.budget_strict or forked.budget_strict,
+        budget_strict=strict or forked.budget_strict,
+        above=None,
     )
 
 

@@ -3,6 +3,7 @@
 import os
 import socket
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Protocol
 
 from crew.call.record import AgentTask, Calls, Performer
@@ -59,4 +60,9 @@ class Hosts(Protocol):
 
 def here() -> Place:
     """Return this process."""
-    return Place(socket.gethostname(), os.getpid())
+    return _place(os.getpid())  # a process that is forked off has another
+
+
+@lru_cache(maxsize=1)
+def _place(pid: int) -> Place:
+    return Place(socket.gethostname(), pid)

@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Literal, Protocol, get_args
 
+from crew.budget import Account
+
 RunStatus = Literal["running", "waiting", "completed", "failed", "cancelled"]
 WhenBusy = Literal["queue", "reject", "cancel"]
 
@@ -98,6 +100,36 @@ class ThreadRow:
     opening: str
     created_at: float
     updated_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Drawn:
+    """What of a budget is used: spent, or reserved for calls; `open` tokens may still come back."""
+
+    tokens: int = 0
+    calls: int = 0
+    open: int = 0
+
+    def __add__(self, other: "Drawn") -> "Drawn":
+        return Drawn(self.tokens + other.tokens, self.calls + other.calls, self.open + other.open)
+
+    def __sub__(self, other: "Drawn") -> "Drawn":
+        return Drawn(self.tokens - other.tokens, self.calls - other.calls, self.open - other.open)
+
+
+@dataclass(frozen=True, slots=True)
+class AccountRow:
+    """What is drawn of an account of run `number`: by its `own` calls, and by all beneath it, too.
+
+    `above` are the ids of those that its own calls are drawn on besides, the outermost first.
+    """
+
+    id: str
+    number: int
+    above: tuple[str, ...] = ()
+    own: Drawn = Drawn()
+    total: Drawn = Drawn()
+    is_closed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,7 +264,40 @@ class KeepThread:
     opening: str = NO_OPENING
 
 
-Operation = NewRun | Append | Take | Release | Post | Clear | Remove | KeepThread
+@dataclass(frozen=True, slots=True)
+class Draw:
+    """Draw on accounts for a call of a run, by the worker that holds `epoch`; or give back.
+
+    It is drawn on all of them: on those `above`, and on the run's `own`, which are made where they
+    are missing. One that `asks` is refused with `BudgetExceeded` where a limit would be passed, or
+    an account is closed.
+    """
+
+    number: int
+    epoch: int
+    above: tuple[Account, ...]
+    own: tuple[Account, ...]
+    amount: Drawn
+    asks: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Settle:
+    """Say what the own calls of a run have drawn, whatever was drawn before: it is in its journal.
+
+    `held` has an id and an amount for each of its accounts; the first is the run's, whose calls are
+    drawn on those `above`, too. Of its accounts that are not named nothing is under way any more.
+    They are open from then on, or closed if the run `ends`. Returns the row of the run's.
+    """
+
+    number: int
+    epoch: int
+    above: tuple[str, ...]
+    held: tuple[tuple[str, Drawn], ...]
+    ends: bool = False
+
+
+Operation = NewRun | Append | Take | Release | Post | Clear | Remove | KeepThread | Draw | Settle
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,6 +309,7 @@ class Letter:
     kind: str
     name: str
     body: str
+    at: float
     key: str | None = None
     seen: int = 0
 
@@ -291,8 +357,9 @@ class Store(Protocol):
         """Carry out all operations in one transaction, durable on return.
 
         Returns one result each: `Started` for a `NewRun`, the `RunRow` for a `Take`, the removed
-        numbers for a `Remove`, else None; or the exception (`Fenced`, `ThreadBusy`, `KeyReused`,
-        `AskError`, `RunNotFound`) that refused this operation alone, while the others went through.
+        numbers for a `Remove`, the `AccountRow` for a `Settle`, else None; or the exception
+        (`Fenced`, `ThreadBusy`, `KeyReused`, `AskError`, `RunNotFound`, `BudgetExceeded`) that
+        refused this operation alone, while the others went through.
 
         Raises:
             Busy: nothing was written; try again.
@@ -368,6 +435,14 @@ class Store(Protocol):
 
     def threads(self, tenant: str) -> dict[str, float]:
         """Return when what is kept of a tenant's threads was last changed, by their names."""
+        ...
+
+    def accounts(self, ids: Sequence[str]) -> list[AccountRow]:
+        """Return what is drawn of those accounts that anything was ever drawn of.
+
+        Raises:
+            StoreError: one of them is damaged.
+        """
         ...
 
     def letters(self, numbers: Sequence[int]) -> list[Letter]:

@@ -4,12 +4,14 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import assert_never
 
-from crew.errors import AskError, Fenced, RunNotFound
+from crew.errors import AskError, BudgetExceeded, Fenced, RunNotFound
 from crew.journal import (
     OPEN,
     PARKED,
+    AccountRow,
     Append,
     Clear,
+    Draw,
     KeepThread,
     Letter,
     NewRun,
@@ -19,12 +21,14 @@ from crew.journal import (
     Remove,
     RunRow,
     RunStatus,
+    Settle,
     Sign,
     Snapshot,
     Started,
     StoredEvent,
     Take,
     ThreadRow,
+    accounts,
     rules,
 )
 
@@ -45,6 +49,8 @@ class MemoryStore:
         self._snapshots: dict[int, Snapshot] = {}
         self._letters: dict[int, dict[int, Letter]] = {}
         self._answered: dict[int, dict[str, Letter]] = {}
+        self._accounts: dict[str, AccountRow] = {}
+        self._accounts_of: dict[int, dict[str, None]] = {}
         self._blobs: dict[str, bytes] = {}
         self._uses: dict[str, set[int]] = {}
         self._owners: dict[str, int] = {}
@@ -83,6 +89,10 @@ class MemoryStore:
                 row = rules.keep(operation, self.thread(tenant, thread))
                 self._threads[tenant, thread] = row
                 return None
+            case Draw():
+                return self._draw(operation)
+            case Settle():
+                return self._settle(operation)
             case _:
                 assert_never(operation)
 
@@ -153,9 +163,8 @@ class MemoryStore:
         return None
 
     def _put(self, post: Post) -> None:
-        letter = Letter(
-            self._next_letter, post.number, post.kind, post.name, post.body, post.key, post.seen
-        )
+        said = (post.kind, post.name, post.body, post.at, post.key, post.seen)
+        letter = Letter(self._next_letter, post.number, *said)
         self._letters.setdefault(post.number, {})[letter.id] = letter
         self._next_letter += 1
 
@@ -167,6 +176,30 @@ class MemoryStore:
             letter = letters.pop(number, None)
             if letter is not None and number in clear.kept:
                 self._answered.setdefault(clear.number, {})[letter.name] = replace(letter, body="")
+
+    def _draw(self, draw: Draw) -> Fenced | BudgetExceeded | None:
+        changed = accounts.draw(draw, self._rows.get(draw.number), self.accounts)
+        if isinstance(changed, Exception):
+            return changed
+        self._keep_accounts(changed)
+        return None
+
+    def _settle(self, settle: Settle) -> AccountRow | Fenced:
+        held = self.accounts(list(self._accounts_of.get(settle.number, ())))
+        row = self._rows.get(settle.number)
+        changed = accounts.settle(settle, row, held, self.accounts)
+        if isinstance(changed, Fenced):
+            return changed
+        self._keep_accounts(changed)
+        return changed[0]
+
+    def _keep_accounts(self, rows: Sequence[AccountRow]) -> None:
+        for row in rows:
+            self._accounts[row.id] = row
+            self._accounts_of.setdefault(row.number, {})[row.id] = None
+
+    def accounts(self, ids: Sequence[str]) -> list[AccountRow]:
+        return [self._accounts[name] for name in ids if name in self._accounts]
 
     def _answers(self, number: int) -> list[Letter]:
         waiting = self._letters.get(number, {}).values()
@@ -210,6 +243,8 @@ class MemoryStore:
                 self._turns[row.tenant, row.thread].remove(number)
             for kept in (self._open, self._events, self._snapshots, self._letters, self._answered):
                 kept.pop(number, None)
+            for name in self._accounts_of.pop(number, ()):
+                del self._accounts[name]
         for digest, users in list(self._uses.items()):
             users.difference_update(going)
             if not users:

@@ -9,6 +9,7 @@ from typing import Any
 from crew.errors import StoreError
 from crew.journal import (
     PARKED,
+    AccountRow,
     Busy,
     Letter,
     Operation,
@@ -20,14 +21,15 @@ from crew.journal import (
     ThreadRow,
 )
 from crew.journal.owner_place import Place
+from crew.journal.postgres_accounts import ACCOUNTS_BY_ID, account_row
 from crew.journal.postgres_commits import Commits
 from crew.journal.postgres_link import Connect, Link, connect, refuse_malformed
 from crew.journal.postgres_operations import COLUMNS
 from crew.journal.postgres_schema import prepare
 
 _IS_OPEN = "status IN ('running', 'waiting')"
-_LETTER = "id, number, kind, name, coalesce(body, ''), key, seen"
-_TABLES = ("runs", "events", "snapshots", "letters", "blobs", "blob_uses", "threads")
+_LETTER = "id, number, kind, name, coalesce(body, ''), at, key, seen"
+_TABLES = ("runs", "events", "snapshots", "letters", "blobs", "blob_uses", "threads", "accounts")
 """Those that hold what somebody said."""
 _OPEN_SECONDS = 6.0
 """How long the first connection is waited for."""
@@ -155,6 +157,9 @@ class PostgresStore:
             "WHERE tenant = %s AND thread = %s AND turn > %s ORDER BY turn",
             [tenant, thread, after],
         )
+
+    def accounts(self, ids: Sequence[str]) -> list[AccountRow]:
+        return [account_row(stored) for stored in self._read(ACCOUNTS_BY_ID, (list(ids),))]
 
     def letters(self, numbers: Sequence[int]) -> list[Letter]:
         query = (

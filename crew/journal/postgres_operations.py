@@ -12,6 +12,7 @@ from crew.journal import (
     Append,
     Blob,
     Clear,
+    Draw,
     KeepThread,
     NewRun,
     Operation,
@@ -19,12 +20,14 @@ from crew.journal import (
     Release,
     Remove,
     RunRow,
+    Settle,
     Snapshot,
     Started,
     StoredEvent,
     Take,
     rules,
 )
+from crew.journal.postgres_accounts import draw, settle, tree_of
 from crew.journal.postgres_link import Db
 
 COLUMNS = (
@@ -95,7 +98,7 @@ def lock(db: Db, operations: Sequence[Operation]) -> None:
     """Wait until no other transaction decides about what `operations` decide about.
 
     That is what has a name but no row yet: a key, the next turn of a thread, a use of a blob; and
-    whether a conversation goes on. All
+    whether a conversation goes on, and what is left of the budgets of a tree of runs. All
     locks are taken at once and in one order, so that no two transactions wait for each other.
     """
     names = {name for item in operations for name in _names(item)}
@@ -115,6 +118,9 @@ def _names(operation: Operation) -> Iterator[str]:
                 yield repr(("key", tenant, workflow, key))
         case Remove(tenant=tenant, thread=thread) | KeepThread(tenant=tenant, thread=thread):
             pass
+        case Draw() | Settle():
+            yield repr(("accounts", tree_of(operation)))
+            return
         case _:
             return
     if thread is not None:
@@ -206,6 +212,10 @@ def apply(db: Db, operation: Operation) -> object:
             return _remove(db, operation)
         case KeepThread():
             return _keep_thread(db, operation)
+        case Draw(number=number):
+            return draw(db, operation, one(db, "WHERE number = %s", (number,)))
+        case Settle(number=number):
+            return settle(db, operation, one(db, "WHERE number = %s", (number,)))
         case _:
             assert_never(operation)
 
@@ -371,7 +381,7 @@ def _drop(db: Db, removed: list[int]) -> None:
     uses = db.execute(
         "DELETE FROM blob_uses WHERE number = ANY(%s) RETURNING digest", (removed,)
     ).fetchall()
-    for table in ("runs", "events", "letters", "snapshots"):
+    for table in ("runs", "events", "letters", "snapshots", "accounts"):
         query = f"DELETE FROM {table} WHERE number = ANY(%s)"  # noqa: S608  constants
         db.execute(query, (removed,))  # pyrefly: ignore
     db.execute(

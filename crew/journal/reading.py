@@ -10,10 +10,9 @@ from typing import Any
 from crew.errors import StoreError
 from crew.event import Event
 from crew.journal import Damaged, RunRow, Snapshot, Store, StoredEvent, shown
-from crew.journal.text import LONG, TextReader, TextWriter
+from crew.journal.text import TextReader, TextWriter, may_hold_text
 from crew.message import Json
 
-POINTER_MARK = '"$'
 _FIRST_LOOK = 16
 """How many events are read backwards at first; twice as many each time that is not enough."""
 
@@ -85,6 +84,10 @@ class JournalReader:
             return None
         self._last = (new[-1].offset, new[-1].crc)
         return [self._event(item) for item in new]
+
+    def just_written(self, stored: StoredEvent) -> Event:
+        """Return an event that this process has just written, which need not be verified."""
+        return self._event(stored)
 
     def every(self, *, after: int = 0, upto: int | None = None) -> list[Event]:
         """Return all events there are after `after`; those to `upto` have to be there.
@@ -165,16 +168,13 @@ class JournalReader:
 
     def _event(self, stored: StoredEvent) -> Event:
         packed: Json = json.loads(stored.body)
-        data = packed
-        if len(stored.body) > LONG:
-            data = self.text.unpack(stored.offset, packed)
-        elif POINTER_MARK in stored.body:
-            data = self.text.resolve(packed)
+        holds_text = may_hold_text(stored.body)
+        data = self.text.unpack(stored.offset, packed) if holds_text else packed
         if stored.kind == "text.emitted":
             self._pieces[stored.offset] = data["text"]
         if self._text_writer is not None:
             self._note_piece(stored, data)  # first: what was streamed is not the call's own text
-            if len(stored.body) > LONG:
+            if holds_text:
                 self._text_writer.remember(stored.offset, packed)
         return Event(stored.offset, stored.kind, stored.path, data, stored.at)
 

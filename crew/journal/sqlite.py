@@ -15,10 +15,12 @@ from typing import assert_never
 from crew.errors import AskError, Fenced, KeyReused, RunNotFound, StoreError, ThreadBusy
 from crew.journal import (
     PARKED,
+    AccountRow,
     Append,
     Busy,
     Clear,
     Damaged,
+    Draw,
     KeepThread,
     Letter,
     NewRun,
@@ -28,6 +30,7 @@ from crew.journal import (
     Remove,
     RunRow,
     RunStatus,
+    Settle,
     Sign,
     Snapshot,
     Started,
@@ -38,6 +41,7 @@ from crew.journal import (
 )
 from crew.journal.deflate import Deflater
 from crew.journal.owner_files import OwnerFiles
+from crew.journal.sqlite_accounts import draw, read_accounts, settle
 from crew.journal.sqlite_blobs import Blobs
 from crew.journal.sqlite_file import connect, explain, is_busy, prepare, refuse_network_filesystem
 from crew.journal.sqlite_rows import (
@@ -63,7 +67,7 @@ class _OperationFailed(Exception):
 
 
 _OPEN = "status IN ('running', 'waiting')"
-_LETTER = "id, number, kind, name, coalesce(body, ''), key, seen"
+_LETTER = "id, number, kind, name, coalesce(body, ''), at, key, seen"
 _FIRST_IN_THREAD = (
     "(turn IS NULL OR NOT EXISTS (SELECT 1 FROM runs AS earlier WHERE earlier.tenant = r.tenant "
     "AND earlier.thread = r.thread AND earlier.turn < r.turn "
@@ -192,6 +196,10 @@ class SqliteStore:
                 return self._remove(db, operation)
             case KeepThread():
                 return keep_thread(db, operation)
+            case Draw(number=number):
+                return draw(db, operation, _numbered(db, number))
+            case Settle(number=number):
+                return settle(db, operation, _numbered(db, number))
             case _:
                 assert_never(operation)
 
@@ -311,7 +319,7 @@ class SqliteStore:
         if going is None:
             return None
         for number in going:
-            for table in ("runs", "letters", "snapshots"):
+            for table in ("runs", "letters", "snapshots", "accounts"):
                 db.execute(f"DELETE FROM {table} WHERE number = ?", (number,))  # noqa: S608
             remove_events(db, number)
         self._blobs.forget(db, going)
@@ -437,6 +445,10 @@ class SqliteStore:
     def blob(self, digest: str) -> bytes | None:
         with self._errors("read"):
             return self._blobs.read(self._connected(), digest)
+
+    def accounts(self, ids: Sequence[str]) -> list[AccountRow]:
+        with self._errors("read"):
+            return read_accounts(self._connected(), ids)
 
     def letters(self, numbers: Sequence[int]) -> list[Letter]:
         wanted = set(numbers)

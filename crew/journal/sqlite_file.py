@@ -7,8 +7,8 @@ from pathlib import Path
 
 from crew.errors import StoreError
 
-SCHEMA_VERSION = 8
-FIRST_VERSION = 8
+SCHEMA_VERSION = 9
+FIRST_VERSION = 9
 """The oldest that is read: calls have other paths in what was written before."""
 OPEN_SECONDS = 2.0
 """How long opening a file waits for others who open it."""

@@ -21,6 +21,9 @@ LONG = 64
 BIG = 64 * 1024
 """Characters from which a string is a blob of its own."""
 
+POINTER_MARK = '"$'
+"""What is in the JSON of each pointer."""
+_QUOTE = '\\"'
 POINTER = "$text"
 BLOB = "$blob"
 STREAMED = "$said"
@@ -30,12 +33,24 @@ _PLAIN = frozenset({int, float, bool, type(None)})
 _OURS = frozenset({POINTER, BLOB, STREAMED, _QUOTED})
 
 
+def may_hold_text(body: str) -> bool:
+    """Return whether JSON may hold a long string, or a pointer; most events hold none.
+
+    What stands between two quotes is as long as a string, or longer, unless it holds a quote.
+    """
+    if len(body) <= LONG:
+        return POINTER_MARK in body
+    return POINTER_MARK in body or _QUOTE in body or max(map(len, body.split('"'))) > LONG
+
+
 class TextWriter:
     """Packs the data of one run's events, in order."""
 
     def __init__(self) -> None:
         self._places: dict[bytes, tuple[int, int] | list[list[int]]] = {}
         self._streams: dict[str, Stream] = {}
+        self._is_changed = False
+        """Whether something was replaced in what is packed."""
 
     def add_piece(self, path: str, offset: int, text: str) -> None:
         """Note a piece that the call at `path` streamed by the event at `offset`."""
@@ -55,14 +70,15 @@ class TextWriter:
     def pack(self, offset: int, data: Json) -> tuple[Json, tuple[Blob, ...]]:
         """Return `data` of the event at `offset` with its repeated and big strings replaced.
 
-        The second part holds the big ones.
+        Where there are none it is `data` itself. The second part holds the big ones.
         """
         new: list[bytes] = []
         blobs: list[Blob] = []
+        self._is_changed = False
         packed = self._walk(data, new, blobs)
         for index, text in enumerate(new):
             self._places.setdefault(text, (offset, index))
-        return packed, tuple(blobs)
+        return packed if self._is_changed else data, tuple(blobs)
 
     def remember(self, offset: int, packed: Json) -> None:
         """Remember the strings that an event itself holds, of its data as the store has it.
@@ -104,7 +120,10 @@ class TextWriter:
             return value
         if isinstance(value, dict):
             walked = {key: self._walk(item, new, blobs) for key, item in value.items()}
-            return {_QUOTED: walked} if not _OURS.isdisjoint(value) else walked
+            if _OURS.isdisjoint(value):
+                return walked
+            self._is_changed = True
+            return {_QUOTED: walked}
         if isinstance(value, list) and not _PLAIN.issuperset(map(type, value)):
             return [self._walk(item, new, blobs) for item in value]
         return value
@@ -114,9 +133,11 @@ class TextWriter:
             body = value.encode("utf-8", "surrogatepass")
             blob = Blob(hashlib.sha256(body).hexdigest(), body)
             blobs.append(blob)
+            self._is_changed = True
             return {BLOB: blob.digest}
         digest = _digest(value)
         if (place := self._places.get(digest)) is not None:
+            self._is_changed = True
             return {POINTER: list(place)} if isinstance(place, tuple) else {STREAMED: place}
         new.append(digest)
         return value

@@ -32,8 +32,8 @@ from crew.journal import (
     Store,
     StoredEvent,
 )
-from crew.journal.reading import POINTER_MARK, checksum
-from crew.journal.text import LONG, TextWriter
+from crew.journal.reading import checksum
+from crew.journal.text import TextWriter, may_hold_text
 from crew.value import json_text
 
 logger = logging.getLogger(__name__)
@@ -49,6 +49,8 @@ CONFIRMED_SECONDS = 0.05
 """How long a commit shows that a run is ours: less than any lease."""
 
 
+_OF_STREAMS = frozenset({TextEmitted.kind, TextDiscarded.kind, "model.completed"})
+"""What begins, takes back and ends the text of a model that comes in pieces."""
 _CLEAN = Variables()
 """A commit is of no step, whichever made it due."""
 
@@ -162,8 +164,10 @@ class Writer:
         self._operations: list[_Waiting] = []
         self._waiters: list[tuple[OpenRun, asyncio.Future[None]]] = []
         self._clock = clock_here()
-        self._timer: asyncio.TimerHandle | asyncio.Handle | None = None
-        self._timer_is_now = False
+        self._soon: asyncio.Handle | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._oldest = 0.0
+        """Since when something waits for a commit, on the loop's clock."""
         self._busy_since: float | None = None
         self._now = time.monotonic
         self._due: float | None = None
@@ -208,8 +212,8 @@ class Writer:
         """
         if self._due is None or self._now() < self._due:
             return
-        assert self._timer is not None  # of the commit of what was just appended
-        self._timer.cancel()
+        if self._soon is not None:
+            self._soon.cancel()
         _CLEAN.run(self._commit)
         if run.error is not None:
             raise run.error
@@ -250,6 +254,8 @@ class Writer:
         # By identity: one that was fenced may not write in the name of the one that drives it now.
         pending = self._pending.get(id(run))
         if pending is None:
+            if not self._pending:
+                self._oldest = asyncio.get_running_loop().time()
             pending = self._pending[id(run)] = _Pending(run)
         return pending
 
@@ -282,12 +288,18 @@ class Writer:
         """
         if run.error is not None:
             raise run.error
-        if run.durable_offset >= run.offset:
-            return
+        if run.durable_offset < run.offset:
+            await self.written(run)
+
+    def written(self, run: OpenRun) -> asyncio.Future[None]:
+        """Return what is done once all that was appended to `run` so far is on disk.
+
+        It has the exception that `durable` raises.
+        """
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiters.append((run, done))
         self._schedule(now=True)
-        await done
+        return done
 
     async def execute(self, operation: Operation) -> object:
         """Carry out one operation with the next commit, and return its result once durable.
@@ -312,20 +324,31 @@ class Writer:
         return waiting.done
 
     def _schedule(self, *, now: bool) -> None:
-        if self._timer is not None:
-            if self._timer_is_now or not now:
-                return
-            self._timer.cancel()
+        if self._soon is not None:
+            return
         loop = asyncio.get_running_loop()
-        self._timer_is_now = now
-        self._timer = (
-            loop.call_soon(self._commit, context=_CLEAN)
-            if now
-            else loop.call_later(MAX_DELAY, self._commit, context=_CLEAN)
-        )
+        if now:
+            self._soon = loop.call_soon(self._commit, context=_CLEAN)
+        elif self._timer is None:
+            self._timer = loop.call_later(MAX_DELAY, self._pass, context=_CLEAN)
+
+    def _pass(self) -> None:
+        """Commit what is due by now.
+
+        The timer outlives commits that come before it: to set one for each costs more than they do.
+        """
+        self._timer = None
+        if self._soon is not None or not self._pending:
+            return
+        loop = asyncio.get_running_loop()
+        left = self._oldest + MAX_DELAY - loop.time()
+        if left > 0:
+            self._timer = loop.call_later(left, self._pass, context=_CLEAN)
+        else:
+            self._commit()
 
     def _commit(self) -> None:
-        self._timer = None
+        self._soon = None
         pending, operations = list(self._pending.values()), self._operations
         batch: list[Operation] = [waiting.operation for waiting in operations]
         batch += [item.operation() for item in pending]
@@ -375,10 +398,7 @@ class Writer:
             self._report(operations, pending, results, None)
             return
         self._due = self._now() + MAX_DELAY
-        self._timer_is_now = True
-        self._timer = asyncio.get_running_loop().call_later(
-            BUSY_DELAY, self._commit, context=_CLEAN
-        )
+        self._soon = asyncio.get_running_loop().call_later(BUSY_DELAY, self._commit, context=_CLEAN)
 
     def _settle(
         self,
@@ -460,29 +480,29 @@ def _refusal(run: OpenRun) -> Exception:
     return Fenced(run=run.id, message=f"run {run.id} has ended; nothing follows its end")
 
 
-def _follow_stream(
-    run: OpenRun, offset: int, event: TextEmitted | TextDiscarded | CallCompleted
-) -> None:
+def _follow_stream(run: OpenRun, offset: int, event: RunEvent) -> None:
+    """Know what is streamed in the run."""
     match event:
+        case CallCompleted(path=path):
+            run.text.end(path)
         case TextEmitted(path=path, text=text, streamed=True):
             run.text.add_piece(path, offset, text)
         case TextDiscarded(path=path):
             run.text.forget(path)
-        case CallCompleted(path=path, call="model"):
-            run.text.end(path)
         case _:
             pass
 
 
 def seal(run: OpenRun, offset: int, event: RunEvent, now: float | None = None) -> StoredEvent:
     """Pack and encode an event, and chain its checksum to the run's; `now` is in unix seconds."""
-    data = to_data(event)
-    if isinstance(event, (TextEmitted, TextDiscarded, CallCompleted)):
+    data, kind = to_data(event), event.kind
+    if kind in _OF_STREAMS:
         _follow_stream(run, offset, event)
     body, blobs = json_text(data), tuple[Blob, ...]()
-    if len(body) > LONG or POINTER_MARK in body:  # most events hold no text worth the walk
+    if may_hold_text(body):
         packed, blobs = run.text.pack(offset, data)
-        body = json_text(packed)
+        if packed is not data:
+            body = json_text(packed)
     at = int((wall_clock() if now is None else now) * 1e6) / 1e6
-    run.crc = checksum(run.crc, event.kind, event.path, body, at)
-    return StoredEvent(offset, event.kind, event.path, body, run.crc, at, blobs)
+    run.crc = checksum(run.crc, kind, event.path, body, at)
+    return StoredEvent(offset, kind, event.path, body, run.crc, at, blobs)

@@ -174,7 +174,7 @@ def estimate_tokens(text: str) -> int:
 
 def prompt_text(body: dict[str, Json]) -> str:
     """Render a body's prompt so that two share a prefix about where their tokens do."""
-    tools = json.dumps(body.get("tools") or [])
+    tools = json.dumps(body["tools"]) if body.get("tools") else "[]"
     return tools + "".join(f"\n{json.dumps(message)}" for message in body.get("messages") or ())
 
 

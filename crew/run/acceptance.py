@@ -6,8 +6,7 @@ import secrets
 from collections.abc import Mapping
 from typing import Any, Protocol, cast
 
-from crew.budget import Budget, limits_of
-from crew.clock import wall_clock
+from crew.budget import Account, Budget, accounts_data, limits_of
 from crew.errors import InputInvalid, OutputInvalid, StoreError
 from crew.event import RunStarted
 from crew.graph import Workflow
@@ -15,6 +14,7 @@ from crew.journal import OPEN, PARKED, NewRun, RunRow, Started, WhenBusy, rules
 from crew.journal.reading import JournalReader
 from crew.journal.writer import OpenRun, seal
 from crew.message import Json
+from crew.run.folding import Begun
 from crew.run.fork import new_fork
 from crew.run.handle import Home, Run
 from crew.run.worker import Worker
@@ -60,6 +60,7 @@ class Acceptance:
         budget: Budget | None,
         when_busy: WhenBusy,
         parent: str | None = None,
+        above: tuple[Account, ...] = (),
         metadata: Mapping[str, Json] | None = None,
     ) -> Run:
         """Accept a run, and have it driven."""
@@ -67,14 +68,15 @@ class Acceptance:
         self._home.workflows.add(workflow)
         stored = encode_input(workflow, value)
         await self._serve(workflow)
-        new = self._new_run(
-            tenant, workflow, stored, thread, key, budget, when_busy, parent, metadata
-        )
+        first = _first_event(workflow, stored, thread, budget, parent, above, metadata)
+        opened = OpenRun(f"r{secrets.token_hex(8)}", 0, 1, 0, 0)
+        new = self._new_run(opened, first, tenant, key, when_busy)
         started = await self._accepted(new)
         if not started.is_new and parent is None:
             self._refuse_other_budget(started.row, budget)
         if started.is_new and new.owner is not None:
-            await self._worker.taking.drive(started.row, workflow)
+            begun = Begun(first, opened.text)
+            await self._worker.taking.drive(started.row, workflow, begun=begun)
         elif started.row.status in OPEN:
             await self._home.poke(started.row)
         if when_busy == "cancel":
@@ -103,45 +105,27 @@ class Acceptance:
 
     def _new_run(
         self,
+        opened: OpenRun,
+        first: RunStarted,
         tenant: str,
-        workflow: Workflow,
-        stored: Json,
-        thread: str | None,
         key: str | None,
-        budget: Budget | None,
         when_busy: WhenBusy,
-        parent: str | None,
-        metadata: Mapping[str, Json] | None,
     ) -> NewRun:
-        run_id = f"r{secrets.token_hex(8)}"
-        tokens, calls, seconds, strict = limits_of(budget)
-        event = RunStarted(
-            workflow=workflow.name,
-            version=workflow.version,
-            input=stored,
-            thread=thread,
-            budget=tokens,
-            budget_calls=calls,
-            budget_seconds=seconds,
-            budget_strict=strict,
-            code=workflow.code_hash(),
-            parent=parent,
-            metadata=dict(metadata) if metadata else None,
-        )
+        sealed, is_turn = seal(opened, 1, first), first.thread is not None
         return NewRun(
-            id=run_id,
+            id=opened.id,
             tenant=tenant,
-            workflow=workflow.name,
-            version=workflow.version,
+            workflow=first.workflow,
+            version=first.version,
             key=key,
-            input_hash=_hash(stored) if key is not None else "",
-            thread=thread,
-            parent=parent,
+            input_hash=_hash(first.input) if key is not None else "",
+            thread=first.thread,
+            parent=first.parent,
             # A turn may have to wait for an earlier one, so it starts without an owner.
-            owner=self._worker.owned.owner if self._home.drives and thread is None else None,
+            owner=self._worker.owned.owner if self._home.drives and not is_turn else None,
             when_busy=when_busy,
-            first=seal(OpenRun(run_id, 0, 1, 0, 0), 1, event),
-            at=wall_clock(),
+            first=sealed,
+            at=sealed.at,
         )
 
     async def _cancel_turns(self, newest: RunRow) -> None:
@@ -200,6 +184,32 @@ class Acceptance:
             or self._home.store.sign(cast("str", row.owner)).dead
         ):
             await self._worker.taking.take(row, explicit=True)
+
+
+def _first_event(
+    workflow: Workflow,
+    stored: Json,
+    thread: str | None,
+    budget: Budget | None,
+    parent: str | None,
+    above: tuple[Account, ...],
+    metadata: Mapping[str, Json] | None,
+) -> RunStarted:
+    tokens, calls, seconds, strict = limits_of(budget)
+    return RunStarted(
+        workflow=workflow.name,
+        version=workflow.version,
+        input=stored,
+        thread=thread,
+        budget=tokens,
+        budget_calls=calls,
+        budget_seconds=seconds,
+        budget_strict=strict,
+        code=workflow.code_hash(),
+        parent=parent,
+        above=accounts_data(above) or None,
+        metadata=dict(metadata) if metadata else None,
+    )
 
 
 def _shown(limits: tuple[Json, ...]) -> str:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import NoReturn
 
-from crew.budget import Allowance, Budget, limits_of
+from crew.budget import Account, Allowance, Budget, limits_of
 from crew.call.gate import BEHIND_ACTS, LAST
 from crew.clock import wall_clock
 from crew.event import (
@@ -32,12 +32,13 @@ from crew.fold.calls import Record, Records, is_act
 from crew.fold.deadlines import Deadlines
 from crew.fold.past import Past
 from crew.fold.paths import step_of
-from crew.journal import RunRow
+from crew.journal import Drawn, RunRow
 from crew.journal.writer import OpenRun
 from crew.message import Json
 from crew.run.attempts import Attempts
 from crew.run.ending import End
 from crew.run.lookup import OF_AGENTS, Lookup
+from crew.run.sharing import SharedAccounts
 from crew.run.surroundings import Surroundings
 from crew.run.usage import Usage
 from crew.run.waits import Waits
@@ -73,6 +74,10 @@ class RunCalls:
         self.around = around
         self.append = append
         self.usage = Usage(row.created_at)
+        self.shared: SharedAccounts | None = None
+        """The accounts that it draws on together with other runs, while it is driven here."""
+        self.children: dict[str, str] = {}
+        """The ids of the children that are waited for, by the paths of their calls."""
         self.served = 0
         """How many calls were answered from the journal."""
         self.records, offered = Records(), Records()
@@ -90,7 +95,7 @@ class RunCalls:
 
     def time_is_up_at(self) -> float | None:
         """Return when the seconds of the run's budget are over, in unix seconds, if it has some."""
-        return self.usage.ledger.until()
+        return self.usage.ledgers.run.until()
 
     def due(self) -> float | None:
         """Return when a run of which all waits goes on by itself, in unix seconds."""
@@ -157,6 +162,17 @@ class RunCalls:
         self.records.load(data)
         self.usage.load(data)
         self.deadlines.load(data["deadlines"])
+
+    def hand_out(self, before: float) -> bool:
+        """Hand out what was posted by a time that has come; return whether something is to go on.
+
+        Raises:
+            StoreError, Busy: nobody knows.
+        """
+        waits = self.waits
+        if waits.resuming:
+            return True
+        return waits.is_asking and self.around.hand_out(self.row.number, before)
 
     def answered(self, path: str, value: Json) -> bool | None:
         """Record a person's answer.
@@ -239,15 +255,15 @@ class RunCalls:
     ) -> None:
         attempt = self.attempts.of(path, call)
         if call == "model":
-            self.usage.check(self.run_id, path, data)
+            await self._draw(path, data)
         elif call == "child":
-            data = {**data, **await self._share(path)}
+            data = {**data, "shared": True} if self.around_child(path) else data
         if is_act(call, data) and not self.lookup.rules.effects:
             asked = f"{call} {fingerprint}"
             raise self.lookup.not_recorded(path, asked, effects_refused=True)
         self.append(CallStarted(path, call, {**data, "fingerprint": fingerprint}))
-        if call == "model" or (call == "child" and _is_limited(data)):
-            self.usage.begun(path, call)
+        if call == "model":
+            self.usage.begun(path)
         if call != "child" and is_act(call, data):
             attempt.acting.add(path)
         if call in _LEAVES_PROCESS:
@@ -255,29 +271,50 @@ class RunCalls:
 
     async def allowance(self, path: str, needed: int) -> Allowance | None:
         """Return what a model call at `path` may spend; see `crew.call.record.Calls`."""
-        if not self.usage.limits_tokens(path) or not self.lookup.is_due(path):
+        if not self.usage.ledgers.limits_tokens(path) or not self.lookup.is_due(path):
             return None
         await self.usage.until_free(path, needed)
+        if self.shared is not None:
+            return await self.shared.allowance(path, needed)
         return self.usage.allowance(path)
 
-    async def _share(self, path: str) -> dict[str, Json]:
-        """Return what a new child may spend; those that are started together get equal parts."""
-        accounts = [account for account in self.usage.around(path) if account.limit is not None]
-        if not accounts:
-            return {}
-        for account in accounts:
-            account.asking += 1
+    async def _draw(self, path: str, data: dict[str, Json]) -> None:
+        """Let a model call be made, for what is left of all that is around it.
+
+        Raises:
+            BudgetExceeded: too little is.
+        """
+        self.usage.check(self.run_id, path, data)
+        if self.shared is None:
+            return
+        amount = self.usage.amount(path, data)
+        await self.shared.draw(path, amount)
         try:
-            await asyncio.sleep(0)  # others that are started now ask, too
-            await self.usage.until_shareable(path)
-            return self.usage.share(self.run_id, path)
-        finally:
-            for account in accounts:
-                account.asking -= 1
+            self.attempts.of(path, "model")
+        except asyncio.CancelledError:
+            self.shared.change(path, Drawn() - amount)
+            raise
+
+    def share(self) -> None:
+        """Draw on rows of the store from now on."""
+        self.usage.is_shared = True
+        self.shared = SharedAccounts(self.row, self.usage, self.around.accounts)
+        self.usage.shared = self.shared
+        self.shared.open()
+        self.usage.wake()
+
+    def around_child(self, path: str) -> tuple[Account, ...]:
+        """Return what a child at `path` draws on beside its own, of which each has a row."""
+        if not self.usage.ledgers.limits_children(path):
+            return ()
+        if self.shared is None:
+            self.share()
+        assert self.shared is not None
+        return self.shared.around_child(path)
 
     def give(self, path: str, budget: Budget) -> None:
         """Open an account for what is called at `path` and beneath it, unless there is one."""
-        if path in self.usage.accounts or not self.lookup.rules.live:
+        if path in self.usage.ledgers.of_calls or not self.lookup.rules.live:
             return
         self.append(BudgetGiven(path, wall_clock(), *limits_of(budget)))
 
@@ -293,12 +330,17 @@ class RunCalls:
         self.append(CallCompleted(path, call, data))
 
     async def fail(
-        self, path: str, call: CallKind, error: Failure, usage: dict[str, int] | None = None
+        self,
+        path: str,
+        call: CallKind,
+        error: Failure,
+        usage: dict[str, int] | None = None,
+        swallowed: int | None = None,
     ) -> None:
         self.attempts.of(path, call)
-        if call == "child":
-            usage = self.around.children.usage(self.row, path)
-        self.append(CallFailed(path, call, error, usage))
+        if call == "child" and (child := self.children.pop(path, None)) is not None:
+            usage = self.around.children.usage(child)
+        self.append(CallFailed(path, call, error, usage, swallowed))
 
     async def mark_unknown(self, path: str, call: CallKind) -> None:
         self.attempts.of(path, call)
@@ -339,7 +381,3 @@ class RunCalls:
 
     def thread(self) -> Thread:
         return self.around.read_thread(self.row)
-
-
-def _is_limited(data: dict[str, Json]) -> bool:
-    return "reserve" in data or "reserve_calls" in data

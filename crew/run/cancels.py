@@ -54,6 +54,7 @@ class Cancels:
         run, writer = opened(mine), self._employer.writer
         children = self._open_children(mine)
         try:
+            await self._employer.accounts.rest(mine)
             writer.append(run, RunEndedByCancel(), "cancelled")
             posted = [writer.submit(_cancel_of(child)) for child in children]
             await writer.durable(run)

@@ -2,8 +2,9 @@
 
 import asyncio
 
-from crew.budget import Budget
-from crew.errors import CrewError, RunCancelled
+from crew.budget import Account, Budget
+from crew.clock import wall_clock
+from crew.errors import CrewError, RunCancelled, RunNotFound
 from crew.fold import Ending, folded
 from crew.graph import Workflow
 from crew.journal import OPEN, Clear, RunRow
@@ -26,44 +27,62 @@ class ChildRuns:
         self._home = home
         self._acceptance = acceptance
 
-    async def run(
-        self, parent: RunRow, path: str, workflow: Workflow, value: object, budget: Budget | None
-    ) -> dict[str, Json]:
-        """Start a child, or find it as it was started before, and wait for its result."""
+    async def start(
+        self,
+        parent: RunRow,
+        path: str,
+        workflow: Workflow,
+        value: object,
+        *,
+        above: tuple[Account, ...],
+        until: float | None,
+    ) -> str:
+        """Start a child, or find it as it was started before; return its id.
+
+        Args:
+            parent: the run that calls it.
+            path: of the call.
+            workflow: the child's.
+            value: its input.
+            above: what it draws on beside its own.
+            until: when its time is up, in unix seconds, if it is limited.
+        """
         run = await self._acceptance.begin(
             parent.tenant,
             workflow,
             value,
             thread=None,
             key=_child_key(parent, path),
-            budget=budget,
+            budget=_time_until(until),
             when_busy="queue",
             parent=parent.id,
+            above=above,
         )
+        return run.id
+
+    async def result(self, child: str, workflow: Workflow) -> dict[str, Json]:
+        """Wait for a child's end; return its id, its encoded output and its usage."""
+        run = self._run(child)
         try:
             output = await run.result()
         except RunCancelled as error:
-            raise CrewError(message=f"the child run {run.id} was cancelled") from error
+            raise CrewError(message=f"the child run {child} was cancelled") from error
         usage = await run.usage()
-        return {"run": run.id, "output": workflow.output_codec.encode(output), "usage": usage}
+        return {"run": child, "output": workflow.output_codec.encode(output), "usage": usage}
 
-    def usage(self, parent: RunRow, path: str) -> dict[str, int] | None:
-        """Return what the child that a run has started at `path` cost, or None if it goes on."""
-        row = self._child(parent, path)
+    def usage(self, child: str) -> dict[str, int] | None:
+        """Return what a child cost, or None if it goes on or nobody counted."""
+        row = self._home.store.run(child)
         if row is None:
-            return {}
+            return None
         last = JournalReader(self._home.store, row).one(row.offset)
         return folded([last], Ending()).usage
 
-    def _child(self, parent: RunRow, path: str) -> RunRow | None:
-        before: int | None = None
-        key = _child_key(parent, path)
-        while rows := self._home.store.runs(parent=parent.id, before=before):
-            for row in rows:
-                if row.key == key:
-                    return row
-            before = rows[-1].number
-        return None
+    def _run(self, child: str) -> Run:
+        row = self._home.store.run(child)
+        if row is None:
+            raise RunNotFound(run=child)
+        return Run(self._home, row)
 
     async def cancel(self, parent: RunRow, path: str) -> None:
         """Cancel the child that a run has started at `path`, if it is open; wait for nothing."""
@@ -76,6 +95,11 @@ class ChildRuns:
         for row in self._home.store.runs(parent=parent.id, status=OPEN, limit=MOST_CHILDREN):
             if row.key == _child_key(parent, path):
                 await Run(self._home, row).cancel()
+
+
+def _time_until(until: float | None) -> Budget | None:
+    # One whose time is up is ended by its driver, not here.
+    return None if until is None else Budget(seconds=max(until - wall_clock(), 0.001))
 
 
 def _child_key(parent: RunRow, path: str) -> str:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from crew.budget import Budget
+from crew.budget import Budget, accounts_in
 from crew.errors import CrewError
 from crew.event import (
     CallCancelled,
@@ -20,7 +20,7 @@ from crew.graph.engine import apply
 from crew.graph.state import Command, RunState
 from crew.journal import Snapshot
 from crew.journal.reading import snapshot_of
-from crew.journal.writer import OpenRun, Writer
+from crew.journal.writer import OpenRun, TimedEvent, Writer
 from crew.message import Json
 from crew.run.calls import RunCalls
 from crew.run.snapshot import size_of, snapshot_version, state_from, state_to_data
@@ -69,7 +69,7 @@ class Course:
             Unreadable: the graph is another one than that which wrote it.
             NewerEvent: a newer release wrote it.
         """
-        known = list[tuple[float, RunEvent]]()
+        known = list[TimedEvent]()
         for event in events:
             try:
                 typed = from_data(event.kind, event.path, event.data)
@@ -82,9 +82,22 @@ class Course:
             known.append((event.at, typed))
         if events:
             self.open.offset = self.open.durable_offset = events[-1].offset
+        self._folded(known)
+
+    def begin(self, started: RunStarted, at: float) -> None:
+        """Bring the state to the first event of a run, which was just written, at `at`."""
+        self.calls.fold(started, 1)
+        apply(self.wiring, self.state, started)
+        self.open.offset = self.open.durable_offset = 1
+        self._folded([(at, started)])
+
+    def _folded(self, known: Sequence[TimedEvent]) -> None:
         self.writer.reopened(self.open, known)
         assert self.state.started is not None
-        self.calls.usage.ledger.limit = _budget_of(self.state.started)
+        usage = self.calls.usage
+        usage.ledgers.run.limit = _budget_of(self.state.started)
+        usage.ledgers.above = accounts_in(self.state.started.above)
+        usage.is_shared = usage.is_shared or bool(usage.ledgers.above)
         self._forget_let_go()
 
     def _forget_let_go(self) -> None:

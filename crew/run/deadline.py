@@ -11,8 +11,11 @@ from crew.call.record import fingerprint_of
 from crew.clock import wall_clock
 from crew.errors import Fenced, StoreError
 from crew.event import CallCancelled, CallCompleted, CallStarted
+from crew.journal import Busy
 from crew.run.calls import RunCalls
 
+AGAIN_SECONDS = 0.5
+"""How soon the store is asked again that could not say what was posted in time."""
 _SHORTEST_PACE = 0.25
 _NOTES = 8
 """How often it is noted that a run is driven while it is in a block that counts that time."""
@@ -43,6 +46,7 @@ class Deadline:
         self._variables = copy_context()
         self._timer: asyncio.TimerHandle | None = None
         self._turn: asyncio.Future[None] | None = None
+        self._until = 0.0
         self._is_in_force = False
         self._lasts = True
 
@@ -73,14 +77,17 @@ class Deadline:
 
     def _set(self, until: float, *, driven: bool) -> None:
         self._hold()
-        seconds = until - wall_clock()
+        self._until, seconds = until, until - wall_clock()
         pace = max(_SHORTEST_PACE, seconds / _NOTES) if driven else None
         self._run.waits.set(self._path, until, pace=pace)
         if seconds > 0:
-            loop = asyncio.get_running_loop()
-            self._timer = loop.call_later(seconds, self._passes, context=_CLEAN)
+            self._pass_in(seconds)
         else:
             self._at(overdue(until), self._passes)
+
+    def _pass_in(self, seconds: float) -> None:
+        loop = asyncio.get_running_loop()
+        self._timer = loop.call_later(seconds, self._passes, context=_CLEAN)
 
     def _hold(self) -> None:
         self._is_in_force = True
@@ -93,8 +100,21 @@ class Deadline:
         )
 
     def _passes(self) -> None:
+        """Record that its time has come, once what was posted before has been taken."""
+        try:
+            came = self._run.hand_out(before=self._until)
+        except (StoreError, Busy):
+            self._pass_in(AGAIN_SECONDS)
+            return
+        if came:
+            self._at(overdue(self._until), self._passes)
+        else:
+            self._pass()
+
+    def _pass(self) -> None:
         """Record that its time has come, and break the block off when that has its turn."""
         if self._attempt.is_over or self._run.end is not None:
+            self._run.waits.over(self._path)
             return
         try:
             self._run.append(CallCompleted(self._path, "deadline", {}))

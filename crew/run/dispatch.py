@@ -1,9 +1,9 @@
 """Agents' work: sent to a host, and its start and end recorded."""
 
+import functools
 import hashlib
 import logging
 from collections.abc import Callable
-from dataclasses import replace
 
 from crew.call.record import AgentTask, Calls, Performer
 from crew.errors import CrewError
@@ -61,7 +61,6 @@ class Dispatch:
         """
         run = self._run
         agent = self._substitute(agent)
-        task = replace(task, epoch=run.row.epoch)
         data: dict[str, Json] = {
             "agent": agent.name,
             "input": task.text,
@@ -85,4 +84,9 @@ class Dispatch:
 
 
 def _definition_hash(agent: Performer) -> str:
-    return hashlib.sha256(agent.definition().encode("utf-8", "surrogatepass")).hexdigest()[:12]
+    return _short_hash(agent.definition())
+
+
+@functools.lru_cache(maxsize=256)
+def _short_hash(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:12]

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable, Coroutine
 from contextvars import Context as Variables
+from dataclasses import replace
 from typing import Any, assert_never, cast
 
 from crew.call.record import Performer
@@ -35,6 +36,7 @@ from crew.run.ending import End, parked_by
 from crew.run.quorums import Quorums
 from crew.run.rest import Rest
 from crew.run.schedule import Schedule
+from crew.run.sharing import SharedAccounts
 from crew.run.steps import Steps
 from crew.run.surroundings import Surroundings
 
@@ -84,7 +86,7 @@ class Driver:
         self.calls.waits.driven_changed = self._driving.update
         self._around = around
         self._tasks: set[asyncio.Task[Any]] = set()
-        self._ending: asyncio.Task[Any] | None = None
+        self._ending: asyncio.Future[Any] | None = None
         self._clean = Variables()
         self._clock: asyncio.TimerHandle | None = None
         self.divergence: Diverged | None = None
@@ -111,6 +113,8 @@ class Driver:
 
     def go(self) -> None:
         """Start carrying out what the folded state has unfinished."""
+        if self.calls.usage.is_shared and self.calls.lookup.rules.live:
+            self.calls.share()
         self._carry_out(unfinished(self.course.state))
         until = self.calls.time_is_up_at()
         if until is not None and self.calls.lookup.rules.live:
@@ -172,11 +176,32 @@ class Driver:
         self.calls.end = end
         if self._clock is not None:
             self._clock.cancel()
-        self._ending = self._spawn(self._finish(event, status))
+        if event is None or self.steps.others_go_on():
+            self._ending = self._spawn(self._finish(event, status))
+        else:
+            self._finish_at_once(event, status)
+
+    def _finish_at_once(self, event: RunEvent, status: RunStatus | None) -> None:
+        """Record an end at which no step has to be stopped."""
+        try:
+            self._append(event, status)
+        except (Fenced, StoreError):
+            return  # the run is lost
+        self._ending = written = self._around.writer.written(self.open)
+        written.add_done_callback(self._is_recorded, context=self._clean)
+
+    def _is_recorded(self, written: "asyncio.Future[None]") -> None:
+        error = written.exception()
+        if isinstance(error, Exception):
+            self._lose(error)
+        elif not self.ended.done():
+            self.ended.set_result(None)
 
     async def _finish(self, event: RunEvent | None, status: RunStatus | None) -> None:
         await self.steps.stop()
         try:
+            if self.calls.shared is not None and not self.ended.done():
+                event = await self._settled(event, self.calls.shared)
             if event is not None and not self.ended.done():
                 self._append(event, status)
                 await self._around.writer.durable(self.open)
@@ -184,6 +209,14 @@ class Driver:
             self._lose(error)
         if not self.ended.done():
             self.ended.set_result(None)
+
+    async def _settled(self, event: RunEvent | None, shared: SharedAccounts) -> RunEvent | None:
+        """Settle the accounts that the run shares; return its end with what it has cost."""
+        if isinstance(event, (RunCompleted, RunEndedInFailure, RunEndedByCancel)):
+            drawn = (await shared.close()).total
+            return replace(event, usage=self.calls.usage.total(drawn))
+        await shared.rest()
+        return event
 
     def _lose(self, error: Exception) -> None:
         """The run is not ours any more, or its store failed: stop, and write nothing."""

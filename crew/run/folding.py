@@ -1,17 +1,33 @@
-"""A run brought to where its journal ends, from the store."""
+"""A run brought to where its journal ends, from the store or from how it was just started."""
 
 import json
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from crew.errors import Diverged, Unreadable
+from crew.event import RunStarted
 from crew.fold import Origin, fold, folded
 from crew.graph import Workflow
 from crew.journal import RunRow, Store
 from crew.journal.reading import JournalReader
+from crew.journal.text import TextWriter
 from crew.run.course import SNAPSHOT_EVENTS
 from crew.run.driver import Driver
 from crew.run.fork import prepare_fork
 from crew.run.snapshot import snapshot_version
+
+
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """The first event of a run as it was just written here; `text` knows what that holds."""
+
+    started: RunStarted
+    text: TextWriter
+
+
+def begin(driver: Driver, row: RunRow, begun: Begun) -> None:
+    """Bring a driver to the start of a run, which need not be read back for that."""
+    driver.open.text, driver.open.crc = begun.text, row.crc
+    driver.course.begin(begun.started, row.created_at)
 
 
 def fold_stored(store: Store, driver: Driver, workflow: Workflow, row: RunRow) -> None:

@@ -8,6 +8,7 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any, Protocol, cast
 
+from crew.clock import wall_clock
 from crew.errors import AskError, KeyReused, RunCancelled, RunNotFound
 from crew.failure import run_failed
 from crew.fold import (
@@ -188,19 +189,27 @@ class Run:
             StoreError: the store failed while this process drove the run; it can be resumed.
             RuntimeLeft: the runtime was left before; the run goes on in another one.
         """
-        row = self._fresh()
-        while row.status in OPEN:
-            written = await self._home.followers.grown(row.number, row.offset)
-            while written and not is_end(written[-1]):
-                written = await self._home.followers.grown(row.number, written[-1].offset)
-            row = self._fresh()
-        if row.status == "cancelled":
-            raise RunCancelled(run=row.id)
-        end, workflow = self._ending(row), self._home.workflows.of(row)
+        end, workflow = await self._ended(), self._home.workflows.of(self._row)
+        if end.kind == "cancelled":
+            raise RunCancelled(run=self._row.id)
         if end.error is not None:
             nodes = workflow.nodes.values() if workflow is not None else ()
-            raise run_failed(row.id, end.error, *(node.function for node in nodes))
+            raise run_failed(self._row.id, end.error, *(node.function for node in nodes))
         return end.output if workflow is None else workflow.output_codec.decode(end.output)
+
+    async def _ended(self) -> Ending:
+        """Wait for the end, and return it."""
+        row = self._fresh()
+        while True:
+            written: Sequence[StoredEvent] = ()
+            if row.status in OPEN:
+                written = await self._home.followers.grown(row.number, row.offset)
+                while written and not is_end(written[-1]):
+                    written = await self._home.followers.grown(row.number, written[-1].offset)
+            if written:
+                return folded([self._reader().just_written(written[-1])], Ending())
+            if (row := self._fresh()).status not in OPEN:
+                return self._ending(row)
 
     async def usage(self) -> dict[str, int]:
         """Return the tokens and calls of a run that has ended, over all its agents and children."""
@@ -317,7 +326,7 @@ class Run:
         self, kind: str, name: str, value: Json, key: str | None = None, seen: int = 0
     ) -> None:
         number, body = self._row.number, json.dumps(value)
-        await self._home.writer.execute(Post(number, kind, name, body, time.time(), key, seen))
+        await self._home.writer.execute(Post(number, kind, name, body, wall_clock(), key, seen))
         await self._home.poke(self._row)
 
     def _fresh(self) -> RunRow:

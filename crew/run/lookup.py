@@ -66,12 +66,20 @@ class Lookup:
         record = self._records.get(path)
         if record is not None:
             self._compare(path, record, call, fingerprint)
-            return await self._ended_meanwhile(path, record)
+            end = self.ends.get(path) if record.state == "started" else None
+            if end is not None:
+                await self._end_as(path, end)
+                return self._records.get(path)
+            if record.swallowed:
+                await self._turn(path, record, record.offset)
+            return record
         found = self.offered.get(path)
         if found is None:
             return None
         if self.rules.strict:
             self._compare(path, found, call, fingerprint)
+            if found.swallowed:
+                await self._turn(path, found, offered(found.offset))
             return found
         equal = (found.call, found.fingerprint) == (call, fingerprint)
         if definition and (not equal or found.data.get("definition", "") != definition):
@@ -82,7 +90,7 @@ class Lookup:
             return None
         if call not in OF_AGENTS:
             # Its record gets its place in this journal only when it is handed out.
-            await self._attempts.of(path, call).turn(offered(found.offset))
+            await self._turn(path, found, offered(found.offset))
         self._reuse(path, found)
         return self._records.get(path)
 
@@ -99,17 +107,17 @@ class Lookup:
             self._compare(path, record, call, fingerprint)
         return record
 
-    async def _ended_meanwhile(self, path: str, record: Record) -> Record:
-        """Return what an act came to that was under way where this run was forked off."""
-        end = self.ends.get(path) if record.state == "started" else None
-        if end is None:
-            return record
-        await self._attempts.of(path, end.call).turn(offered(end.offset))
+    async def _end_as(self, path: str, end: Record) -> None:
+        """Let an act that was under way where this run was forked off come to what it did there."""
+        await self._turn(path, end, offered(end.offset))
         if end.error is not None:
-            self._append(CallFailed(path, end.call, end.error))
+            self._append(CallFailed(path, end.call, end.error, swallowed=end.swallowed or None))
         else:
             self._append(CallCompleted(path, end.call, end.result))
-        return self._records.get(path) or record
+
+    async def _turn(self, path: str, record: Record, order: Order) -> None:
+        """Return when a call's end may be handed out; what it swallowed then is swallowed now."""
+        await self._attempts.of(path, record.call).turn(order, record.swallowed)
 
     def _reuse(self, path: str, record: Record) -> None:
         """Make a record of another run one of this run's; with an agent's go its calls."""

@@ -14,6 +14,7 @@ from crew.journal.memory import MemoryStore
 from crew.journal.reading import JournalReader
 from crew.journal.writer import OpenRun, Writer, seal
 from crew.message import Json
+from crew.run.accounts import Accounts
 from crew.run.asked import OpenQuestions
 from crew.run.driver import Driver
 from crew.run.followers import Followers
@@ -76,6 +77,7 @@ class _Copy:
         self.writer = Writer(self.store, on_commit=lambda grown: None)
         self.hosts: Hosts = self
         self.children: Children = self
+        self.accounts = Accounts(self.store, self.writer)
         self.workflows = Workflows([workflow])
         self.asked = OpenQuestions(self.store)
         self.followers = Followers({}, self._never)
@@ -110,6 +112,9 @@ class _Copy:
     def look(self) -> None:
         """No letter comes for what has ended."""
 
+    def hand_out(self, number: int, before: float) -> bool:
+        return False
+
     async def close(self) -> None:
         """There is nothing to close."""
 
@@ -117,4 +122,6 @@ class _Copy:
         """A replay's rules refuse every call first, and it has ended when it is handed out."""
         raise AssertionError
 
-    place = perform = run = usage = cancel = spawn = poke = check_answer = cancel_unowned = _never
+    place = perform = start = result = usage = cancel = spawn = poke = check_answer = (
+        cancel_unowned
+    ) = _never

@@ -19,6 +19,7 @@ from crew.journal.opening import open_store
 from crew.journal.writer import Writer
 from crew.message import Json
 from crew.run.acceptance import Acceptance
+from crew.run.accounts import Accounts
 from crew.run.asked import OpenQuestions
 from crew.run.calls import RunCalls
 from crew.run.children import ChildRuns
@@ -107,6 +108,7 @@ class Runtime(Tenant):
         self.telemetry.add_spans()
         committed = self.followers.committed
         self.writer = Writer(self.store, on_commit=committed, observer=self.telemetry)
+        self.accounts = Accounts(self.store, self.writer)
         self.conversations = Conversations(self.store)
         self.asked = OpenQuestions(self.store)
         try:
@@ -212,6 +214,9 @@ class Runtime(Tenant):
         """Look for new runs and letters now."""
         self._look_now.set()
 
+    def hand_out(self, number: int, before: float) -> bool:
+        return self._worker.letters.hand_out(number, before)
+
     async def _watch(self) -> None:
         """Look for letters, for runs without an owner, and for what other processes wrote."""
         seen, last_take, last_wake = -1, 0.0, 0.0
@@ -221,11 +226,13 @@ class Runtime(Tenant):
                 changed = self.store.changed()
                 if changed != seen:
                     self.followers.wake_all()
+                    self.accounts.wake()
                 await self._worker.letters.read()
                 now = asyncio.get_running_loop().time()
                 if now - last_wake > TAKE_SECONDS:
                     last_wake = now
                     self.followers.remind()
+                    self.accounts.wake()
                 if changed != seen or now - last_take > TAKE_SECONDS:
                     last_take = now
                     await self._worker.take_over()

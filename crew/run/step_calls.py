@@ -6,18 +6,18 @@ from typing import NoReturn, TypeVar
 
 from crew.budget import Allowance, Budget
 from crew.call.attempt import Attempt
-from crew.call.gate import Order
+from crew.call.gate import LAST, Order, overdue
 from crew.call.record import AgentTask, Performer
-from crew.clock import wait_until
+from crew.clock import wait_until, wall_clock
 from crew.errors import Diverged, Fenced, RuntimeLeft, StoreError
 from crew.event import CallCompleted, CallKind, Failure
 from crew.fold.calls import Record
 from crew.graph import Workflow
+from crew.journal import Busy
 from crew.message import Json
 from crew.run.calls import RunCalls
-from crew.run.deadline import Deadline
+from crew.run.deadline import AGAIN_SECONDS, Deadline
 from crew.run.dispatch import Dispatch
-from crew.run.usage import share_in
 from crew.thread import Thread
 from crew.value import Codec
 
@@ -47,6 +47,7 @@ class StepCalls:
         self.run_id = run.run_id
         self.thread_id = run.row.thread
         self.tenant = run.row.tenant
+        self.epoch = run.row.epoch
         self.attempt = attempt
         self._run = run
         self._dispatch = dispatch
@@ -60,7 +61,7 @@ class StepCalls:
 
     def begin_new(self, path: str, call: CallKind, fingerprint: str) -> bool:
         """Begin a call that needs no intent, unless a record might answer it; say which it was."""
-        if self._is_stopping or self.attempt.forgotten:
+        if self.is_stopping or self.attempt.forgotten:
             return False
         return self._run.begin_new(path, call, fingerprint)
 
@@ -79,10 +80,15 @@ class StepCalls:
         self._run.record_result(path, call, data)
 
     async def fail(
-        self, path: str, call: CallKind, error: Failure, usage: dict[str, int] | None = None
+        self,
+        path: str,
+        call: CallKind,
+        error: Failure,
+        usage: dict[str, int] | None = None,
+        swallowed: int | None = None,
     ) -> None:
         self._require_open()
-        await self._or_stop(self._run.fail(path, call, error, usage))
+        await self._or_stop(self._run.fail(path, call, error, usage, swallowed))
 
     async def mark_unknown(self, path: str, call: CallKind) -> None:
         self._require_open()
@@ -135,24 +141,43 @@ class StepCalls:
         return self._run.thread()
 
     def emit(self, path: str, text: str) -> None:
-        if not self._is_stopping:
+        if not self.is_stopping:
             self._run.emit(path, text)
 
     def progress(self, path: str, text: str) -> None:
-        if not self._is_stopping:
+        if not self.is_stopping:
             self._run.progress(path, text)
 
     async def answer(self, path: str, codec: Codec) -> Json:
         await self._require_running()
+        if self.attempt.is_reentered:
+            # Behind what is on record, and beside what else it waits for: that may have come first.
+            await self.attempt.turn(LAST)
         self._run.around.look()  # the answer may have come already: that is why a run was taken
         return await self._run.waits.answer(path, codec, self.attempt)
 
     async def sleep_until(self, path: str, until: float) -> None:
         await self._require_running()
         with self._run.waits.waiting(path, until, self.attempt):
-            await wait_until(until)
+            if self.attempt.is_reentered and until < wall_clock():
+                await self.attempt.gate.turn(overdue(until))
+            else:
+                await wait_until(until)
+            await self._after_letters(until)
         self._require_open()
         self._run.append(CallCompleted(path, "timer", {}))
+
+    async def _after_letters(self, until: float) -> None:
+        """Return once what was posted by a time that has come has been taken."""
+        came = True
+        while came:
+            try:
+                came = self._run.hand_out(before=until)
+            except (StoreError, Busy):
+                await wait_until(wall_clock() + AGAIN_SECONDS)
+            else:
+                if came:
+                    await self.attempt.gate.turn(overdue(until))
 
     async def deadline(
         self, path: str, seconds: float, strike: Callable[[], None], *, driven: bool
@@ -176,14 +201,14 @@ class StepCalls:
     async def child(self, workflow: Workflow, value: object, path: str) -> dict[str, Json]:
         await self._require_running()
         run = self._run
-        record = run.records.get(path)
-        share = None if record is None else share_in(record.data)
-        if share is not None:
-            run.usage.begun(path, "child")
+        above, until = run.around_child(path), run.usage.ledgers.until(path)
+        children = run.around.children
         try:
-            return await self._or_stop(
-                run.around.children.run(run.row, path, workflow, value, share)
+            child = await self._or_stop(
+                children.start(run.row, path, workflow, value, above=above, until=until)
             )
+            run.children[path] = child
+            return await self._or_stop(children.result(child, workflow))
         except asyncio.CancelledError:
             # Whoever goes on with a run that is let go needs its children, too.
             if run.end is None or run.end.is_final:
@@ -192,7 +217,7 @@ class StepCalls:
 
     def give(self, path: str, budget: Budget) -> None:
         """Let what is called at `path` and beneath it spend so much at most."""
-        if not self._is_stopping:
+        if not self.is_stopping:
             self._run.give(path, budget)
 
     def diverge(self, error: Diverged) -> None:
@@ -200,7 +225,7 @@ class StepCalls:
         self._stop(error)
 
     @property
-    def _is_stopping(self) -> bool:
+    def is_stopping(self) -> bool:
         """Whether nothing new may begin: the attempt is over, or the run is about to end here."""
         return self.attempt.is_over or self._run.end is not None
 
@@ -210,7 +235,7 @@ class StepCalls:
         The cancel that is on its way to the caller arrives here; one that the code ignored before
         is raised again at the end of the attempt.
         """
-        if self._is_stopping:
+        if self.is_stopping:
             await self.attempt.until_closed()
 
     def _require_open(self) -> None:

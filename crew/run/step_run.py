@@ -11,8 +11,9 @@ from pydantic import BaseModel
 from crew.call.attempt import Attempt
 from crew.call.context import Context
 from crew.call.deadline import Limit
+from crew.call.invoke import invoke, is_asked_to_stop, not_an_exception
 from crew.call.lineage import entered
-from crew.call.record import invoke, is_asked_to_stop, not_an_exception, unreadable
+from crew.call.record import unreadable
 from crew.graph.node import Node
 from crew.graph.state import RunStep
 from crew.message import Json

@@ -2,26 +2,47 @@
 
 from typing import Protocol
 
-from crew.budget import Budget
+from crew.budget import Account
 from crew.graph import Workflow
 from crew.hosts import Hosts
 from crew.journal import RunRow
 from crew.journal.writer import Writer
 from crew.message import Json
+from crew.run.accounts import Accounts
 from crew.thread import Thread
 
 
 class Children(Protocol):
     """The runs that a run starts."""
 
-    async def run(
-        self, parent: RunRow, path: str, workflow: Workflow, value: object, budget: Budget | None
-    ) -> dict[str, Json]:
-        """Start a child, or find it as it was started before, and wait for its result."""
+    async def start(
+        self,
+        parent: RunRow,
+        path: str,
+        workflow: Workflow,
+        value: object,
+        *,
+        above: tuple[Account, ...],
+        until: float | None,
+    ) -> str:
+        """Start a child, or find it as it was started before; return its id.
+
+        Args:
+            parent: the run that calls it.
+            path: of the call.
+            workflow: the child's.
+            value: its input.
+            above: what it draws on beside its own.
+            until: when its time is up, in unix seconds, if it is limited.
+        """
         ...
 
-    def usage(self, parent: RunRow, path: str) -> dict[str, int] | None:
-        """Return what the child that a run has started at `path` cost, or None if it goes on."""
+    async def result(self, child: str, workflow: Workflow) -> dict[str, Json]:
+        """Wait for a child's end; return its id, its encoded output and its usage."""
+        ...
+
+    def usage(self, child: str) -> dict[str, int] | None:
+        """Return what a child cost, or None if it goes on or nobody counted."""
         ...
 
     async def cancel(self, parent: RunRow, path: str) -> None:
@@ -35,9 +56,22 @@ class Surroundings(Protocol):
     writer: Writer
     hosts: Hosts
     children: Children
+    accounts: Accounts
+    """Those that its runs share."""
 
     def look(self) -> None:
         """Look for work and letters soon: something has changed."""
+        ...
+
+    def hand_out(self, number: int, before: float) -> bool:
+        """Hand out at once what was posted for a run by `before` (unix seconds).
+
+        Returns:
+            Whether there was something.
+
+        Raises:
+            StoreError, Busy: nobody knows.
+        """
         ...
 
     def read_thread(self, row: RunRow) -> Thread: ...

@@ -14,7 +14,7 @@ from crew.run.cancels import Cancels
 from crew.run.driver import Driver
 from crew.run.employer import Employer
 from crew.run.ending import parked_by
-from crew.run.folding import divergence_of, fold_stored
+from crew.run.folding import Begun, begin, divergence_of, fold_stored
 from crew.run.owned import Owned, opened
 from crew.run.poison import DEATHS_TO_PARK, has_died
 
@@ -84,9 +84,20 @@ class Taking:
                 raise
 
     async def drive(
-        self, row: RunRow, workflow: Workflow, *, taken: RunTaken | None = None
+        self,
+        row: RunRow,
+        workflow: Workflow,
+        *,
+        taken: RunTaken | None = None,
+        begun: Begun | None = None,
     ) -> None:
         """Fold a run that this process owns, and go on with it; or park it, if the code cannot.
+
+        Args:
+            row: the run.
+            workflow: its own.
+            taken: the record of how it was taken over, if it was.
+            begun: how it was just started here, if it was; then it is not read back.
 
         Raises:
             NewerEvent: this release cannot read its journal; the run is let go.
@@ -98,7 +109,7 @@ class Taking:
             return
         owned.held[row.number] = row.epoch
         try:
-            driver = await self._folded(row, workflow, taken)
+            driver = await self._folded(row, workflow, taken, begun)
         except Fenced:
             del owned.held[row.number]  # another worker goes on with it
         except StoreError as error:
@@ -114,10 +125,15 @@ class Taking:
         else:
             self._go(driver)
 
-    async def _folded(self, row: RunRow, workflow: Workflow, taken: RunTaken | None) -> Driver:
+    async def _folded(
+        self, row: RunRow, workflow: Workflow, taken: RunTaken | None, begun: Begun | None
+    ) -> Driver:
         """Return a run's driver where its journal ends, with the take-over on record."""
         driver = Driver(self._employer, workflow, row, rests=self._rests)
-        fold_stored(self._employer.store, driver, workflow, row)
+        if begun is not None:
+            begin(driver, row, begun)
+        else:
+            fold_stored(self._employer.store, driver, workflow, row)
         if taken is not None:
             driver.record_take(taken)
             if taken.died:
@@ -131,6 +147,7 @@ class Taking:
         logger.warning("run.parked", extra=facts)
         run, writer = opened(row), self._employer.writer
         try:
+            await self._employer.accounts.rest(row)
             if taken is not None:
                 writer.append(run, taken)
             writer.append(run, parked, "waiting")
@@ -147,6 +164,7 @@ class Taking:
         """Give up a run whose journal this release cannot read."""
         logger.warning("run.unreadable", extra={"run": row.id, "kind": kind})
         try:
+            await self._employer.accounts.rest(row)
             await self._employer.writer.execute(Release(row.number, row.epoch))
         except (Fenced, StoreError):
             # Unless somebody else has it, it is taken anew.

@@ -73,6 +73,11 @@ class Waits:
         finally:
             self.doomed.pop(path, None)
 
+    @property
+    def is_asking(self) -> bool:
+        """Whether a question is open that an answer may have come to."""
+        return bool(self._answers)
+
     def due(self) -> float | None:
         """Return when the first of the waits ends by itself, in unix seconds."""
         times = [until for until in self.until.values() if until is not None]

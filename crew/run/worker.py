@@ -2,7 +2,9 @@
 
 import asyncio
 import contextlib
+import functools
 import logging
+from contextvars import Context as Variables
 
 from crew.clock import wall_clock
 from crew.errors import AskError, Fenced, StoreError
@@ -22,6 +24,8 @@ from crew.run.taking import Taking
 
 logger = logging.getLogger(__name__)
 
+_CLEAN = Variables()
+"""That a run has ended is noted by no task of it."""
 MOST_TAKEN = 256
 """How many runs are taken at once."""
 
@@ -85,13 +89,25 @@ class Worker:
         del self.owned.held[number]
         self.owned.lost.pop(number, None)
         self._drivers[number] = driver
+        driver.ended.add_done_callback(functools.partial(self._ended, driver), context=_CLEAN)
         driver.go()
-        self._employer.spawn(self._follow(driver))
 
-    async def _follow(self, driver: Driver) -> None:
+    def _ended(self, driver: Driver, ended: "asyncio.Future[None]") -> None:
+        """Let go of a run that has come to its end, or is not driven here any more."""
+        if not self.owned.is_open:
+            return  # whoever leaves sees to it
+        is_last = driver.end is not None and driver.end.is_final and driver.end is not End.CANCELLED
+        if is_last and ended.exception() is None:
+            self.owned.trust(driver.row.number)
+            self._forget(driver)
+        else:
+            self._employer.spawn(self._after(driver, ended))
+
+    async def _after(self, driver: Driver, ended: "asyncio.Future[None]") -> None:
+        """See to what follows from the end of a driver, where more does than forgetting it."""
         number, owned = driver.row.number, self.owned
         try:
-            await asyncio.shield(driver.ended)
+            ended.result()
             owned.trust(number)
             await self._after_end(driver)
         except Fenced:
@@ -105,7 +121,11 @@ class Worker:
             logger.exception("driver.failed", extra={"run": driver.run_id})
             owned.lost[number] = StoreError(message=f"run {driver.run_id} is not driven: {error!r}")
             owned.doubt_later(number)
-        if self._drivers.get(number) is driver and owned.is_open:
+        self._forget(driver)
+
+    def _forget(self, driver: Driver) -> None:
+        number = driver.row.number
+        if self._drivers.get(number) is driver and self.owned.is_open:
             del self._drivers[number]
             self._employer.followers.wake(number)
             if driver.row.thread is not None:

@@ -77,6 +77,8 @@ class Telemetry:
             under_way.know(at, event)
 
     def appended(self, run: OpenRun, events: Sequence[TimedEvent]) -> None:
+        if not self._sinks and not logger.isEnabledFor(logging.INFO):
+            return  # nobody asks
         under_way = self._runs.get(run.number)
         if under_way is None:
             assert run.row is not None

@@ -16,12 +16,16 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from crew.errors import AskError, Fenced, KeyReused, RunNotFound, ThreadBusy
+from crew.budget import Account
+from crew.errors import AskError, BudgetExceeded, Fenced, KeyReused, RunNotFound, ThreadBusy
 from crew.journal import (
     PARKED,
+    AccountRow,
     Append,
     Blob,
     Clear,
+    Draw,
+    Drawn,
     KeepThread,
     NewRun,
     Operation,
@@ -29,6 +33,7 @@ from crew.journal import (
     Release,
     Remove,
     RunRow,
+    Settle,
     Snapshot,
     Started,
     Store,
@@ -484,6 +489,42 @@ class StoreSuite:
         assert other.thread("default", "t") is None
         assert other.threads("another") == {"t": 1.0}
         other.close()
+        store.close()
+
+    def test_what_is_drawn_is_counted_in_all_accounts_above(self) -> None:
+        store, other = self.open(), self.open()
+        parent, child = self.start(store, "a"), self.start(other, "b", parent="a")
+        top, own = Account("a", 100), Account("b")
+        opened = Settle(parent.number, 1, (), (("a", Drawn(10, 1)),))
+        assert self.one(store, opened) == AccountRow("a", 1, (), Drawn(10, 1), Drawn(10, 1))
+        draw = Draw(child.number, 1, (top,), (own,), Drawn(60, 1, 60), asks=True)
+        assert self.one(other, draw) is None
+        refused = self.one(other, draw)
+        assert isinstance(refused, BudgetExceeded)
+        assert (refused.needed, refused.left) == (60, 30)
+        assert self.one(other, replace(draw, amount=Drawn(-50, 0, -60), asks=False)) is None
+        assert [row.total for row in store.accounts(["a", "b", "c"])] == [
+            Drawn(20, 2),
+            Drawn(10, 1),
+        ]
+        assert store.accounts([]) == []
+        other.close()
+        store.close()
+
+    def test_a_settlement_says_what_a_run_has_drawn_and_ends_what_is_under_way(self) -> None:
+        store = self.open()
+        row = self.start(store, "a")
+        limits = Account("a", 100), Account("a:step/call", 50)
+        self.one(store, Draw(row.number, 1, (), limits, Drawn(50, 1, 50), asks=True))
+        settle = Settle(row.number, 1, (), (("a", Drawn(20, 1)),), ends=True)
+        settled = self.one(store, settle)
+        assert settled == AccountRow("a", 1, (), Drawn(20, 1), Drawn(20, 1), True)
+        (call,) = store.accounts(["a:step/call"])
+        assert (call.total, call.is_closed) == (Drawn(50, 1), True)
+        self.end(store, row)
+        assert isinstance(self.one(store, settle), Fenced)
+        self.one(store, Remove((row.number,)))
+        assert store.accounts(["a", "a:step/call"]) == []
         store.close()
 
     def test_an_owner_lives_until_it_is_released(self) -> None:

@@ -10,7 +10,7 @@ from typing import Any, Literal, overload
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 from pydantic.errors import PydanticUserError
 
-from crew.call.record import invoke
+from crew.call.invoke import invoke
 from crew.errors import CrewError, ToolError
 from crew.llm import ToolSpec
 from crew.message import Json

@@ -76,7 +76,7 @@ def without(mend: Mend) -> Iterator[None]:
 
 @_mend(1, "what came is handed out at once")
 def _no_order(patch: Patch) -> None:
-    async def turn(self: Gate, order: Any) -> None:
+    async def turn(self: Gate, order: Any, swallows: int = 0) -> None:
         """Nobody waits."""
 
     patch.setattr(Gate, "turn", turn)
@@ -86,10 +86,20 @@ def _no_order(patch: Patch) -> None:
 def _arrival_order(patch: Patch) -> None:
     turn = Gate.turn
 
-    async def in_arrival(self: Gate, order: Any) -> None:
-        await turn(self, order if order >= LAST else 0)
+    async def in_arrival(self: Gate, order: Any, swallows: int = 0) -> None:
+        await turn(self, order if order >= LAST else 0, swallows)
 
     patch.setattr(Gate, "turn", in_arrival)
+
+
+@_mend(1, "a cancel that a call swallowed is raised on replay")
+def _raise_swallowed(patch: Patch) -> None:
+    turn = Gate.turn
+
+    async def raising(self: Gate, order: Any, swallows: int = 0) -> None:
+        await turn(self, order)
+
+    patch.setattr(Gate, "turn", raising)
 
 
 @_mend(2, "tasks of the library are numbered with those of the step")

@@ -82,6 +82,17 @@ async def flaky(site: str, value: int, fails: int) -> str:
     return result_of(site, value)
 
 
+async def stubborn(site: str, value: int, *, raises: bool) -> str:
+    """Work, or come to something else where that is cancelled."""
+    try:
+        await world().happen(f"function:{site}")
+    except asyncio.CancelledError as cancel:
+        if raises:
+            raise Refusal(f"site:{site}", value + 1) from cancel
+        value += 1
+    return result_of(site, value)
+
+
 async def refuse(site: str, value: int, error: str) -> str:
     await world().happen(f"function:{site}")
     if error == "builtin":

@@ -33,6 +33,7 @@ from crew.testing.programs.tree import (
     Repeat,
     Signal,
     Statement,
+    Stubborn,
     Timed,
     Together,
     Tree,
@@ -185,7 +186,13 @@ class _Grower:
     def _victim(self) -> Statement:
         self._left -= 1
         site = self._site()
-        return Act(site, "site") if self._choose(4) == 3 else Function(site)
+        match self._choose(4):
+            case 3:
+                return Act(site, "site")
+            case 2:
+                return Stubborn(site, raises=site % 2 == 1)
+            case _:
+                return Function(site)
 
     def _map(self, site: int, depth: int) -> Map:
         what = self._of(_WHATS)

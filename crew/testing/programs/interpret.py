@@ -1,6 +1,7 @@
 """A tree as a workflow: its statements carried out over a context."""
 
 import asyncio
+import functools
 from collections.abc import Coroutine
 from typing import Any, assert_never
 
@@ -37,6 +38,7 @@ from crew.testing.programs.tree import (
     Repeat,
     Signal,
     Statement,
+    Stubborn,
     Timed,
     Together,
     Tree,
@@ -90,6 +92,8 @@ class Interpreter:
                 await self._call(branch, statement)
             case Keep() | Odd() | Unkept():
                 await caught(branch, statement)
+            case Stubborn():
+                await self._stubborn(branch, statement)
             case Note(site):
                 branch.shared.log.append(f"{branch.at(site)}={branch.value}")
                 branch.see(len(branch.shared.log))
@@ -172,6 +176,16 @@ class Interpreter:
             branch.see(mixed(missing.args[1], weight(str(missing))))
         except ValueError as invalid:
             branch.see(weight(str(invalid)))
+
+    async def _stubborn(self, branch: Branch, statement: Stubborn) -> None:
+        function = functools.partial(calls.stubborn, raises=statement.raises)
+        site = branch.at(statement.site)
+        try:
+            branch.see(await branch.ctx.run(function, site, branch.value))
+        except calls.Refusal as refusal:
+            branch.see(mixed(refusal.amount, weight(str(refusal))))
+        # What was swallowed does not come again.
+        branch.see(await branch.ctx.run(calls.work, f"{site}s", branch.value))
 
     async def _act(self, branch: Branch, statement: Act, site: str) -> None:
         keys = {

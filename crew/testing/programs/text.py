@@ -25,6 +25,7 @@ from crew.testing.programs.tree import (
     Repeat,
     Signal,
     Statement,
+    Stubborn,
     Timed,
     Together,
     Tree,
@@ -69,6 +70,9 @@ def _parts(statement: Statement) -> tuple[str, Sequence[Body]]:
             return f"ctx.run({'work_at_once' if plain else 'work'}{second})", ()
         case Flaky(fails=fails):
             return f"ctx.run(flaky, retry=Retry(attempts={fails + 1}))  # fails {fails} times", ()
+        case Stubborn(raises=raises):
+            instead = "raises Refusal" if raises else "returns"
+            return f"ctx.run(stubborn)  # {instead} when it is cancelled", ()
         case Refused(error=error):
             return f"ctx.run(refuse)  # raises {error}", ()
         case Keep():

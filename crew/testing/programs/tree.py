@@ -34,6 +34,14 @@ class Flaky:
 
 
 @dataclass(frozen=True, slots=True)
+class Stubborn:
+    """A call of a function that swallows a cancel: it returns, or raises an error, in its place."""
+
+    site: int
+    raises: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Refused:
     """A call that raises an error of the user's own, which is caught by its class."""
 
@@ -227,7 +235,7 @@ Leaf: TypeAlias = Function | Flaky | Refused | Act | Ask | Clock | AgentCall | N
 Block: TypeAlias = (
     Child | Together | First | Map | Cancel | Locked | Signal | Pipe | Within | Repeat | Timed
 )
-Statement: TypeAlias = Leaf | Block | Left
+Statement: TypeAlias = Leaf | Block | Left | Stubborn
 Body: TypeAlias = tuple[Statement, ...]
 
 

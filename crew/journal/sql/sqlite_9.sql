@@ -1,4 +1,4 @@
--- Version 8, the first that is read. A run's row has a checksum of its own, over all its other
+-- Version 9, the first that is read. A run's row has a checksum of its own, over all its other
 -- columns; see sqlite_rows.py.
 CREATE TABLE runs (
     number INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -95,3 +95,20 @@ CREATE TABLE threads (
     row_crc INTEGER NOT NULL,
     PRIMARY KEY (tenant, thread)
 );
+
+-- What is drawn of the budgets that runs share, by a run's own calls and by all beneath it, too;
+-- see sqlite_accounts.py. `above` is JSON: the ids of the accounts that its calls draw on besides.
+CREATE TABLE accounts (
+    id TEXT PRIMARY KEY,
+    number INTEGER NOT NULL,
+    above TEXT NOT NULL,
+    own_tokens INTEGER NOT NULL,
+    own_calls INTEGER NOT NULL,
+    own_open INTEGER NOT NULL,
+    tokens INTEGER NOT NULL,
+    calls INTEGER NOT NULL,
+    open INTEGER NOT NULL,
+    is_closed INTEGER NOT NULL,
+    row_crc INTEGER NOT NULL
+) WITHOUT ROWID;
+CREATE INDEX accounts_of_run ON accounts (number);

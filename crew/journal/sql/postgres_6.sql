@@ -1,4 +1,4 @@
--- Version 5, the first that is read, of the same shape as the schema for SQLite. Bodies are text, not
+-- Version 6, the first that is read, of the same shape as the schema for SQLite. Bodies are text, not
 -- jsonb, so that what is read is byte for byte what was written; PostgreSQL compresses the long ones
 -- itself.
 CREATE TABLE runs (
@@ -92,6 +92,22 @@ CREATE TABLE threads (
     updated_at double precision NOT NULL,
     PRIMARY KEY (tenant, thread)
 );
+
+-- What is drawn of the budgets that runs share, by a run's own calls and by all beneath it, too.
+-- `above` is JSON: the ids of the accounts that its calls draw on besides.
+CREATE TABLE accounts (
+    id text PRIMARY KEY,
+    number bigint NOT NULL,
+    above text NOT NULL,
+    own_tokens bigint NOT NULL,
+    own_calls bigint NOT NULL,
+    own_open bigint NOT NULL,
+    tokens bigint NOT NULL,
+    calls bigint NOT NULL,
+    open bigint NOT NULL,
+    is_closed boolean NOT NULL
+) WITH (fillfactor = 50);
+CREATE INDEX accounts_of_run ON accounts (number);
 
 CREATE TABLE owners (
     owner text PRIMARY KEY,

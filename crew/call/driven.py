@@ -1,0 +1,100 @@
+"""What a context needs of the driver of its run."""
+
+from typing import NoReturn, Protocol
+
+from crew.budget import Budget
+from crew.call.attempt import Attempt
+from crew.call.deadline import Timing
+from crew.call.gate import Order
+from crew.call.record import AgentTask, Calls, Performer
+from crew.errors import Diverged
+from crew.event import CallKind, Failure
+from crew.fold.calls import Record
+from crew.graph import Workflow
+from crew.message import Json
+from crew.thread import Thread
+from crew.value import Codec
+
+
+class Driven(Calls, Timing, Protocol):
+    """The driver, as the calls of one attempt of a step see it."""
+
+    run_id: str
+    thread_id: str | None
+    tenant: str
+    epoch: int
+    attempt: Attempt
+
+    @property
+    def is_stopping(self) -> bool:
+        """Whether nothing new may begin: the attempt is over, or the run is about to end here."""
+        ...
+
+    def confirm(self) -> None: ...
+
+    def thread(self) -> Thread: ...
+
+    def emit(self, path: str, text: str) -> None: ...
+
+    def has_streamed(self, path: str) -> bool:
+        """Return whether the agent called at `path` passed text on as it came."""
+        ...
+
+    def progress(self, path: str, text: str) -> None: ...
+
+    async def fail(
+        self,
+        path: str,
+        call: CallKind,
+        error: Failure,
+        usage: dict[str, int] | None = None,
+        swallowed: int | None = None,
+    ) -> None:
+        """Record that a call failed, and how many cancels came before it, and did not end it."""
+        ...
+
+    def order_of(self, path: str) -> Order:
+        """Return the order in which what came of the call at `path` is handed out."""
+        ...
+
+    async def turn(self, path: str) -> None:
+        """Return when what came of the call at `path` may be handed to the step's code."""
+        ...
+
+    async def cancelled(self, path: str, call: CallKind) -> None:
+        """Record that the step's code cancelled a call, and return when its end is handed out."""
+        ...
+
+    async def until_cancelled(self, path: str) -> NoReturn:
+        """Wait for the cancel that is on record of the call at `path`, until its turn."""
+        ...
+
+    def begin_new(self, path: str, call: CallKind, fingerprint: str) -> bool:
+        """Begin a call that needs no intent, unless a record might answer it; say which it was."""
+        ...
+
+    async def answer(self, path: str, codec: Codec) -> Json:
+        """Wait for an answer that validates, and return it once it is recorded."""
+        ...
+
+    async def sleep_until(self, path: str, until: float) -> None: ...
+
+    async def agent(self, agent: Performer, path: str, fingerprint: str) -> Record | None:
+        """Return what is on record of an agent's call; one in flight as a record without an end."""
+        ...
+
+    async def perform(self, agent: Performer, task: AgentTask, fingerprint: str) -> dict[str, Json]:
+        """Have an agent's task done in a host, after its start was recorded."""
+        ...
+
+    async def child(self, workflow: Workflow, value: object, path: str) -> dict[str, Json]:
+        """Run a workflow as a run of its own; return its id, its encoded output and its usage."""
+        ...
+
+    def give(self, path: str, budget: Budget) -> None:
+        """Let what is called at `path` and beneath it spend so much at most."""
+        ...
+
+    def diverge(self, error: Diverged) -> None:
+        """Stop the run, since its code is not that of its journal."""
+        ...

@@ -1,0 +1,108 @@
+"""Code of the user's, called: by itself, or in a thread; and what it raises."""
+
+import asyncio
+import functools
+import inspect
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from crew.errors import NotAnException
+
+
+async def invoke(function: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
+    """Call a function of the user's; a synchronous one in a thread, off the event loop.
+
+    Raises:
+        NotAnException: it raised what would end more than this call, and nobody asked for that.
+    """
+    try:
+        if _is_async(function):
+            return await function(*arguments, **options)
+        result = await _in_thread(functools.partial(function, *arguments, **options))
+        return await result if isinstance(result, Awaitable) else result
+    except (Exception, KeyboardInterrupt):
+        raise
+    except asyncio.CancelledError as error:
+        if is_asked_to_stop():
+            raise
+        raise not_an_exception(error) from error
+    except BaseException as error:
+        raise not_an_exception(error) from error
+
+
+def _is_async(function: Callable[..., Any]) -> bool:
+    target = function.func if isinstance(function, functools.partial) else function
+    code = getattr(target, "__code__", None)  # a method shows that of its function
+    if code is not None and code.co_flags & inspect.CO_COROUTINE:
+        return True
+    return inspect.iscoroutinefunction(target) or inspect.iscoroutinefunction(
+        getattr(target, "__call__", None)  # noqa: B004  asks what it is, not whether it is
+    )
+
+
+async def _in_thread(function: Callable[[], Any]) -> Any:
+    """Call a function in a thread, and bring whatever it raises back as it is.
+
+    A future takes no StopIteration, and an event loop ends at a SystemExit.
+    """
+    thread = _Thread(function)
+    try:
+        outcome, error = await asyncio.to_thread(thread.run)
+    except asyncio.CancelledError:
+        thread.give_up()
+        raise
+    if isinstance(error, StopIteration):
+        raise not_an_exception(error) from error
+    if error is not None:
+        raise error
+    return outcome
+
+
+class _Thread:
+    """One call in a thread, whose caller may stop waiting for it.
+
+    What it returns then is nobody's any more: a coroutine, such as that of a lambda, is closed, so
+    that Python does not warn of one that was never awaited.
+    """
+
+    def __init__(self, function: Callable[[], Any]) -> None:
+        self._function = function
+        self._returned: Any = None
+        self._is_given_up = False
+
+    def run(self) -> tuple[Any, BaseException | None]:
+        try:
+            self._returned = self._function()
+        except BaseException as error:  # noqa: BLE001  whatever it is, it is the caller's
+            return None, error
+        # Set before it is asked, as in `give_up`: one of the two sees both.
+        if self._is_given_up:
+            self._close()
+        return self._returned, None
+
+    def give_up(self) -> None:
+        self._is_given_up = True
+        self._close()
+
+    def _close(self) -> None:
+        if inspect.iscoroutine(self._returned):
+            self._returned.close()
+
+
+def is_asked_to_stop() -> bool:
+    """Return whether somebody cancelled the current task."""
+    return cancels() > 0
+
+
+def cancels() -> int:
+    """Return how many times the current task was cancelled."""
+    task = asyncio.current_task()
+    return 0 if task is None else task.cancelling()
+
+
+def not_an_exception(error: BaseException) -> NotAnException:
+    """Return the error of code that raised what is no ordinary exception."""
+    return NotAnException(
+        message=f"the code raised {type(error).__name__}, which would end more than this call, and "
+        "nobody asked for that; raise an Exception instead"
+    )

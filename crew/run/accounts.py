@@ -1,0 +1,69 @@
+"""The accounts of budgets that several runs draw on: rows of the store."""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import replace
+
+from crew.journal import AccountRow, Draw, RunRow, Settle, Store
+from crew.journal.writer import Writer
+
+
+class Accounts:
+    """Reads and changes the rows, and wakes those who wait for something to come back.
+
+    Args:
+        store: where they are.
+        writer: writes them.
+    """
+
+    def __init__(self, store: Store, writer: Writer) -> None:
+        self._store = store
+        self._writer = writer
+        self._waiting: list[asyncio.Future[None]] = []
+
+    def rows(self, ids: Sequence[str]) -> dict[str, AccountRow]:
+        return {row.id: row for row in self._store.accounts(ids)}
+
+    def ask(self, draw: Draw) -> "asyncio.Future[object]":
+        """Draw with the next commit; see `Writer.submit`."""
+        return self._writer.submit(draw)
+
+    def change(self, operation: Draw | Settle) -> "asyncio.Future[object]":
+        """Change rows with the next commit, and wake whoever waits for that; see `Writer.submit`.
+
+        Where it fails the run is driven from what is stored, and says anew what it has drawn.
+        """
+        done = self._writer.submit(operation)
+        done.add_done_callback(lambda done: self.wake())
+        return done
+
+    async def settle(self, settle: Settle) -> AccountRow:
+        """Say what a run has drawn; return the row of its account.
+
+        Raises:
+            Fenced, StoreError: nothing was written.
+        """
+        result = await self.change(settle)
+        if isinstance(result, Exception):
+            raise result
+        assert isinstance(result, AccountRow)
+        return result
+
+    async def rest(self, row: RunRow) -> None:
+        """Note that nothing of a run is under way that is owned here and not driven."""
+        for account in self._store.accounts([row.id]):
+            held = ((row.id, replace(account.own, open=0)),)
+            await self.settle(Settle(row.number, row.epoch, account.above, held))
+
+    async def changed(self) -> None:
+        """Return when something may have come back."""
+        turn = asyncio.get_running_loop().create_future()
+        self._waiting.append(turn)
+        await turn
+
+    def wake(self) -> None:
+        """Let all look again who wait."""
+        waiting, self._waiting = self._waiting, list[asyncio.Future[None]]()
+        for turn in waiting:
+            if not turn.done():
+                turn.set_result(None)

@@ -1,0 +1,119 @@
+"""What one run draws on accounts that it shares with those that it starts, and that started it.
+
+A run without children draws on no row: what its own calls need is in its fold. From its first child
+beneath a limit on it draws on rows, before each call of a model, and gives back in the commit of
+what the call came to. So do its children, on theirs and on all above.
+"""
+
+import asyncio
+from dataclasses import replace
+
+from crew.budget import Account, Allowance, smaller
+from crew.errors import BudgetExceeded
+from crew.journal import AccountRow, Draw, Drawn, RunRow, Settle
+from crew.journal.accounts import left
+from crew.run.accounts import Accounts
+from crew.run.usage import Usage
+
+
+class SharedAccounts:
+    """Those of one run that is driven here.
+
+    Args:
+        row: the run.
+        usage: what it has spent itself.
+        accounts: those of the process.
+    """
+
+    def __init__(self, row: RunRow, usage: Usage, accounts: Accounts) -> None:
+        self._row = row
+        self._usage = usage
+        self._ledgers = usage.ledgers
+        self._accounts = accounts
+        self._known: set[str] = set()
+        """The ids of those that have a row."""
+        self._is_over = False
+
+    def open(self) -> None:
+        """Say what the run has drawn so far; from here on it draws on rows."""
+        settlement = self._settlement()
+        self._known.update(name for name, _ in settlement.held)
+        self._accounts.change(settlement)
+
+    def _settlement(self, *, rests: bool = False, ends: bool = False) -> Settle:
+        above = tuple(account.id for account in self._ledgers.above)
+        held = tuple(self._usage.drawn(self._row.id, rests=rests))
+        return Settle(self._row.number, self._row.epoch, above, held, ends)
+
+    def around_child(self, path: str) -> tuple[Account, ...]:
+        """Return what a child at `path` draws on beside its own; each has a row from now on."""
+        own = self._ledgers.accounts(self._row.id, path)
+        if not self._known.issuperset(account.id for account in own):
+            self.change(path, Drawn())
+        return (*self._ledgers.above, *own)
+
+    async def draw(self, path: str, amount: Drawn) -> None:
+        """Draw for a model call at `path`; whoever is cancelled meanwhile has drawn nothing.
+
+        Raises:
+            BudgetExceeded: a limit would be passed.
+            Fenced, StoreError: nothing is known to be drawn.
+        """
+        done = self._accounts.ask(self._draw(path, amount, asks=True))
+        try:
+            result = await asyncio.shield(done)
+        except asyncio.CancelledError:
+            done.add_done_callback(lambda done: self._undo(path, amount, done.result()))
+            raise
+        if isinstance(result, BudgetExceeded):
+            raise replace(result, path=path)
+        if isinstance(result, Exception):
+            raise result
+
+    def _undo(self, path: str, amount: Drawn, result: object) -> None:
+        # What a run says at its end is what it has drawn, whatever was asked for.
+        if result is None and not self._is_over:
+            self.change(path, Drawn() - amount)
+
+    def change(self, path: str, amount: Drawn) -> None:
+        """Give back what a call at `path` does not need, or has spent beyond."""
+        draw = self._draw(path, amount)
+        self._known.update(account.id for account in draw.own)
+        self._accounts.change(draw)
+
+    def _draw(self, path: str, amount: Drawn, *, asks: bool = False) -> Draw:
+        row, own = self._row, self._ledgers.accounts(self._row.id, path)
+        return Draw(row.number, row.epoch, self._ledgers.above, own, amount, asks)
+
+    async def allowance(self, path: str, needed: int) -> Allowance:
+        """Return what a model call may spend, once so much is left or nothing can come back."""
+        while True:
+            tokens, may_come = self._left(path, needed)
+            if tokens >= needed or not may_come:
+                return replace(self._usage.allowance(path), left=tokens)
+            await self._accounts.changed()
+
+    def _left(self, path: str, needed: int) -> tuple[int, bool]:
+        """Return what is left of all around a call, and whether more may be, where that is less."""
+        above, own = self._ledgers.above, self._ledgers.accounts(self._row.id, path)
+        rows = self._accounts.rows([account.id for account in (*above, *own)])
+        if any(account.id not in rows or rows[account.id].is_closed for account in above):
+            return 0, False
+        least: int | None = None
+        may_come = True
+        for account in (*above, *own):
+            drawn = rows[account.id].total if account.id in rows else Drawn()
+            tokens, _ = left(account, drawn)
+            least = smaller(least, tokens)
+            may_come = may_come and (tokens is None or tokens >= needed or drawn.open > 0)
+        return least or 0, may_come
+
+    async def close(self) -> AccountRow:
+        """Let nothing more be drawn beneath the run, which ends; return all that was."""
+        self._is_over = True
+        return await self._accounts.settle(self._settlement(rests=True, ends=True))
+
+    async def rest(self) -> None:
+        """Note that nothing of the run is under way here any more."""
+        self._is_over = True
+        await self._accounts.settle(self._settlement(rests=True))
