@@ -6,6 +6,7 @@ import random
 import pytest
 
 from crew import Agent, Budget, Context, RunCancelled, RunFailed, Runtime, workflow
+from crew.errors import ModelError, StepTimeout
 from crew.journal import OPEN
 from crew.journal.opening import open_store
 from crew.llm.cost import MARGIN
@@ -281,3 +282,35 @@ async def test_a_budget_that_is_used_up_names_the_call_that_was_refused(runtime)
     run = await runtime.start(parent, "go", budget=Budget(tokens=600))
     with pytest.raises(RunFailed, match=r"BudgetExceeded: \d+ tokens needed at child\[0\]/agent"):
         await result(run)
+
+
+async def test_a_call_that_does_not_stop_when_it_is_told_to_gives_nothing_back():
+    class Stubborn(Counting):
+        async def complete(self, request, *, on_text=None):
+            self.requests.append(request)
+            try:
+                await asyncio.sleep(60)
+            except asyncio.CancelledError:
+                await asyncio.sleep(1.5)
+            raise ModelError(message="late", status=503)
+
+    model = Stubborn()
+    agent = Agent("agent", model=model, max_tokens=60)
+
+    @workflow(name="child")
+    async def child(ctx: Context, text: str) -> None:
+        await ctx.run(agent, text)
+
+    @workflow(name="parent")
+    async def parent(ctx: Context, text: str) -> None:
+        with pytest.raises(StepTimeout):
+            await ctx.run(child, text, timeout=0.2)
+        await asyncio.sleep(2.5)
+
+    async with Runtime(":memory:") as runtime:
+        run = await runtime.start(parent, "go", budget=Budget(tokens=5000))
+        await result(run)
+        (below,) = runtime.store.runs(parent=run.id)
+        accounts = runtime.store.accounts([run.id, below.id])
+        assert [account.total.open for account in accounts] == [0, 0]
+        assert spent(await run.usage()) == accounts[0].total.tokens > 60
