@@ -15,8 +15,8 @@ class OpenQuestions:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._known: OrderedDict[int, tuple[int, Questions]] = OrderedDict()
-        """Up to which event of a run they are known, by the runs' numbers."""
+        self._known: OrderedDict[str, tuple[int, Questions]] = OrderedDict()
+        """Up to which event of a run they are known, by the runs' ids."""
 
     def of(self, row: RunRow) -> list[Question]:
         """Return the questions of a run that wait for an answer, the oldest first.
@@ -24,12 +24,14 @@ class OpenQuestions:
         Raises:
             StoreError: an event is missing or damaged.
         """
-        offset, questions = self._known.pop(row.number, (0, Questions()))
+        offset, questions = self._known.pop(row.id, (0, Questions()))
         reader = JournalReader(self._store, row)
         while events := reader.events(after=offset):
             fold(events, questions)
             offset = events[-1].offset
-        self._known[row.number] = (offset, questions)
+        if offset < row.offset:
+            reader.one(row.offset)  # it is not there: that is damage
+        self._known[row.id] = (offset, questions)
         if len(self._known) > MOST_KEPT:
             self._known.popitem(last=False)
         return list(questions.open.values())

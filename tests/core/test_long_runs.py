@@ -1,66 +1,16 @@
 """A look at a long run costs what it shows, not the whole."""
 
-import asyncio
 from typing import Any
 
 import pytest
 
-from crew import Context, Runtime, workflow
+from crew import Runtime, StoreError
 from crew.journal.memory import MemoryStore
-from crew.journal.sqlite import SqliteStore
+from crew.run import asked
 from tests.core.lives import until
+from tests.long_runs import EVENTS, FEW, CountingStore, chatty, kept, long_run
 
-EVENTS = 100_000
-FEW = 300
-"""Events that any look may read: SQLite deflates up to 64 of one run at once."""
-
-
-@workflow
-async def chatty(ctx: Context, lines: int) -> str:
-    for number in range(lines):
-        ctx.progress(f"line {number}")
-    await ctx.ask(bool, "Go on?", key="go")
-    return "done"
-
-
-class CountingStore:
-    """A store that counts the events that are read from it."""
-
-    def __init__(self, store: Any) -> None:
-        self._store = store
-        self.read = 0
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._store, name)
-
-    def events(self, number: int, *, after: int = 0, limit: int = 1024) -> Any:
-        found = self._store.events(number, after=after, limit=limit)
-        self.read += len(found)
-        return found
-
-
-@pytest.fixture(scope="module", params=["memory", "sqlite"])
-def kept(request, tmp_path_factory):
-    """A store with a long run that waits for a person."""
-    folder = tmp_path_factory.mktemp("long")
-    store = MemoryStore() if request.param == "memory" else SqliteStore(folder / "runs.db")
-    asyncio.run(_live(store))
-    yield store
-    store.close()
-
-
-async def _live(store: Any) -> None:
-    async with Runtime(store, workflows=[chatty]) as runtime:
-        await until(await runtime.start(chatty, EVENTS), "waiting")
-
-
-@pytest.fixture
-async def long_run(kept):
-    """A runtime that drives nothing, the store that counts its reading, and the long run."""
-    store = CountingStore(kept)
-    async with Runtime(store, worker=False) as runtime:
-        (run,) = await runtime.runs()
-        yield runtime, store, run
+__all__ = ["kept", "long_run"]
 
 
 async def test_the_tail_of_a_long_run_is_read_alone(long_run):
@@ -105,3 +55,33 @@ async def test_an_answer_to_a_long_run_and_the_same_again_read_its_tail(long_run
     for _ in range(2):
         await run.answer("go", True, idempotency_key="k")
     assert store.read < FEW  # nobody drives it: the question stays open
+
+
+async def test_what_is_asked_is_kept_of_the_runs_that_were_looked_at_last(monkeypatch):
+    monkeypatch.setattr(asked, "MOST_KEPT", 1)
+    store = CountingStore(MemoryStore())
+    async with Runtime(store, workflows=[chatty]) as runtime:
+        runs = [await runtime.start(chatty, 2 * FEW) for _ in range(2)]
+        for run in runs:
+            await until(run, "waiting")
+            assert [question.key for question in await run.questions()] == ["go"]
+        read = []
+        for run in reversed(runs):
+            store.read = 0
+            await run.questions()
+            read.append(store.read > FEW)
+    assert read == [False, True]
+
+
+async def test_questions_of_a_journal_that_lost_its_end_are_not_told():
+    class Short(CountingStore):
+        def events(self, number: int, *, after: int = 0, limit: int = 1024) -> Any:
+            return list(super().events(number, after=after, limit=limit))[:-1]
+
+    kept = MemoryStore()
+    async with Runtime(kept, workflows=[chatty]) as runtime:
+        await until(await runtime.start(chatty, 2), "waiting")
+    async with Runtime(Short(kept), worker=False) as runtime:
+        (run,) = await runtime.runs()
+        with pytest.raises(StoreError, match="is damaged at event"):
+            await run.questions()

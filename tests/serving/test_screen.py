@@ -39,3 +39,20 @@ def test_nothing_is_under_way_in_a_run_that_has_ended():
         "∅ =b · 2.0 s",
         "∅ m · 1.0 s",
     ]
+
+
+def test_text_that_was_taken_back_is_not_shown():
+    progress = Progress()
+    told = [
+        ("text.emitted", "a", "bad"),
+        ("text.emitted", "b", "kept"),
+        ("text.discarded", "a", ""),
+    ]
+    for offset, (kind, path, text) in enumerate(told, 1):
+        progress.add(Event(offset, kind, path, {"text": text} if text else {}))
+    assert progress.text == "kept"
+
+
+def test_a_call_that_is_made_again_after_a_crash_is_marked():
+    events = [*AGENT, ("model.started", "a[0]/=b/m")]
+    assert drawn(*events)[-1].startswith("↻ m")
