@@ -185,9 +185,8 @@ class Run:
         while last is None:
             written: Sequence[StoredEvent] = ()
             if row.status in OPEN:
-                written = await self._home.followers.grown(row.number, row.offset)
-                while written and written[-1].kind not in ENDS:
-                    written = await self._home.followers.grown(row.number, written[-1].offset)
+                followers = self._home.followers
+                written = await followers.grown(row.number, row.offset, to_end=True)
             if written:
                 last = self._reader().just_written(written[-1])
             elif (row := self._fresh()).status not in OPEN:
