@@ -451,11 +451,11 @@ def to_data(event: RunEvent) -> dict[str, Json]:
         return {"by_end": True} if event.by_end else {}
     if isinstance(event, CallUnknown):
         return {}
-    data: dict[str, Json] = {}
-    for name in _FIELDS[type(event)]:
-        value = getattr(event, name)
-        if value is not None:
-            data[name] = failure_data(value) if isinstance(value, Failure) else value
+    data: dict[str, Json] = {
+        name: value for name in _FIELDS[type(event)] if (value := getattr(event, name)) is not None
+    }
+    if "error" in data:
+        data["error"] = failure_data(data["error"])
     return data
 
 

@@ -578,8 +578,9 @@ class Context:
             raise GraphError(message=misplaced(name, scope, attempt.path))
         if key is None:
             return Place(scope, scope.next(name), scope)
+        part = as_key(key)
         self._claim(key, scope)
-        return Place(attempt.scope, as_key(key), scope)
+        return Place(attempt.scope, part, scope)
 
     def _claim(self, key: str, scope: Scope) -> None:
         before = self._keys.get(key)

@@ -59,14 +59,28 @@ def append(append: Append, row: RunRow | None) -> RunRow | Fenced:
     if row is None or row.epoch != append.epoch or row.status not in OPEN:
         return Fenced(run=row.id if row else str(append.number))
     last = append.events[-1] if append.events else None
-    return replace(
-        row,
-        status=append.status or row.status,
-        due=append.due if append.status else row.due,
-        owner=None if ends(append) else row.owner,
-        offset=last.offset if last else row.offset,
-        crc=last.crc if last else row.crc,
-        updated_at=last.at if last else row.updated_at,
+    # In full: `replace` would ask the row for each of its fields by name, at every commit.
+    return RunRow(
+        row.number,
+        row.id,
+        row.tenant,
+        row.workflow,
+        row.version,
+        row.key,
+        row.input_hash,
+        row.thread,
+        row.turn,
+        row.parent,
+        append.status or row.status,
+        None if ends(append) else row.owner,
+        row.epoch,
+        last.offset if last else row.offset,
+        last.crc if last else row.crc,
+        row.created_at,
+        last.at if last else row.updated_at,
+        row.base,
+        row.base_offset,
+        append.due if append.status else row.due,
     )
 
 

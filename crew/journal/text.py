@@ -18,6 +18,8 @@ from crew.message import Json
 
 LONG = 64
 """Characters from which a string is worth a pointer."""
+_MUCH = 16 * 1024
+"""Characters of JSON of which some are taken to be a long string."""
 BIG = 64 * 1024
 """Characters from which a string is a blob of its own."""
 
@@ -40,6 +42,8 @@ def may_hold_text(body: str) -> bool:
     """
     if len(body) <= LONG:
         return POINTER_MARK in body
+    if len(body) > _MUCH:
+        return True  # to look through it costs as much as the walk
     return POINTER_MARK in body or _QUOTE in body or max(map(len, body.split('"'))) > LONG
 
 

@@ -173,6 +173,8 @@ class Writer:
         self._due: float | None = None
         """When a commit does not wait for its timer, since the event loop did not turn before."""
         self._looks_for_turn = False
+        self._held_since = 0.0
+        """Since when the event loop has not turned, if that is looked for."""
 
     def append(self, run: OpenRun, event: RunEvent, status: RunStatus | None = None) -> int:
         """Add an event to the next commit, and return its offset. Nothing is on disk yet.
@@ -221,6 +223,8 @@ class Writer:
     def _look_for_turn(self) -> None:
         """Note whether the event loop turns within the time in which a commit is due."""
         self._now = steady_clock()
+        if not self._looks_for_turn:
+            self._held_since = self._now()
         self._due = self._now() + MAX_DELAY
         self._looks_for_turn = True
         asyncio.get_running_loop().call_soon(self._turned, context=_CLEAN)
@@ -288,8 +292,32 @@ class Writer:
         """
         if run.error is not None:
             raise run.error
-        if run.durable_offset < run.offset:
+        if run.durable_offset < run.offset and not self.commit_alone(run):
             await self.written(run)
+
+    def commit_alone(self, run: OpenRun) -> bool:
+        """Commit at once, if nobody could join in; return whether all of `run` is on disk.
+
+        Raises:
+            Fenced, StoreError: its part was refused.
+        """
+        if not self._is_alone():
+            return False
+        _CLEAN.run(self._commit)
+        if run.error is not None:
+            raise run.error
+        return run.durable_offset >= run.offset
+
+    def _is_alone(self) -> bool:
+        """Return whether a commit that is due gains nothing by waiting until the loop turns.
+
+        So it is where nothing is ready that could join in; but not where the loop has been held for
+        long, so that others wait for it to turn.
+        """
+        ready = getattr(asyncio.get_running_loop(), "_ready", None)
+        if ready is None or self._soon is not None or len(ready) > self._looks_for_turn:
+            return False
+        return not self._looks_for_turn or self._now() - self._held_since < MAX_DELAY
 
     def written(self, run: OpenRun) -> asyncio.Future[None]:
         """Return what is done once all that was appended to `run` so far is on disk.
@@ -308,7 +336,12 @@ class Writer:
             StoreError: whether anything was written is not known.
             CrewError: the store refused this operation; see `Store.commit`.
         """
-        result = await self.submit(operation)
+        done = self._add(operation)
+        if self._is_alone():
+            _CLEAN.run(self._commit)
+        else:
+            self._schedule(now=True)
+        result = await done
         if isinstance(result, Exception):
             raise result
         return result
@@ -318,9 +351,13 @@ class Writer:
 
         What refused it comes as a result, and is not raised.
         """
+        done = self._add(operation)
+        self._schedule(now=True)
+        return done
+
+    def _add(self, operation: Operation) -> asyncio.Future[object]:
         waiting = _Waiting(operation, asyncio.get_running_loop().create_future())
         self._operations.append(waiting)
-        self._schedule(now=True)
         return waiting.done
 
     def _schedule(self, *, now: bool) -> None:
@@ -446,16 +483,20 @@ class Writer:
             return
         for waiting, result in zip(operations, results, strict=False):
             self._observer.carried_out(waiting.operation, result)
-        count = sum(isinstance(result, Started) and result.is_new for result in results)
         for item, result in zip(pending, results[len(operations) :], strict=True):
             if isinstance(result, Exception):
                 self._observer.refused(item.run, result)
-                continue
-            count += len(item.events)
-            if item.observed:
+            elif item.observed:
                 self._observer.appended(item.run, item.observed)
-        if took is not None:
-            self._observer.committed(count, took)
+        if took is not None and self._observer.watches:
+            self._observer.committed(_count(pending, results), took)
+
+
+def _count(pending: Sequence[_Pending], results: Sequence[object]) -> int:
+    """Return how many events a commit wrote."""
+    count = sum(isinstance(result, Started) and result.is_new for result in results)
+    written = zip(pending, results[len(results) - len(pending) :], strict=True)
+    return count + sum(len(i.events) for i, result in written if not isinstance(result, Exception))
 
 
 def _snapshot_of(run: OpenRun) -> Snapshot | None:

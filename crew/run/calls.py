@@ -255,7 +255,9 @@ class RunCalls:
     ) -> None:
         attempt = self.attempts.of(path, call)
         if call == "model":
-            await self._draw(path, data)
+            self.usage.check(self.run_id, path, data)
+            if self.shared is not None:
+                await self._draw(self.shared, path, data)
         elif call == "child":
             data = {**data, "shared": True} if self.around_child(path) else data
         if is_act(call, data) and not self.lookup.rules.effects:
@@ -278,21 +280,18 @@ class RunCalls:
             return await self.shared.allowance(path, needed)
         return self.usage.allowance(path)
 
-    async def _draw(self, path: str, data: dict[str, Json]) -> None:
-        """Let a model call be made, for what is left of all that is around it.
+    async def _draw(self, shared: SharedAccounts, path: str, data: dict[str, Json]) -> None:
+        """Draw for a model call on what is left of all that is around it.
 
         Raises:
             BudgetExceeded: too little is.
         """
-        self.usage.check(self.run_id, path, data)
-        if self.shared is None:
-            return
         amount = self.usage.amount(path, data)
-        await self.shared.draw(path, amount)
+        await shared.draw(path, amount)
         try:
             self.attempts.of(path, "model")
         except asyncio.CancelledError:
-            self.shared.change(path, Drawn() - amount)
+            shared.change(path, Drawn() - amount)
             raise
 
     def share(self) -> None:

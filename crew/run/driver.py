@@ -183,11 +183,17 @@ class Driver:
 
     def _finish_at_once(self, event: RunEvent, status: RunStatus | None) -> None:
         """Record an end at which no step has to be stopped."""
+        writer = self._around.writer
         try:
             self._append(event, status)
+            is_written = writer.commit_alone(self.open)
         except (Fenced, StoreError):
             return  # the run is lost
-        self._ending = written = self._around.writer.written(self.open)
+        if is_written and not self.ended.done():
+            self.ended.set_result(None)
+        if is_written:
+            return
+        self._ending = written = writer.written(self.open)
         written.add_done_callback(self._is_recorded, context=self._clean)
 
     def _is_recorded(self, written: "asyncio.Future[None]") -> None:

@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 
 from crew.errors import RuntimeLeft, StoreError
+from crew.event import ENDS
 from crew.journal import StoredEvent
 
 _Tail = asyncio.Future[Sequence[StoredEvent] | None]
@@ -26,12 +27,20 @@ class Followers:
         """Raises what made another process of this fleet let a run go, if there is one."""
         self._lost = lost
         self._durable = durable
-        self._tails: dict[int, set[_Tail]] = {}
+        self._tails: dict[int, dict[_Tail, bool]] = {}
+        """Those who wait, by the runs' numbers, each with whether only the end concerns them."""
 
-    async def grown(self, number: int, after: int) -> Sequence[StoredEvent]:
+    async def grown(
+        self, number: int, after: int, *, to_end: bool = False
+    ) -> Sequence[StoredEvent]:
         """Return when a run may have events after offset `after`; raise what ended its driver.
 
         They are returned if this process has just written them.
+
+        Args:
+            number: the run's.
+            after: what is known of it.
+            to_end: whether what this process writes concerns nobody but for the end.
 
         Raises:
             StoreError: the store failed while this process drove the run.
@@ -44,15 +53,15 @@ class Followers:
         if self._durable(number) > after:
             return ()  # it grew since somebody looked
         future: _Tail = asyncio.get_running_loop().create_future()
-        self._tails.setdefault(number, set()).add(future)
+        self._tails.setdefault(number, {})[future] = to_end
         try:
             written = await future
             if written is None and self.raise_lost is not None:
                 await self.raise_lost(number)
             return written or ()
         finally:
-            waiting = self._tails.get(number, set())
-            waiting.discard(future)
+            waiting = self._tails.get(number, {})
+            waiting.pop(future, None)
             if not waiting:
                 self._tails.pop(number, None)
 
@@ -83,6 +92,9 @@ class Followers:
                 future.set_exception(RuntimeLeft())
 
     def _wake(self, number: int, written: Sequence[StoredEvent] | None) -> None:
-        for future in self._tails.get(number, ()):
-            if not future.done():
+        if (waiting := self._tails.get(number)) is None:
+            return
+        is_more = bool(written) and written[-1].kind not in ENDS
+        for future, to_end in waiting.items():
+            if not future.done() and not (to_end and is_more):
                 future.set_result(written)

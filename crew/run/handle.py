@@ -203,9 +203,8 @@ class Run:
         while True:
             written: Sequence[StoredEvent] = ()
             if row.status in OPEN:
-                written = await self._home.followers.grown(row.number, row.offset)
-                while written and not is_end(written[-1]):
-                    written = await self._home.followers.grown(row.number, written[-1].offset)
+                followers = self._home.followers
+                written = await followers.grown(row.number, row.offset, to_end=True)
             if written:
                 return folded([self._reader().just_written(written[-1])], Ending())
             if (row := self._fresh()).status not in OPEN:

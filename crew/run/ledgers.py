@@ -47,8 +47,15 @@ class Ledgers:
                 if (account := self.of_calls.get(place)) is not None:
                     yield account
 
+    @property
+    def are_free(self) -> bool:
+        """Whether nothing is limited anywhere in the run, which is so for most."""
+        return self.run.limit is None and not self.of_calls and not self.above
+
     def limits_tokens(self, path: str) -> bool:
         """Return whether there is a limit of tokens around a call."""
+        if self.are_free:
+            return False
         if any(account.tokens is not None for account in self.above):
             return True
         return any(ledger.left() is not None for ledger in self.around(path))

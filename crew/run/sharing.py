@@ -71,12 +71,13 @@ class SharedAccounts:
             raise result
 
     def _undo(self, path: str, amount: Drawn, result: object) -> None:
-        # What a run says at its end is what it has drawn, whatever was asked for.
-        if result is None and not self._is_over:
+        if result is None:
             self.change(path, Drawn() - amount)
 
     def change(self, path: str, amount: Drawn) -> None:
         """Give back what a call at `path` does not need, or has spent beyond."""
+        if self._is_over:
+            return  # what the run said at its end stands, whatever was under way
         draw = self._draw(path, amount)
         self._known.update(account.id for account in draw.own)
         self._accounts.change(draw)

@@ -193,7 +193,8 @@ class Usage:
         self._under_way.discard(path)
         if self.shared is not None and (back or more):
             self.shared.change(path, Drawn(tokens=more, open=-back))
-        self.wake()
+        if self._waiting:
+            self.wake()
 
     def wake(self) -> None:
         """Let those look again who wait for something to come back."""
@@ -236,6 +237,8 @@ class Usage:
         Raises:
             BudgetExceeded: an account around it has not so many left, no call, or no time.
         """
+        if self.ledgers.are_free:
+            return
         before = self._open.get(path, {})
         freed = before.get("reserve", 0) - _lost(before, asked)
         needed = asked.get("reserve", 0)

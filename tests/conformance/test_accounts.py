@@ -1,12 +1,14 @@
 """One table says what a draw and a settlement meet in each state of accounts: for all stores."""
 
+import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import pytest
 
 from crew.budget import Account
 from crew.errors import BudgetExceeded, Fenced
-from crew.journal import AccountRow, Append, Draw, Drawn, Remove, Settle, Take
+from crew.journal import AccountRow, Append, Busy, Draw, Drawn, Remove, Settle, Take
 from crew.journal.memory import MemoryStore
 from crew.journal.postgres import PostgresStore
 from crew.journal.sqlite import SqliteStore
@@ -117,3 +119,35 @@ def test_each_store_does_what_the_table_says(fresh, state):
         if isinstance(store, SqliteStore):
             store.close()
     assert found == expected(state)
+
+
+def granted(store, number, times):
+    """Draw for a run as often as that is granted, of two trees in turn; return how often it was."""
+    trees = [(Account("a", 100), Account("b", 100)), (Account("b", 100), Account("a", 100))]
+    count = 0
+    for turn in range(times):
+        above = trees[(turn + number) % 2]
+        own = (Account(f"c{number}:{turn}"),)
+        asked = [Draw(number, 1, (each,), own, Drawn(1, 1), asks=True) for each in above]
+        while True:
+            try:
+                results = store.commit(asked)
+                break
+            except Busy:
+                time.sleep(0.001)
+        count += sum(result is None for result in results)
+    return count
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "postgres"])
+def test_two_processes_together_are_granted_what_there_is(kind, request, tmp_path):
+    url = request.getfixturevalue("postgres_url") if kind == "postgres" else tmp_path / "runs.db"
+    first, second = [PostgresStore(url) if kind == "postgres" else SqliteStore(url) for _ in "12"]
+    first.commit([new_run("a"), new_run("b")])
+    first.commit([Settle(1, 1, (), (("a", Drawn()),)), Settle(2, 1, (), (("b", Drawn()),))])
+    with ThreadPoolExecutor(2) as pool:
+        counts = pool.map(granted, (first, second), (1, 2), (80, 80))
+    assert sum(counts) == 200
+    assert [row.total.tokens for row in first.accounts(["a", "b"])] == [100, 100]
+    first.close()
+    second.close()

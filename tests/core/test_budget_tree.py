@@ -124,33 +124,48 @@ async def test_calls_of_a_tree_are_as_many_as_its_budget_has(place):
     assert said.count("BudgetExceeded") >= 210 - 150
 
 
+@pytest.mark.parametrize(
+    ("holds", "depth"),
+    [("sleeps", 0), ("sleeps", 3), ("asks", 1), ("has called", 0), ("is about to call", 2)],
+)
 @stores
-async def test_a_child_of_a_child_gets_what_its_uncles_do_not_need(url):
-    model = Counting(rate=0.25, wanted=5)
+async def test_a_child_gets_what_its_siblings_hold_and_do_not_need(url, depth, holds):
+    model = Counting(rate=0.25, wanted=30)
     agent = Agent("agent", model=model, max_tokens=900)
+    over = asyncio.Event()
 
     @workflow(name="idle")
-    async def idle(ctx: Context, number: int) -> int:
-        await ctx.run(agent, "a word")
-        return number
+    async def idle(ctx: Context, number: int) -> None:
+        if holds == "has called":
+            await ctx.run(agent, "a word")
+        if holds == "asks":
+            await ctx.ask(bool, "May it go?", key="go")
+        else:
+            await over.wait()
+        if holds == "is about to call":
+            await ctx.run(agent, "a word")
 
     @workflow(name="busy")
     async def busy(ctx: Context, depth: int) -> int:
         if depth:
             return await ctx.run(busy, depth - 1)
-        for number in range(40):
+        for number in range(100):
             await ctx.run(agent, f"{TEXT} {number}")
-        return 0
+        return 100
 
     @workflow(name="top")
-    async def both(ctx: Context, text: str) -> int:
-        few, deep = await asyncio.gather(ctx.map(idle, [0, 0, 0]), ctx.run(busy, 3))
-        return deep + sum(few)
+    async def top(ctx: Context, text: str) -> int:
+        tasks = [asyncio.create_task(ctx.run(idle, number)) for number in range(4)]
+        count = await ctx.run(busy, depth)
+        over.set()
+        if holds != "asks":
+            await asyncio.gather(*tasks)
+        return count
 
     async with Runtime(url) as runtime:
-        run = await runtime.start(both, "go", budget=Budget(tokens=4000))
-        assert await result(run) == 0
-        assert spent(await run.usage()) == model.tokens
+        run = await runtime.start(top, "go", budget=Budget(tokens=21_000))
+        assert await result(run) == 100
+        assert model.tokens == spent(await run.usage()) > 21_000 / 5
 
 
 async def crashed(memory: MemoryStore, flow, budget: Budget, after: int) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from crew import Agent, Context, Graph, Retry, Runtime, workflow
+from crew import Agent, Context, Graph, Retry, RunFailed, Runtime, workflow
 from crew.testing import ScriptedModel
 from tests.core.flows import Done
 from tests.core.lives import answered, left_waiting, result, stores
@@ -250,3 +250,19 @@ async def test_a_question_in_a_call_that_is_tried_again_is_asked_once(url):
     output, events = await answered(url, flow, run=await left_waiting(url, flow))
     assert output == 3
     assert [event.kind for event in events].count("ask.opened") == 1
+
+
+@pytest.mark.parametrize("key", [1, b"pay", "", ["pay"], "half \ud800 a pair", "a\0b"])
+@pytest.mark.parametrize("how", ["run", "effect", "ask", "map"])
+async def test_a_key_that_no_path_can_hold_is_refused_with_what_it_must_be(key, how):
+    @workflow
+    async def flow(ctx: Context, value: int) -> object:
+        if how == "ask":
+            return await ctx.ask(bool, "go?", key=key)
+        if how == "map":
+            return await ctx.map(act, [value], key=key)
+        return await (ctx.run if how == "run" else ctx.effect)(act, value, key=key)
+
+    async with Runtime("memory:", workflows=[flow]) as runtime:
+        with pytest.raises(RunFailed, match=r"a key is a text|which no store can keep"):
+            await result(await runtime.start(flow, 0))
