@@ -1,5 +1,7 @@
 """What events come to, reducer by reducer."""
 
+from types import SimpleNamespace
+
 import pytest
 
 from crew.event import Event
@@ -12,16 +14,20 @@ from crew.fold import (
     Ending,
     Origin,
     Questions,
+    Records,
     Remarks,
+    Results,
     Steps,
     Tally,
     Text,
+    WorkUnderWay,
     fold,
     folded,
     is_newer,
     progress_line,
     typed_of,
 )
+from crew.fold.past import Past
 
 ERROR = {"type": "E", "message": "no"}
 TAKEN = ("run.taken", "", {"host": "h", "pid": 7, "epoch": 2})
@@ -200,3 +206,91 @@ def test_a_screen_is_told_of_progress_and_questions():
     lines = [remarks.apply(typed_of(event), event.offset, event.at) for event in told]
     assert lines == ["a: half", "asks: q? (crew answer RUN q VALUE)"]
     assert remarks.progress == "half"
+
+
+@pytest.mark.parametrize(
+    "reducer",
+    [Acts, Agents, Costs, Deadlines, Origin, Past, Questions, Records, Results, Steps, Tally, Text],
+)
+def test_what_is_none_of_its_concern_leaves_a_reducer_as_it_is(reducer):
+    awaited = ("quorum.awaited", "q", {"scope": 1, "until": 2.0})
+    folding = folded(journal(("run.driven",), awaited), reducer())
+    fresh = reducer()
+    assert folding == fresh or folding.to_data() == fresh.to_data()
+
+
+def test_a_cancelled_call_and_the_end_of_a_run_end_what_is_under_way():
+    agent = ("agent.started", "a/w", {"agent": "w"})
+    started = [("step.started", "a"), agent, ("step.started", "b")]
+    steps = folded(journal(*started, ("agent.cancelled", "a/w"), ("step.completed", "b")), Steps())
+    assert [it.state for it in steps.all.values()] == ["running", "cancelled", "completed"]
+    fold(journal(("run.cancelled",)), steps)
+    assert not list(steps.under_way())
+
+
+def test_the_past_of_a_run_tells_which_steps_ended_and_what_fired_early():
+    failed = {"error": ERROR, "attempt": 2, "final": True}
+    over = {"error": {"type": "BudgetExceeded", "message": "over"}}
+    events = journal(
+        ("step.completed", "a~2", {"output": 1}),
+        ("quorum.reached", "q", {"scope": 1}),
+        ("step.failed", "b~2", failed),
+        ("run.failed", "", over),
+    )
+    past = folded(events, Past())
+    assert (past.ended, past.quorums) == ({"a", "b"}, {"q": {"a"}})
+    assert past.is_out_of_time
+
+
+def test_a_record_says_what_its_call_was_given():
+    tool = {"tool": "t", "arguments": {"x": 1}, "fingerprint": "f"}
+    ended = [("tool.unknown", "s/t"), ("value.completed", "s/v")]
+    records = folded(journal(("tool.started", "s/t", tool), *ended), Records())
+    assert (records.get("s/t").state, records.get("s/t").given) == ("unknown", "{'x': 1}")
+    assert records.get("s/v").given == ""
+
+
+def happened(*events) -> list[object]:
+    """What follows from events of one run, as metrics and spans are made of it."""
+    row = SimpleNamespace(id="r", created_at=0.0)
+    under_way, found = WorkUnderWay(row), list[object]()
+    for event in journal(*events):
+        typed = typed_of(event)
+        found.append(under_way.follow(event.at, typed))
+        found += under_way.more(event.at, typed)
+    return [item for item in found if item is not None]
+
+
+def test_work_is_paired_from_its_start_to_its_end():
+    model = ("model.started", "s/w/m", {"model": "big"})
+    agent = ("agent.started", "s/w", {"agent": "w"})
+    text = ("text.emitted", "s/w/m", {"text": "x", "streamed": True})
+    first, unknown, outer = happened(
+        ("step.started", "s"), agent, model, model, text, text, ("model.unknown", "s/w/m"),
+        ("agent.cancelled", "s/w"), asked("s/q"), ("ask.answered", "s/q", {"value": 1}),
+        ("tool.completed", "t"),
+    )  # fmt: skip
+    assert first == ("big", 2.0)
+    assert (unknown.outcome, unknown.parent, unknown.seconds) == ("unknown", "s/w", 4.0)
+    assert (outer.outcome, outer.parent) == ("cancelled", "s")
+
+
+def test_a_refusal_is_told_once_and_a_parked_run_as_trouble():
+    refused = {"error": {"type": "BudgetExceeded", "message": "over"}}
+    agent = [("agent.started", "s/w", {"agent": "w"}), ("agent.failed", "s/w", refused)]
+    failed = ("step.failed", "s", {**refused, "attempt": 1, "final": True})
+    parked = ("run.parked", "s", {"reason": "diverged", "detail": "d"})
+    found = happened(*agent, failed, parked, ("run.failed", "", refused))
+    kinds = [type(item).__name__ for item in found]
+    assert kinds == ["Work", "Refusal", "Trouble", "Trouble", "Work", "Refusal"]
+    assert found[3].facts == {"reason": "diverged", "path": "s"}
+
+
+def test_what_was_reported_before_is_known_alone():
+    under_way = WorkUnderWay(SimpleNamespace(id="r", created_at=0.0))
+    inner = [("agent.started", "w", {"agent": "w"}), ("tool.started", "w/t"), asked("q")]
+    for event in journal(*inner, ("agent.cancelled", "w")):
+        under_way.know(event.at, typed_of(event))
+    assert under_way.asks == {"q"}
+    (late,) = journal(("tool.completed", "w/t"))
+    assert under_way.follow(9.0, typed_of(late)) is None
