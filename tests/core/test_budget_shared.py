@@ -314,3 +314,34 @@ async def test_a_call_that_does_not_stop_when_it_is_told_to_gives_nothing_back()
         accounts = runtime.store.accounts([run.id, below.id])
         assert [account.total.open for account in accounts] == [0, 0]
         assert spent(await run.usage()) == accounts[0].total.tokens > 60
+
+
+async def test_a_call_that_is_cancelled_while_it_draws_leaves_nothing_under_way():
+    model = Counting(rate=1.0, wanted=5)
+    agent = Agent("agent", model=model, max_tokens=60)
+    seen = list[tuple[int, int]]()
+
+    @workflow(name="child")
+    async def child(ctx: Context, text: str) -> None:
+        await ctx.run(agent, text)
+
+    @workflow(name="parent")
+    async def parent(ctx: Context, text: str) -> None:
+        await ctx.run(child, text)
+        for passes in range(24):
+            task = asyncio.create_task(ctx.run(agent, f"{passes}"))
+            for _ in range(passes):
+                await asyncio.sleep(0)
+            task.cancel()
+            await asyncio.wait({task})
+            await asyncio.sleep(0.02)
+            (account,) = runtime.store.accounts([ctx.run_id])
+            seen.append((account.total.open, account.total.calls))
+
+    async with Runtime(":memory:") as runtime:
+        run = await runtime.start(parent, "go", budget=Budget(tokens=9000))
+        await result(run)
+        (account,) = runtime.store.accounts([run.id])
+    assert {back for back, _ in seen} == {0}
+    assert seen[-1][1] == account.total.calls
+    assert spent(await run.usage()) == account.total.tokens >= model.tokens

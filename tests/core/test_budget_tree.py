@@ -8,9 +8,7 @@ from pydantic import BaseModel
 
 from crew import Agent, Budget, Context, Runtime, workflow
 from crew.errors import BudgetExceeded, ModelError
-from crew.journal.memory import MemoryStore
 from crew.llm.cost import request_bytes
-from crew.testing import CrashingStore
 from tests.core.counting import Counting
 from tests.core.lives import result, stores
 
@@ -166,31 +164,3 @@ async def test_a_child_gets_what_its_siblings_hold_and_do_not_need(url, depth, h
         run = await runtime.start(top, "go", budget=Budget(tokens=21_000))
         assert await result(run) == 100
         assert model.tokens == spent(await run.usage()) > 21_000 / 5
-
-
-async def crashed(memory: MemoryStore, flow, budget: Budget, after: int) -> str:
-    """Start a run, and end its process after so many events; return its id."""
-    store = CrashingStore(memory, after=after)
-    async with Runtime(store) as runtime:
-        run = await runtime.start(flow, Branch(depth=2), budget=budget)
-        async with asyncio.timeout(PATIENCE):
-            while not store.is_down and await run.status() == "running":
-                await asyncio.sleep(0.001)
-    memory.forget_owners()
-    return run.id
-
-
-@pytest.mark.parametrize("seed", range(50))
-async def test_after_a_crash_the_account_is_read_and_not_reserved_twice(seed):
-    chance, memory = random.Random(seed), MemoryStore()
-    model = Counting(rate=1.0, fails=failing, chance=chance)
-    flow = Family(model, agents=4, width=3).flow
-    found = await crashed(memory, flow, Budget(tokens=5000, strict=True), chance.randint(2, 250))
-    async with Runtime(memory, workflows=[flow]) as runtime:
-        run = await runtime.get(found)
-        assert len(await result(run)) == 4 * 13
-        ours = spent(await run.usage())
-    assert model.tokens <= ours <= 5000
-    (account,) = memory.accounts([found])
-    assert account.total.tokens == ours
-    assert account.total.open == 0

@@ -1,0 +1,89 @@
+"""After crashes the accounts of a tree hold what its journals say, and no more than its budget."""
+
+import asyncio
+import random
+
+import pytest
+
+from crew import Agent, Budget, Context, Runtime, workflow
+from crew.errors import StoreError
+from crew.journal.memory import MemoryStore
+from crew.testing import CrashingStore, ScriptedModel, simulate
+from crew.testing.faulty_store import FaultyStore
+from tests.core.counting import Counting
+from tests.core.lives import result
+from tests.core.test_budget_tree import PATIENCE, Branch, Family, failing, spent
+
+BUDGET = Budget(tokens=5000, strict=True)
+
+
+async def holds(memory: MemoryStore, model: Counting, run) -> None:
+    """Compare what was counted with what the endpoint has, and with the account."""
+    ours = spent(await run.usage())
+    assert model.tokens <= ours <= 5000
+    (account,) = memory.accounts([run.id])
+    assert account.total.tokens == ours
+    assert account.total.open == 0
+
+
+async def crashed(memory: MemoryStore, flow, after: int) -> str:
+    """Start a run, and end its process after so many events; return its id."""
+    store = CrashingStore(memory, after=after)
+    async with Runtime(store) as runtime:
+        run = await runtime.start(flow, Branch(depth=2), budget=BUDGET)
+        async with asyncio.timeout(PATIENCE):
+            while not store.is_down and await run.status() == "running":
+                await asyncio.sleep(0.001)
+    memory.forget_owners()
+    return run.id
+
+
+@pytest.mark.parametrize("seed", range(50))
+async def test_after_a_crash_the_account_is_read_and_not_reserved_twice(seed):
+    chance, memory = random.Random(seed), MemoryStore()
+    model = Counting(rate=1.0, fails=failing, chance=chance)
+    flow = Family(model, agents=4, width=3).flow
+    found = await crashed(memory, flow, chance.randint(2, 250))
+    async with Runtime(memory, workflows=[flow]) as runtime:
+        run = await runtime.get(found)
+        assert len(await result(run)) == 4 * 13
+        await holds(memory, model, run)
+
+
+@pytest.mark.parametrize("seed", range(8))
+async def test_where_nobody_knows_what_was_written_the_budget_holds(seed):
+    chance, memory = random.Random(seed), MemoryStore()
+    model = Counting(rate=1.0, fails=failing, chance=chance)
+    flow = Family(model, agents=4, width=3).flow
+    store = FaultyStore(memory, after=1 << 30, chance=chance, often=0.1)
+    said: list[str] = []
+    async with Runtime(store, workflows=[flow]) as runtime, asyncio.timeout(PATIENCE):
+        run = await runtime.start(flow, Branch(depth=2), budget=BUDGET)
+        while not said:
+            try:
+                said = await run.result()
+            except StoreError:
+                await asyncio.sleep(0.05)
+        await holds(memory, model, run)
+    assert len(said) == 4 * 13
+
+
+def test_children_on_one_budget_survive_every_schedule():
+    agent = Agent("agent", model=ScriptedModel(lambda request: "yes it is"), max_tokens=40)
+
+    @workflow(name="leaf")
+    async def leaf(ctx: Context, number: int) -> int:
+        await asyncio.gather(*(ctx.run(agent, f"{number} {each}") for each in range(2)))
+        return number
+
+    @workflow(name="branch")
+    async def branch(ctx: Context, number: int) -> int:
+        leaves = [ctx.run(leaf, number), ctx.run(leaf, number + 1), ctx.run(agent, "beside")]
+        first, second, _ = await asyncio.gather(*leaves)
+        return first + second
+
+    @workflow(name="trunk")
+    async def trunk(ctx: Context, text: str) -> int:
+        return sum(await ctx.map(branch, [1, 3], budget=Budget(tokens=8000)))
+
+    assert simulate(trunk, "go", seeds=40).output == 10
