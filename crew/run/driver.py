@@ -86,7 +86,7 @@ class Driver:
         self.calls.waits.driven_changed = self._driving.update
         self._around = around
         self._tasks: set[asyncio.Task[Any]] = set()
-        self._ending: asyncio.Future[Any] | None = None
+        self._ending: asyncio.Task[Any] | None = None
         self._clean = Variables()
         self._clock: asyncio.TimerHandle | None = None
         self.divergence: Diverged | None = None
@@ -176,32 +176,7 @@ class Driver:
         self.calls.end = end
         if self._clock is not None:
             self._clock.cancel()
-        if event is None or self.steps.others_go_on():
-            self._ending = self._spawn(self._finish(event, status))
-        else:
-            self._finish_at_once(event, status)
-
-    def _finish_at_once(self, event: RunEvent, status: RunStatus | None) -> None:
-        """Record an end at which no step has to be stopped."""
-        writer = self._around.writer
-        try:
-            self._append(event, status)
-            is_written = writer.commit_alone(self.open)
-        except (Fenced, StoreError):
-            return  # the run is lost
-        if is_written and not self.ended.done():
-            self.ended.set_result(None)
-        if is_written:
-            return
-        self._ending = written = writer.written(self.open)
-        written.add_done_callback(self._is_recorded, context=self._clean)
-
-    def _is_recorded(self, written: "asyncio.Future[None]") -> None:
-        error = written.exception()
-        if isinstance(error, Exception):
-            self._lose(error)
-        elif not self.ended.done():
-            self.ended.set_result(None)
+        self._ending = self._spawn(self._finish(event, status))
 
     async def _finish(self, event: RunEvent | None, status: RunStatus | None) -> None:
         await self.steps.stop()

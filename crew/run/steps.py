@@ -150,11 +150,6 @@ class Steps:
             for path in self.tasks
         )
 
-    def others_go_on(self) -> bool:
-        """Return whether steps are under way beside the one of the current task."""
-        current = asyncio.current_task()
-        return any(task is not current for task in self.tasks.values())
-
     def has_timer(self) -> bool:
         """Return whether code of one of them has set a timer of the event loop that runs."""
         return any(run.attempt.has_timer() for run in self._runs.values())
