@@ -22,7 +22,6 @@ T = TypeVar("T")
 _SPECIAL_IN_NAMES = re.compile(r"[/%:~]|^=|\.(?=\d+$)")
 _SPECIAL_IN_KEYS = re.compile(r"[/%~]")
 """What tells the parts of a path apart, or their kinds, and so has to be written otherwise."""
-_HALF_A_PAIR = re.compile("[\ud800-\udfff]")
 _MADE_BY_WAIT_FOR = asyncio.wait_for.__code__
 _MADE_BY_AS_COMPLETED = asyncio.as_completed.__code__
 _ASYNCIO = asyncio.tasks.__file__.rpartition("tasks")[0]
@@ -164,17 +163,11 @@ def as_key(key: str) -> str:
     """Return the part of a path that stands for a key of the user's.
 
     Raises:
-        GraphError: it is no text, an empty one, or one that no journal can hold.
+        GraphError: it is no text, or an empty one.
     """
     if not isinstance(key, str) or not key:
         raise GraphError(message=f"a key is a text of one letter at least, not {key!r:.200}")
-    plain = str.__str__(key)
-    if "\0" in plain or _HALF_A_PAIR.search(plain) is not None:
-        raise GraphError(
-            message=f"the key {plain!a:.200} holds a NUL or half a pair of surrogates, which no "
-            "store can keep; leave it out"
-        )
-    return f"={_SPECIAL_IN_KEYS.sub(_escaped, plain)}"
+    return f"={_SPECIAL_IN_KEYS.sub(_escaped, key)}"
 
 
 def _escaped(found: re.Match[str]) -> str:

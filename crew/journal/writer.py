@@ -478,18 +478,34 @@ class Writer:
         results: Sequence[object],
         took: float | None,
     ) -> None:
-        """Tell who observes; `took` is None where nothing was written."""
+        """Tell who observes; `took` is None where nothing was written.
+
+        Their errors are logged: a commit may be made in the task of a run, which goes on behind it.
+        """
         if self._observer is None:
             return
+        try:
+            self._report_to(self._observer, operations, pending, results, took)
+        except Exception:
+            logger.exception("observer.failed")
+
+    def _report_to(
+        self,
+        observer: Observer,
+        operations: Sequence[_Waiting],
+        pending: Sequence[_Pending],
+        results: Sequence[object],
+        took: float | None,
+    ) -> None:
         for waiting, result in zip(operations, results, strict=False):
-            self._observer.carried_out(waiting.operation, result)
+            observer.carried_out(waiting.operation, result)
         for item, result in zip(pending, results[len(operations) :], strict=True):
             if isinstance(result, Exception):
-                self._observer.refused(item.run, result)
+                observer.refused(item.run, result)
             elif item.observed:
-                self._observer.appended(item.run, item.observed)
-        if took is not None and self._observer.watches:
-            self._observer.committed(_count(pending, results), took)
+                observer.appended(item.run, item.observed)
+        if took is not None and observer.watches:
+            observer.committed(_count(pending, results), took)
 
 
 def _count(pending: Sequence[_Pending], results: Sequence[object]) -> int:

@@ -19,7 +19,8 @@ logger = logging.getLogger(__name__)
 class Telemetry:
     """Gets from a writer what is durable, and passes on to its sinks what that comes to.
 
-    An error of a sink harms no run: the writer is done with a commit before it tells of it.
+    An error of a sink harms no run: the writer is done with a commit before it tells of it, and
+    logs what comes of that.
     """
 
     def __init__(self) -> None:

@@ -252,9 +252,9 @@ async def test_a_question_in_a_call_that_is_tried_again_is_asked_once(url):
     assert [event.kind for event in events].count("ask.opened") == 1
 
 
-@pytest.mark.parametrize("key", [1, b"pay", "", ["pay"], "half \ud800 a pair", "a\0b"])
+@pytest.mark.parametrize("key", [1, b"pay", "", ["pay"]])
 @pytest.mark.parametrize("how", ["run", "effect", "ask", "map"])
-async def test_a_key_that_no_path_can_hold_is_refused_with_what_it_must_be(key, how):
+async def test_a_key_that_is_no_text_is_refused_with_what_it_must_be(key, how):
     @workflow
     async def flow(ctx: Context, value: int) -> object:
         if how == "ask":
@@ -264,5 +264,5 @@ async def test_a_key_that_no_path_can_hold_is_refused_with_what_it_must_be(key, 
         return await (ctx.run if how == "run" else ctx.effect)(act, value, key=key)
 
     async with Runtime("memory:", workflows=[flow]) as runtime:
-        with pytest.raises(RunFailed, match=r"a key is a text|which no store can keep"):
+        with pytest.raises(RunFailed, match="a key is a text of one letter at least"):
             await result(await runtime.start(flow, 0))

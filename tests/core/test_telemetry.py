@@ -438,6 +438,7 @@ async def test_broken_sink_harms_no_run(url, caplog):
         runtime.telemetry.add(Broken())
         run = await runtime.start(searching(), Question(text="ray"))
         assert (await run.result()).text == "found"
+    assert "observer.failed" in caplog.messages
 
 
 def test_servers_log_lines_of_json_where_it_is_asked_for():
