@@ -5,7 +5,9 @@ import asyncio
 import pytest
 
 from crew import Budget, BudgetExceeded, Context, Runtime, workflow
+from crew.clock import wall_clock
 from crew.errors import AskError
+from crew.journal import Busy
 from crew.journal.memory import MemoryStore
 from crew.testing import SeededLoop
 
@@ -158,3 +160,30 @@ def test_whoever_answers_too_late_is_told_so(lives):
         return await found.result()
 
     assert lives.do(late, workflows=[asks]) == "late"
+
+
+class LockedStore(MemoryStore):
+    """Its letters cannot be read for some seconds from a time on."""
+
+    locked_from = float("inf")
+    seconds = 2.0
+
+    def letters(self, numbers):
+        if self.locked_from <= wall_clock() < self.locked_from + self.seconds:
+            raise Busy("somebody else writes")
+        return super().letters(numbers)
+
+
+@pytest.mark.parametrize("flow", [asks, in_a_block, beside_a_sleep])
+def test_an_answer_in_time_counts_though_the_store_cannot_be_read_when_time_is_up(flow):
+    lives = Lives(LockedStore(), 1)
+
+    async def both(runtime):
+        run = await asked(runtime, flow)
+        lives.place.locked_from = wall_clock() + SECONDS - 1.5
+        await asyncio.sleep(SECONDS - 2)
+        async with Runtime(lives.place, worker=False) as other:
+            await (await other.get(run)).answer("go", 3)
+        return await (await runtime.get(run)).result()
+
+    assert lives.do(both, workflows=[flow], look_seconds=1e9, takes_over=False) == "3"

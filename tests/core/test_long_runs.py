@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from crew import Runtime, StoreError
+from crew import Context, Runtime, StoreError, workflow
 from crew.journal.memory import MemoryStore
 from crew.run import asked
 from tests.core.lives import until
@@ -85,3 +85,19 @@ async def test_questions_of_a_journal_that_lost_its_end_are_not_told():
         (run,) = await runtime.runs()
         with pytest.raises(StoreError, match="is damaged at event"):
             await run.questions()
+
+
+async def test_a_question_that_was_answered_with_a_key_is_found_far_behind(runtime):
+    @workflow
+    async def flow(ctx: Context, n: int) -> int:
+        await ctx.ask(bool, "Go on?", key="go")
+        for number in range(n):
+            await ctx.run(abs, number)
+        return n
+
+    run = await runtime.start(flow, 60)
+    await until(run, "waiting")
+    await run.answer("go", True, idempotency_key="k")
+    assert await run.result() == 60
+    answered = await run.answered("k")
+    assert (answered.question.key, answered.question.question) == ("go", "Go on?")

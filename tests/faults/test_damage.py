@@ -3,7 +3,8 @@
 import pytest
 
 from crew import Context, Runtime, StoreError, workflow
-from crew.journal import Append, Damaged, KeepThread, Release, Remove, Take
+from crew.budget import Account
+from crew.journal import Append, Damaged, Draw, Drawn, KeepThread, Release, Remove, Take
 from crew.journal.reading import JournalReader
 from crew.journal.sqlite import SqliteStore
 from crew.testing.store_suite import following, new_run
@@ -124,3 +125,13 @@ def test_what_is_kept_of_a_thread_is_checked_and_can_be_forgotten(store):
     assert isinstance(refused, StoreError)
     store.commit([Remove((), "default", "t"), keep])
     assert store.thread("default", "t").metadata == '{"n": 1}'
+
+
+def test_an_account_that_was_changed_is_noticed_where_it_is_drawn_on(store):
+    row = started(store)
+    draw = Draw(row.number, 1, (), (Account(row.id, 100),), Drawn(10, 1), asks=True)
+    assert store.commit([draw]) == [None]
+    assert store.accounts([row.id])[0].total == Drawn(10, 1)
+    change(store, "UPDATE accounts SET tokens = 5")
+    with pytest.raises(StoreError, match=f"the account {row.id} is damaged; restore a backup"):
+        store.accounts([row.id])
