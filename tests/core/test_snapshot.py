@@ -306,3 +306,28 @@ async def test_a_long_text_from_before_a_snapshot_is_found_again_behind_it(store
         170,
         180,
     ]
+
+
+async def test_a_streamed_text_that_is_live_at_a_snapshot_is_not_stored_again_behind_it(store):
+    said = "a model says this piece by piece, and it is passed on and on " * 3
+    agent = Agent("talker", model=ScriptedModel([said]))
+    graph = Graph("relay", input=Batch, output=Count, max_steps=1000)
+
+    @graph.node
+    async def speak(ctx: Context, batch: Batch) -> Page:
+        return Page(number=0, text=(await ctx.run(agent, "go", emit=True)).output)
+
+    @graph.node
+    async def turn(page: Page) -> Page | Count:
+        number = page.number + 1
+        return Count(n=number) if number == 200 else Page(number=number, text=page.text)
+
+    row = await stopped(store, graph, Batch(items=1), 345)
+    before = store.snapshot(row.number).offset
+    assert before > 128
+    async with Runtime(store, workflows=[graph]) as runtime:
+        run = await runtime.get(row.id)
+        assert (await run.result()).n == 200
+        done = await run.offset()
+    assert all(said[:40] not in stored.body for stored in store.events(row.number, after=before))
+    assert done > 400
