@@ -164,3 +164,36 @@ async def test_a_child_gets_what_its_siblings_hold_and_do_not_need(url, depth, h
         run = await runtime.start(top, "go", budget=Budget(tokens=21_000))
         assert await result(run) == 100
         assert model.tokens == spent(await run.usage()) > 21_000 / 5
+
+
+@stores
+@pytest.mark.parametrize("outer", [None, Budget(tokens=100_000)], ids=["free", "limited"])
+async def test_a_later_child_with_a_budget_of_its_own_keeps_to_that_too(url, outer):
+    model = Counting(rate=0.25, wanted=50)
+    agent = Agent("agent", model=model, max_tokens=50)
+
+    @workflow(name="child")
+    async def child(ctx: Context, calls: int) -> int:
+        for number in range(calls):
+            try:
+                await ctx.run(agent, f"{TEXT} {number}")
+            except BudgetExceeded:
+                return number
+        return calls
+
+    @workflow(name="parent")
+    async def parent(ctx: Context, n: int) -> list[int]:
+        return [
+            await ctx.run(child, 3),
+            await ctx.run(child, 50, budget=Budget(tokens=400)),
+            await ctx.run(child, 3),
+        ]
+
+    async with Runtime(url, workflows=[parent, child]) as runtime:
+        run = await runtime.start(parent, 0, budget=outer)
+        before, bounded, after = await result(run)
+        assert (before, after) == (3, 3)
+        assert 1 <= bounded < 8
+        children = [await each.usage() for each in await runtime.runs() if each.workflow == "child"]
+        assert max(map(spent, children)) <= 400
+        assert spent(await run.usage()) == model.tokens
