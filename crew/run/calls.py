@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import NoReturn
 
 from crew.budget import Account, Allowance, Budget, limits_of
+from crew.call.attempt import Attempt
 from crew.call.gate import BEHIND_ACTS, LAST
 from crew.clock import wall_clock
 from crew.event import (
@@ -206,11 +207,7 @@ class RunCalls:
         if record is not None:
             streamed = self.records.streamed(path) if call == "model" else ""
             return replace(record, streamed=streamed) if streamed else record
-        if attempt.forgotten and self._is_beside(attempt.forgotten, path, call, data):
-            # A new act parks the run first: what is recorded beside it, old code cannot go on from.
-            await attempt.turn(BEHIND_ACTS)
-            if attempt.cut_off:
-                await self.attempts.after_forgotten(attempt, path, attempt.cut_off)
+        await self.behind_acts(attempt, path, call, data)
         if call in ("function", "value"):
             # Its body may be entered again, so its result alone is worth an event.
             self.records.put(path, Record(call, fingerprint, "started", data))
@@ -220,6 +217,18 @@ class RunCalls:
             await self.attempts.after_forgotten(attempt, path, instead)
         await self.restart(path, call, fingerprint, data)
         return None
+
+    async def behind_acts(
+        self, attempt: Attempt, path: str, call: CallKind, data: dict[str, Json]
+    ) -> None:
+        """Return when a call that is new may begin; one that is no act waits for those that are.
+
+        A new act parks the run first: what is recorded beside it, old code cannot go on from.
+        """
+        if attempt.forgotten and self._is_beside(attempt.forgotten, path, call, data):
+            await attempt.turn(BEHIND_ACTS)
+            if attempt.cut_off:
+                await self.attempts.after_forgotten(attempt, path, attempt.cut_off)
 
     async def refuse(self, path: str, call: CallKind, fingerprint: str) -> NoReturn:
         """Refuse a call that has no record, once nothing that is on record could end it before.

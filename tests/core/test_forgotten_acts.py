@@ -282,3 +282,40 @@ async def test_a_renamed_act_that_is_cancelled_in_its_wait_parks_the_run(url):
     assert (last.kind, DID) == ("run.parked", ["charge"])
     assert await finished_by(url, old, run) == 1
     assert DID == ["charge"]
+
+
+thinker = Agent("thinker", model=ScriptedModel(lambda request: "thought"))
+BEHIND = {
+    "agent": lambda ctx, said: ctx.run(thinker, said),
+    "agents": lambda ctx, said: ctx.map(thinker, [said, said]),
+    "agent with a time": lambda ctx, said: ctx.run(thinker, said, timeout=SECONDS),
+    "function": lambda ctx, said: ctx.run(str.upper, said),
+    "question": lambda ctx, said: ctx.ask(bool, f"{said}?", key="then"),
+}
+
+
+@stores
+@pytest.mark.parametrize("behind", BEHIND)
+async def test_what_comes_behind_a_renamed_act_that_was_cancelled_is_not_recorded(behind, url):
+    async def paid(ctx: Context) -> None:
+        await ctx.effect(charge, 1)
+        await asked(ctx)
+        if behind != "question":
+            await BEHIND[behind](ctx, "paid")
+
+    async def gives_up(ctx: Context) -> None:
+        renamed = asyncio.create_task(ctx.effect(charge_card, 1))
+        await asyncio.wait([renamed], timeout=0.1)
+        renamed.cancel()
+        await asyncio.wait([renamed])
+        await BEHIND[behind](ctx, "not paid")
+
+    old, new = flow(paid), flow(gives_up)
+    run = await left_waiting(url, old)
+    last = await met_by(url, new, run)
+    assert (last.kind, DID) == ("run.parked", ["charge"])
+    async with Runtime(url, worker=False) as runtime:
+        events = await (await runtime.get(run)).recorded()
+        assert not any("not paid" in str(event.data) for event in events)
+    assert await finished_by(url, old, run) == 1
+    assert DID == ["charge"]
