@@ -304,10 +304,12 @@ async def test_what_comes_behind_a_renamed_act_that_was_cancelled_is_not_recorde
             await BEHIND[behind](ctx, "paid")
 
     async def gives_up(ctx: Context) -> None:
+        working = asyncio.create_task(asyncio.sleep(SECONDS))
         renamed = asyncio.create_task(ctx.effect(charge_card, 1))
         await asyncio.wait([renamed], timeout=0.1)
         renamed.cancel()
         await asyncio.wait([renamed])
+        working.cancel()
         await BEHIND[behind](ctx, "not paid")
 
     old, new = flow(paid), flow(gives_up)
