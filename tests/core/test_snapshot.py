@@ -309,8 +309,9 @@ async def test_a_long_text_from_before_a_snapshot_is_found_again_behind_it(store
 
 
 async def test_a_streamed_text_that_is_live_at_a_snapshot_is_not_stored_again_behind_it(store):
-    said = "a model says this piece by piece, and it is passed on and on " * 3
-    agent = Agent("talker", model=ScriptedModel([said]))
+    go_on = asyncio.Event()
+    go_on.set()
+    agent = Agent("talker", model=Telling(go_on))
     graph = Graph("relay", input=Batch, output=Count, max_steps=1000)
 
     @graph.node
@@ -329,5 +330,5 @@ async def test_a_streamed_text_that_is_live_at_a_snapshot_is_not_stored_again_be
         run = await runtime.get(row.id)
         assert (await run.result()).n == 200
         done = await run.offset()
-    assert all(said[:40] not in stored.body for stored in store.events(row.number, after=before))
+    assert all(Telling.half not in stored.body for stored in store.events(row.number, after=before))
     assert done > 400
