@@ -30,11 +30,9 @@ def account_row(stored: Sequence[Any]) -> AccountRow:
 
 def tree_of(operation: Draw | Settle) -> str:
     """Return the outermost of the accounts that an operation changes."""
-    match operation:
-        case Draw(above=above, own=own):
-            return (*above, *own)[0].id
-        case Settle(above=above, held=held):
-            return above[0] if above else held[0][0]
+    if isinstance(operation, Draw):
+        return (*operation.above, *operation.own)[0].id
+    return operation.above[0] if operation.above else operation.held[0][0]
 
 
 def draw(db: Db, draw: Draw, row: RunRow | None) -> Fenced | BudgetExceeded | None:
