@@ -52,6 +52,7 @@ class Attempt:
         "cut_off",
         "deadlines",
         "forgotten",
+        "held",
         "is_over",
         "is_reentered",
         "path",
@@ -69,6 +70,8 @@ class Attempt:
         """Whether nothing of it may be written any more."""
         self.forgotten: dict[str, str] = {}
         """What acts are on record of this attempt that its code has not asked for, by path."""
+        self.held = 0
+        """How many new calls wait behind those."""
         self.cut_off = ""
         """The last act that was cancelled while it waited behind those."""
         self.acting: set[str] = set()

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable
 
 from crew.call.attempt import Attempt
-from crew.call.gate import LAST
+from crew.call.gate import BEHIND_ACTS, LAST
 from crew.errors import Diverged
 from crew.event import CallKind, CallUnknown, RunEvent
 from crew.fold.calls import Records
@@ -80,11 +80,24 @@ class Attempts:
         Raises:
             Diverged: the code has nothing left to do that could lead to one of them.
         """
+        attempt.held += 1
         try:
             await self._until_asked(attempt, path, instead)
         except asyncio.CancelledError:
             attempt.cut_off = instead
             raise
+        finally:
+            attempt.held -= 1
+
+    async def after_new_acts(self, attempt: Attempt) -> None:
+        """Return when no new act waits behind one on record, so that another new call may begin.
+
+        Unchanged code asks for what is on record without anything new.
+        """
+        await attempt.turn(BEHIND_ACTS)
+        while attempt.held and attempt.forgotten:
+            await asyncio.sleep(_LOOK_SECONDS)
+            await attempt.turn(BEHIND_ACTS)
 
     async def _until_asked(self, attempt: Attempt, path: str, instead: str) -> None:
         loop = asyncio.get_running_loop()

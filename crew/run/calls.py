@@ -7,7 +7,7 @@ from typing import NoReturn
 
 from crew.budget import Account, Allowance, Budget, limits_of
 from crew.call.attempt import Attempt
-from crew.call.gate import BEHIND_ACTS, LAST
+from crew.call.gate import LAST
 from crew.clock import wall_clock
 from crew.event import (
     AgentDrifted,
@@ -226,7 +226,7 @@ class RunCalls:
         A new act parks the run first: what is recorded beside it, old code cannot go on from.
         """
         if attempt.forgotten and self._is_beside(attempt.forgotten, path, call, data):
-            await attempt.turn(BEHIND_ACTS)
+            await self.attempts.after_new_acts(attempt)
             if attempt.cut_off:
                 await self.attempts.after_forgotten(attempt, path, attempt.cut_off)
 

@@ -321,3 +321,28 @@ async def test_what_comes_behind_a_renamed_act_that_was_cancelled_is_not_recorde
         assert not any("not paid" in str(event.data) for event in events)
     assert await finished_by(url, old, run) == 1
     assert DID == ["charge"]
+
+
+@stores
+@pytest.mark.parametrize("behind", BEHIND)
+async def test_what_comes_beside_a_renamed_act_that_still_waits_is_not_recorded(behind, url):
+    async def paid(ctx: Context) -> None:
+        await ctx.effect(charge, 1)
+        await asked(ctx)
+
+    async def goes_on(ctx: Context) -> None:
+        working = asyncio.create_task(asyncio.sleep(SECONDS))
+        renamed = asyncio.create_task(ctx.effect(charge_card, 1))
+        await asyncio.sleep(0.1)
+        await BEHIND[behind](ctx, "not paid")
+        await asyncio.wait([renamed, working])
+
+    old, new = flow(paid), flow(goes_on)
+    run = await left_waiting(url, old)
+    last = await met_by(url, new, run)
+    assert (last.kind, DID) == ("run.parked", ["charge"])
+    async with Runtime(url, worker=False) as runtime:
+        events = await (await runtime.get(run)).recorded()
+        assert not any("not paid" in str(event.data).lower() for event in events)
+    assert await finished_by(url, old, run) == 1
+    assert DID == ["charge"]

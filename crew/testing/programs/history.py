@@ -35,8 +35,8 @@ class History:
     """The names of the calls that ended, in the order in which they did."""
     times: list[float] = field(default_factory=list)
     """When they did, in unix seconds."""
-    swallowed: set[int] = field(default_factory=set)
-    """The places in that order of those that swallowed a cancel."""
+    whole: set[int] = field(default_factory=set)
+    """The places in that order of those that would have swallowed a cancel, and met none."""
     questions: list[tuple[int, str]] = field(default_factory=list)
     """Open questions: the run's number, and the path."""
     events: int = 0
@@ -46,9 +46,8 @@ class History:
     def plan(self, leaving: Sequence[tuple[float, float]] = ()) -> Plan:
         """Return the order of completions, for a life in which they come in the same one.
 
-        What came at one moment found no code that went on, nor may what came while a process
-        was `leaving`, from when to when: it comes at once. But a call that swallowed a cancel ended
-        for what came before.
+        What came while a process was `leaving`, from when to when, may have found no code that went
+        on: it comes at once. So does a call that a cancel did not find any more.
         """
         ranks: dict[str, list[int]] = {}
         for rank, name in enumerate(self.order):
@@ -58,8 +57,8 @@ class History:
 
     def _comes_at_once(self, rank: int, leaving: Sequence[tuple[float, float]]) -> bool:
         before, at = self.times[rank - 1], self.times[rank]
-        if before == at:
-            return rank not in self.swallowed
+        if before == at and rank in self.whole:
+            return True
         return any(begin < before and at <= end for begin, end in leaving)
 
 
@@ -78,8 +77,8 @@ def read(store: Store, root: int) -> History:
         found += _named(row, events, history)
     for _, _, event, name in sorted(found, key=lambda item: item[:2]):
         if event.kind != "run.completed" and not name.endswith(AT_ONCE):
-            if "swallowed" in event.data:
-                history.swallowed.add(len(history.order))
+            if event.path.endswith("/stubborn") and "swallowed" not in event.data:
+                history.whole.add(len(history.order))
             history.order.append(name)
             history.times.append(event.at)
         if event.kind.endswith(".failed"):
