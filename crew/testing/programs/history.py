@@ -35,8 +35,8 @@ class History:
     """The names of the calls that ended, in the order in which they did."""
     times: list[float] = field(default_factory=list)
     """When they did, in unix seconds."""
-    whole: set[int] = field(default_factory=set)
-    """The places in that order of those that would have swallowed a cancel, and met none."""
+    followed: set[int] = field(default_factory=set)
+    """The places in that order of those that came directly behind another end of their run."""
     questions: list[tuple[int, str]] = field(default_factory=list)
     """Open questions: the run's number, and the path."""
     events: int = 0
@@ -46,8 +46,8 @@ class History:
     def plan(self, leaving: Sequence[tuple[float, float]] = ()) -> Plan:
         """Return the order of completions, for a life in which they come in the same one.
 
-        What came while a process was `leaving`, from when to when, may have found no code that went
-        on: it comes at once. So does a call that a cancel did not find any more.
+        What came at one moment found no code that went on, nor may what came while a process was
+        `leaving`, from when to when: it comes at once.
         """
         ranks: dict[str, list[int]] = {}
         for rank, name in enumerate(self.order):
@@ -57,7 +57,7 @@ class History:
 
     def _comes_at_once(self, rank: int, leaving: Sequence[tuple[float, float]]) -> bool:
         before, at = self.times[rank - 1], self.times[rank]
-        if before == at and rank in self.whole:
+        if before == at and rank in self.followed:
             return True
         return any(begin < before and at <= end for begin, end in leaving)
 
@@ -75,10 +75,12 @@ def read(store: Store, root: int) -> History:
         events = JournalReader(store, row).every()
         history.events += len(events)
         found += _named(row, events, history)
-    for _, _, event, name in sorted(found, key=lambda item: item[:2]):
+    last = 0, 0
+    for _, number, event, name in sorted(found, key=lambda item: item[:2]):
         if event.kind != "run.completed" and not name.endswith(AT_ONCE):
-            if event.path.endswith("/stubborn") and "swallowed" not in event.data:
-                history.whole.add(len(history.order))
+            if last == (number, event.offset - 1) and "swallowed" not in event.data:
+                history.followed.add(len(history.order))
+            last = number, event.offset
             history.order.append(name)
             history.times.append(event.at)
         if event.kind.endswith(".failed"):

@@ -66,7 +66,10 @@ class Turns:
         finally:
             del self._waiting[rank]
             self._next = max(self._next, rank + 1)
-            self._set_timer()
+            if rank + 1 in self._plan.together and rank + 1 in self._waiting:
+                self._end(rank + 1)  # before anything comes of this one, and behind it
+            else:
+                self._set_timer()
 
     def _set_timer(self) -> None:
         if self._timer is not None:
@@ -78,13 +81,11 @@ class Turns:
             self._timer = loop.call_later(seconds, self._let_end, context=Variables())
 
     def _let_end(self) -> None:
-        rank = min(self._waiting)
-        while True:
-            if not self._waiting[rank].done():
-                self._waiting[rank].set_result(None)
-            rank += 1
-            if rank not in self._plan.together or rank not in self._waiting:
-                return
+        self._end(min(self._waiting))
+
+    def _end(self, rank: int) -> None:
+        if not self._waiting[rank].done():
+            self._waiting[rank].set_result(None)
 
 
 @dataclass(slots=True)
