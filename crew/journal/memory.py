@@ -163,8 +163,8 @@ class MemoryStore:
         return None
 
     def _put(self, post: Post) -> None:
-        said = (post.kind, post.name, post.body, post.at, post.key, post.seen)
-        letter = Letter(self._next_letter, post.number, *said)
+        posted = (post.kind, post.name, post.body, post.at, post.key, post.seen)
+        letter = Letter(self._next_letter, post.number, *posted)
         self._letters.setdefault(post.number, {})[letter.id] = letter
         self._next_letter += 1
 

@@ -77,7 +77,7 @@ class SharedAccounts:
     def change(self, path: str, amount: Drawn) -> None:
         """Give back what a call at `path` does not need, or has spent beyond."""
         if self._is_over:
-            return  # what the run said at its end stands, whatever was under way
+            return  # what the run has settled at its end stands, whatever was under way
         draw = self._draw(path, amount)
         self._known.update(account.id for account in draw.own)
         self._accounts.change(draw)
