@@ -266,16 +266,18 @@ async def test_an_agent_in_flight_that_acted_is_not_renamed_without_a_word(renam
     assert (last.kind, DID) == ("run.parked", ["transfer"])
 
 
+async def gives_up(ctx: Context) -> None:
+    """Cancel a renamed act in its wait, while another task is at work."""
+    working = asyncio.create_task(asyncio.sleep(SECONDS))
+    renamed = asyncio.create_task(ctx.effect(charge_card, 1))
+    await asyncio.wait([renamed], timeout=0.1)
+    renamed.cancel()
+    await asyncio.wait([renamed])
+    working.cancel()
+
+
 @stores
 async def test_a_renamed_act_that_is_cancelled_in_its_wait_parks_the_run(url):
-    async def gives_up(ctx: Context) -> None:
-        working = asyncio.create_task(asyncio.sleep(SECONDS))
-        renamed = asyncio.create_task(ctx.effect(charge_card, 1))
-        await asyncio.wait([renamed], timeout=0.1)
-        renamed.cancel()
-        await asyncio.wait([renamed])
-        working.cancel()
-
     old, new = flow(then_asked(lambda ctx: ctx.effect(charge, 1))), flow(gives_up)
     run = await left_waiting(url, old)
     last = await met_by(url, new, run)
@@ -303,16 +305,11 @@ async def test_what_comes_behind_a_renamed_act_that_was_cancelled_is_not_recorde
         if behind != "question":
             await BEHIND[behind](ctx, "paid")
 
-    async def gives_up(ctx: Context) -> None:
-        working = asyncio.create_task(asyncio.sleep(SECONDS))
-        renamed = asyncio.create_task(ctx.effect(charge_card, 1))
-        await asyncio.wait([renamed], timeout=0.1)
-        renamed.cancel()
-        await asyncio.wait([renamed])
-        working.cancel()
+    async def goes_on(ctx: Context) -> None:
+        await gives_up(ctx)
         await BEHIND[behind](ctx, "not paid")
 
-    old, new = flow(paid), flow(gives_up)
+    old, new = flow(paid), flow(goes_on)
     run = await left_waiting(url, old)
     last = await met_by(url, new, run)
     assert (last.kind, DID) == ("run.parked", ["charge"])

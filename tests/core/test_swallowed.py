@@ -128,7 +128,7 @@ async def test_a_second_cancel_ends_the_task_on_replay_too():
         return type(ended).__name__ if isinstance(ended, BaseException) else ended
 
     live, again = await replayed("memory:", flow)
-    assert live == again
+    assert live == again == "CancelledError"
 
 
 async def test_a_failed_group_of_a_call_swallows_no_cancel_that_comes_behind_it():
@@ -158,7 +158,7 @@ async def test_a_failed_group_of_a_call_swallows_no_cancel_that_comes_behind_it(
         return f"{seen}, {type(ended).__name__}"
 
     live, again = await replayed("memory:", flow)
-    assert live == again
+    assert live == again == "first, CancelledError"
 
 
 async def test_a_cancel_in_a_timeout_that_is_swallowed_is_replayed():
