@@ -68,7 +68,7 @@ def apply(wiring: Wiring, state: RunState, event: RunEvent) -> list[Command]:
     """Change `state` by `event`, and return what is to be done next, in order."""
     commands = _apply(wiring, state, event)
     for command in commands:
-        if state.outcome is None and isinstance(command, Finish | Fail):
+        if isinstance(command, (Finish, Fail)) and state.outcome is None:
             state.outcome = command
     return commands
 
@@ -159,7 +159,7 @@ def _start(wiring: Wiring, state: RunState, event: RunStarted) -> list[Command]:
     state.root_live = 1
     if wiring.plain:
         (node,) = wiring.nodes.values()
-        return _step(wiring, state, node, event.input, Token("input", None, ROOT, ()))
+        return _step(wiring, state, node, Token("input", event.input, ROOT, ()))
     kinds = [leaf for giver, leaf in wiring.consumers if giver is None]
     token = _token_of(event.input, kinds, Token("", None, ROOT, ()))
     return _route(wiring, state, None, token)
@@ -193,8 +193,10 @@ def _step_of(wiring: Wiring, state: RunState, path: str) -> Step | None:
     Raises:
         Diverged: by this graph there is no such step now.
     """
-    path = base_path(path)
-    step = state.steps.get(path)
+    step = state.steps.get(path)  # that of a first attempt has the path of its step
+    if step is None:
+        path = base_path(path)
+        step = state.steps.get(path)
     if step is None and path not in state.let_go:
         raise Diverged(
             path=path,
@@ -252,9 +254,10 @@ def _route(wiring: Wiring, state: RunState, giver: str | None, token: Token) -> 
 
 
 def _fire_one(wiring: Wiring, state: RunState, node: Node, token: Token) -> list[Command]:
-    tagged = len(node.takes) > 1
-    value = {"type": token.type, "value": token.value} if tagged else token.value
-    return _step(wiring, state, node, value, token)
+    if len(node.takes) > 1:
+        tagged = {"type": token.type, "value": token.value}
+        token = Token(token.type, tagged, token.scope, token.place, token.depth)
+    return _step(wiring, state, node, token)
 
 
 def _fire(
@@ -265,11 +268,12 @@ def _fire(
         {"type": token.type, "value": token.value} if tagged else token.value for token in tokens
     ]
     depth = max((token.depth for token in tokens), default=at.depth + 1)
-    place = Token(f"list of {len(values)}", None, at.scope, at.place, depth)
-    return _step(wiring, state, node, values, place)
+    return _step(
+        wiring, state, node, Token(f"list of {len(values)}", values, at.scope, at.place, depth)
+    )
 
 
-def _step(wiring: Wiring, state: RunState, node: Node, value: Json, token: Token) -> list[Command]:
+def _step(wiring: Wiring, state: RunState, node: Node, token: Token) -> list[Command]:
     if token.depth > wiring.max_steps:
         message = f"more than max_steps={wiring.max_steps} steps one after another: an endless loop"
         return [Fail(Failure("StepLimit", message, node.name))]
@@ -280,9 +284,8 @@ def _step(wiring: Wiring, state: RunState, node: Node, value: Json, token: Token
         firing = max((state.settled.get(place, 0) for place in around), default=0)
     fired[node.name] = firing + 1
     path = f"{node.name}[{_index(token.place, firing)}]"
-    held = Token(token.type, value, token.scope, token.place, token.depth)
-    state.steps[path] = Step(path, node.name, held)
-    return [RunStep(path, node.name, value)]
+    state.steps[path] = Step(path, node.name, token)
+    return [RunStep(path, node.name, token.value)]
 
 
 def _index(place: tuple[int, ...], firing: int) -> str:

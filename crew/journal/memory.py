@@ -130,7 +130,7 @@ class MemoryStore:
             for blob in event.blobs:
                 self._blobs[blob.digest] = blob.body
                 self._uses.setdefault(blob.digest, set()).add(number)
-            self._events[number].append(replace(event, blobs=()) if event.blobs else event)
+            self._events[number].append(event._replace(blobs=()) if event.blobs else event)
 
     def _append(self, append: Append) -> Fenced | None:
         row = rules.append(append, self._rows.get(append.number))

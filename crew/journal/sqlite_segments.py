@@ -8,7 +8,6 @@ is written faster and deflates better than several rows. A segment's key is its 
 import json
 import sqlite3
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from itertools import islice
 
 from crew.journal import Damaged, StoredEvent
@@ -108,7 +107,7 @@ def _decoded(text: str, last: int, crc: int, last_crc: int) -> list[StoredEvent]
         crc = checksum(crc, kind, path, body, at)
         events.append(StoredEvent(offset, kind, path, body, crc, at))
     if len(events) == 1:
-        return [replace(events[0], crc=last_crc)]  # its reader sees whether it fits
+        return [events[0]._replace(crc=last_crc)]  # its reader sees whether it fits
     if crc != last_crc:
         raise ValueError("the checksum differs")
     return events

@@ -221,7 +221,8 @@ class Driver:
         except (Fenced, StoreError) as error:
             self._lose(error)
             raise
-        self._carry_out(commands)
+        if commands:
+            self._carry_out(commands)
         if self.calls.past is not None:
             self._quorums.see(event)
 
@@ -231,7 +232,7 @@ class Driver:
                 return
             match command:
                 case RunStep():
-                    self._schedule.add(command)
+                    self._schedule.ready.append(command)
                 case CancelStep(path=path):
                     self.steps.let_go(path)
                 case WaitForQuorum():

@@ -66,7 +66,7 @@ class Rest:
 
     def _is_idle(self) -> bool:
         waits = self._calls.waits
-        if self._schedule.has_ready or waits.resuming or not waits.until:
+        if self._schedule.ready or waits.resuming or not waits.until:
             return False
         return self._steps.all_wait()
 

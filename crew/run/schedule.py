@@ -35,30 +35,22 @@ class Schedule:
         self._calls = course.calls
         self._steps = steps
         self._spawn = spawn
-        self._ready: deque[RunStep] = deque()
+        self.ready: deque[RunStep] = deque()
+        """Steps that may begin, and that no worker has taken yet."""
         self._running: dict[str, int] = {}
         self._held: dict[str, deque[RunStep]] = {}
         """Steps beyond what their nodes let in at once, by the nodes' names."""
         self._pumping = False
 
-    @property
-    def has_ready(self) -> bool:
-        """Whether there are steps that no worker has taken yet."""
-        return bool(self._ready)
-
-    def add(self, step: RunStep) -> None:
-        """Note that a step may begin."""
-        self._ready.append(step)
-
     def pump(self) -> None:
         """See to it that workers take what is ready."""
-        if self._ready and not self._pumping:
+        if len(self.ready) > self._steps.completing and not self._pumping:
             self._pumping = True
             self._pump()
 
     def _pump(self) -> None:
         """Start workers for what is ready; a worker goes on with the next step by itself."""
-        wanted = 0 if self._calls.end is not None else len(self._ready) - self._steps.completing
+        wanted = 0 if self._calls.end is not None else len(self.ready) - self._steps.completing
         for _ in range(min(wanted, MAX_WORKERS_A_TICK)):
             self._spawn(self._work())
         if wanted > MAX_WORKERS_A_TICK:
@@ -83,8 +75,8 @@ class Schedule:
                 began = time.monotonic()
 
     def _next_step(self) -> RunStep | None:
-        while self._ready and self._calls.end is None:
-            step = self._ready.popleft()
+        while self.ready and self._calls.end is None:
+            step = self.ready.popleft()
             if step.path not in self._course.state.steps:
                 self._let_in(step.node)  # a quorum let go of it before it began
                 continue
@@ -100,13 +92,15 @@ class Schedule:
     def _leave(self, step: RunStep) -> None:
         self._running[step.node] -= 1
         # The worker that leaves goes on with the next one, unless it is about to end.
-        if self._let_in(step.node) and self._calls.end is None and not self._pumping:
+        let_in = bool(self._held) and self._let_in(step.node)
+        if let_in and self._calls.end is None and not self._pumping:
             self._pumping = True
             self._pump_soon()
+        self._steps.review()
 
     def _let_in(self, node: str) -> bool:
         """Make a step that the node's limit held back ready; return whether there was one."""
         held = self._held.get(node)
         if held:
-            self._ready.append(held.popleft())
+            self.ready.append(held.popleft())
         return bool(held)

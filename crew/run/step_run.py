@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any
 
@@ -59,7 +59,9 @@ class StepRun:
         self._node = node
         self._step = step
         self._run = run
-        self._calls = StepCalls(run, dispatch, self.attempt, stop)
+        self._dispatch = dispatch
+        self._stop = stop
+        self._context: Context | None = None
 
     async def carry_out(
         self, task: "asyncio.Task[Any]", state: Callable[[], BaseModel | None]
@@ -78,12 +80,13 @@ class StepRun:
         self._run.attempts.enter(self.attempt)
         self.attempt.begin(task)
         try:
-            value, shared = self._taken(), state()
-            context = Context(self._calls, shared, self._node.function)
-            result = await self._call_node(context, value)
-            self._run.attempts.require_asked(self.attempt)
+            arguments = self._arguments(state)
+            with entered(self.attempt.scope):
+                result = await self._called(arguments)
+            if self.attempt.cut_off:
+                self._run.attempts.require_asked(self.attempt)
             output, _ = self._node.output.passed_on(result)
-            return Gave(output, context.changes)
+            return Gave(output, None if self._context is None else self._context.changes)
         except asyncio.CancelledError as error:
             if is_asked_to_stop():
                 raise
@@ -101,17 +104,31 @@ class StepRun:
             run, path = self._run.run_id, self._step.path
             raise unreadable(error, self._step.value, run=run, path=path) from error
 
-    async def _call_node(self, context: Context, value: Any) -> Any:
-        node = self._node
-        arguments: list[Any] = [context] if node.takes_context else []
-        if node.parameter is not type(None):
-            arguments.append(value)
-        with entered(self.attempt.scope):
-            if node.timeout is None:
-                return await invoke(node.function, *arguments)
-            path, what = self.attempt.path, f"step {node.name!r}"
-            async with Limit(self._calls, path, node.timeout, what):
-                return await invoke(node.function, *arguments)
+    def _arguments(self, state: Callable[[], BaseModel | None]) -> list[Any]:
+        """Return what the node's function is called with."""
+        node, value = self._node, self._taken()
+        arguments = [] if node.parameter is type(None) else [value]
+        if node.takes_context:
+            self._context = Context(self._calls(), state(), node.function)
+            arguments.insert(0, self._context)
+        return arguments
+
+    def _calls(self) -> StepCalls:
+        return StepCalls(self._run, self._dispatch, self.attempt, self._stop)
+
+    def _called(self, arguments: list[Any]) -> Coroutine[Any, Any, Any]:
+        """Call the node's function, for no longer than it may take."""
+        function, seconds = self._node.function, self._node.timeout
+        if seconds is None:
+            return invoke(function, *arguments)
+        return self._limited(function, arguments, seconds)
+
+    async def _limited(
+        self, function: Callable[..., Any], arguments: list[Any], seconds: float
+    ) -> Any:
+        what = f"step {self._node.name!r}"
+        async with Limit(self._calls(), self.attempt.path, seconds, what):
+            return await invoke(function, *arguments)
 
     async def _end(self) -> None:
         """End the tasks that are left, and let nothing be written from there on."""

@@ -31,7 +31,7 @@ class Steps:
         dispatch: has agents' work done.
         append: appends an event, and carries out what follows from it.
         stop: stops the run for an error of it.
-        changed: called when a step has ended, and when one may have come to wait.
+        changed: called when the steps that are left may have come to wait.
     """
 
     def __init__(
@@ -63,7 +63,13 @@ class Steps:
         assert task is not None
         self.tasks[step.path] = task
         try:
-            gave = await self._carried_out(step, path, node, task)
+            if step.until and self._calls.lookup.rules.live:
+                await self._wait_until(step)
+            self._append(StepStarted(path))
+            run = StepRun(node, step, path, self._calls, self._dispatch, self._stop)
+            self._runs[step.path] = run
+            run.attempt.changed = self.review
+            gave = await run.carry_out(task, self._shared_state)
         except asyncio.CancelledError:
             self._forget_cancel(step, task)
         except (Diverged, Fenced, StoreError) as error:
@@ -73,21 +79,8 @@ class Steps:
         else:
             self._completed(step, path, gave)
         finally:
+            self._runs.pop(step.path, None)
             del self.tasks[step.path]
-
-    async def _carried_out(
-        self, step: RunStep, path: str, node: Node, task: "asyncio.Task[Any]"
-    ) -> Gave:
-        if step.until and self._calls.lookup.rules.live:
-            await self._wait_until(step)
-        self._append(StepStarted(path))
-        run = StepRun(node, step, path, self._calls, self._dispatch, self._stop)
-        self._runs[step.path] = run
-        run.attempt.changed = self.review
-        try:
-            return await run.carry_out(task, self._shared_state)
-        finally:
-            del self._runs[step.path]
 
     def _forget_cancel(self, step: RunStep, task: "asyncio.Task[Any]") -> None:
         """Go on with other steps after one that was let go; else the worker ends as it was told."""
@@ -118,7 +111,6 @@ class Steps:
             self._append(StepCompleted(path, gave.output, gave.patch))
         finally:
             self.completing = 0
-        self._changed()
 
     def _failed(self, step: RunStep, path: str, node: Node, error: Exception) -> None:
         if self._was_let_go(step):
@@ -155,7 +147,7 @@ class Steps:
         return any(run.attempt.has_timer() for run in self._runs.values())
 
     def review(self) -> None:
-        """Look whether the run waits by now: a branch may have come to wait for another one."""
+        """Look whether the run waits by now: all that is left may wait, for each other too."""
         if self._calls.waits.until:
             self._changed()
 

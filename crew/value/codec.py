@@ -90,7 +90,7 @@ class Codec:
             except (Inexact, KeyError):
                 pass  # it is not exactly of the type, and may still come back as it was
         stored = self.encode(value)
-        if self._exact is None and isinstance(stored, (str, list, dict)):
+        if isinstance(stored, (str, list, dict)):
             self._refuse_huge(stored)
         copy = self.decode(stored)
         found = difference(value, copy)

@@ -261,7 +261,7 @@ class _Optional(_Unproven):
         return None if stored is None else self._inner.decode(stored)
 
 
-class _Tagged(_Unproven):
+class _Tagged:
     """A union: `{"type": class name, "value": …}`, or null for None."""
 
     def __init__(self, members: tuple[Any, ...], where: str, *, only_read: bool) -> None:
@@ -272,6 +272,7 @@ class _Tagged(_Unproven):
             if member is not None and member is not type(None)
         ]
         self._found: dict[type, tuple[str, Shape]] = {}
+        self.exact = self._exactly if any(shape.exact for _, _, shape in self._members) else None
         self._class_decides = not any(get_origin(_bare(item)) is Literal for item in members)
         names = [name for _, name, _ in self._members]
         if twice := {name for name in names if names.count(name) > 1}:
@@ -282,6 +283,13 @@ class _Tagged(_Unproven):
             return None
         name, shape = self._found.get(type(value)) or self._find(value)
         return {"type": name, "value": shape.encode(value)}
+
+    def _exactly(self, value: Any) -> Json:
+        """Write a value of a class that was seen before, if that is proven to come back."""
+        name, shape = self._found[type(value)]
+        if shape.exact is None:
+            raise Inexact
+        return {"type": name, "value": shape.exact(value)}
 
     def _find(self, value: Any) -> tuple[str, Shape]:
         """Return the member that a value is of, which mostly follows from its class alone."""
