@@ -150,9 +150,9 @@ class Context:
         """
         place = self._place(describe_callee(callee), key)
         if retry is None and timeout is None and budget is None and not emit:
-            return await self._handed_out(self._call(callee, arguments, place), place.path())
+            return await self._handed_out(self._call(callee, arguments, place), place.path)
         work = self._tried(callee, arguments, place, retry or ONCE, _Policies(timeout, emit))
-        return await self._within(budget, place.path(), work)
+        return await self._within(budget, place.path, work)
 
     async def _within(self, budget: Budget | None, path: str, work: Coroutine[Any, Any, T]) -> T:
         """Do what is called at `path` and beneath it, for no more than a budget."""
@@ -173,24 +173,24 @@ class Context:
         policies: _Policies,
     ) -> Any:
         """Call once more where that failed, as often as it may be."""
-        attempt = 0
+        attempt = 1
         while True:
-            attempt += 1
-            work = self._call(callee, arguments, place, attempt, policies)
+            path, work = place.path, self._call(callee, arguments, place, policies)
             if attempt == attempts.attempts:
-                return await self._handed_out(work, place.path(attempt))
+                return await self._handed_out(work, path)
             try:
                 value = await work
             except Exception as error:
                 if not attempts.allows(error, attempt):
-                    await self._driver.turn(place.path(attempt))
+                    await self._driver.turn(path)
                     raise
-                failed = place.path(attempt)
-                await self._driver.attempt.stop(failed)
-                await self._pause(f"{failed}/:retry", "retry", attempts.delay(attempt))
+                await self._driver.attempt.stop(path)
+                await self._pause(f"{path}/:retry", "retry", attempts.delay(attempt))
             else:
-                await self._driver.turn(place.path(attempt))
+                await self._driver.turn(path)
                 return value
+            attempt += 1
+            place = place.again(attempt)
 
     async def _handed_out(self, work: Awaitable[T], path: str) -> T:
         """Return what came of the call at `path` when it is its turn, or raise it."""
@@ -204,38 +204,37 @@ class Context:
             await attempt.gate.turn(self._driver.order_of(path))
         return value
 
-    async def _call(
+    def _call(
         self,
         callee: Any,
         arguments: tuple[Any, ...],
         place: Place,
-        attempt: int = 1,
         policies: _Policies = _NO_POLICIES,
-    ) -> Any:
+    ) -> Coroutine[Any, Any, Any]:
+        """Return what makes one attempt of a call."""
         if isfunction(callee):
-            return await self._run_function(callee, arguments, place, attempt, policies)
+            return self._run_function(callee, arguments, place, policies)
         if isinstance(callee, Workflow):
-            return await self._run_child(callee, arguments, place, attempt, policies)
+            return self._run_child(callee, arguments, place, policies)
         if is_performer(callee):
-            return await self._run_agent(callee, arguments, place, attempt, policies)
+            return self._run_agent(callee, arguments, place, policies)
         if not callable(callee):
             raise GraphError(
                 message=f"ctx.run takes an agent, a workflow or a function, not {callee!r}"
             )
-        return await self._run_function(callee, arguments, place, attempt, policies)
+        return self._run_function(callee, arguments, place, policies)
 
     async def _run_agent(
         self,
         agent: Performer,
         arguments: tuple[Any, ...],
         place: Place,
-        attempt: int,
         policies: _Policies,
     ) -> Any:
         if len(arguments) != 1 or not isinstance(arguments[0], str):
             raise GraphError(message=f"ctx.run(agent, text): {agent.name!r} takes one text")
         (text,) = arguments
-        path, driver, emit = place.path(attempt), self._driver, policies.emit
+        path, driver, emit = place.path, self._driver, policies.emit
         history = self.thread.messages if agent.history else ()
         session = f"{driver.thread_id or self.run_id}/{agent.name}"
         task = AgentTask(
@@ -256,11 +255,10 @@ class Context:
         workflow: Workflow,
         arguments: tuple[Any, ...],
         place: Place,
-        attempt: int,
         policies: _Policies,
     ) -> Any:
         (value,) = arguments or (None,)
-        path, driver = place.path(attempt), self._driver
+        path, driver = place.path, self._driver
         stored = _encoded(workflow.input_codec, value)
         fingerprint = fingerprint_of(workflow.name, stored)
         data: dict[str, Json] = {"workflow": workflow.name, "input": stored}
@@ -275,13 +273,11 @@ class Context:
         function: Callable[..., Any],
         arguments: tuple[Any, ...],
         place: Place,
-        attempt: int,
         policies: _Policies,
     ) -> Any:
-        name = describe_callee(function)
-        path = place.path(attempt)
-        codec = returned_codec(function, name)
-        fingerprint = fingerprint_of(name, data_arguments(function, arguments))
+        path = place.path
+        codec = returned_codec(function, place.name)
+        fingerprint = fingerprint_of(place.name, data_arguments(function, arguments))
         record = None
         if not self._driver.begin_new(path, "function", fingerprint):
             record = await self._begin(path, "function", fingerprint, {})
@@ -294,9 +290,8 @@ class Context:
             return {"result": stored}
 
         is_new = record is None or record.state == "started"
-        inside = place.inside(attempt)
         result = await self._made(
-            record, path, "function", work, inside, policies.timeout, function
+            record, path, "function", work, place.inside, policies.timeout, function
         )
         return value if is_new else self._read_back(codec.read_back, result["result"], path)
 
@@ -429,7 +424,7 @@ class Context:
         place = self._place("ask", key)
         if timeout is None:
             return await self._asked(place, answer, question, key)
-        async with Deadline(self._driver, within(place.path()), timeout):
+        async with Deadline(self._driver, within(place.path), timeout):
             return await self._asked(place, answer, question, key)
 
     async def _asked(self, place: Place, answer: Any, question: str, key: str | None) -> Any:
@@ -499,7 +494,7 @@ class Context:
             try:
                 return await self._call(function, (item,), inner)
             finally:
-                last = inner.path()
+                last = inner.path
                 if attempt.is_reentered:
                     await self._driver.turn(last)
 
@@ -522,7 +517,7 @@ class Context:
     async def sleep(self, seconds: float) -> None:
         """Wait; the time goes on while the process is down."""
         fingerprint = fingerprint_of("sleep", seconds)
-        await self._pause(self._place("sleep", None).path(), fingerprint, seconds)
+        await self._pause(self._place("sleep", None).path, fingerprint, seconds)
 
     async def _pause(self, path: str, fingerprint: str, seconds: float) -> None:
         data = {"until": wall_clock() + seconds}
@@ -540,7 +535,7 @@ class Context:
         The time goes on while the run waits out of memory, and while the process is down. What is
         awaited in the block is cancelled at its end, and a TimeoutError raised.
         """
-        return Deadline(self._driver, self._place("timeout", None).path(), seconds)
+        return Deadline(self._driver, self._place("timeout", None).path, seconds)
 
     async def now(self) -> float:
         """Return the wall clock in unix seconds, the same on every resume."""
@@ -551,7 +546,7 @@ class Context:
         return cast("float", await self._value("random", random.random))
 
     async def _value(self, name: str, make: Callable[[], float]) -> Json:
-        path = self._place(name, None).path()
+        path = self._place(name, None).path
         record = await self._driver.begin(path, "value", fingerprint_of(name, None), {})
         if record is not None and record.state == "completed":
             return record.result["value"]
@@ -561,11 +556,11 @@ class Context:
 
     def emit(self, text: str) -> None:
         """Add a piece to the workflow's answer, as a caller that streams it sees it."""
-        self._driver.emit(self._place("emit", None).path(), text)
+        self._driver.emit(self._place("emit", None).path, text)
 
     def progress(self, text: str) -> None:
         """Tell whoever watches what is being done."""
-        self._driver.progress(self._place("progress", None).path(), text)
+        self._driver.progress(self._place("progress", None).path, text)
 
     def _place(self, name: str, key: str | None) -> Place:
         """Return the place of a call that is made now.
@@ -577,10 +572,10 @@ class Context:
         if type(scope) is not Scope or scope.owner is not attempt:
             raise GraphError(message=misplaced(name, scope, attempt.path))
         if key is None:
-            return Place(scope, scope.next(name), scope)
+            return Place(name, scope, scope.next(name), scope)
         part = as_key(key)
         self._claim(key, scope)
-        return Place(attempt.scope, part, scope)
+        return Place(name, attempt.scope, part, scope)
 
     def _claim(self, key: str, scope: Scope) -> None:
         before = self._keys.get(key)

@@ -60,13 +60,12 @@ class Scope:
         self._calls[name] = position + 1
         return f"{as_part(name)}.{position}" if position else as_part(name)
 
-    def beneath(self, part: str, attempt: str = "") -> "Scope":
-        """Return the scope of what happens inside the call `part`, in an attempt such as `~2`."""
-        prefix = f"{self.prefix}/{part}{attempt}"
+    def beneath(self, part: str) -> "Scope":
+        """Return the scope of a task that is made here, as `part` of the path."""
+        prefix = f"{self.prefix}/{part}"
         # Where nothing is tried again both are the same text, which need not be made twice.
-        is_same = self.lasting is self.prefix and not attempt
-        lasting = prefix if is_same else f"{self.lasting}/{part}"
-        return Scope(self.owner, prefix, lasting, self.tries + attempt)
+        lasting = prefix if self.lasting is self.prefix else f"{self.lasting}/{part}"
+        return Scope(self.owner, prefix, lasting, self.tries)
 
     def placed(self, part: str) -> "Scope":
         """Return the scope of a task that is made for the place `part`."""

@@ -1,6 +1,5 @@
 """A journalled call: its record, its port to the journal, its errors, and whoever performs it."""
 
-import contextlib
 import functools
 import hashlib
 import inspect
@@ -243,8 +242,10 @@ def fingerprint_of(name: str, arguments: object) -> str:
 def _canonical_bytes(arguments: object) -> bytes:
     of_types = map(type, arguments) if type(arguments) is list else (type(arguments),)
     if _SIMPLE.issuperset(of_types):
-        with contextlib.suppress(PydanticSerializationError):  # half of a surrogate pair
+        try:
             return to_json(arguments)
+        except PydanticSerializationError:
+            pass  # half of a surrogate pair
     return canonical(arguments).encode("utf-8", "surrogatepass")
 
 

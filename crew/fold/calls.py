@@ -1,8 +1,7 @@
 """What the journal holds of a run's calls, by path: what they are answered from."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from crew.event import (
     AgentDrifted,
@@ -27,8 +26,12 @@ from crew.message import Json
 State = Literal["started", "completed", "failed", "unknown", "cancelled"]
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
+_NOTHING: dict[str, Json] = {}
+"""One for all; nobody changes it."""
+
+
+# Two are made for each call: a tuple costs a third of a frozen dataclass.
+class Record(NamedTuple):
     """What the journal holds at a call's path.
 
     `in_doubt`: whoever started it may still be at it, being stopped or cut off, not dead.
@@ -41,7 +44,7 @@ class Record:
     fingerprint: str
     state: State
     data: dict[str, Json]
-    result: dict[str, Json] = field(default_factory=dict)
+    result: dict[str, Json] = _NOTHING
     error: Failure | None = None
     in_doubt: bool = False
     streamed: str = ""
@@ -147,16 +150,13 @@ class Records:
         offset: int,
         swallowed: int = 0,
         *,
-        result: dict[str, Json] | None = None,
+        result: dict[str, Json] = _NOTHING,
         error: Failure | None = None,
     ) -> Record:
         known = self.get(path)
-        result = {} if result is None else result
-        data = known.data if known else {}
-        fingerprint = known.fingerprint if known else result.get("fingerprint", "")
-        record = Record(
-            call, fingerprint, state, data, result, error, offset=offset, swallowed=swallowed
-        )
+        data = _NOTHING if known is None else known.data
+        fingerprint = result.get("fingerprint", "") if known is None else known.fingerprint
+        record = Record(call, fingerprint, state, data, result, error, False, "", offset, swallowed)
         self.put(path, record)
         return record
 
@@ -206,7 +206,7 @@ class Records:
         """Note that whoever started what is under way may still be at it."""
         for path, record in self._calls.items():
             if record.state == "started":
-                self.put(path, replace(record, in_doubt=True))
+                self.put(path, record._replace(in_doubt=True))
 
     def beneath(self, step: str) -> dict[str, Record]:
         """Return the records of one step's calls, by path."""

@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Callable, Iterable
-from dataclasses import replace
 from typing import NoReturn
 
 from crew.budget import Account, Allowance, Budget, limits_of
@@ -206,7 +205,7 @@ class RunCalls:
             await self.refuse(path, call, fingerprint)
         if record is not None:
             streamed = self.records.streamed(path) if call == "model" else ""
-            return replace(record, streamed=streamed) if streamed else record
+            return record._replace(streamed=streamed) if streamed else record
         await self.behind_acts(attempt, path, call, data)
         if call in ("function", "value"):
             # Its body may be entered again, so its result alone is worth an event.

@@ -56,9 +56,9 @@ def following(row: RunRow, *bodies: str, paths: Sequence[str] = ()) -> tuple[Sto
     events, crc = list[StoredEvent](), row.crc
     for place, body in enumerate(bodies):
         made = event(row.offset + 1 + place, body)
-        made = replace(made, path=paths[place]) if paths else made
+        made = made._replace(path=paths[place]) if paths else made
         crc = checksum(crc, made.kind, made.path, body, made.at)
-        events.append(replace(made, crc=crc))
+        events.append(made._replace(crc=crc))
     return tuple(events)
 
 

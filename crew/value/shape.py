@@ -272,7 +272,8 @@ class _Tagged:
             if member is not None and member is not type(None)
         ]
         self._found: dict[type, tuple[str, Shape]] = {}
-        self.exact = self._exactly if any(shape.exact for _, _, shape in self._members) else None
+        has_exact = any(shape.exact is not None for _, _, shape in self._members)
+        self.exact: Write | None = self._exactly if has_exact else None
         self._class_decides = not any(get_origin(_bare(item)) is Literal for item in members)
         names = [name for _, name, _ in self._members]
         if twice := {name for name in names if names.count(name) > 1}:
