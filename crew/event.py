@@ -402,15 +402,14 @@ RunEvent = (
 ENDS = frozenset({RunCompleted.kind, RunEndedInFailure.kind, RunEndedByCancel.kind})
 """The kinds after which a run's journal has no further event."""
 
-_CALLS = frozenset(get_args(CallKind))
-_CALL_PHASES: dict[str, type[CallStarted] | type[CallCompleted]] = {
-    "started": CallStarted,
-    "opened": CallStarted,
-    "completed": CallCompleted,
-    "answered": CallCompleted,
-    "passed": CallCompleted,
+_WITH_DATA: dict[str, tuple[CallKind, type[CallStarted] | type[CallCompleted]]] = {
+    **{kind: (call, CallStarted) for call, kind in _STARTED.items()},
+    **{kind: (call, CallCompleted) for call, kind in _COMPLETED.items()},
 }
-_PHASES = frozenset({*_CALL_PHASES, "failed", "unknown", "cancelled"})
+"""The kinds of events whose stored data is that of their call, and whose they are."""
+_FAILED: dict[str, CallKind] = {f"{call}.failed": call for call in get_args(CallKind)}
+_UNKNOWN: dict[str, CallKind] = {f"{call}.unknown": call for call in get_args(CallKind)}
+_CANCELLED: dict[str, CallKind] = {f"{call}.cancelled": call for call in get_args(CallKind)}
 _SIMPLE: dict[str, Any] = {
     kind.kind: kind
     for kind in (
@@ -474,6 +473,9 @@ def from_data(kind: str, path: str, data: dict[str, Json]) -> RunEvent:
     Raises:
         NewerEvent: the kind is not one of this release.
     """
+    if (with_data := _WITH_DATA.get(kind)) is not None:
+        call, event = with_data
+        return event(path, call, data)
     if (simple := _SIMPLE.get(kind)) is not None:
         known = {name: data[name] for name in _FIELDS[simple] if name in data}
         if "error" in known:
@@ -485,23 +487,19 @@ def from_data(kind: str, path: str, data: dict[str, Json]) -> RunEvent:
         if simple is RunStarted:
             known.setdefault("input", None)
         return simple(path=path, **known)
-    if not is_known(kind):
-        raise NewerEvent(path=path, kind=kind)
-    call, _, phase = kind.partition(".")
-    if phase == "failed":
+    if kind in _FAILED:
         error = failure_from(data["error"])
-        return CallFailed(path, call, error, data.get("usage"), data.get("swallowed"))  # type: ignore[arg-type]
-    if phase == "unknown":
-        return CallUnknown(path=path, call=call)  # type: ignore[arg-type]
-    if phase == "cancelled":
-        return CallCancelled(path, call, data.get("by_end", False))  # type: ignore[arg-type]
-    return _CALL_PHASES[phase](path=path, call=call, data=data)  # type: ignore[arg-type]
+        return CallFailed(path, _FAILED[kind], error, data.get("usage"), data.get("swallowed"))
+    if kind in _UNKNOWN:
+        return CallUnknown(path, _UNKNOWN[kind])
+    if kind in _CANCELLED:
+        return CallCancelled(path, _CANCELLED[kind], data.get("by_end", False))
+    raise NewerEvent(path=path, kind=kind)
 
 
 def is_known(kind: str) -> bool:
     """Return whether this release knows events of a kind; a newer one may write others."""
-    call, _, phase = kind.partition(".")
-    return kind in _SIMPLE or (call in _CALLS and phase in _PHASES)
+    return any(kind in kinds for kinds in (_WITH_DATA, _SIMPLE, _FAILED, _UNKNOWN, _CANCELLED))
 
 
 def failure_data(error: Failure) -> dict[str, Json]:

@@ -243,8 +243,7 @@ class Context:
         fingerprint = fingerprint_of(agent.name, text)
         record = await driver.agent(agent, path, fingerprint)
         work = functools.partial(driver.perform, agent, task, fingerprint)
-        inside = Inside(f"the agent {agent.name!r}")
-        result = await self._made(record, path, "agent", work, inside, policies.timeout)
+        result = await self._made(record, place, "agent", work, policies.timeout)
         found = self._read_back(agent.result_of, result, path)
         if emit and not driver.has_streamed(path):
             self.emit(str(found.output))
@@ -264,8 +263,7 @@ class Context:
         data: dict[str, Json] = {"workflow": workflow.name, "input": stored}
         record = await self._begin(path, "child", fingerprint, data)
         work = functools.partial(driver.child, workflow, value, path)
-        inside = Inside(f"the child {workflow.name!r}")
-        result = await self._made(record, path, "child", work, inside, policies.timeout)
+        result = await self._made(record, place, "child", work, policies.timeout)
         return self._read_back(workflow.output_codec.read_back, result["output"], path)
 
     async def _run_function(
@@ -278,8 +276,8 @@ class Context:
         path = place.path
         codec = returned_codec(function, place.name)
         fingerprint = fingerprint_of(place.name, data_arguments(function, arguments))
-        record = None
-        if not self._driver.begin_new(path, "function", fingerprint):
+        record = self._driver.begin_at_once(path, "function", fingerprint)
+        if record is None:
             record = await self._begin(path, "function", fingerprint, {})
         value: Any = None
 
@@ -290,9 +288,7 @@ class Context:
             return {"result": stored}
 
         is_new = record is None or record.state == "started"
-        result = await self._made(
-            record, path, "function", work, place.inside, policies.timeout, function
-        )
+        result = await self._made(record, place, "function", work, policies.timeout, function)
         return value if is_new else self._read_back(codec.read_back, result["result"], path)
 
     async def _begin(
@@ -308,21 +304,22 @@ class Context:
     async def _made(
         self,
         record: Record | None,
-        path: str,
+        place: Place,
         call: CallKind,
         work: Callable[[], Awaitable[dict[str, Json]]],
-        inside: Scope | Inside,
         timeout: float | None,  # noqa: ASYNC109  recorded as the end of the call
         function: Callable[..., Any] | None = None,
     ) -> dict[str, Json]:
         """Return the recorded result of a call, or make it and record what comes of it."""
-        driver, near = self._driver, (function, self._function)
+        driver, path, near = self._driver, place.path, (function, self._function)
         if record is not None and record.state == "cancelled":
             await driver.until_cancelled(path)
         if record is not None and record.is_ended:
             return outcome(record, *near)
         failure: Failure | None = None
         result: dict[str, Json] = {}
+        # What the library does by itself runs in no place of the program's.
+        inside = place.inside if call == "function" else Inside(f"the {call} {place.name!r}")
         before = cancels()
         try:
             if timeout is None:

@@ -69,8 +69,11 @@ class Driven(Calls, Timing, Protocol):
         """Wait for the cancel that is on record of the call at `path`, until its turn."""
         ...
 
-    def begin_new(self, path: str, call: CallKind, fingerprint: str) -> bool:
-        """Begin a call that needs no intent, unless a record might answer it; say which it was."""
+    def begin_at_once(self, path: str, call: CallKind, fingerprint: str) -> Record | None:
+        """Begin a call that needs no intent; return its record: started, or with the end it had.
+
+        None says that something is to be waited for, or refused: see `begin`.
+        """
         ...
 
     async def answer(self, path: str, codec: Codec) -> Json:

@@ -251,12 +251,17 @@ class RunCalls:
             return False
         return not any(f"{self.records.place_of(act)}/".startswith(f"{path}/") for act in acts)
 
-    def begin_new(self, path: str, call: CallKind, fingerprint: str) -> bool:
-        """Begin a call that needs no intent, unless a record might answer it; say which it was."""
-        if not self.lookup.rules.live or self.lookup.has(path):
-            return False
-        self.records.put(path, Record(call, fingerprint, "started", _NO_DATA))
-        return True
+    def begin_at_once(self, path: str, call: CallKind, fingerprint: str) -> Record | None:
+        """Begin a call that needs no intent; see `crew.call.driven.Driven`."""
+        record = self.lookup.known(path)
+        if record is None and self.lookup.rules.live:
+            record = Record(call, fingerprint, "started", _NO_DATA)
+            self.records.put(path, record)
+            return record
+        if record is None or not self.lookup.answers(path, record, call, fingerprint):
+            return None
+        self.served += 1
+        return record
 
     async def restart(
         self, path: str, call: CallKind, fingerprint: str, data: dict[str, Json]

@@ -94,6 +94,13 @@ class Lookup:
         self._reuse(path, found)
         return self._records.get(path)
 
+    def answers(self, path: str, record: Record, call: CallKind, fingerprint: str) -> bool:
+        """Return whether what is known of `path` answers a call, with nothing to wait for."""
+        if not record.is_ended or record.swallowed:
+            return False
+        is_same = record.call == call and record.fingerprint == fingerprint
+        return is_same and (self.rules.strict or self._records.get(path) is record)
+
     def recorded(self, path: str, call: CallKind, fingerprint: str) -> Record | None:
         """Return what is recorded at `path`: by this run, or by the one that it replays.
 
@@ -145,9 +152,10 @@ class Lookup:
             effects_refused=effects_refused,
         )
 
-    def has(self, path: str) -> bool:
-        """Return whether the call at `path` is on record."""
-        return self._records.get(path) is not None or self.offered.get(path) is not None
+    def known(self, path: str) -> Record | None:
+        """Return what is on record at `path`: of this run, or of one that it may reuse."""
+        record = self._records.get(path)
+        return self.offered.get(path) if record is None else record
 
     def is_due(self, path: str) -> bool:
         """Return whether the model call at `path` is to be made, since no record answers it."""

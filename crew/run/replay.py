@@ -38,12 +38,13 @@ async def replay(store: Store, row: RunRow, workflow: Workflow) -> Run:
     copy = _Copy(store, row, workflow, events[0])
     driver = Driver(copy, workflow, copy.row)
     driver.course.fold(events[:1])
-    for event in events[1:]:
-        driver.calls.lookup.offered.apply(
-            from_data(event.kind, event.path, event.data), event.offset
-        )
+    past = Past()
+    for event in events:
+        typed = from_data(event.kind, event.path, event.data)
+        driver.calls.lookup.offered.apply(typed, event.offset)
+        past.apply(typed, event.offset)
     driver.calls.lookup.rules = Rules(live=False, strict=True, effects=False)
-    driver.calls.past = folded(events, Past())
+    driver.calls.past = past
     driver.open.crc = copy.row.crc
     driver.go()
     await driver.ended

@@ -59,11 +59,10 @@ class StepCalls:
         await self._require_running()
         return await self._or_stop(self._run.begin(path, call, fingerprint, data))
 
-    def begin_new(self, path: str, call: CallKind, fingerprint: str) -> bool:
-        """Begin a call that needs no intent, unless a record might answer it; say which it was."""
+    def begin_at_once(self, path: str, call: CallKind, fingerprint: str) -> Record | None:
         if self.is_stopping or self.attempt.forgotten:
-            return False
-        return self._run.begin_new(path, call, fingerprint)
+            return None
+        return self._run.begin_at_once(path, call, fingerprint)
 
     async def restart(
         self, path: str, call: CallKind, fingerprint: str, data: dict[str, Json]
