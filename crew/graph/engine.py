@@ -280,19 +280,24 @@ def _step(wiring: Wiring, state: RunState, node: Node, token: Token) -> list[Com
     fired = state.firings.setdefault(token.place, {})
     firing = fired.get(node.name)
     if firing is None:
-        around = (token.place[:size] for size in range(len(token.place)))
-        firing = max((state.settled.get(place, 0) for place in around), default=0)
+        firing = _most_fired_around(state, token.place) if state.settled else 0
     fired[node.name] = firing + 1
     path = f"{node.name}[{_index(token.place, firing)}]"
     state.steps[path] = Step(path, node.name, token)
     return [RunStep(path, node.name, token.value)]
 
 
+def _most_fired_around(state: RunState, place: tuple[int, ...]) -> int:
+    """Return how often any node fired within settled scopes of the places around one."""
+    around = (place[:size] for size in range(len(place)))
+    return max((state.settled.get(outer, 0) for outer in around), default=0)
+
+
 def _index(place: tuple[int, ...], firing: int) -> str:
     """Return a step's index: its place in its fan-outs, and its firing there if not the first."""
     if not place:
         return str(firing)
-    text = ".".join(str(part) for part in place)
+    text = ".".join(map(str, place))
     return f"{text},{firing}" if firing else text
 
 

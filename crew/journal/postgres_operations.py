@@ -2,7 +2,6 @@
 
 import hashlib
 from collections.abc import Iterator, Sequence
-from dataclasses import fields
 from itertools import groupby
 from typing import Any, assert_never
 
@@ -78,7 +77,7 @@ _APPEND_ALONE = (
 
 _INSERT_RUN = (
     f"WITH made AS (INSERT INTO runs ({COLUMNS.removeprefix('number, ')}) "  # noqa: S608
-    f"VALUES ({', '.join(['%s'] * (len(fields(RunRow)) - 1))}) RETURNING number) "
+    f"VALUES ({', '.join(['%s'] * (len(RunRow._fields) - 1))}) RETURNING number) "
     "INSERT INTO events SELECT number, %s, %s, %s, %s, %s, %s FROM made RETURNING number"
 )
 _THREAD = (
@@ -297,8 +296,7 @@ def _start(db: Db, new: NewRun) -> Started | KeyReused | ThreadBusy:
             _insert_letter(db, Post(number, "cancel", "", "null", new.at))
         turn = (last or 0) + 1
     row, first = rules.row_of(0, new, turn), new.first
-    values = [getattr(row, item.name) for item in fields(row)][1:]
-    values += [first.offset, first.kind, first.path, first.body, first.crc, first.at]
+    values = [*row[1:], first.offset, first.kind, first.path, first.body, first.crc, first.at]
     (number,) = _row(db.execute(_INSERT_RUN, values))  # pyrefly: ignore
     _keep_blobs(db, number, (first,))
     return Started(rules.row_of(number, new, turn), True)

@@ -59,29 +59,12 @@ def append(append: Append, row: RunRow | None) -> RunRow | Fenced:
     if row is None or row.epoch != append.epoch or row.status not in OPEN:
         return Fenced(run=row.id if row else str(append.number))
     last = append.events[-1] if append.events else None
-    # In full: `replace` would ask the row for each of its fields by name, at every commit.
-    return RunRow(
-        row.number,
-        row.id,
-        row.tenant,
-        row.workflow,
-        row.version,
-        row.key,
-        row.input_hash,
-        row.thread,
-        row.turn,
-        row.parent,
-        append.status or row.status,
-        None if ends(append) else row.owner,
-        row.epoch,
-        last.offset if last else row.offset,
-        last.crc if last else row.crc,
-        row.created_at,
-        last.at if last else row.updated_at,
-        row.base,
-        row.base_offset,
-        append.due if append.status else row.due,
-    )
+    if last is not None:
+        row = row._replace(offset=last.offset, crc=last.crc, updated_at=last.at)
+    if append.status is None:
+        return row
+    owner = None if ends(append) else row.owner
+    return row._replace(status=append.status, owner=owner, due=append.due)
 
 
 def ends(append: Append) -> bool:
@@ -95,14 +78,14 @@ def take(take: Take, row: RunRow | None) -> RunRow | Fenced | RunNotFound:
         return RunNotFound(run=str(take.number))
     if row.owner != take.from_owner or row.status not in OPEN:
         return Fenced(run=row.id)
-    return replace(row, owner=take.owner, epoch=row.epoch + 1)
+    return row._replace(owner=take.owner, epoch=row.epoch + 1)
 
 
 def release(release: Release, row: RunRow | None) -> RunRow | None:
     """Return a run's row as a release leaves it; None: it is left as it is."""
     if row is None or row.epoch != release.epoch or row.status not in OPEN:
         return None
-    return replace(row, owner=release.to)
+    return row._replace(owner=release.to)
 
 
 def post(

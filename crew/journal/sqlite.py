@@ -8,7 +8,6 @@ SQLite holds the event loop.
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import assert_never
 
@@ -259,7 +258,7 @@ class SqliteStore:
         if known is None or append.status is not None or not append.events:
             return None
         (before, check), last = known, append.events[-1]
-        row = replace(before, offset=last.offset, crc=last.crc, updated_at=last.at)
+        row = before._replace(offset=last.offset, crc=last.crc, updated_at=last.at)
         now = follow_row(db, before, check, row) if before.epoch == append.epoch else None
         if now is None:
             return None

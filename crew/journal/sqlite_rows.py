@@ -7,7 +7,6 @@ would give a new checksum to whatever the others hold by then.
 import sqlite3
 import zlib
 from collections.abc import Sequence
-from dataclasses import fields, replace
 
 from crew.errors import StoreError
 from crew.journal import RunRow
@@ -17,7 +16,6 @@ _COLUMNS = (
     "epoch, last_offset, crc, created_at, updated_at, base, base_offset, due"
 )
 _TIMES = frozenset({"created_at", "updated_at", "due"})
-_NAMES = tuple(item.name for item in fields(RunRow))
 
 
 def read_rows(db: sqlite3.Connection, where: str, values: Sequence[object]) -> list[RunRow]:
@@ -62,21 +60,20 @@ def read_row(db: sqlite3.Connection, where: str, values: Sequence[object]) -> Ru
 
 def insert_row(db: sqlite3.Connection, row: RunRow) -> RunRow:
     """Add a row; it is returned with the number that it got."""
-    values = _values(row)
-    marks = ", ".join("?" * len(values))
+    marks = ", ".join("?" * len(row))
     number = db.execute(
         f"INSERT INTO runs ({_COLUMNS}) VALUES ({marks})",  # noqa: S608  constants
-        (None, *values[1:]),
+        (None, *row[1:]),
     ).lastrowid
     assert number is not None
-    row = replace(row, number=number)
-    db.execute("UPDATE runs SET row_crc = ? WHERE number = ?", (_check(_values(row)), number))
+    row = row._replace(number=number)
+    db.execute("UPDATE runs SET row_crc = ? WHERE number = ?", (_check(row), number))
     return row
 
 
 def update_row(db: sqlite3.Connection, row: RunRow) -> int:
     """Write what may change of a row that was read in this transaction; return its checksum."""
-    check = _check(_values(row))
+    check = _check(row)
     db.execute(
         "UPDATE runs SET status = ?, owner = ?, epoch = ?, last_offset = ?, crc = ?, "
         "updated_at = ?, due = ?, row_crc = ? WHERE number = ?",
@@ -101,7 +98,7 @@ def follow_row(db: sqlite3.Connection, before: RunRow, check: int, row: RunRow) 
     Return the new checksum; None if the row is another one by now. All of the row that is not
     written is known from `before`, so that damage to it does not get a checksum that fits.
     """
-    changed = _check(_values(row))
+    changed = _check(row)
     place = (row.number, before.epoch, before.offset, check)
     found = db.execute(
         "UPDATE runs SET last_offset = ?, crc = ?, updated_at = ?, row_crc = ? "
@@ -111,14 +108,10 @@ def follow_row(db: sqlite3.Connection, before: RunRow, check: int, row: RunRow) 
     return changed if found.rowcount else None
 
 
-def _values(row: RunRow) -> list[object]:
-    return [getattr(row, name) for name in _NAMES]
-
-
 def _check(values: Sequence[object]) -> int:
     # Times come back as floats, whatever they were.
     plain = [
         float(value) if name in _TIMES and isinstance(value, int) else value
-        for name, value in zip(_NAMES, values, strict=True)
+        for name, value in zip(RunRow._fields, values, strict=True)
     ]
     return zlib.crc32(repr(plain).encode("utf-8", "surrogatepass"))

@@ -1,6 +1,5 @@
 """A recorded run, run again on its records: no model, no tool, no effect."""
 
-from dataclasses import replace
 from typing import NoReturn
 
 from crew.errors import Diverged, InputInvalid
@@ -105,7 +104,7 @@ class _Copy:
         )
         (started,) = self.store.commit([new])
         assert isinstance(started, Started)
-        return replace(started.row, turn=row.turn, base=row.base)
+        return started.row._replace(turn=row.turn, base=row.base)
 
     def read_thread(self, row: RunRow) -> Thread:
         return Conversations(self._original).before(row)

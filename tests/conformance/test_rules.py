@@ -167,7 +167,7 @@ def named(operation, result, has_changed):
             return REFUSALS[type(result)]
         case Started(is_new=is_new):
             return "new" if is_new else "same"
-        case tuple():
+        case tuple() if isinstance(operation, Remove):
             return "gone" if result else "stay"
         case _ if isinstance(operation, Remove):
             return "used"

@@ -1,7 +1,6 @@
 """Runs that several want at once, or that their owner loses while it takes them."""
 
 import asyncio
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -182,7 +181,7 @@ class Torn:
 
 async def test_the_owners_of_a_run_that_cannot_be_read_are_counted_by_what_is_known():
     store = MemoryStore()
-    row = replace(store.run(await left_waiting(store)), status="running", epoch=5)
+    row = store.run(await left_waiting(store))._replace(status="running", epoch=5)
     assert deaths_of(Torn(), row, died=True) == 1
 
 
