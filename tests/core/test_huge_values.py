@@ -31,6 +31,7 @@ HUGE: dict[str, tuple[Any, Any]] = {
     "a dict": (dict[str, str], {"a": HALF, "b": HALF}),
     "anything": (Any, {"a": [HALF, {"b": HALF}]}),
     "a union": (int | Parts, Parts(parts=[HALF, HALF])),
+    "a text in a union": (str | Parts, 2 * HALF),
     "bytes": (bytes, b"x" * (MOST_BYTES + 1)),
     "numbers": (list[int], [10**15] * (MOST_BYTES // 16)),
 }

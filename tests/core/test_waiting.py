@@ -242,6 +242,36 @@ async def test_a_run_with_work_under_way_does_not_wait(url):
         assert await run.result() == "done!"
 
 
+async def test_a_run_waits_once_the_steps_that_were_held_back_have_ended(url):
+    graph, entered = Graph("graph", input=int, output=str), list[int]()
+
+    @graph.node
+    async def spread(n: int) -> list[bool | float]:
+        return [True, *(float(place) for place in range(n))]
+
+    @graph.node
+    async def asks(ctx: Context, politely: bool) -> bytes:
+        return await ctx.ask(bytes, "What?", key="what")
+
+    @graph.node(concurrency=1)
+    async def works(place: float) -> bytes:
+        entered.append(int(place))
+        await asyncio.sleep(0.1)
+        return b""
+
+    @graph.node
+    async def join(done: list[bytes]) -> str:
+        return f"{len(done)} done"
+
+    async with Runtime(url) as runtime:
+        run = await runtime.start(graph, 3)
+        await left(runtime, run)
+        assert entered == [0, 1, 2]
+        await run.answer("what", "this")
+        assert await run.result() == "4 done"
+        assert entered == [0, 1, 2]
+
+
 async def test_a_question_asked_inside_a_called_function_waits_too(url):
     @workflow
     async def outer(ctx: Context) -> str:
