@@ -106,11 +106,16 @@ class Ledger:
     calls: int = 0
     """Calls that were made, or are reserved."""
 
+    @property
+    def drawn(self) -> int:
+        """The tokens that were spent, or are reserved."""
+        return self.spent + self.reserved
+
     def left(self) -> int | None:
         """Return the tokens that may still be reserved, or None without a limit."""
         if self.limit is None or self.limit.tokens is None:
             return None
-        return self.limit.tokens - self.spent - self.reserved
+        return self.limit.tokens - self.drawn
 
     def left_calls(self) -> int | None:
         """Return the model calls that may still be reserved, or None without a limit."""

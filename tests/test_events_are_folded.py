@@ -18,6 +18,7 @@ CLASSES = {
 READERS = {
     "crew/graph/engine.py": "the fold of a graph: which steps follow from an event",
     "crew/run/calls.py": "composes the records and the accounts of the run that it drives",
+    "crew/run/spending.py": "lets go what the end of a call gives back",
     "crew/run/driver.py": "completes the end that it is about to write by what was settled",
     "crew/run/poison.py": "looks backwards at stored kinds, before anything is verified or folded",
     "crew/journal/reading.py": "finds the pieces that pointers of later events name",

@@ -6,6 +6,7 @@ an event holds.
 """
 
 from crew.event import Event, Failure, RunEvent
+from crew.fold.accounts import Accounts
 from crew.fold.acts import Act, Acts
 from crew.fold.agents import Agents, Placement
 from crew.fold.calls import Record, Records, is_act
@@ -31,6 +32,7 @@ from crew.fold.text import Text
 from crew.fold.work import FirstText, Outcome, Work, WorkUnderWay
 
 __all__ = [
+    "Accounts",
     "Act",
     "Activity",
     "Acts",

@@ -28,6 +28,7 @@ from crew.event import (
     TextDiscarded,
     TextEmitted,
 )
+from crew.fold.accounts import Accounts
 from crew.fold.calls import Record, Records, is_act
 from crew.fold.deadlines import Deadlines
 from crew.fold.past import Past
@@ -39,12 +40,13 @@ from crew.run.attempts import Attempts
 from crew.run.ending import End
 from crew.run.lookup import OF_AGENTS, Lookup
 from crew.run.sharing import SharedAccounts
+from crew.run.spending import Spending
 from crew.run.surroundings import Surroundings
-from crew.run.usage import Usage
 from crew.run.waits import Waits
 from crew.thread import Thread
 
 _LEAVES_PROCESS: frozenset[CallKind] = frozenset({"model", "tool", "effect", "ask", "child"})
+_SPENDS: frozenset[CallKind] = frozenset({"model", "child", "agent"})
 _NO_DATA: dict[str, Json] = {}
 """One for all calls that have no more to say; nobody changes it."""
 
@@ -73,7 +75,8 @@ class RunCalls:
         self.row = row
         self.around = around
         self.append = append
-        self.usage = Usage(row.created_at)
+        self.accounts = Accounts(row.created_at)
+        self.spending = Spending(self.accounts)
         self.shared: SharedAccounts | None = None
         """The accounts that it draws on together with other runs, while it is driven here."""
         self.children: dict[str, str] = {}
@@ -95,7 +98,7 @@ class RunCalls:
 
     def time_is_up_at(self) -> float | None:
         """Return when the seconds of the run's budget are over, in unix seconds, if it has some."""
-        return self.usage.ledgers.run.until()
+        return self.accounts.ledgers.run.until()
 
     def due(self) -> float | None:
         """Return when a run of which all waits goes on by itself, in unix seconds."""
@@ -110,29 +113,31 @@ class RunCalls:
                 return
             case StepCompleted(path=path):
                 self.drop(step_of(path))
-            case CallCompleted(path=path, call=call, data=data):
+            case CallCompleted(call=call):
                 self.records.apply(event, offset)
-                self.usage.ended(path, call, data)
-                if call == "deadline":
+                if call in _SPENDS:
+                    self.spending.apply(event)
+                elif call == "deadline":
                     self.deadlines.apply(event)
-            case CallStarted(path=path, call=call, data=data):
+            case CallStarted(call=call):
                 self.records.apply(event, offset)
-                self.usage.started(path, call, data)
-                if call == "deadline":
+                if call in _SPENDS:
+                    self.spending.apply(event)
+                elif call == "deadline":
                     self.deadlines.apply(event)
-            case CallFailed(path=path, call=call, usage=usage):
+            case CallFailed():
                 self.records.apply(event, offset)
-                self.usage.ended(path, call, {"usage": usage})
+                self.spending.apply(event)
             case BudgetGiven():
-                self.usage.given(event)
+                self.spending.apply(event)
             case CallCancelled(path=path, call=call, by_end=True):
                 # A run that ended goes on as a fork alone, which calls again, and asks anew.
                 if call == "ask":
                     self.records.remove(path)
-            case CallCancelled(path=path):
+            case CallCancelled():
                 self.records.apply(event, offset)
                 self.deadlines.apply(event)
-                self.usage.left(path)
+                self.spending.apply(event)
             case RunTaken(proven=proven):
                 self.deadlines.apply(event)
                 if not proven:
@@ -142,7 +147,7 @@ class RunCalls:
                 for path in self.deadlines:
                     self.records.remove(path)
                 self.deadlines.apply(event)
-                self.usage.forked()
+                self.spending.apply(event)
             case _:
                 self.records.apply(event, offset)
 
@@ -150,17 +155,17 @@ class RunCalls:
         """Forget the calls of a step that is over: nobody asks for them any more."""
         self.records.drop(step)
         self.deadlines.drop(step)
-        self.usage.drop(step)
+        self.spending.drop(step)
 
     def to_data(self) -> dict[str, Json]:
         """Return what was folded as JSON, for a snapshot."""
         deadlines = self.deadlines.to_data()
-        return {**self.records.to_data(), **self.usage.to_data(), "deadlines": deadlines}
+        return {**self.records.to_data(), **self.accounts.to_data(), "deadlines": deadlines}
 
     def load(self, data: dict[str, Json]) -> None:
         """Know what `to_data` gave."""
         self.records.load(data)
-        self.usage.load(data)
+        self.accounts.load(data)
         self.deadlines.load(data["deadlines"])
 
     def hand_out(self, before: float) -> bool:
@@ -268,7 +273,7 @@ class RunCalls:
     ) -> None:
         attempt = self.attempts.of(path, call)
         if call == "model":
-            self.usage.check(self.run_id, path, data)
+            self.spending.check(self.run_id, path, data)
             if self.shared is not None:
                 await self._draw(self.shared, path, data)
         elif call == "child":
@@ -278,7 +283,7 @@ class RunCalls:
             raise self.lookup.not_recorded(path, asked, effects_refused=True)
         self.append(CallStarted(path, call, {**data, "fingerprint": fingerprint}))
         if call == "model":
-            self.usage.begun(path)
+            self.spending.begun(path)
         if call != "child" and is_act(call, data):
             attempt.acting.add(path)
         if call in _LEAVES_PROCESS:
@@ -286,12 +291,12 @@ class RunCalls:
 
     async def allowance(self, path: str, needed: int) -> Allowance | None:
         """Return what a model call at `path` may spend; see `crew.call.record.Calls`."""
-        if not self.usage.ledgers.limits_tokens(path) or not self.lookup.is_due(path):
+        if not self.accounts.ledgers.limits_tokens(path) or not self.lookup.is_due(path):
             return None
-        await self.usage.until_free(path, needed)
+        await self.spending.until_free(path, needed)
         if self.shared is not None:
             return await self.shared.allowance(path, needed)
-        return self.usage.allowance(path)
+        return self.spending.allowance(path)
 
     async def _draw(self, shared: SharedAccounts, path: str, data: dict[str, Json]) -> None:
         """Draw for a model call on what is left of all that is around it.
@@ -299,7 +304,7 @@ class RunCalls:
         Raises:
             BudgetExceeded: too little is.
         """
-        amount = self.usage.amount(path, data)
+        amount = self.spending.amount(path, data)
         await shared.draw(path, amount)
         try:
             self.attempts.of(path, "model")
@@ -309,15 +314,15 @@ class RunCalls:
 
     def share(self) -> None:
         """Draw on rows of the store from now on."""
-        self.usage.is_shared = True
-        self.shared = SharedAccounts(self.row, self.usage, self.around.accounts)
-        self.usage.shared = self.shared
+        self.accounts.is_shared = True
+        self.shared = SharedAccounts(self.row, self.spending, self.around.accounts)
+        self.spending.shared = self.shared
         self.shared.open()
-        self.usage.wake()
+        self.spending.wake()
 
     def around_child(self, path: str) -> tuple[Account, ...]:
         """Return what a child at `path` draws on beside its own, of which each has a row."""
-        if not self.usage.ledgers.limits_children(path):
+        if not self.accounts.ledgers.limits_children(path):
             return ()
         if self.shared is None:
             self.share()
@@ -326,7 +331,7 @@ class RunCalls:
 
     def give(self, path: str, budget: Budget) -> None:
         """Open an account for what is called at `path` and beneath it, unless there is one."""
-        if path in self.usage.ledgers.of_calls or not self.lookup.rules.live:
+        if path in self.accounts.ledgers.of_calls or not self.lookup.rules.live:
             return
         self.append(BudgetGiven(path, wall_clock(), *limits_of(budget)))
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 
-from crew.budget import Budget, accounts_in
 from crew.errors import CrewError
 from crew.event import (
     CallCancelled,
@@ -94,10 +93,7 @@ class Course:
     def _folded(self, known: Sequence[TimedEvent]) -> None:
         self.writer.reopened(self.open, known)
         assert self.state.started is not None
-        usage = self.calls.usage
-        usage.ledgers.run.limit = _budget_of(self.state.started)
-        usage.ledgers.above = accounts_in(self.state.started.above)
-        usage.is_shared = usage.is_shared or bool(usage.ledgers.above)
+        self.calls.accounts.apply(self.state.started)  # a snapshot has it in the state alone
         self._forget_let_go()
 
     def _forget_let_go(self) -> None:
@@ -124,11 +120,3 @@ class Course:
         version = snapshot_version(self.workflow)
         self._snapshot_offset = self.open.offset
         return snapshot_of(self.open.offset, self.open.crc, version, packed)
-
-
-def _budget_of(started: RunStarted) -> Budget | None:
-    limits = (started.budget, started.budget_calls, started.budget_seconds)
-    if all(limit is None for limit in limits):
-        return None
-    strict = bool(started.budget_strict)
-    return Budget(tokens=limits[0], calls=limits[1], seconds=limits[2], strict=strict)

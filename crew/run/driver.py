@@ -113,7 +113,7 @@ class Driver:
 
     def go(self) -> None:
         """Start carrying out what the folded state has unfinished."""
-        if self.calls.usage.is_shared and self.calls.lookup.rules.live:
+        if self.calls.accounts.is_shared and self.calls.lookup.rules.live:
             self.calls.share()
         self._carry_out(unfinished(self.course.state))
         until = self.calls.time_is_up_at()
@@ -125,7 +125,7 @@ class Driver:
     def _time_is_up(self) -> None:
         """Fail the run: the seconds of its budget are over."""
         over = BudgetExceeded(run=self.run_id, needed=1, left=0, unit="seconds")
-        failed = RunEndedInFailure(failure_of(over, ""), self.calls.usage.total())
+        failed = RunEndedInFailure(failure_of(over, ""), self.calls.accounts.total())
         self._end_with(End.TIMED_OUT, failed, "failed")
 
     def _stuck(self, error: Diverged) -> None:
@@ -146,7 +146,7 @@ class Driver:
         if self.end is not None:
             return False
         if letter.kind == "cancel":
-            ended = RunEndedByCancel(self.calls.usage.total())
+            ended = RunEndedByCancel(self.calls.accounts.total())
             self._end_with(End.CANCELLED, ended, "cancelled")
             return False
         return self.calls.answered(letter.name, value)
@@ -194,8 +194,8 @@ class Driver:
     async def _settled(self, event: RunEvent | None, shared: SharedAccounts) -> RunEvent | None:
         """Settle the accounts that the run shares; return its end with what it has cost."""
         if isinstance(event, (RunCompleted, RunEndedInFailure, RunEndedByCancel)):
-            drawn = (await shared.close()).total
-            return replace(event, usage=self.calls.usage.total(drawn))
+            drawn = (await shared.close()).total.tokens
+            return replace(event, usage=self.calls.accounts.total(drawn))
         await shared.rest()
         return event
 
@@ -238,11 +238,11 @@ class Driver:
                 case WaitForQuorum():
                     self._spawn(self._quorums.wait(command))
                 case Finish(output=output):
-                    reused = dict(self.calls.usage.reused) or None
-                    done = RunCompleted(output, self.calls.usage.total(), reused)
+                    reused = dict(self.calls.accounts.reused) or None
+                    done = RunCompleted(output, self.calls.accounts.total(), reused)
                     self._end_with(End.COMPLETED, done, "completed")
                 case Fail(error=error):
-                    failed = RunEndedInFailure(error, self.calls.usage.total())
+                    failed = RunEndedInFailure(error, self.calls.accounts.total())
                     self._end_with(End.FAILED, failed, "failed")
                 case _:
                     assert_never(command)

@@ -13,7 +13,7 @@ from crew.journal.memory import MemoryStore
 from crew.journal.reading import JournalReader
 from crew.journal.writer import OpenRun, Writer, seal
 from crew.message import Json
-from crew.run.accounts import Accounts
+from crew.run.account_rows import AccountRows
 from crew.run.asked import OpenQuestions
 from crew.run.driver import Driver
 from crew.run.followers import Followers
@@ -77,7 +77,7 @@ class _Copy:
         self.writer = Writer(self.store, on_commit=lambda grown: None)
         self.hosts: Hosts = self
         self.children: Children = self
-        self.accounts = Accounts(self.store, self.writer)
+        self.accounts = AccountRows(self.store, self.writer)
         self.workflows = Workflows([workflow])
         self.asked = OpenQuestions(self.store)
         self.followers = Followers({}, self._never)

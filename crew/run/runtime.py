@@ -19,7 +19,7 @@ from crew.journal.opening import open_store
 from crew.journal.writer import Writer
 from crew.message import Json
 from crew.run.acceptance import Acceptance
-from crew.run.accounts import Accounts
+from crew.run.account_rows import AccountRows
 from crew.run.asked import OpenQuestions
 from crew.run.calls import RunCalls
 from crew.run.children import ChildRuns
@@ -108,7 +108,7 @@ class Runtime(Tenant):
         self.telemetry.add_spans()
         committed = self.followers.committed
         self.writer = Writer(self.store, on_commit=committed, observer=self.telemetry)
-        self.accounts = Accounts(self.store, self.writer)
+        self.accounts = AccountRows(self.store, self.writer)
         self.conversations = Conversations(self.store)
         self.asked = OpenQuestions(self.store)
         try:

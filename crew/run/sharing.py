@@ -12,8 +12,8 @@ from crew.budget import Account, Allowance, smaller
 from crew.errors import BudgetExceeded
 from crew.journal import AccountRow, Draw, Drawn, RunRow, Settle
 from crew.journal.accounts import left
-from crew.run.accounts import Accounts
-from crew.run.usage import Usage
+from crew.run.account_rows import AccountRows
+from crew.run.spending import Spending
 
 
 class SharedAccounts:
@@ -21,14 +21,14 @@ class SharedAccounts:
 
     Args:
         row: the run.
-        usage: what it has spent itself.
+        spending: what it spends itself.
         accounts: those of the process.
     """
 
-    def __init__(self, row: RunRow, usage: Usage, accounts: Accounts) -> None:
+    def __init__(self, row: RunRow, spending: Spending, accounts: AccountRows) -> None:
         self._row = row
-        self._usage = usage
-        self._ledgers = usage.ledgers
+        self._spending = spending
+        self._ledgers = spending.ledgers
         self._accounts = accounts
         self._known: set[str] = set()
         """The ids of those that have a row."""
@@ -42,7 +42,7 @@ class SharedAccounts:
 
     def _settlement(self, *, rests: bool = False, ends: bool = False) -> Settle:
         above = tuple(account.id for account in self._ledgers.above)
-        held = tuple(self._usage.drawn(self._row.id, rests=rests))
+        held = tuple(self._spending.drawn(self._row.id, rests=rests))
         return Settle(self._row.number, self._row.epoch, above, held, ends)
 
     def around_child(self, path: str) -> tuple[Account, ...]:
@@ -91,7 +91,7 @@ class SharedAccounts:
         while True:
             tokens, may_come = self._left(path, needed)
             if tokens >= needed or not may_come:
-                return replace(self._usage.allowance(path), left=tokens)
+                return replace(self._spending.allowance(path), left=tokens)
             await self._accounts.changed()
 
     def _left(self, path: str, needed: int) -> tuple[int, bool]:

@@ -141,4 +141,4 @@ class StepRun:
             )
             await attempt.stop()
         self._run.attempts.leave(attempt)
-        self._run.usage.left(attempt.step)
+        self._run.spending.left(attempt.step)

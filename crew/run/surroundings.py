@@ -8,7 +8,7 @@ from crew.hosts import Hosts
 from crew.journal import RunRow
 from crew.journal.writer import Writer
 from crew.message import Json
-from crew.run.accounts import Accounts
+from crew.run.account_rows import AccountRows
 from crew.thread import Thread
 
 
@@ -56,7 +56,7 @@ class Surroundings(Protocol):
     writer: Writer
     hosts: Hosts
     children: Children
-    accounts: Accounts
+    accounts: AccountRows
     """Those that its runs share."""
 
     def look(self) -> None:

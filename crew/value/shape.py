@@ -52,6 +52,8 @@ def shape_of(annotation: Any, where: str, *, only_read: bool = False) -> Shape:
     """
     if annotation in (inspect.Parameter.empty, Any):
         return _AnyJson()
+    if isinstance(annotation, str):
+        raise GraphError(message=f"{where}: {annotation!r} is a text; give a type")
     if annotation is None or annotation is type(None):
         return _Nothing()
     if annotation in _PRIMITIVES:

@@ -188,6 +188,7 @@ def test_a_union_keeps_what_is_said_of_its_values():
     ("annotation", "problem"),
     [
         (of_another_module("Left") | of_another_module("Left"), "two classes are named Left"),
+        ("Connection", "'Connection' is a text; give a type"),
         (list[Connection], r"list\[Connection\] cannot be stored; use JSON"),
         (list["Nowhere"], "cannot be stored"),  # noqa: F821
         (list[SecretStr], "is a secret, which is stored as asterisks"),

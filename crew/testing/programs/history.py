@@ -76,7 +76,8 @@ def read(store: Store, root: int) -> History:
         history.events += len(events)
         found += _named(row, events, history)
     last = 0, 0
-    for _, number, event, name in sorted(found, key=lambda item: item[:2]):
+    # Of one moment, what ended in a child came first: its parent waits for it, and not it for that.
+    for _, number, event, name in sorted(found, key=lambda item: (item[0], -item[1])):
         if event.kind != "run.completed" and not name.endswith(AT_ONCE):
             if last == (number, event.offset - 1) and "swallowed" not in event.data:
                 history.followed.add(len(history.order))

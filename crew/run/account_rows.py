@@ -8,7 +8,7 @@ from crew.journal import AccountRow, Draw, RunRow, Settle, Store
 from crew.journal.writer import Writer
 
 
-class Accounts:
+class AccountRows:
     """Reads and changes the rows, and wakes those who wait for something to come back.
 
     Args:

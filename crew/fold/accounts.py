@@ -1,0 +1,213 @@
+"""What a run has spent of its budgets: the tokens and calls of all its agents and children."""
+
+from crew.budget import Budget, accounts_in
+from crew.event import (
+    BudgetGiven,
+    CallCompleted,
+    CallFailed,
+    CallKind,
+    CallStarted,
+    RunEvent,
+    RunForked,
+    RunStarted,
+)
+from crew.fold.ledgers import Ledgers
+from crew.fold.paths import step_of
+from crew.message import Json
+
+UNANSWERED = "unanswered_tokens"
+"""The unit of what calls may have cost that came to no answer, at their bounds."""
+PAID_CALLS: frozenset[CallKind] = frozenset({"model", "child"})
+"""An agent's usage is that of its model calls, which are counted one by one."""
+_TOKENS = ("input_tokens", "output_tokens", UNANSWERED)
+_ASKED = ("reserve", "bytes", "max_tokens")
+"""What is kept of the intent of a call until it ends."""
+
+
+class Accounts:
+    """Counts what calls cost, and reserves what those without an end may still cost.
+
+    Args:
+        since: when the seconds of the run's own account begin to count, in unix seconds.
+    """
+
+    def __init__(self, since: float) -> None:
+        self.ledgers = Ledgers(since)
+        self.is_shared = False
+        """Whether it has a part in accounts that other runs draw on: those above, or its own."""
+        self.reused: dict[str, int] = {}
+        """What a fork did not have to pay, since its base's records answered, by unit."""
+        self.rate, self.output_rate = 0.0, 1.0
+        """As an `Allowance` has them."""
+        self._paid: dict[str, int] = {}
+        """What the run paid for calls of its own."""
+        self._below: dict[str, int] = {}
+        """What its children did."""
+        self._open: dict[str, dict[str, Json]] = {}
+        """What is reserved for calls that have no end, by their paths."""
+        self._steps: dict[str, set[str]] = {}
+        """The paths of both, by the steps that they are in."""
+
+    def apply(self, event: RunEvent) -> None:
+        match event:
+            case RunStarted(above=above):
+                self.ledgers.run.limit = _budget_of(event)
+                self.ledgers.above = accounts_in(above)
+                self.is_shared = self.is_shared or bool(above)
+            case CallStarted(path=path, call="model", data=data):
+                self._reserve(path, data)
+            case CallStarted(call="child", data=data):
+                self.is_shared = self.is_shared or "shared" in data
+            case CallCompleted(path=path, call="model" | "child" as call, data=data):
+                self._count(path, call, data)
+            case CallFailed(path=path, call="model" | "child" as call, usage=usage):
+                self._count(path, call, {"usage": usage})
+            case BudgetGiven(path=path):
+                self.ledgers.given(event)
+                self._note(path)
+            case RunForked():
+                self._forked()
+            case _:
+                pass
+
+    def drop(self, step: str) -> None:
+        """Forget the accounts of the calls of a step that is over."""
+        for path in self._steps.pop(step, ()):
+            self.ledgers.of_calls.pop(path, None)
+            self._open.pop(path, None)
+
+    def bound_of(self, path: str) -> int:
+        """Return the tokens that are reserved for a call that has no end."""
+        return self._open.get(path, {}).get("reserve", 0)
+
+    def places_in(self, path: str) -> list[str]:
+        """Return the paths of accounts and open calls in the step or the call at `path`."""
+        step = step_of(path) if self._steps else path
+        return [place for place in self._steps.get(step, ()) if path == step or _is_in(place, path)]
+
+    def needed(self, path: str, asked: dict[str, Json]) -> tuple[int, int]:
+        """Return what a model call may cost, and what it frees that was reserved for it before."""
+        freed = self.bound_of(path) - self._lost(path, asked)
+        return asked.get("reserve", 0), freed
+
+    def total(self, drawn: int | None = None) -> dict[str, int]:
+        """Return what the run cost, by unit, with the bounds of calls that nobody answered.
+
+        Args:
+            drawn: the tokens drawn by it and all beneath it, where they lie in rows.
+        """
+        known = dict(self._paid)
+        _add(known, self._below)
+        if drawn is None:
+            own = tokens_of({**self._paid, UNANSWERED: 0})
+            unanswered = self.ledgers.run.drawn - own + self._below.get(UNANSWERED, 0)
+        else:
+            unanswered = drawn - tokens_of({**known, UNANSWERED: 0})
+        known.pop(UNANSWERED, None)
+        return {**known, UNANSWERED: unanswered} if unanswered > 0 else known
+
+    def to_data(self) -> dict[str, Json]:
+        """Return everything but the run's own limit as JSON, for a snapshot."""
+        return {
+            "usage": self._paid,
+            "below": self._below,
+            "shared": self.is_shared,
+            "reused": self.reused,
+            **self.ledgers.to_data(),
+            "open_calls": self._open,
+            "rates": [self.rate, self.output_rate],
+        }
+
+    def load(self, data: dict[str, Json]) -> None:
+        """Know what `to_data` gave."""
+        self._paid, self.reused, self._open = data["usage"], data["reused"], data["open_calls"]
+        self._below, self.is_shared = data["below"], data["shared"]
+        self.rate, self.output_rate = data["rates"]
+        self.ledgers.load(data)
+        for path in (*self.ledgers.of_calls, *self._open):
+            self._note(path)
+
+    def _reserve(self, path: str, data: dict[str, Json]) -> None:
+        bound, lost = self.bound_of(path), self._lost(path, data)
+        asked = {name: data[name] for name in _ASKED if name in data}
+        for ledger in self.ledgers.around(path):
+            ledger.settle(bound, lost)
+            ledger.reserve(asked.get("reserve", 0), 1)
+        _add(self._paid, data.get("lost", {}))
+        if asked:
+            self._open[path] = asked
+            self._note(path)
+
+    def _lost(self, path: str, asked: dict[str, Json]) -> int:
+        """Return what an earlier request of a call cost: what is known, or else its bound."""
+        lost: dict[str, int] | None = asked.get("lost")
+        return self.bound_of(path) if lost is None else tokens_of(lost)
+
+    def _count(self, path: str, call: CallKind, result: dict[str, Json]) -> None:
+        """Count what a call that has ended did cost, in place of what was reserved for it.
+
+        Where its `usage` is not known that stays reserved.
+        """
+        usage: dict[str, int] | None = result.get("usage")
+        if usage is not None and result.get("reused"):
+            _add(self.reused, usage)
+            usage = dict[str, int]()
+        if call == "child":
+            _add(self._below, usage or {})
+            return
+        asked = self._closed(path)
+        if usage is None:
+            return
+        _add(self._paid, usage)
+        if usage and not result.get("estimated"):
+            self._learn(asked, usage)
+        for ledger in self.ledgers.around(path):
+            ledger.settle(asked.get("reserve", 0), tokens_of(usage))
+
+    def _closed(self, path: str) -> dict[str, Json]:
+        """Return what was reserved for a call that has ended."""
+        asked = self._open.pop(path, None)
+        if asked is not None and path not in self.ledgers.of_calls:
+            self._steps[step_of(path)].discard(path)
+        return asked or {}
+
+    def _learn(self, asked: dict[str, Json], usage: dict[str, int]) -> None:
+        """Remember how many tokens a request took, for the bounds of others."""
+        if size := asked.get("bytes"):
+            self.rate = max(self.rate, usage.get("input_tokens", 0) / size)
+        if most := asked.get("max_tokens"):
+            self.output_rate = max(self.output_rate, usage.get("output_tokens", 0) / most)
+
+    def _forked(self) -> None:
+        """A fork begins: what was paid so far it does not pay."""
+        _add(self.reused, self._paid)
+        _add(self.reused, self._below)
+        self._paid, self._below = dict[str, int](), dict[str, int]()
+        self.ledgers.forked()
+        self._open.clear()
+        self._steps.clear()
+
+    def _note(self, path: str) -> None:
+        self._steps.setdefault(step_of(path), set()).add(path)
+
+
+def tokens_of(usage: dict[str, int]) -> int:
+    """Return the tokens that a usage is drawn from a budget for."""
+    return sum(usage.get(name, 0) for name in _TOKENS)
+
+
+def _budget_of(started: RunStarted) -> Budget | None:
+    limits = (started.budget, started.budget_calls, started.budget_seconds)
+    if all(limit is None for limit in limits):
+        return None
+    strict = bool(started.budget_strict)
+    return Budget(tokens=limits[0], calls=limits[1], seconds=limits[2], strict=strict)
+
+
+def _is_in(path: str, call: str) -> bool:
+    return path.startswith(call) and path[len(call) : len(call) + 1] in ("", "/")
+
+
+def _add(total: dict[str, int], more: dict[str, int]) -> None:
+    for name, count in more.items():
+        total[name] = total.get(name, 0) + count

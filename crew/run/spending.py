@@ -1,0 +1,143 @@
+"""What a run that is driven here may spend, and who of it waits for tokens to come back."""
+
+import asyncio
+from collections.abc import Iterator
+from typing import Protocol
+
+from crew.budget import Allowance
+from crew.clock import wall_clock
+from crew.errors import BudgetExceeded
+from crew.event import CallCancelled, CallCompleted, CallFailed, CallStarted, RunEvent
+from crew.fold.accounts import Accounts
+from crew.fold.ledgers import is_around
+from crew.journal import Drawn
+from crew.message import Json
+
+
+class Shared(Protocol):
+    """Where a run draws on accounts that are not its own alone; see `crew.run.sharing`."""
+
+    def change(self, path: str, amount: Drawn) -> None:
+        """Give back what a call at `path` does not need, or has spent beyond."""
+        ...
+
+
+class Spending:
+    """Lets model calls be made as far as the accounts of a run allow.
+
+    Args:
+        accounts: those that are folded of its events.
+    """
+
+    def __init__(self, accounts: Accounts) -> None:
+        self.shared: Shared | None = None
+        """Where the run has a part in accounts that others draw on, too."""
+        self._accounts = accounts
+        self.ledgers = accounts.ledgers
+        self._under_way: set[str] = set()
+        """The model calls that were begun here, and have no end."""
+        self._waiting: list[asyncio.Future[None]] = []
+
+    def apply(self, event: RunEvent) -> None:
+        """Bring the accounts on by an event, and let go what it gives back."""
+        match event:
+            case CallCompleted(path=path, call="model") | CallFailed(path=path, call="model"):
+                bound, before = self._accounts.bound_of(path), self.ledgers.run.drawn
+                self._accounts.apply(event)
+                self._end(path, bound, self.ledgers.run.drawn - before)
+            case (
+                CallStarted(path=path, call="agent")  # anew, in another host
+                | CallCompleted(path=path, call="agent")
+                | CallFailed(path=path, call="agent")
+                | CallCancelled(path=path)
+            ):
+                self.left(path)
+            case _:
+                self._accounts.apply(event)
+
+    def drop(self, step: str) -> None:
+        """Forget the accounts of the calls of a step that is over."""
+        self.left(step)
+        self._accounts.drop(step)
+
+    def left(self, path: str) -> None:
+        """Note that nothing is under way any more in the step or the call at `path`."""
+        if self._under_way:
+            for place in self._accounts.places_in(path):
+                self._end(place, self._accounts.bound_of(place))
+
+    def begun(self, path: str) -> None:
+        """Note that a model is called here, whose answer gives back what it does not need."""
+        if self.ledgers.limits_tokens(path):
+            self._under_way.add(path)
+
+    def check(self, run: str, path: str, asked: dict[str, Json]) -> None:
+        """Let a model call be made that may cost so many tokens.
+
+        Of accounts that are shared it says nothing but whether there is time.
+
+        Raises:
+            BudgetExceeded: an account around it has not so many left, no call, or no time.
+        """
+        if self.ledgers.are_free:
+            return
+        needed, freed = self._accounts.needed(path, asked)
+        for ledger in self.ledgers.around(path):
+            if (until := ledger.until()) is not None and wall_clock() >= until:
+                raise BudgetExceeded(run=run, path=path, needed=1, left=0, unit="seconds")
+            if self.shared is not None:
+                continue
+            if (left := ledger.left()) is not None and needed > left + freed:
+                raise BudgetExceeded(run=run, path=path, needed=needed, left=left + freed)
+            if (calls := ledger.left_calls()) is not None and calls < 1:
+                raise BudgetExceeded(run=run, path=path, needed=1, left=calls, unit="calls")
+
+    def amount(self, path: str, asked: dict[str, Json]) -> Drawn:
+        """Return what a model call draws, beside what an earlier request of it has drawn."""
+        bound, freed = self._accounts.needed(path, asked)
+        back = self._accounts.bound_of(path) if path in self._under_way else 0
+        return Drawn(bound - freed, 1, bound - back)
+
+    def drawn(self, run: str, *, rests: bool) -> Iterator[tuple[str, Drawn]]:
+        """Yield what the run's own calls have drawn of each of its accounts, the run's first.
+
+        Args:
+            run: its id.
+            rests: whether nothing of it is under way any more.
+        """
+        flying = () if rests else self._under_way
+        for name, place, ledger in self.ledgers.named(run):
+            back = sum(self._accounts.bound_of(call) for call in flying if is_around(place, call))
+            yield name, Drawn(ledger.drawn, ledger.calls, back)
+
+    def allowance(self, path: str) -> Allowance:
+        """Return what a model call may spend, of all the accounts around it."""
+        return Allowance(
+            left=self.ledgers.left(path),
+            strict=self.ledgers.is_strict(path),
+            rate=self._accounts.rate,
+            output_rate=self._accounts.output_rate,
+        )
+
+    async def until_free(self, path: str, needed: int) -> None:
+        """Return when so many tokens are left, or nothing under way can give any back."""
+        while self.shared is None and self._under_way and self.ledgers.left(path) < needed:
+            turn = asyncio.get_running_loop().create_future()
+            self._waiting.append(turn)
+            await turn
+
+    def wake(self) -> None:
+        """Let those look again who wait for something to come back."""
+        waiting, self._waiting = self._waiting, list[asyncio.Future[None]]()
+        for turn in waiting:
+            if not turn.done():
+                turn.set_result(None)
+
+    def _end(self, path: str, bound: int, more: int = 0) -> None:
+        """Note that a call has ended that cost so much `more` than its bound."""
+        back = bound if path in self._under_way else 0
+        self._under_way.discard(path)
+        if self.shared is not None and (back or more):
+            self.shared.change(path, Drawn(tokens=more, open=-back))
+        if self._waiting:
+            self.wake()
