@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import cast
 
+from crew.budget import Budget
 from crew.call.lineage import as_key
 from crew.clock import wall_clock
 from crew.config import Settings
@@ -19,6 +20,7 @@ from crew.run import Run, Runtime
 from crew.testing.faulty_store import CrashingStore
 from crew.testing.programs.branch import Start
 from crew.testing.programs.calls import weight
+from crew.testing.programs.spending import given
 from crew.testing.programs.world import UNANSWERED, ProgramLoop, World
 from crew.testing.quiet import quiet
 from crew.testing.scheduler import Stuck
@@ -120,6 +122,7 @@ def live(
     *,
     number: int = 0,
     open_questions: Sequence[tuple[int, str]] = (),
+    budget: Budget | None = None,
     kill: int = NEVER,
     stop: int = NEVER,
     resumed: bool = False,
@@ -134,6 +137,7 @@ def live(
         workflow: the program.
         number: the run to go on with; a new one is started without.
         open_questions: those that were asked before.
+        budget: what a new run may spend.
         kill: after how many events the process is killed.
         stop: after how many it leaves its runtime in good order.
         resumed: whether somebody asks for the run, as for one that was parked.
@@ -148,7 +152,8 @@ def live(
             station = Station(store, after=kill, stop=stop, ends=life.ends, loop=loop)
             for question in open_questions:
                 station.asked.put_nowait(question)
-            loop.run_until_complete(_in_runtime(life, station, workflow, resumed=resumed))
+            work = _in_runtime(life, station, workflow, budget=budget, resumed=resumed)
+            loop.run_until_complete(work)
     except Stuck as stuck:
         life.wrong("stuck", str(stuck))
     finally:
@@ -174,7 +179,9 @@ def _clean_up(loop: ProgramLoop) -> list[str]:
     return names
 
 
-async def _in_runtime(life: Life, station: Station, workflow: Workflow, *, resumed: bool) -> None:
+async def _in_runtime(
+    life: Life, station: Station, workflow: Workflow, *, budget: Budget | None, resumed: bool
+) -> None:
     async with Runtime(
         cast("Store", station), workflows=[workflow], settings=_SETTINGS, look_seconds=LOOK_SECONDS
     ) as runtime:
@@ -183,7 +190,7 @@ async def _in_runtime(life: Life, station: Station, workflow: Workflow, *, resum
                 run_id = station.numbered(life.number).id
                 run = await (runtime.resume(run_id) if resumed else runtime.get(run_id))
             else:
-                run = await runtime.start(workflow, Start())
+                run = await runtime.start(workflow, Start(), budget=given("", budget))
                 life.number = station.run(run.id).number
         except StoreError:
             life.world.is_dead = True

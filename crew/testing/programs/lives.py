@@ -11,6 +11,7 @@ from typing import Literal, TypeAlias
 
 from crew.graph import Workflow
 from crew.journal import Store
+from crew.testing.programs.books import problems
 from crew.testing.programs.history import History, read, rows_of
 from crew.testing.programs.life import NEVER, Life, live
 from crew.testing.programs.world import World
@@ -41,6 +42,8 @@ class Lives:
         self._chance = chance
         self._store = store
         self._workflow = workflow
+        self.are_calm = not first.world.is_dead
+        """Whether no process died that had it."""
         self._executed = Counter[str]()
         self._keys: dict[str, set[str]] = {}
         self._note(first.world)
@@ -62,7 +65,13 @@ class Lives:
             resumed: whether somebody asks for it, since it was parked.
         """
         held, before = self.history(), self.last.world
-        world = World(self._chance, earlier=self._executed.copy(), attempts=before.attempts)
+        spent = list(problems(before.books, held.bills, self._store, exact=self.are_calm))
+        world = World(
+            self._chance,
+            earlier=self._executed.copy(),
+            attempts=before.attempts,
+            books=before.books,
+        )
         life = live(
             self._chance.getrandbits(32),
             world,
@@ -76,10 +85,12 @@ class Lives:
             began=self.last.leaving[1],
         )
         life.in_flight = self.last.in_flight
+        life.problems += [("spent", problem) for problem in spent]
         check_counts(life, held)
         _check_acts(life, self._keys, held)
         self._note(world)
         self.leaving.append(life.leaving)
+        self.are_calm = self.are_calm and not world.is_dead
         self.last = life
         return life
 
@@ -176,6 +187,12 @@ def check_counts(life: Life, held: History) -> None:
             life.wrong("again", f"{name} was executed again, though its end was on disk")
         elif not name.startswith("child:") and count > most:
             life.wrong("again", f"{name} was executed {count} times, {most} at most was right")
+
+
+def check_bills(life: Life, history: History, store: Store, *, exact: bool) -> None:
+    """Models, journals and accounts agree on what was spent, and no budget is passed."""
+    for problem in problems(life.world.books, history.bills, store, exact=exact):
+        life.wrong("spent", problem)
 
 
 def _check_acts(life: Life, before: dict[str, set[str]], held: History) -> None:

@@ -20,7 +20,8 @@ from crew.journal.memory import MemoryStore
 from crew.testing.programs.history import History, read
 from crew.testing.programs.interpret import workflow_of
 from crew.testing.programs.life import NEVER, Life, live
-from crew.testing.programs.lives import Between, Lives, between, check_counts
+from crew.testing.programs.books import is_hidden, is_spent
+from crew.testing.programs.lives import Between, Lives, between, check_bills, check_counts
 from crew.testing.programs.tree import Nodes, Tree
 from crew.testing.programs.world import Plan, World
 
@@ -43,6 +44,7 @@ FIRST_SCHEDULES = 3
 KINDS = (
     "act",
     "again",
+    "spent",
     "outcome",
     "parked",
     "poison",
@@ -54,7 +56,8 @@ KINDS = (
 )
 """What may be wrong at a point, the worst first, which is the one that is counted.
 
-An act made twice, or under another key; a call executed again; an outcome that no undisturbed
+An act made twice, or under another key; a call executed again; a budget that
+is passed, or spares what it could give, or is not what models count; an outcome that no undisturbed
 schedule gives; a run that was parked, or was not though its owners died of it, or never ends, or
 has no result; an event behind a run's end;
 a task left running; a replay that differs.
@@ -114,7 +117,7 @@ class Subject:
     def points(self) -> Iterator[Point]:
         """Yield the undisturbed schedules, then each event with both ways to stop."""
         for _ in range(FIRST_SCHEDULES):
-            yield self._point(0, None, self.undisturbed(), History())
+            yield self._point(0, None, *self._undisturbed())
         hows: tuple[How, ...] = ("kill", "stop")
         chance = random.Random(self.seed)  # noqa: S311  repeatable
         for event in range(1, self.events):
@@ -125,17 +128,28 @@ class Subject:
 
     def undisturbed(self, plan: Plan | None = None) -> Life:
         """Run it once under the next schedule, and keep the outcome."""
+        life, _ = self._undisturbed(plan)
+        return life
+
+    def _undisturbed(self, plan: Plan | None = None) -> tuple[Life, History]:
         self._schedules += 1
         chance = random.Random(f"{self.seed} {self._schedules}")  # noqa: S311  repeatable
         store = self._stores()
-        life = live(chance.getrandbits(32), World(chance, plan), store, self.workflow)
+        life = live(
+            chance.getrandbits(32),
+            World(chance, plan),
+            store,
+            self.workflow,
+            budget=self.tree.budget,
+        )
         history = read(store, life.number)
         self.events = max(self.events, history.events)
         _check_end(life, history)
+        check_bills(life, history, store, exact=True)
         check_counts(life, History())
         if life.outcome:
             self.outcomes.setdefault(life.outcome, self._schedules)
-        return life
+        return life, history
 
     def point(self, event: int, how: How) -> Point:
         """Stop it after an event, go on elsewhere, and look."""
@@ -146,6 +160,7 @@ class Subject:
             World(chance),
             store,
             self.workflow,
+            budget=self.tree.budget,
             kill=event if how in ("kill", "deploy", "deaths") else NEVER,
             stop=event if how in ("stop", "leaves") else NEVER,
         )
@@ -153,6 +168,7 @@ class Subject:
             return self._point(event, how, life, History())  # it was never accepted
         held = read(store, life.number)
         check_counts(life, History())
+        check_bills(life, held, store, exact=not life.world.is_dead)
         if life.outcome or life.problems:
             self._check_outcome(life, held)
             return self._point(event, how, life, held)
@@ -160,6 +176,7 @@ class Subject:
         again = between(_BETWEEN.get(how or "kill"), lives, self._renamed())
         history = lives.history()
         _check_end(again, history)
+        check_bills(again, history, store, exact=lives.are_calm)
         self._check_outcome(again, history, lives.leaving)
         return self._point(event, how, again, held)
 
@@ -175,6 +192,8 @@ class Subject:
             return
         if history.unknown and life.outcome.startswith('["failed"'):
             return  # a crash hid whether something happened, and its policy is to fail
+        if is_hidden(life.world.books, history.bills):
+            return  # a crash hid what a call cost, which is taken to be its bound
         # The same order of completions without a crash, then any other schedule.
         self.undisturbed(history.plan())
         if life.outcome not in self.outcomes:
@@ -198,6 +217,8 @@ class Subject:
             "an act in flight": kinds["effect"] + kinds["tool"] > 0,
             "a child in flight": bool(held.children),
             "a retry": any(held.failed[name] for name in life.world.attempts),
+            "a budget": is_spent(life.world.books, held.bills),
+            "a budget that is exhausted": bool(held.bills.refusals),
         }
         return frozenset({name for name, seen in saw.items() if seen} | self._has)
 

@@ -18,6 +18,8 @@ SIGHTS = (
     "a journalled sleep",
     "a question in time",
     "a question too late",
+    "a budget",
+    "a budget that is exhausted",
 )
 
 

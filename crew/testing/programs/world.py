@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from contextvars import Context as Variables
 from dataclasses import dataclass, field
 
+from crew.testing.programs.books import Books
 from crew.testing.scheduler import SeededLoop
 
 DELAYS = (0.0001, 0.0001, 0.001, 0.004, 0.01, 0.01, 0.02, 0.04)
@@ -110,6 +111,8 @@ class World:
     """What functions keep between their calls, and return."""
     attempts: dict[str, int] = field(default_factory=dict)
     """How often calls that are retried may be executed in all."""
+    books: Books = field(default_factory=Books)
+    """What models count, in this life and those before."""
     is_dead: bool = False
     """Whether the process was killed: what its tasks still do has never happened."""
     _turns: Turns | None = None
@@ -129,6 +132,11 @@ class World:
         """Note that a call's body is executed."""
         if not self.is_dead:
             self.counts[name] += 1
+
+    def pay(self, name: str, tokens: int) -> None:
+        """Note that a model computes so many tokens."""
+        if not self.is_dead:
+            self.books.paid[name] += tokens
 
     async def take_time(self, name: str) -> None:
         """Wait for as long as a call takes."""
