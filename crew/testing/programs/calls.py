@@ -13,8 +13,8 @@ from typing import Any
 
 from crew.agent import Agent
 from crew.llm import ModelReply, ModelRequest
-from crew.llm.scripted import ScriptedModel
 from crew.llm.cost import request_bytes
+from crew.llm.scripted import ScriptedModel
 from crew.message import ToolCall, Usage
 from crew.testing.programs.books import MOST_OUTPUT
 from crew.testing.programs.world import FOREVER, world

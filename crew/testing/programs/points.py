@@ -17,19 +17,31 @@ from typing import Literal
 from crew.graph import Workflow
 from crew.journal import Store
 from crew.journal.memory import MemoryStore
+from crew.testing.programs.books import is_hidden, is_spent
 from crew.testing.programs.history import History, read
 from crew.testing.programs.interpret import workflow_of
-from crew.testing.programs.life import NEVER, Life, live
-from crew.testing.programs.books import is_hidden, is_spent
-from crew.testing.programs.lives import Between, Lives, between, check_bills, check_counts
+from crew.testing.programs.life import NEVER, Fault, Life, live
+from crew.testing.programs.lives import (
+    Between,
+    Lives,
+    between,
+    check_acts,
+    check_bills,
+    check_counts,
+)
 from crew.testing.programs.tree import Nodes, Tree
 from crew.testing.programs.world import Plan, World
 
-How = Literal["kill", "stop", "deploy", "deaths", "leaves"]
-"""How a program is stopped, or stopped and gone on with in a harder way: see `lives`."""
+How = Literal["kill", "stop", "full", "lost", "deploy", "deaths", "leaves"]
+"""How a program is stopped, or stopped and gone on with in a harder way: see `lives`.
+
+At `full` and `lost` a commit fails instead: see `Fault`.
+"""
 _BETWEEN: dict[How, Between] = {"deploy": "deploy", "deaths": "deaths", "leaves": "leaves"}
 HARDER_POINTS = 6
 """At one of so many events a harder way is tried."""
+FAULTY_POINTS = 5
+"""At one of so many the commit fails."""
 _SIGNS = {
     "a race on first completion": "First(",
     "a timeout that strikes": "strikes=True",
@@ -125,6 +137,8 @@ class Subject:
                 yield self.point(event, how)
             if chance.randrange(HARDER_POINTS) == 0:
                 yield self.point(event, chance.choice(list(_BETWEEN)))
+            if chance.randrange(FAULTY_POINTS) == 0:
+                yield self.point(event, chance.choice(("full", "lost")))
 
     def undisturbed(self, plan: Plan | None = None) -> Life:
         """Run it once under the next schedule, and keep the outcome."""
@@ -146,7 +160,7 @@ class Subject:
         self.events = max(self.events, history.events)
         _check_end(life, history)
         check_bills(life, history, store, exact=True)
-        check_counts(life, History())
+        check_counts(life)
         if life.outcome:
             self.outcomes.setdefault(life.outcome, self._schedules)
         return life, history
@@ -163,11 +177,13 @@ class Subject:
             budget=self.tree.budget,
             kill=event if how in ("kill", "deploy", "deaths") else NEVER,
             stop=event if how in ("stop", "leaves") else NEVER,
+            fault=Fault(event - 1, how == "lost") if how in ("full", "lost") else None,
         )
         if life.number == 0:
             return self._point(event, how, life, History())  # it was never accepted
         held = read(store, life.number)
-        check_counts(life, History())
+        check_counts(life)
+        check_acts(life, {})
         check_bills(life, held, store, exact=not life.world.is_dead)
         if life.outcome or life.problems:
             self._check_outcome(life, held)
@@ -216,6 +232,7 @@ class Subject:
             "two branches in flight": kinds.total() > 1,
             "an act in flight": kinds["effect"] + kinds["tool"] > 0,
             "a child in flight": bool(held.children),
+            "a failing commit": life.before is not None,
             "a retry": any(held.failed[name] for name in life.world.attempts),
             "a budget": is_spent(life.world.books, held.bills),
             "a budget that is exhausted": bool(held.bills.refusals),

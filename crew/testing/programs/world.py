@@ -117,6 +117,11 @@ class World:
     """Whether the process was killed: what its tasks still do has never happened."""
     _turns: Turns | None = None
 
+    def next(self) -> "World":
+        """Return the world in which another process goes on, which remembers nothing."""
+        earlier = self.earlier + self.counts
+        return World(self.chance, earlier=earlier, attempts=self.attempts, books=self.books)
+
     async def happen(self, name: str, key: str = "") -> None:
         """Note that a call's body is executed, and let it take its time."""
         self.note(name)
@@ -173,6 +178,14 @@ class ProgramLoop(SeededLoop):
     def __init__(self, seed: int, world: World, *, limit: float, began: float | None) -> None:
         super().__init__(seed, limit=limit, began=began)
         self.world = world
+
+
+def go_on_in(world: World) -> World:
+    """Let what comes on the running loop from now on come in another world."""
+    loop = asyncio.get_running_loop()
+    assert isinstance(loop, ProgramLoop)
+    loop.world = world
+    return world
 
 
 _ELSEWHERE = World(random.Random(0))  # noqa: S311  it chooses delays
