@@ -6,7 +6,7 @@ import json
 import math
 import re
 import secrets
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import cast
 
@@ -16,7 +16,7 @@ from crew.clock import wall_clock
 from crew.config import Settings
 from crew.errors import AskError, Diverged, RunCancelled, RunFailed, StoreError
 from crew.graph import Workflow
-from crew.journal import Append, Operation, Started, Store, StoredEvent
+from crew.journal import Append, Operation, Started, Store, StoredEvent, Take
 from crew.run import Run, Runtime
 from crew.testing.faulty_store import CrashingStore
 from crew.testing.programs.branch import Start
@@ -55,8 +55,8 @@ class Station(CrashingStore):
         after: after how many events the process is killed.
         stop: after how many it is asked to leave.
         fault: which commit fails, if one does.
-        ends: called once, when one of the first two has come, or a run was parked.
-        fails: called when a commit has failed.
+        life: of the process; it is told once when one of the first two has come, or a run was
+            parked, when the commit has failed, and when a run is taken anew for that.
         loop: on which it is used.
     """
 
@@ -67,14 +67,13 @@ class Station(CrashingStore):
         after: int,
         stop: int,
         fault: Fault | None,
-        ends: Callable[["Station"], None],
-        fails: Callable[["Station"], None],
+        life: "Life",
         loop: asyncio.AbstractEventLoop,
     ) -> None:
         super().__init__(store, after=after)
         self._until_stop = stop
-        self._fault, self._events = fault, 0
-        self._ends, self._fails = ends, fails
+        self._fault, self._events, self._has_failed = fault, 0, False
+        self._life = life
         self.started = 0
         """The number of the first run that was."""
         self.over = loop.create_future()
@@ -85,10 +84,10 @@ class Station(CrashingStore):
         fault = self._fault
         if fault is None or self._events < fault.after:
             return self._commit(operations)
-        self._fault = None
+        self._fault, self._has_failed = None, True
         if fault.is_written:
             self._commit(operations)
-        self._fails(self)
+        self._life.fails()
         raise StoreError(message="simulated fault: nobody knows whether it was written")
 
     def _commit(self, operations: Sequence[Operation]) -> list[object]:
@@ -106,6 +105,8 @@ class Station(CrashingStore):
             elif isinstance(result, Started):
                 self._events += 1
                 self.started = self.started or result.row.number
+            elif isinstance(operation, Take) and self._has_failed:
+                self._life.goes_on(self)
         if self._until_stop <= 0 or self.parked:
             self._end()
         return results
@@ -119,7 +120,7 @@ class Station(CrashingStore):
     def _end(self) -> None:
         if not self.over.done():
             self.over.set_result(None)
-            self._ends(self)
+            self._life.ends(self)
 
 
 @dataclass(slots=True)
@@ -132,7 +133,9 @@ class Life:
     held: History = field(default_factory=History)
     """What was on disk when it began."""
     before: "Life | None" = None
-    """The part of the same life that a failing commit has ended."""
+    """The part of the same life before a run was taken anew."""
+    has_failed: bool = False
+    """Whether a commit failed."""
     outcome: str = ""
     """How the run ended, as JSON; empty if the life ended before."""
     problems: list[tuple[str, str]] = field(default_factory=list)
@@ -146,15 +149,18 @@ class Life:
         self.problems.append((kind, detail))
 
     def parts(self) -> "Iterator[Life]":
-        """Yield the parts of this life: all that was not on disk was lost between them."""
+        """Yield the parts of this life: what was not on disk of some run was lost between them."""
         if self.before is not None:
             yield from self.before.parts()
         yield self
 
-    def fails(self, station: Station) -> None:
-        """Begin anew from what is on disk, since a commit failed."""
+    def fails(self) -> None:
+        """See what was under way when a commit failed."""
+        self.has_failed, self.in_flight = True, self._under_way()
+
+    def goes_on(self, station: Station) -> None:
+        """Begin another part, since a run begins anew from what is on disk."""
         self.number = self.number or station.started
-        self.in_flight = self._under_way()
         self.before = replace(self)
         self.held = read(station, self.number) if self.number else History()
         self.world = go_on_in(self.world.next())
@@ -211,8 +217,7 @@ def live(
                 after=kill,
                 stop=stop,
                 fault=fault,
-                ends=life.ends,
-                fails=life.fails,
+                life=life,
                 loop=loop,
             )
             for question in life.held.questions:

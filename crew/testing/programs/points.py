@@ -232,7 +232,7 @@ class Subject:
             "two branches in flight": kinds.total() > 1,
             "an act in flight": kinds["effect"] + kinds["tool"] > 0,
             "a child in flight": bool(held.children),
-            "a failing commit": life.before is not None,
+            "a failing commit": life.has_failed,
             "a retry": any(held.failed[name] for name in life.world.attempts),
             "a budget": is_spent(life.world.books, held.bills),
             "a budget that is exhausted": bool(held.bills.refusals),
