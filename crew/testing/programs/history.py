@@ -40,6 +40,8 @@ class History:
     """The places in that order of those that came directly behind another end of their run."""
     questions: list[tuple[int, str]] = field(default_factory=list)
     """Open questions: the run's number, and the path."""
+    deadlines: dict[tuple[int, str], float] = field(default_factory=dict)
+    """Of the wall clock, those that may pass: by the run's number and the path, in unix seconds."""
     bills: Bills = field(default_factory=Bills)
     """What calls of models cost."""
     events: int = 0
@@ -108,6 +110,12 @@ def _named(
         _bill(row, event, history.bills, agents)
         if call == "agent" and phase == "started":
             agents[event.path] = _site(event)
+        elif call == "deadline":
+            history.deadlines.pop((row.number, event.path), None)
+            if phase == "started":
+                history.deadlines[row.number, event.path] = event.data["until"]
+        elif event.kind == "run.started" and "budget_seconds" in event.data:
+            history.deadlines[row.number, ""] = event.at + event.data["budget_seconds"]
         elif phase == "started":
             _begin(call, event, history, once)
         elif phase == "unknown":

@@ -11,7 +11,6 @@ from dataclasses import dataclass, field, replace
 from typing import cast
 
 from crew.budget import Budget
-from crew.call.lineage import as_key
 from crew.clock import wall_clock
 from crew.config import Settings
 from crew.errors import AskError, Diverged, RunCancelled, RunFailed, StoreError
@@ -22,8 +21,9 @@ from crew.testing.faulty_store import CrashingStore
 from crew.testing.programs.branch import Start
 from crew.testing.programs.calls import weight
 from crew.testing.programs.history import History, read
+from crew.testing.programs.letters import is_unanswered, key_of
 from crew.testing.programs.spending import given
-from crew.testing.programs.world import UNANSWERED, ProgramLoop, World, go_on_in
+from crew.testing.programs.world import ProgramLoop, World, go_on_in
 from crew.testing.quiet import quiet
 from crew.testing.scheduler import Stuck
 
@@ -134,6 +134,8 @@ class Life:
     """What was on disk when it began."""
     before: "Life | None" = None
     """The part of the same life before a run was taken anew."""
+    has_letters: bool = False
+    """Whether people answered before, and it began once it was too late for that."""
     has_failed: bool = False
     """Whether a commit failed."""
     outcome: str = ""
@@ -349,9 +351,9 @@ async def _answer(station: Station, runtime: Runtime, life: Life) -> None:
 
 
 async def _say(station: Station, runtime: Runtime, life: Life, number: int, path: str) -> None:
-    key = path.rpartition("/")[2]
-    if key.startswith(as_key(UNANSWERED)):
+    if is_unanswered(path):
         return
+    key = key_of(path)
     await life.world.take_time(f"ask:{key}")
     row = station.numbered(number)
     while not station.is_down:

@@ -12,9 +12,10 @@ from crew.graph import Workflow
 from crew.journal import Store
 from crew.testing.programs.books import problems
 from crew.testing.programs.history import History, read, rows_of
+from crew.testing.programs.letters import MARGIN_SECONDS, last_deadline, post
 from crew.testing.programs.life import NEVER, Life, live
 
-Between: TypeAlias = Literal["deploy", "deaths", "leaves"]
+Between: TypeAlias = Literal["deploy", "deaths", "leaves", "letters"]
 DEATHS = LEAVES = 3
 """How many owners of a run die before it is parked, or leave, and it is not."""
 
@@ -52,6 +53,7 @@ class Lives:
         kill: int = NEVER,
         stop: int = NEVER,
         resumed: bool = False,
+        began: float | None = None,
     ) -> Life:
         """Go on with the run in another process; its own problems are left to the caller.
 
@@ -60,6 +62,7 @@ class Lives:
             kill: after how many further events that process is killed.
             stop: after how many it leaves in good order.
             resumed: whether somebody asks for it, since it was parked.
+            began: when it begins, in unix seconds; as the last one ended by default.
         """
         held, before = self.history(), self.last.world
         spent = list(problems(before.books, held.bills, self._store, exact=self.are_calm))
@@ -73,8 +76,9 @@ class Lives:
             kill=kill,
             stop=stop,
             resumed=resumed,
-            began=self.last.leaving[1],
+            began=began or self.last.leaving[1],
         )
+        life.has_letters = began is not None
         life.in_flight = self.last.in_flight
         life.problems += [("spent", problem) for problem in spent]
         check_counts(life)
@@ -89,6 +93,18 @@ class Lives:
         for part in life.parts():
             for name, keys in part.world.keys.items():
                 self._keys.setdefault(name, set()).update(keys)
+
+    def post(self) -> float | None:
+        """Let people answer while nobody has the run; return when all questions are closed.
+
+        If something else has a deadline, nobody says anything.
+        """
+        held = self.history()
+        last = last_deadline(held)
+        if last is None:
+            return None
+        post(self._chance.getrandbits(32), self._store, held, now=self.last.leaving[1])
+        return last + 2 * MARGIN_SECONDS
 
     def history(self) -> History:
         return read(self._store, self.last.number)
@@ -118,6 +134,8 @@ def between(what: Between | None, lives: Lives, renamed: Callable[[str], Workflo
         return _deploy(lives, renamed)
     if what == "deaths":
         return _deaths(lives)
+    if what == "letters":
+        return lives.go_on(began=lives.post())
     return _leaves(lives) if what == "leaves" else lives.go_on()
 
 

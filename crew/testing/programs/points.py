@@ -32,16 +32,23 @@ from crew.testing.programs.lives import (
 from crew.testing.programs.tree import Nodes, Tree
 from crew.testing.programs.world import Plan, World
 
-How = Literal["kill", "stop", "full", "lost", "deploy", "deaths", "leaves"]
+How = Literal["kill", "stop", "full", "lost", "deploy", "deaths", "leaves", "letters"]
 """How a program is stopped, or stopped and gone on with in a harder way: see `lives`.
 
 At `full` and `lost` a commit fails instead: see `Fault`.
 """
-_BETWEEN: dict[How, Between] = {"deploy": "deploy", "deaths": "deaths", "leaves": "leaves"}
+_BETWEEN: dict[How, Between] = {
+    "deploy": "deploy",
+    "deaths": "deaths",
+    "leaves": "leaves",
+    "letters": "letters",
+}
 HARDER_POINTS = 6
 """At one of so many events a harder way is tried."""
 FAULTY_POINTS = 5
 """At one of so many the commit fails."""
+LETTER_POINTS = 3
+"""At one of so many, in programs that ask for a time, people answer while nobody has the run."""
 _SIGNS = {
     "a race on first completion": "First(",
     "a timeout that strikes": "strikes=True",
@@ -51,6 +58,7 @@ _SIGNS = {
     "a question too late": "limit='passes'",
 }
 """What programs have in them, told by their texts."""
+_ASKS = {"a question in time", "a question too late"}
 MOST_SCHEDULES = 50
 FIRST_SCHEDULES = 3
 KINDS = (
@@ -136,9 +144,11 @@ class Subject:
             for how in hows:
                 yield self.point(event, how)
             if chance.randrange(HARDER_POINTS) == 0:
-                yield self.point(event, chance.choice(list(_BETWEEN)))
+                yield self.point(event, chance.choice(("deploy", "deaths", "leaves")))
             if chance.randrange(FAULTY_POINTS) == 0:
                 yield self.point(event, chance.choice(("full", "lost")))
+            if self._has & _ASKS and chance.randrange(LETTER_POINTS) == 0:
+                yield self.point(event, "letters")
 
     def undisturbed(self, plan: Plan | None = None) -> Life:
         """Run it once under the next schedule, and keep the outcome."""
@@ -175,7 +185,7 @@ class Subject:
             store,
             self.workflow,
             budget=self.tree.budget,
-            kill=event if how in ("kill", "deploy", "deaths") else NEVER,
+            kill=event if how in ("kill", "deploy", "deaths", "letters") else NEVER,
             stop=event if how in ("stop", "leaves") else NEVER,
             fault=Fault(event - 1, how == "lost") if how in ("full", "lost") else None,
         )
@@ -232,6 +242,7 @@ class Subject:
             "two branches in flight": kinds.total() > 1,
             "an act in flight": kinds["effect"] + kinds["tool"] > 0,
             "a child in flight": bool(held.children),
+            "a late letter": life.has_letters,
             "a failing commit": life.has_failed,
             "a retry": any(held.failed[name] for name in life.world.attempts),
             "a budget": is_spent(life.world.books, held.bills),
