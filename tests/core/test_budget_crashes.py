@@ -2,17 +2,20 @@
 
 import asyncio
 import random
+from functools import partial
 
 import pytest
 
 from crew import Agent, Budget, Context, Runtime, workflow
 from crew.errors import StoreError
+from crew.journal import Append, Operation
 from crew.journal.memory import MemoryStore
-from crew.testing import CrashingStore, ScriptedModel, simulate
+from crew.testing import CrashingStore, ScriptedModel, SeededLoop, simulate
 from crew.testing.faulty_store import FaultyStore
 from tests.core.counting import Counting
 from tests.core.lives import result
 from tests.core.test_budget_tree import PATIENCE, Branch, Family, failing, spent
+from tests.core.test_take import FailsOnce
 
 BUDGET = Budget(tokens=5000, strict=True)
 
@@ -87,3 +90,39 @@ def test_children_on_one_budget_survive_every_schedule():
         return sum(await ctx.map(branch, [1, 3], budget=Budget(tokens=8000)))
 
     assert simulate(trunk, "go", seeds=40).output == 10
+
+
+def asks_a_model(operation: Operation) -> bool:
+    kinds = [event.kind for event in operation.events] if isinstance(operation, Append) else []
+    return "model.started" in kinds
+
+
+async def spent_by_a_child(memory: MemoryStore, agents: int) -> tuple[int, int]:
+    """Let the commit of a child's first call of a model fail; return what was counted, and held."""
+    model = Counting()
+    agent = Agent("agent", model=model, max_tokens=16)
+
+    @workflow(name="leaf")
+    async def leaf(ctx: Context, text: str) -> None:
+        for _ in range(agents):
+            await ctx.run(agent, text)
+
+    @workflow(name="trunk")
+    async def trunk(ctx: Context, text: str) -> None:
+        beside = (ctx.run(leaf, f"{n}", budget=Budget(tokens=190)) for n in range(2))
+        await asyncio.gather(ctx.run(leaf, text, budget=Budget(tokens=190)), *beside)
+
+    async with Runtime(FailsOnce(memory, asks_a_model), workflows=[leaf, trunk]) as runtime:
+        run = await runtime.start(trunk, "go")
+        while await run.status() == "running":
+            await asyncio.sleep(0.01)
+        await run.result()
+    return model.tokens, memory.accounts([run.id])[0].total.tokens
+
+
+@pytest.mark.parametrize("agents", [1, 2, 3])
+def test_what_was_drawn_for_an_intent_that_was_not_written_comes_back(agents):
+    for seed in range(20):
+        with asyncio.Runner(loop_factory=partial(SeededLoop, seed, limit=1000.0)) as runner:
+            counted, held = runner.run(spent_by_a_child(MemoryStore(), agents))
+        assert counted == held == 3 * 28 * agents
