@@ -71,6 +71,8 @@ class Bills:
     refusals: list[Refusal] = field(default_factory=list)
     places: dict[int, str] = field(default_factory=dict)
     """Where each run was called, by its number; the program at none."""
+    takes: list[Moment] = field(default_factory=list)
+    """When another process, or the same one once more, went on with a run."""
     ended: dict[int, tuple[Moment, int | None]] = field(default_factory=dict)
     """When each run ended, and the tokens that it says it cost, if it does."""
     _open: dict[tuple[int, str], Request] = field(default_factory=dict)
@@ -94,7 +96,8 @@ class Bills:
                 del self._open[run, call]
 
     def taken(self, when: Moment) -> None:
-        """Note that another process goes on with a run."""
+        """Note that a run is gone on with, after all that was not on record was lost."""
+        self.takes.append(when)
         for run, call in list(self._open):
             if run == when.run:
                 self._open.pop((run, call)).is_lost = True
@@ -128,16 +131,24 @@ def is_spent(books: Books, bills: Bills) -> bool:
 
 
 def is_hidden(books: Books, bills: Bills) -> bool:
-    """Return whether a budget refused a call, and may have paid for one whose answer was lost.
+    """Return whether what a budget refused depends on what no undisturbed schedule has.
 
-    Without that loss it might have had enough.
+    A call whose answer was lost cost its bound; and where several agents draw on one budget,
+    whoever is taken by another process meanwhile comes later.
     """
-    lost = [each.name for each in bills.requests if each.is_lost]
-    refused = [each.name for each in bills.refusals]
     return any(
-        any(is_at(name, site) for name in lost) and any(is_at(name, site) for name in refused)
+        is_at(refusal.name, site) and _is_shifted(refusal, site, bills)
+        for refusal in bills.refusals
         for site in books.budgets
     )
+
+
+def _is_shifted(refusal: Refusal, site: str, bills: Bills) -> bool:
+    here = [each for each in (*bills.requests, *bills.refusals) if is_at(each.name, site)]
+    if any(isinstance(each, Request) and each.is_lost for each in here):
+        return True
+    agents = {each.name.rpartition(".")[0] for each in here}
+    return len(agents) > 1 and any(taken.is_before(refusal.when) for taken in bills.takes)
 
 
 def problems(books: Books, bills: Bills, store: Store, *, exact: bool) -> Iterator[str]:
@@ -180,6 +191,8 @@ def _unfounded(refusal: Refusal, books: Books, bills: Bills) -> str:
     name, when = refusal.name, refusal.when
     if any(end.is_before(when) for end, _ in bills.ended.values()):
         return ""  # what an end has left behind has nothing any more
+    if refusal.unit == "calls" and any(when.is_before(taken) for taken in bills.takes):
+        return ""  # calls that others drew for lost intents come back when those are taken
     before = [each for each in bills.requests if each.when.is_before(when)]
     for site, budget in books.budgets.items():
         if not is_at(name, site):

@@ -90,7 +90,10 @@ class _Grower:
         self._sites = 0
 
     def plain(self) -> Plain:
-        return Plain(self._program(), self._budget_of_all())
+        if self._choose(10) < 9:
+            return Plain(self._program())
+        budget = self._budget()
+        return Plain((self._spenders(), *self._program()), budget)
 
     def _program(self) -> Body:
         first = self._block(1) if self._choose(6) else self._leaf(alone=True)
@@ -113,19 +116,16 @@ class _Grower:
             concurrency=self._of((None, 1, 2)),
             loops=self._choose(3),
             tick=self._body(2, alone=True),
-            budget=self._budget_of_all(),
+            budget=self._budget() if self._choose(8) == 7 else None,
         )
-
-    def _budget_of_all(self) -> Budget | None:
-        return self._budget() if self._choose(8) == 7 else None
 
     def _budget(self) -> Budget:
         """Return what is ample, or enough for few calls of models, or not for one."""
-        kind = self._choose(5)
+        kind = self._choose(6)
         if kind < 2:
             return Budget(calls=1 + self._choose(4), tokens=AMPLE if kind else None)
-        if kind < 4:
-            return Budget(tokens=150 * (1 + self._choose(9)), strict=kind == 3)
+        if kind < 5:
+            return Budget(tokens=150 * (1 + self._choose(9)), strict=kind == 4)
         return Budget(tokens=AMPLE, calls=AMPLE, seconds=FOREVER)
 
     def _site(self) -> int:
@@ -183,7 +183,7 @@ class _Grower:
         return Unkept(site) if kind == 17 else Odd(site, self._of(_ODDITIES))
 
     def _block(self, depth: int) -> Block:
-        site, kind = self._site(), self._choose(25)
+        site, kind = self._site(), self._choose(24)
         if kind < 4:
             return Together(site, self._of(_HOWS), self._bodies(depth))
         if kind < 7:
@@ -212,14 +212,23 @@ class _Grower:
     def _funded(self, site: int, depth: int) -> Funded:
         """Return what calls models, and has a budget for that."""
         self._left -= 1
-        budget, kind = self._budget(), self._choose(3)
+        budget, kind = self._budget(), self._choose(4)
+        if kind > 1:
+            return Child(site, (self._spenders(), *self._body(depth, alone=True)), budget)
         if kind == 0:
             return self._agent(site, budget)
-        if kind == 1:
-            limit = self._of((None, 1, 2))
-            return Map(site, "agent", 2 + self._choose(2), limit, budget=budget)
-        agents = Map(self._site(), "agent") if self._choose(2) else self._agent(self._site())
-        return Child(site, (agents, *self._body(depth, alone=True)), budget)
+        limit = self._of((None, 1, 2))
+        return Map(site, "agent", 2 + self._choose(2), limit, budget=budget)
+
+    def _spenders(self) -> Together:
+        """Return branches that call models, one of them perhaps in a child."""
+        branches = list[Body]()
+        for _ in range(2):
+            agents = Map(self._site(), "agent") if self._choose(3) else self._agent(self._site())
+            in_child = self._choose(2) == 1
+            branches.append((Child(self._site(), (agents,)) if in_child else agents,))
+        self._left -= 2
+        return Together(self._site(), branches=tuple(branches))
 
     def _victim(self) -> Statement:
         self._left -= 1
