@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+from collections.abc import Sequence
 from functools import partial
 
 import pytest
@@ -126,3 +127,53 @@ def test_what_was_drawn_for_an_intent_that_was_not_written_comes_back(agents):
         with asyncio.Runner(loop_factory=partial(SeededLoop, seed, limit=1000.0)) as runner:
             counted, held = runner.run(spent_by_a_child(MemoryStore(), agents))
         assert counted == held == 3 * 28 * agents
+
+
+class Leaves(CrashingStore):
+    """A store that tells when so many events are written."""
+
+    def __init__(self, memory: MemoryStore, events: int) -> None:
+        super().__init__(memory, after=1 << 30)
+        self.until, self.is_full = events, asyncio.Event()
+
+    def commit(self, operations: Sequence[Operation]) -> list[object]:
+        results = super().commit(operations)
+        self.until -= sum(len(each.events) for each in operations if isinstance(each, Append))
+        if self.until <= 0:
+            self.is_full.set()
+        return results
+
+
+async def asked_until(memory: MemoryStore, events: int, budget: Budget) -> tuple[int, int]:
+    """Leave a run after so many events; return how often a model was asked, and how often meant."""
+    model = Counting(counts=True)
+    agent = Agent("agent", model=model, max_tokens=16)
+
+    @workflow(name="leaf")
+    async def leaf(ctx: Context, text: str) -> None:
+        async def later(passes: int) -> None:
+            for _ in range(passes):
+                await asyncio.sleep(0)
+            await ctx.run(agent, text)
+
+        await asyncio.gather(*map(later, range(12)))
+
+    @workflow(name="trunk")
+    async def trunk(ctx: Context, text: str) -> None:
+        await ctx.run(leaf, text)
+
+    store = Leaves(memory, events)
+    async with Runtime(store, workflows=[leaf, trunk]) as runtime:
+        await runtime.start(trunk, "go", budget=budget)
+        await store.is_full.wait()
+    kinds = [e.kind for row in memory.runs() for e in memory.events(row.number)]
+    return len(model.requests), kinds.count("model.started")
+
+
+@pytest.mark.parametrize("budget", [Budget(tokens=9999), Budget(calls=99)], ids=["tokens", "calls"])
+def test_no_model_is_asked_by_a_run_that_is_let_go_before_that_is_on_record(budget):
+    for seed in range(5):
+        for events in range(4, 12):
+            with asyncio.Runner(loop_factory=partial(SeededLoop, seed, limit=1000.0)) as runner:
+                asked, meant = runner.run(asked_until(MemoryStore(), events, budget))
+            assert asked <= meant
