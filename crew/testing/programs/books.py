@@ -64,6 +64,19 @@ class Refusal:
 
 
 @dataclass(slots=True)
+class Span:
+    """From when to when an agent was under way, at which site."""
+
+    site: str
+    path: str
+    begin: Moment
+    end: Moment | None = None
+
+    def is_at(self, when: Moment) -> bool:
+        return self.begin.is_before(when) and (self.end is None or when.is_before(self.end))
+
+
+@dataclass(slots=True)
 class Bills:
     """What the journals of a program say of its calls of models."""
 
@@ -71,6 +84,7 @@ class Bills:
     refusals: list[Refusal] = field(default_factory=list)
     places: dict[int, str] = field(default_factory=dict)
     """Where each run was called, by its number; the program at none."""
+    agents: list[Span] = field(default_factory=list)
     takes: list[Moment] = field(default_factory=list)
     """When another process, or the same one once more, went on with a run."""
     ended: dict[int, tuple[Moment, int | None]] = field(default_factory=dict)
@@ -89,8 +103,14 @@ class Bills:
         if usage is not None:
             request.cost = tokens_of(usage)
 
-    def cancelled(self, when: Moment, path: str) -> None:
-        """Note that an agent was cancelled, and with it what it asked its model."""
+    def agent_begun(self, site: str, when: Moment, path: str) -> None:
+        self.agents.append(Span(site, path, when))
+
+    def agent_ended(self, when: Moment, path: str) -> None:
+        """Note the end of an agent, and with it of what it asked its model."""
+        for span in self.agents:
+            if (span.begin.run, span.path, span.end) == (when.run, path, None):
+                span.end = when
         for run, call in list(self._open):
             if run == when.run and call.startswith(f"{path}/"):
                 del self._open[run, call]
@@ -192,20 +212,35 @@ def _unfounded(refusal: Refusal, books: Books, bills: Bills) -> str:
     if any(end.is_before(when) for end, _ in bills.ended.values()):
         return ""  # what an end has left behind has nothing any more
     if refusal.unit == "calls" and any(when.is_before(taken) for taken in bills.takes):
-        return ""  # calls that others drew for lost intents come back when those are taken
+        return ""  # what was drawn for intents that were lost counts until their runs are taken
     before = [each for each in bills.requests if each.when.is_before(when)]
     for site, budget in books.budgets.items():
         if not is_at(name, site):
             continue
         costs = [each.cost for each in before if is_at(each.name, site)]
-        if refusal.unit == "calls" and budget.calls is not None and len(costs) >= budget.calls:
-            return ""
+        if refusal.unit == "calls" and budget.calls is not None:
+            drawn = len(costs) + _drawing(site, when, bills)
+            if drawn >= budget.calls:
+                return ""
         if refusal.unit == "tokens" and budget.tokens is not None:
             if name not in books.inputs:
                 return f"{name} was refused before its tokens were counted"
             if sum(costs) + books.inputs[name] + MOST_OUTPUT > budget.tokens:
                 return ""
     return f"{name} was refused for {refusal.unit}, and would have fitted"
+
+
+def _drawing(site: str, when: Moment, bills: Bills) -> int:
+    """Return how many agents may have drawn a call then, and were cancelled before they meant it.
+
+    A call that is drawn is given back by no answer, so that nobody waits for it.
+    """
+    under_way = {
+        (span.begin.run, span.path)
+        for span in bills.agents
+        if is_at(f"model:{span.site}.", site) and span.is_at(when)
+    }
+    return len(under_way) - 1
 
 
 def _accounted(

@@ -141,12 +141,14 @@ def _bill(row: RunRow, event: Event, bills: Bills, agents: dict[str, str]) -> No
             bills.begun(_name("model", event, agents, is_child=False), when, event.path, data)
         case "model.completed" | "model.failed":
             bills.ended_call(when, event.path, data)
-        case "agent.cancelled":
-            bills.cancelled(when, event.path)
         case "run.taken":
             bills.taken(when)
-        case "agent.failed":
-            bills.refused(agents[event.path], when, data["error"])
+        case "agent.started":
+            bills.agent_begun(_site(event), when, event.path)
+        case "agent.completed" | "agent.failed" | "agent.cancelled":
+            if event.kind == "agent.failed":
+                bills.refused(agents[event.path], when, data["error"])
+            bills.agent_ended(when, event.path)
         case "run.completed" | "run.failed" | "run.cancelled":
             bills.ended_run(when, data)
         case _:
