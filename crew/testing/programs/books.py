@@ -240,7 +240,7 @@ def _drawing(site: str, when: Moment, bills: Bills) -> int:
         for span in bills.agents
         if is_at(f"model:{span.site}.", site) and span.is_at(when)
     }
-    return len(under_way) - 1
+    return len(under_way)
 
 
 def _accounted(
