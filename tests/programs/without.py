@@ -52,7 +52,7 @@ def main() -> int:
     options = parser.parse_args()
     print(f"{'rule':>4} {'points':>6}  {'kind':8} {'--seed --event --how':22} without it")
     unseen = 0
-    for mend in MENDS:
+    for mend in sorted(MENDS, key=lambda mend: mend.rule):
         if not options.rules or mend.rule in options.rules:
             found = points_until_red(mend, most=options.points, first=options.first)
             unseen += found.point is None

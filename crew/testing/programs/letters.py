@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import math
 import random
 
 from crew.call.lineage import as_key
@@ -49,7 +50,7 @@ def post(seed: int, store: Store, held: History, *, now: float) -> None:
         closed = (until for place, until in held.deadlines.items() if place[1].startswith(path))
         at = next(closed) + MARGIN_SECONDS if is_unanswered(path) else now
         world = World(random.Random(seed))  # noqa: S311  it chooses delays
-        loop = ProgramLoop(seed, world, limit=None, began=at)
+        loop = ProgramLoop(seed, world, limit=math.inf, began=at)
         with asyncio.Runner(loop_factory=lambda loop=loop: loop) as runner, quiet():
             runner.run(_answer(store, number, path))
 

@@ -164,7 +164,7 @@ class Life:
         """Begin another part, since a run begins anew from what is on disk."""
         self.number = self.number or station.started
         self.before = replace(self)
-        self.held = read(station, self.number) if self.number else History()
+        self.held = read(cast("Store", station), self.number) if self.number else History()
         self.world = go_on_in(self.world.next())
 
     def ends(self, station: Station) -> None:

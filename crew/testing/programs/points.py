@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from crew.errors import StoreError
 from crew.graph import Workflow
 from crew.journal import Store
 from crew.journal.memory import MemoryStore
@@ -62,6 +63,7 @@ _ASKS = {"a question in time", "a question too late"}
 MOST_SCHEDULES = 50
 FIRST_SCHEDULES = 3
 KINDS = (
+    "damaged",
     "act",
     "again",
     "spent",
@@ -76,7 +78,7 @@ KINDS = (
 )
 """What may be wrong at a point, the worst first, which is the one that is counted.
 
-An act made twice, or under another key; a call executed again; a budget that
+A journal that cannot be read; an act made twice, or under another key; a call executed again; a budget that
 is passed, or spares what it could give, or is not what models count; an outcome that no undisturbed
 schedule gives; a run that was parked, or was not though its owners died of it, or never ends, or
 has no result; an event behind a run's end;
@@ -177,6 +179,13 @@ class Subject:
 
     def point(self, event: int, how: How) -> Point:
         """Stop it after an event, go on elsewhere, and look."""
+        try:
+            return self._looked_at(event, how)
+        except StoreError as error:
+            wrong = Wrong("damaged", self.seed, event, how, str(error))
+            return Point(self.seed, event, how, wrong, frozenset(self._has))
+
+    def _looked_at(self, event: int, how: How) -> Point:
         chance = random.Random(f"{self.seed} {event} {how}")  # noqa: S311  repeatable
         store = self._stores()
         life = live(
