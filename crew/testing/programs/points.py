@@ -78,11 +78,10 @@ KINDS = (
 )
 """What may be wrong at a point, the worst first, which is the one that is counted.
 
-A journal that cannot be read; an act made twice, or under another key; a call executed again; a budget that
-is passed, or spares what it could give, or is not what models count; an outcome that no undisturbed
-schedule gives; a run that was parked, or was not though its owners died of it, or never ends, or
-has no result; an event behind a run's end;
-a task left running; a replay that differs.
+A journal that cannot be read; an act made twice, or under another key; a call executed again; a
+budget that is passed, or spares what it could give, or is not what models count; an outcome that no
+undisturbed schedule gives; a run that was parked, or was not though its owners died of it, or never
+ends, or has no result; an event behind a run's end; a task left running; a replay that differs.
 """
 
 
