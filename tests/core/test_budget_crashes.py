@@ -177,3 +177,32 @@ def test_no_model_is_asked_by_a_run_that_is_let_go_before_that_is_on_record(budg
             with asyncio.Runner(loop_factory=partial(SeededLoop, seed, limit=1000.0)) as runner:
                 asked, meant = runner.run(asked_until(MemoryStore(), events, budget))
             assert asked <= meant
+
+
+async def said_after_a_restart(memory: MemoryStore, seed: int) -> list[str]:
+    """Leave a run while two agents wait for a model; return what they say when it goes on."""
+    model = Counting(counts=True, wanted=4, chance=random.Random(seed))
+    agent = Agent("agent", model=model, max_tokens=16)
+
+    @workflow(name="leaf")
+    async def leaf(ctx: Context, text: str) -> list[str]:
+        return [each.output for each in await ctx.map(agent, [text, text])]
+
+    @workflow(name="trunk")
+    async def trunk(ctx: Context, text: str) -> list[str]:
+        return await ctx.run(leaf, text, budget=Budget(tokens=205))
+
+    store = Leaves(memory, 8)
+    async with Runtime(store, workflows=[leaf, trunk]) as runtime:
+        run = await runtime.start(trunk, "go")
+        await store.is_full.wait()
+    memory.forget_owners()
+    async with Runtime(memory, workflows=[leaf, trunk]) as runtime:
+        return await (await runtime.get(run.id)).result()
+
+
+def test_whoever_asks_a_model_anew_waits_for_what_may_come_back():
+    for seed in range(20):
+        with asyncio.Runner(loop_factory=partial(SeededLoop, seed, limit=1000.0)) as runner:
+            said = runner.run(said_after_a_restart(MemoryStore(), seed))
+        assert len(said) == 2
