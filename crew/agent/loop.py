@@ -7,8 +7,8 @@ import difflib
 import functools
 import hashlib
 import json
-from collections.abc import Callable, Mapping
-from typing import Any, Protocol, cast
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Protocol, TypeVar, cast
 
 from crew.agent.model_call import ModelCall, reply_from
 from crew.call.concurrent import together
@@ -31,11 +31,12 @@ from crew.errors import (
 )
 from crew.event import CallKind, failure_from
 from crew.failure import failure_of, message_of, raise_again
-from crew.fold.calls import Record
 from crew.llm import Model, ModelReply, ModelRequest, ToolSpec
 from crew.llm.wire import INVALID_ARGUMENTS
 from crew.message import Json, Message, ToolCall, Usage, message_data
 from crew.value import Codec, canonical, own_copy
+
+T = TypeVar("T")
 
 MAX_RESULT_CHARACTERS = 16_000
 """What a model gets to see of one tool result."""
@@ -214,7 +215,8 @@ class Loop:
         paying: ModelCall | None = None,
     ) -> dict[str, Json]:
         """Answer a call from the journal, or make it between its intent and its result."""
-        record = await self._begun(path, call, fingerprint, data, paying)
+        begin = functools.partial(self.calls.begin, path, call, fingerprint, data)
+        record = await self._begun(begin, data, paying)
         if record is not None and record.state in ("completed", "failed"):
             return record.result if record.error is None else outcome(record)
         if record is not None:
@@ -227,7 +229,8 @@ class Loop:
                     run=self.task.run,
                     path=path,
                 )
-            await self.calls.restart(path, call, fingerprint, data)
+            restart = functools.partial(self.calls.restart, path, call, fingerprint, data)
+            await self._begun(restart, data, paying)
         try:
             result = await invoke(perform, record.streamed if record is not None else "")
         except Exception as error:  # noqa: BLE001  a tool's code, or a model's, raises anything
@@ -238,18 +241,14 @@ class Loop:
         return cast("dict[str, Json]", result)
 
     async def _begun(
-        self,
-        path: str,
-        call: CallKind,
-        fingerprint: str,
-        data: dict[str, Json],
-        paying: ModelCall | None,
-    ) -> Record | None:
+        self, begin: Callable[[], Awaitable[T]], data: dict[str, Json], paying: ModelCall | None
+    ) -> T:
+        """Begin a call whose intent is `data`, or begin it anew, once that is paid for."""
         while True:
             if paying is not None:
                 data |= await paying.reserve()
             try:
-                return await self.calls.begin(path, call, fingerprint, data)
+                return await begin()
             except BudgetExceeded as error:
                 # Others took what was left while the engine counted; it is asked for once more.
                 if paying is None or error.unit != "tokens":

@@ -281,6 +281,8 @@ class RunCalls:
         if is_act(call, data) and not self.lookup.rules.effects:
             asked = f"{call} {fingerprint}"
             raise self.lookup.not_recorded(path, asked, effects_refused=True)
+        if self.end is not None:
+            await attempt.until_closed()  # the end came while this was on its way
         self.append(CallStarted(path, call, {**data, "fingerprint": fingerprint}))
         if call == "model":
             self.spending.begun(path)

@@ -203,6 +203,8 @@ class Driver:
         """The run is not ours any more, or its store failed: stop, and write nothing."""
         if self.end is None or not self.ended.done():
             self.calls.end = End.FENCED if isinstance(error, Fenced) else End.STORE_FAILED
+        if self.calls.shared is not None:
+            self.calls.shared.lose()
         self.steps.close()
         if not self.ended.done():
             self.ended.set_exception(error)

@@ -33,6 +33,7 @@ class SharedAccounts:
         self._known: set[str] = set()
         """The ids of those that have a row."""
         self._is_over = False
+        """Whether what was settled or drawn stands, whatever was under way."""
 
     def open(self) -> None:
         """Say what the run has drawn so far; from here on it draws on rows."""
@@ -77,7 +78,7 @@ class SharedAccounts:
     def change(self, path: str, amount: Drawn) -> None:
         """Give back what a call at `path` does not need, or has spent beyond."""
         if self._is_over:
-            return  # what the run has settled at its end stands, whatever was under way
+            return
         draw = self._draw(path, amount)
         self._known.update(account.id for account in draw.own)
         self._accounts.change(draw)
@@ -108,6 +109,13 @@ class SharedAccounts:
             least = smaller(least, tokens)
             may_come = may_come and (tokens is None or tokens >= needed or drawn.open > 0)
         return least or 0, may_come
+
+    def lose(self) -> None:
+        """Write nothing more: whoever takes the run says anew what it has drawn.
+
+        What its lost calls were to give back counts as under way till then.
+        """
+        self._is_over = True
 
     async def close(self) -> AccountRow:
         """Let nothing more be drawn beneath the run, which ends; return all that was."""

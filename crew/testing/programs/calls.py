@@ -8,12 +8,15 @@ import asyncio
 import math
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import Any
 
 from crew.agent import Agent
 from crew.llm import ModelReply, ModelRequest
+from crew.llm.cost import request_bytes
 from crew.llm.scripted import ScriptedModel
-from crew.message import ToolCall
+from crew.message import ToolCall, Usage
+from crew.testing.programs.books import MOST_OUTPUT
 from crew.testing.programs.world import FOREVER, world
 from crew.tool import Tool
 
@@ -167,26 +170,39 @@ ORDER = Tool(look, effect="once", name="order")
 
 
 class PacedModel(ScriptedModel):
-    """A scripted model that takes its time."""
+    """A scripted model that takes its time, and whose engine counts what each request takes."""
+
+    async def count_tokens(self, request: ModelRequest) -> int:
+        count = request_bytes(request) // 3
+        world().books.inputs[_name_of(request)] = count
+        return count
 
     async def complete(
         self, request: ModelRequest, *, on_text: Callable[[str], None] | None = None
     ) -> ModelReply:
-        site, turn = _site_of(request), sum(m.role == "assistant" for m in request.messages)
-        await world().happen(f"model:{site}.m{turn}")
+        name = _name_of(request)
+        usage = Usage(await self.count_tokens(request), 1 + weight(name) % MOST_OUTPUT, calls=1)
+        world().pay(name, usage.total_tokens)
+        await world().happen(name)
         reply = await super().complete(request, on_text=on_text)
         if not reply.tool_calls:
-            await world().turn(f"agent:{site}")
-        return reply
+            await world().turn(f"agent:{_site_of(request)}")
+        return replace(reply, usage=usage)
 
 
 def agent() -> Agent[str]:
     """Return an agent whose task says which tools to call."""
-    return Agent("helper", model=PacedModel(_reply), tools=[LOOK, ORDER])
+    model = PacedModel(_reply)
+    return Agent("helper", model=model, tools=[LOOK, ORDER], max_tokens=MOST_OUTPUT)
 
 
 def task(site: str, value: int, *, tools: int, once: bool) -> str:
     return f"site:{site} {tools} {int(once)} ={value}"
+
+
+def _name_of(request: ModelRequest) -> str:
+    turn = sum(message.role == "assistant" for message in request.messages)
+    return f"model:{_site_of(request)}.m{turn}"
 
 
 def _site_of(request: ModelRequest) -> str:

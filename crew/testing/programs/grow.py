@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import TypeAlias, TypeVar
 
+from crew.budget import Budget
 from crew.testing.programs.tree import (
     Act,
     AgentCall,
@@ -16,6 +17,7 @@ from crew.testing.programs.tree import (
     First,
     Flaky,
     Function,
+    Funded,
     How,
     Keep,
     Kind,
@@ -41,6 +43,7 @@ from crew.testing.programs.tree import (
     What,
     Within,
 )
+from crew.testing.programs.world import FOREVER
 
 T = TypeVar("T")
 
@@ -48,13 +51,15 @@ Choose: TypeAlias = Callable[[int], int]
 """Returns a number below the one it is given; 0 leads to the simplest program."""
 
 MOST_DEPTH = 3
+AMPLE = 1_000_000
+"""Tokens, or calls of models, of which every program needs less."""
 
 
 def grow(choose: Choose, *, size: int = 9) -> Tree:
     """Return a program of about `size` calls, one in eight a graph."""
     is_graph = choose(8) == 7
     grower = _Grower(choose, size, calm=is_graph)
-    return grower.nodes() if is_graph else Plain(grower.program())
+    return grower.nodes() if is_graph else grower.plain()
 
 
 _ERRORS: tuple[Kind, ...] = (
@@ -84,7 +89,13 @@ class _Grower:
         self._calm = calm
         self._sites = 0
 
-    def program(self) -> Body:
+    def plain(self) -> Plain:
+        if self._choose(10) < 9:
+            return Plain(self._program())
+        budget = self._budget()
+        return Plain((self._spenders(), *self._program()), budget)
+
+    def _program(self) -> Body:
         first = self._block(1) if self._choose(6) else self._leaf(alone=True)
         sleep = (Clock(self._site(), sleeps=True),) if self._choose(6) == 5 else ()
         late = (self._late(),) if self._choose(6) == 5 else ()
@@ -105,7 +116,17 @@ class _Grower:
             concurrency=self._of((None, 1, 2)),
             loops=self._choose(3),
             tick=self._body(2, alone=True),
+            budget=self._budget() if self._choose(8) == 7 else None,
         )
+
+    def _budget(self) -> Budget:
+        """Return what is ample, or enough for few calls of models, or not for one."""
+        kind = self._choose(6)
+        if kind < 2:
+            return Budget(calls=1 + self._choose(4), tokens=AMPLE if kind else None)
+        if kind < 5:
+            return Budget(tokens=150 * (1 + self._choose(9)), strict=kind == 4)
+        return Budget(tokens=AMPLE, calls=AMPLE, seconds=FOREVER)
 
     def _site(self) -> int:
         self._sites += 1
@@ -145,13 +166,16 @@ class _Grower:
         if kind < 13:
             return Refused(site, self._of(_ERRORS[: -1 if self._calm else None]))
         if kind == 13:
-            once = self._choose(6) == 5 and not self._calm
-            return AgentCall(site, self._choose(3), once)
+            return self._agent(site)
         if kind > 15:
             return self._caught(site, kind)
         if kind == 15 and alone:
             return Clock(site)
         return Ask(site, self._of(("none", "kept")))
+
+    def _agent(self, site: int, budget: Budget | None = None) -> AgentCall:
+        once = self._choose(6) == 5 and not self._calm
+        return AgentCall(site, self._choose(3), once, budget)
 
     def _caught(self, site: int, kind: int) -> Caught:
         if kind == 16:
@@ -159,7 +183,7 @@ class _Grower:
         return Unkept(site) if kind == 17 else Odd(site, self._of(_ODDITIES))
 
     def _block(self, depth: int) -> Block:
-        site, kind = self._site(), self._choose(21)
+        site, kind = self._site(), self._choose(24)
         if kind < 4:
             return Together(site, self._of(_HOWS), self._bodies(depth))
         if kind < 7:
@@ -179,9 +203,32 @@ class _Grower:
             return Pipe(site, self._bodies(depth))
         if kind == 16:
             return Within(site, self._body(depth))
+        if kind > 20:
+            return self._funded(site, depth)
         if kind > 17:
             return Timed(site, self._body(depth), strikes=self._choose(3) > 0)
         return Repeat(site, 2, self._body(depth))
+
+    def _funded(self, site: int, depth: int) -> Funded:
+        """Return what calls models, and has a budget for that."""
+        self._left -= 1
+        budget, kind = self._budget(), self._choose(4)
+        if kind > 1:
+            return Child(site, (self._spenders(), *self._body(depth, alone=True)), budget)
+        if kind == 0:
+            return self._agent(site, budget)
+        limit = self._of((None, 1, 2))
+        return Map(site, "agent", 2 + self._choose(2), limit, budget=budget)
+
+    def _spenders(self) -> Together:
+        """Return branches that call models, one of them perhaps in a child."""
+        branches = list[Body]()
+        for _ in range(2):
+            agents = Map(self._site(), "agent") if self._choose(3) else self._agent(self._site())
+            in_child = self._choose(2) == 1
+            branches.append((Child(self._site(), (agents,)) if in_child else agents,))
+        self._left -= 2
+        return Together(self._site(), branches=tuple(branches))
 
     def _victim(self) -> Statement:
         self._left -= 1

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from crew.event import ENDS, Event
 from crew.journal import RunRow, Store
 from crew.journal.reading import JournalReader
+from crew.testing.programs.books import Bills, Moment, place_of
 from crew.testing.programs.calls import AT_ONCE
 from crew.testing.programs.world import Plan
 
@@ -39,6 +40,10 @@ class History:
     """The places in that order of those that came directly behind another end of their run."""
     questions: list[tuple[int, str]] = field(default_factory=list)
     """Open questions: the run's number, and the path."""
+    deadlines: dict[tuple[int, str], float] = field(default_factory=dict)
+    """Of the wall clock, those that may pass: by the run's number and the path, in unix seconds."""
+    bills: Bills = field(default_factory=Bills)
+    """What calls of models cost."""
     events: int = 0
     behind: str = ""
     """The first event behind a run's end."""
@@ -102,8 +107,15 @@ def _named(
         if ended:
             history.behind = history.behind or f"{event.kind} {event.path}"
         ended = ended or event.kind in ENDS
+        _bill(row, event, history.bills, agents)
         if call == "agent" and phase == "started":
             agents[event.path] = _site(event)
+        elif call == "deadline":
+            history.deadlines.pop((row.number, event.path), None)
+            if phase == "started":
+                history.deadlines[row.number, event.path] = event.data["until"]
+        elif event.kind == "run.started" and "budget_seconds" in event.data:
+            history.deadlines[row.number, ""] = event.at + event.data["budget_seconds"]
         elif phase == "started":
             _begin(call, event, history, once)
         elif phase == "unknown":
@@ -117,6 +129,30 @@ def _named(
                 history.questions.remove((row.number, event.path))
             if name := _name(call, event, agents, is_child=row.parent is not None):
                 yield event.at, row.number, event, name
+
+
+def _bill(row: RunRow, event: Event, bills: Bills, agents: dict[str, str]) -> None:
+    """Note what an event says of what models cost."""
+    when, data = Moment(event.at, row.number, event.offset), event.data
+    match event.kind:
+        case "run.started":
+            bills.places[row.number] = place_of(row, data)
+        case "model.started":
+            bills.begun(_name("model", event, agents, is_child=False), when, event.path, data)
+        case "model.completed" | "model.failed":
+            bills.ended_call(when, event.path, data)
+        case "run.taken":
+            bills.taken(when)
+        case "agent.started":
+            bills.agent_begun(_site(event), when, event.path)
+        case "agent.completed" | "agent.failed" | "agent.cancelled":
+            if event.kind == "agent.failed":
+                bills.refused(agents[event.path], when, data["error"])
+            bills.agent_ended(when, event.path)
+        case "run.completed" | "run.failed" | "run.cancelled":
+            bills.ended_run(when, data)
+        case _:
+            pass
 
 
 def _begin(call: str, event: Event, history: History, once: dict[str, str]) -> None:

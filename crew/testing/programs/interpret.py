@@ -13,6 +13,7 @@ from crew.testing.programs import calls
 from crew.testing.programs.branch import Branch, Done, Part, Round, Seen, Shared, Start
 from crew.testing.programs.calls import mixed, weight
 from crew.testing.programs.caught import caught
+from crew.testing.programs.spending import given, paid
 from crew.testing.programs.timed import asked, timed
 from crew.testing.programs.tree import (
     Act,
@@ -148,19 +149,21 @@ class Interpreter:
                 await asked(branch, site, limit)
             case Clock(sleeps=sleeps):
                 await (ctx.sleep(0.02) if sleeps else ctx.now())
-            case AgentCall(tools=tools, once=once):
+            case AgentCall(tools=tools, once=once, budget=budget):
                 task = calls.task(site, value, tools=tools, once=once)
-                branch.see((await ctx.run(self._agent, task)).output)
-            case Child():
-                child = self._child(statement.site, statement.body)
-                seen = await ctx.run(child, Start(place=site, value=value))
-                branch.see(seen.value)
+                call = ctx.run(self._agent, task, budget=given(site, budget))
+                if (said := await paid(branch, call)) is not None:
+                    branch.see(said.output)
+            case Child(budget=budget):
+                child, start = self._child(statement), Start(place=site, value=value)
+                branch.see((await ctx.run(child, start, budget=given(site, budget))).value)
             case _:
                 raise AssertionError(statement)
 
-    def _child(self, site: int, body: Body) -> Workflow:
+    def _child(self, statement: Child | Map) -> Workflow:
+        site = statement.site
         if site not in self._children:
-            self._children[site] = self.plain(body, f"{self._name}-{site}")
+            self._children[site] = self.plain(statement.body, f"{self._name}-{site}")
         return self._children[site]
 
     async def _refused(self, branch: Branch, site: str, error: str) -> None:
@@ -246,9 +249,11 @@ class Interpreter:
             what = self._agent
             items = [calls.task(place, value, tools=1, once=False) for place, value in places]
         else:
-            what = self._child(statement.site, statement.body)
+            what = self._child(statement)
             items = [Start(place=place, value=value) for place, value in places]
-        for result in await branch.ctx.map(what, items, concurrency=statement.concurrency):
+        limit, budget = statement.concurrency, given(site, statement.budget)
+        made = branch.ctx.map(what, items, concurrency=limit, budget=budget)
+        for result in await paid(branch, made) or ():
             if isinstance(result, Seen):
                 branch.see(result.value)
             else:

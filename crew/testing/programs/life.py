@@ -5,21 +5,25 @@ import contextlib
 import json
 import math
 import re
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+import secrets
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from typing import cast
 
-from crew.call.lineage import as_key
+from crew.budget import Budget
 from crew.clock import wall_clock
 from crew.config import Settings
 from crew.errors import AskError, Diverged, RunCancelled, RunFailed, StoreError
 from crew.graph import Workflow
-from crew.journal import Append, Operation, Store, StoredEvent
+from crew.journal import Append, Operation, Started, Store, StoredEvent, Take
 from crew.run import Run, Runtime
 from crew.testing.faulty_store import CrashingStore
 from crew.testing.programs.branch import Start
 from crew.testing.programs.calls import weight
-from crew.testing.programs.world import UNANSWERED, ProgramLoop, World
+from crew.testing.programs.history import History, read
+from crew.testing.programs.letters import is_unanswered, key_of
+from crew.testing.programs.spending import given
+from crew.testing.programs.world import ProgramLoop, World, go_on_in
 from crew.testing.quiet import quiet
 from crew.testing.scheduler import Stuck
 
@@ -32,14 +36,27 @@ _SETTINGS = Settings()
 _RUN_ID = re.compile(r"\br[0-9a-f]{16}\b")
 
 
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """One commit fails: the next one after so many events.
+
+    Nothing `is_written` of it, as on a full disk, or all of it, and the answer was lost.
+    """
+
+    after: int
+    is_written: bool
+
+
 class Station(CrashingStore):
-    """A store that tells of questions, and of the moment in which it goes down or is full.
+    """A store that tells of questions, and of the moment in which it goes down, or is full.
 
     Args:
         store: where things are kept.
         after: after how many events the process is killed.
         stop: after how many it is asked to leave.
-        ends: called once, when either has come, or a run was parked.
+        fault: which commit fails, if one does.
+        life: of the process; it is told once when one of the first two has come, or a run was
+            parked, when the commit has failed, and when a run is taken anew for that.
         loop: on which it is used.
     """
 
@@ -49,27 +66,47 @@ class Station(CrashingStore):
         *,
         after: int,
         stop: int,
-        ends: Callable[["Station"], None],
+        fault: Fault | None,
+        life: "Life",
         loop: asyncio.AbstractEventLoop,
     ) -> None:
         super().__init__(store, after=after)
         self._until_stop = stop
-        self._ends = ends
+        self._fault, self._events, self._has_failed = fault, 0, False
+        self._life = life
+        self.started = 0
+        """The number of the first run that was."""
         self.over = loop.create_future()
         self.asked: asyncio.Queue[tuple[int, str]] = asyncio.Queue()
         self.parked = ""
 
     def commit(self, operations: Sequence[Operation]) -> list[object]:
+        fault = self._fault
+        if fault is None or self._events < fault.after:
+            return self._commit(operations)
+        self._fault, self._has_failed = None, True
+        if fault.is_written:
+            self._commit(operations)
+        self._life.fails()
+        raise StoreError(message="simulated fault: nobody knows whether it was written")
+
+    def _commit(self, operations: Sequence[Operation]) -> list[object]:
         try:
             results = super().commit(operations)
         except StoreError:
             self._end()
             raise
-        for operation in operations:
+        for operation, result in zip(operations, results, strict=True):
             if isinstance(operation, Append):
                 self._until_stop -= len(operation.events)
+                self._events += len(operation.events)
                 for event in operation.events:
                     self._see(operation.number, event)
+            elif isinstance(result, Started):
+                self._events += 1
+                self.started = self.started or result.row.number
+            elif isinstance(operation, Take) and self._has_failed:
+                self._life.goes_on(self)
         if self._until_stop <= 0 or self.parked:
             self._end()
         return results
@@ -83,7 +120,7 @@ class Station(CrashingStore):
     def _end(self) -> None:
         if not self.over.done():
             self.over.set_result(None)
-            self._ends(self)
+            self._life.ends(self)
 
 
 @dataclass(slots=True)
@@ -93,6 +130,14 @@ class Life:
     world: World
     number: int = 0
     """The run's, in its store; 0 if it was not accepted."""
+    held: History = field(default_factory=History)
+    """What was on disk when it began."""
+    before: "Life | None" = None
+    """The part of the same life before a run was taken anew."""
+    has_letters: bool = False
+    """Whether people answered before, and it began once it was too late for that."""
+    has_failed: bool = False
+    """Whether a commit failed."""
     outcome: str = ""
     """How the run ended, as JSON; empty if the life ended before."""
     problems: list[tuple[str, str]] = field(default_factory=list)
@@ -105,11 +150,31 @@ class Life:
     def wrong(self, kind: str, detail: str) -> None:
         self.problems.append((kind, detail))
 
+    def parts(self) -> "Iterator[Life]":
+        """Yield the parts of this life: what was not on disk of some run was lost between them."""
+        if self.before is not None:
+            yield from self.before.parts()
+        yield self
+
+    def fails(self) -> None:
+        """See what was under way when a commit failed."""
+        self.has_failed, self.in_flight = True, self._under_way()
+
+    def goes_on(self, station: Station) -> None:
+        """Begin another part, since a run begins anew from what is on disk."""
+        self.number = self.number or station.started
+        self.before = replace(self)
+        self.held = read(cast("Store", station), self.number) if self.number else History()
+        self.world = go_on_in(self.world.next())
+
     def ends(self, station: Station) -> None:
         """See what was under way when the store went down, or the process was asked to leave."""
-        self.in_flight = [name for name, count in self.world.under_way.items() if count]
+        self.in_flight = self._under_way()
         self.world.is_dead = station.is_down
         self.leaving = (wall_clock(), math.inf)
+
+    def _under_way(self) -> list[str]:
+        return [name for name, count in self.world.under_way.items() if count]
 
 
 def live(
@@ -119,9 +184,11 @@ def live(
     workflow: Workflow,
     *,
     number: int = 0,
-    open_questions: Sequence[tuple[int, str]] = (),
+    held: History | None = None,
+    budget: Budget | None = None,
     kill: int = NEVER,
     stop: int = NEVER,
+    fault: Fault | None = None,
     resumed: bool = False,
     began: float | None = None,
 ) -> Life:
@@ -133,22 +200,32 @@ def live(
         store: where the run is.
         workflow: the program.
         number: the run to go on with; a new one is started without.
-        open_questions: those that were asked before.
+        held: what is on disk of it.
+        budget: what a new run may spend.
         kill: after how many events the process is killed.
         stop: after how many it leaves its runtime in good order.
+        fault: which commit fails.
         resumed: whether somebody asks for the run, as for one that was parked.
         began: what the wall clock says at first, in unix seconds; the real time by default.
     """
     loop = ProgramLoop(seed, world, limit=MOST_SECONDS, began=began)
-    life = Life(world, number)
+    life = Life(world, number, held or History())
     loop.set_exception_handler(lambda loop, context: None)
     asyncio.set_event_loop(loop)
     try:
         with quiet():
-            station = Station(store, after=kill, stop=stop, ends=life.ends, loop=loop)
-            for question in open_questions:
+            station = Station(
+                store,
+                after=kill,
+                stop=stop,
+                fault=fault,
+                life=life,
+                loop=loop,
+            )
+            for question in life.held.questions:
                 station.asked.put_nowait(question)
-            loop.run_until_complete(_in_runtime(life, station, workflow, resumed=resumed))
+            work = _in_runtime(life, station, workflow, budget=budget, resumed=resumed)
+            loop.run_until_complete(work)
     except Stuck as stuck:
         life.wrong("stuck", str(stuck))
     finally:
@@ -174,7 +251,9 @@ def _clean_up(loop: ProgramLoop) -> list[str]:
     return names
 
 
-async def _in_runtime(life: Life, station: Station, workflow: Workflow, *, resumed: bool) -> None:
+async def _in_runtime(
+    life: Life, station: Station, workflow: Workflow, *, budget: Budget | None, resumed: bool
+) -> None:
     async with Runtime(
         cast("Store", station), workflows=[workflow], settings=_SETTINGS, look_seconds=LOOK_SECONDS
     ) as runtime:
@@ -183,13 +262,12 @@ async def _in_runtime(life: Life, station: Station, workflow: Workflow, *, resum
                 run_id = station.numbered(life.number).id
                 run = await (runtime.resume(run_id) if resumed else runtime.get(run_id))
             else:
-                run = await runtime.start(workflow, Start())
-                life.number = station.run(run.id).number
+                run = await _started(life, station, runtime, workflow, budget)
         except StoreError:
             life.world.is_dead = True
             return
-        answering = asyncio.create_task(_answer(station, runtime, life.world))
-        ending = asyncio.create_task(_outcome(run))
+        answering = asyncio.create_task(_answer(station, runtime, life))
+        ending = asyncio.create_task(_ended(run))
         await asyncio.wait({ending, station.over}, return_when=asyncio.FIRST_COMPLETED)
         answering.cancel()
         if station.parked:
@@ -205,6 +283,34 @@ async def _in_runtime(life: Life, station: Station, workflow: Workflow, *, resum
         await asyncio.wait({answering, ending})
 
 
+async def _started(
+    life: Life, station: Station, runtime: Runtime, workflow: Workflow, budget: Budget | None
+) -> Run:
+    """Start the run; where nobody knows whether it was, once more.
+
+    Raises:
+        StoreError: the process is dead.
+    """
+    key = secrets.token_hex(8)  # whatever the seed: several lives may share a store
+    while True:
+        try:
+            run = await runtime.start(workflow, Start(), budget=given("", budget), key=key)
+            life.number = station.run(run.id).number
+            return run
+        except StoreError:
+            if station.is_down:
+                raise
+
+
+async def _ended(run: Run) -> str:
+    """Return how a run ends, whatever commits fail meanwhile."""
+    while True:
+        try:
+            return await _outcome(run)
+        except StoreError:
+            await asyncio.sleep(1)  # it is taken anew; a dead process waits for nothing
+
+
 async def _outcome(run: Run) -> str:
     """Return how a run ends, as JSON."""
     try:
@@ -214,6 +320,8 @@ async def _outcome(run: Run) -> str:
     except RunFailed as failed:
         said = _RUN_ID.sub("run", failed.cause_message)
         return json.dumps(["failed", failed.cause_type, said])
+    except StoreError:
+        raise
     except Exception as error:  # noqa: BLE001  whatever it is, it is no way for a run to end
         return json.dumps(["broken", type(error).__name__, str(error)])
     return json.dumps(["completed", output.model_dump()])
@@ -234,19 +342,26 @@ async def _replay(life: Life, runtime: Runtime, run: Run) -> None:
         life.wrong("replay", f"executed {life.world.counts - before}")
 
 
-async def _answer(station: Station, runtime: Runtime, world: World) -> None:
+async def _answer(station: Station, runtime: Runtime, life: Life) -> None:
     """Answer each question after a while, as one person for each."""
     async with asyncio.TaskGroup() as people:
         while True:
             number, path = await station.asked.get()
-            people.create_task(_say(station, runtime, world, number, path))
+            people.create_task(_say(station, runtime, life, number, path))
 
 
-async def _say(station: Station, runtime: Runtime, world: World, number: int, path: str) -> None:
-    key = path.rpartition("/")[2]
-    if key.startswith(as_key(UNANSWERED)):
+async def _say(station: Station, runtime: Runtime, life: Life, number: int, path: str) -> None:
+    if is_unanswered(path):
         return
-    await world.take_time(f"ask:{key}")
+    key = key_of(path)
+    await life.world.take_time(f"ask:{key}")
     row = station.numbered(number)
-    with contextlib.suppress(AskError, StoreError):
-        await (await runtime.get(row.id)).answer(path, weight(key))
+    while not station.is_down:
+        try:
+            await (await runtime.get(row.id)).answer(path, weight(key))
+        except AskError:
+            return  # it was answered before, or is asked no more
+        except StoreError:
+            continue  # nobody knows whether that was said
+        else:
+            return

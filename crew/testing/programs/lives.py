@@ -5,17 +5,17 @@ die at once, or hold a later version of the code.
 """
 
 import random
-from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Literal, TypeAlias
 
 from crew.graph import Workflow
 from crew.journal import Store
+from crew.testing.programs.books import problems
 from crew.testing.programs.history import History, read, rows_of
+from crew.testing.programs.letters import MARGIN_SECONDS, last_deadline, post
 from crew.testing.programs.life import NEVER, Life, live
-from crew.testing.programs.world import World
 
-Between: TypeAlias = Literal["deploy", "deaths", "leaves"]
+Between: TypeAlias = Literal["deploy", "deaths", "leaves", "letters"]
 DEATHS = LEAVES = 3
 """How many owners of a run die before it is parked, or leave, and it is not."""
 
@@ -41,9 +41,10 @@ class Lives:
         self._chance = chance
         self._store = store
         self._workflow = workflow
-        self._executed = Counter[str]()
+        self.are_calm = not first.world.is_dead
+        """Whether no process died that had it."""
         self._keys: dict[str, set[str]] = {}
-        self._note(first.world)
+        self._note(first)
 
     def go_on(
         self,
@@ -52,6 +53,7 @@ class Lives:
         kill: int = NEVER,
         stop: int = NEVER,
         resumed: bool = False,
+        began: float | None = None,
     ) -> Life:
         """Go on with the run in another process; its own problems are left to the caller.
 
@@ -60,33 +62,49 @@ class Lives:
             kill: after how many further events that process is killed.
             stop: after how many it leaves in good order.
             resumed: whether somebody asks for it, since it was parked.
+            began: when it begins, in unix seconds; as the last one ended by default.
         """
         held, before = self.history(), self.last.world
-        world = World(self._chance, earlier=self._executed.copy(), attempts=before.attempts)
+        spent = list(problems(before.books, held.bills, self._store, exact=self.are_calm))
         life = live(
             self._chance.getrandbits(32),
-            world,
+            before.next(),
             self._store,
             workflow or self._workflow,
             number=self.last.number,
-            open_questions=held.questions,
+            held=held,
             kill=kill,
             stop=stop,
             resumed=resumed,
-            began=self.last.leaving[1],
+            began=began or self.last.leaving[1],
         )
+        life.has_letters = began is not None
         life.in_flight = self.last.in_flight
-        check_counts(life, held)
-        _check_acts(life, self._keys, held)
-        self._note(world)
+        life.problems += [("spent", problem) for problem in spent]
+        check_counts(life)
+        check_acts(life, self._keys)
+        self._note(life)
         self.leaving.append(life.leaving)
+        self.are_calm = self.are_calm and not life.world.is_dead
         self.last = life
         return life
 
-    def _note(self, world: World) -> None:
-        self._executed.update(world.counts)
-        for name, keys in world.keys.items():
-            self._keys.setdefault(name, set()).update(keys)
+    def _note(self, life: Life) -> None:
+        for part in life.parts():
+            for name, keys in part.world.keys.items():
+                self._keys.setdefault(name, set()).update(keys)
+
+    def post(self) -> float | None:
+        """Let people answer while nobody has the run; return when all questions are closed.
+
+        If something else has a deadline, nobody says anything.
+        """
+        held = self.history()
+        last = last_deadline(held)
+        if last is None:
+            return None
+        post(self._chance.getrandbits(32), self._store, held, now=self.last.leaving[1])
+        return last + 2 * MARGIN_SECONDS
 
     def history(self) -> History:
         return read(self._store, self.last.number)
@@ -116,6 +134,8 @@ def between(what: Between | None, lives: Lives, renamed: Callable[[str], Workflo
         return _deploy(lives, renamed)
     if what == "deaths":
         return _deaths(lives)
+    if what == "letters":
+        return lives.go_on(began=lives.post())
     return _leaves(lives) if what == "leaves" else lives.go_on()
 
 
@@ -168,22 +188,33 @@ def _with_problems_of(earlier: Life, life: Life) -> Life:
     return life
 
 
-def check_counts(life: Life, held: History) -> None:
+def check_counts(life: Life) -> None:
     """Nothing is executed again whose end was on disk, nor twice at once."""
-    for name, count in life.world.counts.items():
-        most = life.world.attempts.get(name, 1) - held.failed[name]
-        if name in held.done:
-            life.wrong("again", f"{name} was executed again, though its end was on disk")
-        elif not name.startswith("child:") and count > most:
-            life.wrong("again", f"{name} was executed {count} times, {most} at most was right")
+    for part in life.parts():
+        for name, count in part.world.counts.items():
+            most = part.world.attempts.get(name, 1) - part.held.failed[name]
+            if name in part.held.done:
+                life.wrong("again", f"{name} was executed again, though its end was on disk")
+            elif not name.startswith("child:") and count > most:
+                life.wrong("again", f"{name} was executed {count} times, {most} at most was right")
 
 
-def _check_acts(life: Life, before: dict[str, set[str]], held: History) -> None:
+def check_bills(life: Life, history: History, store: Store, *, exact: bool) -> None:
+    """Models, journals and accounts agree on what was spent, and no budget is passed."""
+    for problem in problems(life.world.books, history.bills, store, exact=exact):
+        life.wrong("spent", problem)
+
+
+def check_acts(life: Life, before: Mapping[str, set[str]]) -> None:
     """An act in flight is made again with its own key, and not where its policy is to fail."""
-    for name, keys in life.world.keys.items():
-        if len(keys | before.get(name, set())) > 1:
-            life.wrong("act", f"{name} happened under several idempotency keys")
-        if keys & held.never_again:
-            life.wrong("act", f"{name} was in flight, and its policy is to fail")
-    for name in held.never_again & life.world.counts.keys():
-        life.wrong("act", f"{name} was in flight, and may be made once")
+    known = dict(before)
+    for part in life.parts():
+        never_again = part.held.never_again
+        for name, keys in part.world.keys.items():
+            known[name] = keys | known.get(name, set())
+            if len(known[name]) > 1:
+                life.wrong("act", f"{name} happened under several idempotency keys")
+            if keys & never_again:
+                life.wrong("act", f"{name} was in flight, and its policy is to fail")
+        for name in never_again & part.world.counts.keys():
+            life.wrong("act", f"{name} was in flight, and may be made once")

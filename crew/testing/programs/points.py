@@ -14,21 +14,42 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from crew.errors import StoreError
 from crew.graph import Workflow
 from crew.journal import Store
 from crew.journal.memory import MemoryStore
+from crew.testing.programs.books import is_hidden, is_spent
 from crew.testing.programs.history import History, read
 from crew.testing.programs.interpret import workflow_of
-from crew.testing.programs.life import NEVER, Life, live
-from crew.testing.programs.lives import Between, Lives, between, check_counts
+from crew.testing.programs.life import NEVER, Fault, Life, live
+from crew.testing.programs.lives import (
+    Between,
+    Lives,
+    between,
+    check_acts,
+    check_bills,
+    check_counts,
+)
 from crew.testing.programs.tree import Nodes, Tree
 from crew.testing.programs.world import Plan, World
 
-How = Literal["kill", "stop", "deploy", "deaths", "leaves"]
-"""How a program is stopped, or stopped and gone on with in a harder way: see `lives`."""
-_BETWEEN: dict[How, Between] = {"deploy": "deploy", "deaths": "deaths", "leaves": "leaves"}
+How = Literal["kill", "stop", "full", "lost", "deploy", "deaths", "leaves", "letters"]
+"""How a program is stopped, or stopped and gone on with in a harder way: see `lives`.
+
+At `full` and `lost` a commit fails instead: see `Fault`.
+"""
+_BETWEEN: dict[How, Between] = {
+    "deploy": "deploy",
+    "deaths": "deaths",
+    "leaves": "leaves",
+    "letters": "letters",
+}
 HARDER_POINTS = 6
 """At one of so many events a harder way is tried."""
+FAULTY_POINTS = 5
+"""At one of so many the commit fails."""
+LETTER_POINTS = 3
+"""At one of so many, in programs that ask for a time, people answer while nobody has the run."""
 _SIGNS = {
     "a race on first completion": "First(",
     "a timeout that strikes": "strikes=True",
@@ -38,11 +59,14 @@ _SIGNS = {
     "a question too late": "limit='passes'",
 }
 """What programs have in them, told by their texts."""
+_ASKS = {"a question in time", "a question too late"}
 MOST_SCHEDULES = 50
 FIRST_SCHEDULES = 3
 KINDS = (
+    "damaged",
     "act",
     "again",
+    "spent",
     "outcome",
     "parked",
     "poison",
@@ -54,10 +78,10 @@ KINDS = (
 )
 """What may be wrong at a point, the worst first, which is the one that is counted.
 
-An act made twice, or under another key; a call executed again; an outcome that no undisturbed
-schedule gives; a run that was parked, or was not though its owners died of it, or never ends, or
-has no result; an event behind a run's end;
-a task left running; a replay that differs.
+A journal that cannot be read; an act made twice, or under another key; a call executed again; a
+budget that is passed, or spares what it could give, or is not what models count; an outcome that no
+undisturbed schedule gives; a run that was parked, or was not though its owners died of it, or never
+ends, or has no result; an event behind a run's end; a task left running; a replay that differs.
 """
 
 
@@ -114,31 +138,53 @@ class Subject:
     def points(self) -> Iterator[Point]:
         """Yield the undisturbed schedules, then each event with both ways to stop."""
         for _ in range(FIRST_SCHEDULES):
-            yield self._point(0, None, self.undisturbed(), History())
+            yield self._point(0, None, *self._undisturbed())
         hows: tuple[How, ...] = ("kill", "stop")
         chance = random.Random(self.seed)  # noqa: S311  repeatable
         for event in range(1, self.events):
             for how in hows:
                 yield self.point(event, how)
             if chance.randrange(HARDER_POINTS) == 0:
-                yield self.point(event, chance.choice(list(_BETWEEN)))
+                yield self.point(event, chance.choice(("deploy", "deaths", "leaves")))
+            if chance.randrange(FAULTY_POINTS) == 0:
+                yield self.point(event, chance.choice(("full", "lost")))
+            if self._has & _ASKS and chance.randrange(LETTER_POINTS) == 0:
+                yield self.point(event, "letters")
 
     def undisturbed(self, plan: Plan | None = None) -> Life:
         """Run it once under the next schedule, and keep the outcome."""
+        life, _ = self._undisturbed(plan)
+        return life
+
+    def _undisturbed(self, plan: Plan | None = None) -> tuple[Life, History]:
         self._schedules += 1
         chance = random.Random(f"{self.seed} {self._schedules}")  # noqa: S311  repeatable
         store = self._stores()
-        life = live(chance.getrandbits(32), World(chance, plan), store, self.workflow)
+        life = live(
+            chance.getrandbits(32),
+            World(chance, plan),
+            store,
+            self.workflow,
+            budget=self.tree.budget,
+        )
         history = read(store, life.number)
         self.events = max(self.events, history.events)
         _check_end(life, history)
-        check_counts(life, History())
+        check_bills(life, history, store, exact=True)
+        check_counts(life)
         if life.outcome:
             self.outcomes.setdefault(life.outcome, self._schedules)
-        return life
+        return life, history
 
     def point(self, event: int, how: How) -> Point:
         """Stop it after an event, go on elsewhere, and look."""
+        try:
+            return self._looked_at(event, how)
+        except StoreError as error:
+            wrong = Wrong("damaged", self.seed, event, how, str(error))
+            return Point(self.seed, event, how, wrong, frozenset(self._has))
+
+    def _looked_at(self, event: int, how: How) -> Point:
         chance = random.Random(f"{self.seed} {event} {how}")  # noqa: S311  repeatable
         store = self._stores()
         life = live(
@@ -146,13 +192,17 @@ class Subject:
             World(chance),
             store,
             self.workflow,
-            kill=event if how in ("kill", "deploy", "deaths") else NEVER,
+            budget=self.tree.budget,
+            kill=event if how in ("kill", "deploy", "deaths", "letters") else NEVER,
             stop=event if how in ("stop", "leaves") else NEVER,
+            fault=Fault(event - 1, how == "lost") if how in ("full", "lost") else None,
         )
         if life.number == 0:
             return self._point(event, how, life, History())  # it was never accepted
         held = read(store, life.number)
-        check_counts(life, History())
+        check_counts(life)
+        check_acts(life, {})
+        check_bills(life, held, store, exact=not life.world.is_dead)
         if life.outcome or life.problems:
             self._check_outcome(life, held)
             return self._point(event, how, life, held)
@@ -160,6 +210,7 @@ class Subject:
         again = between(_BETWEEN.get(how or "kill"), lives, self._renamed())
         history = lives.history()
         _check_end(again, history)
+        check_bills(again, history, store, exact=lives.are_calm)
         self._check_outcome(again, history, lives.leaving)
         return self._point(event, how, again, held)
 
@@ -175,6 +226,8 @@ class Subject:
             return
         if history.unknown and life.outcome.startswith('["failed"'):
             return  # a crash hid whether something happened, and its policy is to fail
+        if is_hidden(life.world.books, history.bills):
+            return  # a crash hid what a call cost, which is taken to be its bound
         # The same order of completions without a crash, then any other schedule.
         self.undisturbed(history.plan())
         if life.outcome not in self.outcomes:
@@ -197,7 +250,11 @@ class Subject:
             "two branches in flight": kinds.total() > 1,
             "an act in flight": kinds["effect"] + kinds["tool"] > 0,
             "a child in flight": bool(held.children),
+            "a late letter": life.has_letters,
+            "a failing commit": life.has_failed,
             "a retry": any(held.failed[name] for name in life.world.attempts),
+            "a budget": is_spent(life.world.books, held.bills),
+            "a budget that is exhausted": bool(held.bills.refusals),
         }
         return frozenset({name for name, seen in saw.items() if seen} | self._has)
 

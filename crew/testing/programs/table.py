@@ -18,6 +18,10 @@ SIGHTS = (
     "a journalled sleep",
     "a question in time",
     "a question too late",
+    "a late letter",
+    "a failing commit",
+    "a budget",
+    "a budget that is exhausted",
 )
 
 

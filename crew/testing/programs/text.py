@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
+from crew.budget import Budget
 from crew.testing.programs.tree import (
     Act,
     AgentCall,
@@ -33,16 +34,28 @@ from crew.testing.programs.tree import (
     Within,
 )
 
+_LIMITS = ("tokens", "calls", "seconds")
 _HOWS = {"gather": "asyncio.gather", "group": "TaskGroup", "each": "asyncio.as_completed"}
 
 
 def text_of(tree: Tree) -> str:
     """Return a program as text; each statement begins with its site."""
-    return "\n".join(_graph(tree) if isinstance(tree, Nodes) else _block("program", tree.body))
+    head = f"program{_within(tree.budget)}"
+    lines = _graph(tree, head) if isinstance(tree, Nodes) else _block(head, tree.body)
+    return "\n".join(lines)
 
 
-def _graph(tree: Nodes) -> Iterator[str]:
-    yield f"split: {tree.width} parts"
+def _within(budget: Budget | None) -> str:
+    """Return what stands behind what is called with a budget."""
+    if budget is None:
+        return ""
+    limits = [f"{name}={value:g}" for name in _LIMITS if (value := getattr(budget, name))]
+    strict = ["strict=True"] if budget.strict else []
+    return f", budget=Budget({', '.join(limits + strict)})"
+
+
+def _graph(tree: Nodes, head: str) -> Iterator[str]:
+    yield f"{head}: split, {tree.width} parts"
     yield from _block(f"part, fails={tree.fails}, concurrency={tree.concurrency}", tree.work)
     yield from _block(f"join, then tick, {tree.loops + 1} times", tree.tick)
 
@@ -88,21 +101,23 @@ def _parts(statement: Statement) -> tuple[str, Sequence[Body]]:
             return f"ctx.ask(int{said[limit]}".removesuffix(")") + ")", ()
         case Clock(sleeps=sleeps):
             return "ctx.sleep(0.02)" if sleeps else "ctx.now()", ()
-        case AgentCall(tools=tools, once=once):
-            return f"ctx.run(agent)  # {tools} tools{', one of them once' if once else ''}", ()
+        case AgentCall(tools=tools, once=once, budget=budget):
+            once_said = ", one of them once" if once else ""
+            return f"ctx.run(agent{_within(budget)})  # {tools} tools{once_said}", ()
         case Note():
             return "log.append(value)", ()
         case Left():
             return "create_task(ctx.run(work))  # left", ()
-        case Child(body=body):
-            return "ctx.run(child)", (body,)
+        case Child(body=body, budget=budget):
+            return f"ctx.run(child{_within(budget)})", (body,)
         case Together(how=how, branches=branches):
             return _HOWS[how], branches
         case First(branches=branches, cancels=cancels):
             rest = "cancel the others" if cancels else "wait for the others"
             return f"wait(FIRST_COMPLETED), ctx.effect(act, key=winner), {rest}", branches
-        case Map(what=what, items=items, concurrency=limit, body=body):
-            return f"ctx.map({what}, {items} items, concurrency={limit})", (body,) if body else ()
+        case Map(what=what, items=items, concurrency=limit, body=body, budget=budget):
+            how = f"{items} items, concurrency={limit}{_within(budget)}"
+            return f"ctx.map({what}, {how})", (body,) if body else ()
         case Cancel(victim=victim, other=other):
             return "cancel the first once the second has ended", ((victim,), (other,))
         case Locked(body=body):

@@ -6,6 +6,8 @@ Each statement has a number of its own in its program, its site, by which its ca
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
+from crew.budget import Budget
+
 Kind: TypeAlias = Literal["refusal", "missing", "builtin", "uncaught"]
 How: TypeAlias = Literal["gather", "group", "each"]
 What: TypeAlias = Literal["function", "child", "agent"]
@@ -110,6 +112,7 @@ class AgentCall:
     site: int
     tools: int = 1
     once: bool = False
+    budget: Budget | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +121,7 @@ class Child:
 
     site: int
     body: "Body" = ()
+    budget: Budget | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,6 +161,7 @@ class Map:
     items: int = 2
     concurrency: int | None = None
     body: "Body" = ()
+    budget: Budget | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,9 +236,10 @@ class Left:
 
 
 Caught: TypeAlias = Keep | Odd | Unkept
+Funded: TypeAlias = AgentCall | Child | Map
 Leaf: TypeAlias = Function | Flaky | Refused | Act | Ask | Clock | AgentCall | Note | Caught
 Block: TypeAlias = (
-    Child | Together | First | Map | Cancel | Locked | Signal | Pipe | Within | Repeat | Timed
+    Funded | Together | First | Cancel | Locked | Signal | Pipe | Within | Repeat | Timed
 )
 Statement: TypeAlias = Leaf | Block | Left | Stubborn
 Body: TypeAlias = tuple[Statement, ...]
@@ -241,16 +247,18 @@ Body: TypeAlias = tuple[Statement, ...]
 
 @dataclass(frozen=True, slots=True)
 class Plain:
-    """A program that is one async function."""
+    """A program that is one async function; `budget` is what it may spend in all."""
 
     body: Body
+    budget: Budget | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Nodes:
     """A program that is a graph: split, work on each item, join, loop so often, end.
 
-    `fails` is how often the work on each item fails before a further attempt does it.
+    `fails` is how often the work on each item fails before a further attempt does it; `budget`,
+    what it may spend in all.
     """
 
     width: int
@@ -259,6 +267,7 @@ class Nodes:
     concurrency: int | None
     loops: int
     tick: Body
+    budget: Budget | None = None
 
 
 Tree: TypeAlias = Plain | Nodes

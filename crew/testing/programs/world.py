@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from contextvars import Context as Variables
 from dataclasses import dataclass, field
 
+from crew.testing.programs.books import Books
 from crew.testing.scheduler import SeededLoop
 
 DELAYS = (0.0001, 0.0001, 0.001, 0.004, 0.01, 0.01, 0.02, 0.04)
@@ -110,9 +111,16 @@ class World:
     """What functions keep between their calls, and return."""
     attempts: dict[str, int] = field(default_factory=dict)
     """How often calls that are retried may be executed in all."""
+    books: Books = field(default_factory=Books)
+    """What models count, in this life and those before."""
     is_dead: bool = False
     """Whether the process was killed: what its tasks still do has never happened."""
     _turns: Turns | None = None
+
+    def next(self) -> "World":
+        """Return the world in which another process goes on, which remembers nothing."""
+        earlier = self.earlier + self.counts
+        return World(self.chance, earlier=earlier, attempts=self.attempts, books=self.books)
 
     async def happen(self, name: str, key: str = "") -> None:
         """Note that a call's body is executed, and let it take its time."""
@@ -129,6 +137,11 @@ class World:
         """Note that a call's body is executed."""
         if not self.is_dead:
             self.counts[name] += 1
+
+    def pay(self, name: str, tokens: int) -> None:
+        """Note that a model computes so many tokens."""
+        if not self.is_dead:
+            self.books.paid[name] += tokens
 
     async def take_time(self, name: str) -> None:
         """Wait for as long as a call takes."""
@@ -165,6 +178,14 @@ class ProgramLoop(SeededLoop):
     def __init__(self, seed: int, world: World, *, limit: float, began: float | None) -> None:
         super().__init__(seed, limit=limit, began=began)
         self.world = world
+
+
+def go_on_in(world: World) -> World:
+    """Let what comes on the running loop from now on come in another world."""
+    loop = asyncio.get_running_loop()
+    assert isinstance(loop, ProgramLoop)
+    loop.world = world
+    return world
 
 
 _ELSEWHERE = World(random.Random(0))  # noqa: S311  it chooses delays
