@@ -1,0 +1,45 @@
+"""Work on big values beside the event loop: in a thread, which lets go of the interpreter.
+
+Python code is interrupted every 5 ms (`sys.getswitchinterval`) for the loop, which has other runs
+to go on with; so are two pieces of work in C. What is one long call of C is not: on this way
+nothing is handed to C but parts of a value, or what lets go by itself, as hashing does.
+"""
+
+import asyncio
+import functools
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
+from typing import TypeVar
+
+T = TypeVar("T")
+
+
+async def aside(work: Callable[..., T], *arguments: object) -> T:
+    """Do work in a thread, and return what comes of it; it should not touch what others change.
+
+    There is one such thread: a second one would hold the loop as long again. Who is cancelled does
+    not wait for the end of the work, of which nothing is used then.
+    """
+    variables, loop = copy_context(), asyncio.get_running_loop()
+    result, error = await loop.run_in_executor(
+        _thread(), variables.run, _outcome, work, arguments
+    )
+    if error is not None:
+        raise error
+    return result  # type: ignore[return-value]
+
+
+def _outcome(
+    work: Callable[..., T], arguments: tuple[object, ...]
+) -> tuple[T | None, BaseException | None]:
+    """Return what comes of work; a future takes no StopIteration, which a validator may raise."""
+    try:
+        return work(*arguments), None
+    except BaseException as error:  # noqa: BLE001  whatever it is, it is the caller's
+        return None, error
+
+
+@functools.cache
+def _thread() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(1, "crew-values")
