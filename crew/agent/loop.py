@@ -35,7 +35,7 @@ from crew.fold.calls import Record
 from crew.llm import Model, ModelReply, ModelRequest, ToolSpec
 from crew.llm.wire import INVALID_ARGUMENTS
 from crew.message import Json, Message, ToolCall, Usage, message_data
-from crew.value import Codec, canonical, own_copy
+from crew.value import Codec, aside, canonical, is_big, own_copy
 
 MAX_RESULT_CHARACTERS = 16_000
 """What a model gets to see of one tool result."""
@@ -53,8 +53,10 @@ class ToolLike(Protocol):
     @property
     def spec(self) -> ToolSpec: ...
 
+    @property
+    def codec(self) -> Codec: ...
+
     async def act(self, arguments: dict[str, Json], *, idempotency_key: str = "") -> Any: ...
-    def stored(self, result: Any) -> Json: ...
 
 
 class Definition(Protocol):
@@ -186,7 +188,7 @@ class Loop:
         async def perform(streamed: str) -> dict[str, Json]:
             result = await tool.act(own_copy(call.arguments), idempotency_key=key)
             try:
-                return {"result": tool.stored(result)}
+                return {"result": await _stored(tool.codec, result)}
             except Exception as error:  # a serializer of the user's raises anything
                 if tool.effect == "read":
                     raise ToolError(message=message_of(error), tool=tool.name) from error
@@ -200,6 +202,8 @@ class Loop:
             return f"error: {error}"
         if (failure := result.get("unstorable")) is not None:
             return f"{failure_from(failure).message}. It is done: do not call it again for that."
+        if is_big(result["result"]):
+            return await aside(_bounded, result["result"])
         return _bounded(result["result"])
 
     async def _journalled(
@@ -308,6 +312,12 @@ def _no_such_tool(name: str, names: list[str]) -> str:
     near = difflib.get_close_matches(name, names, n=1)
     hint = f"; did you mean {near[0]!r}?" if near else ""
     return f"error: there is no tool {name!r}{hint} There are: {', '.join(names) or 'none'}"
+
+
+async def _stored(codec: Codec, result: Any) -> Json:
+    if is_big(result):
+        return (await aside(codec.big, result)).stored
+    return codec.passed_on(result)[0]
 
 
 def _bounded(result: Json) -> str:

@@ -17,6 +17,7 @@ from crew.journal import (
     PARKED,
     AccountRow,
     Append,
+    Blob,
     Busy,
     Clear,
     Damaged,
@@ -445,6 +446,10 @@ class SqliteStore:
     def blob(self, digest: str) -> bytes | None:
         with self._errors("read"):
             return self._blobs.read(self._connected(), digest)
+
+    def write_ahead(self, blob: Blob) -> None:
+        with self._errors("write"):
+            self._blobs.write_ahead(blob)
 
     def accounts(self, ids: Sequence[str]) -> list[AccountRow]:
         with self._errors("read"):

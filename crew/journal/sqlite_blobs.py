@@ -2,6 +2,7 @@
 
 import os
 import sqlite3
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -24,6 +25,8 @@ class Blobs:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._unused: list[Path] = []
+        self._ahead: set[str] = set()
+        """What was written before a transaction names it, by digest."""
 
     def keep(self, db: sqlite3.Connection, number: int, blob: Blob) -> None:
         """Store a blob, unless it is there, as one that run `number` uses."""
@@ -31,15 +34,27 @@ class Blobs:
         known = db.execute("SELECT 1 FROM blobs WHERE digest = ?", (blob.digest,)).fetchone()
         if known is None:
             outside = len(blob.body) >= OUTSIDE
-            if outside:
+            if outside and not self._is_ahead(blob.digest):
                 self._write(blob)
             body = None if outside else blob.body
             db.execute("INSERT INTO blobs VALUES (?, ?)", (blob.digest, body))
 
+    def write_ahead(self, blob: Blob) -> None:
+        """Write the file of a blob, if it gets one, before a transaction names it."""
+        if len(blob.body) >= OUTSIDE:
+            self._write(blob)
+            self._ahead.add(blob.digest)
+
+    def _is_ahead(self, digest: str) -> bool:
+        """Return whether the file of a blob was written ahead, and nobody removed it since."""
+        is_ahead = digest in self._ahead
+        self._ahead.discard(digest)
+        return is_ahead and self._file(digest).exists()
+
     def _write(self, blob: Blob) -> None:
         path = self._file(blob.digest)
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(f"{path.name}.{os.getpid()}")
+        partial = path.with_name(f"{path.name}.{os.getpid()}.{threading.get_ident()}")
         with partial.open("wb") as file:
             file.write(blob.body)
             file.flush()

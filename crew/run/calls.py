@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Callable, Iterable
 from dataclasses import replace
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from crew.budget import Account, Allowance, Budget, limits_of
 from crew.call.attempt import Attempt
@@ -44,8 +44,16 @@ from crew.run.surroundings import Surroundings
 from crew.run.usage import Usage
 from crew.run.waits import Waits
 from crew.thread import Thread
+from crew.value import Codec, is_big
 
 _LEAVES_PROCESS: frozenset[CallKind] = frozenset({"model", "tool", "effect", "ask", "child"})
+GIVES: dict[CallKind, str] = {
+    "model": "text",
+    "tool": "result",
+    "agent": "output",
+    "child": "output",
+}
+"""Where the data of an end hold what came of a call, which may be big."""
 _NO_DATA: dict[str, Json] = {}
 """One for all calls that have no more to say; nobody changes it."""
 
@@ -327,8 +335,27 @@ class RunCalls:
         self.append(BudgetGiven(path, wall_clock(), *limits_of(budget)))
 
     async def complete(self, path: str, call: CallKind, data: dict[str, Json]) -> None:
+        await self.write_down(call, data)
         self.attempts.of(path, call)
         self.record_result(path, call, data)
+
+    async def write_down(self, call: CallKind, data: dict[str, Json]) -> None:
+        """Write down what is big of a call's end, so that the event loop is not held to record it.
+
+        Raises:
+            StoreError: the store failed.
+        """
+        if call in GIVES and is_big(part := data.get(GIVES[call])):
+            await self.around.writer.write_down(self._open, part)
+
+    async def passed_on(self, codec: Codec, value: object) -> tuple[Json, Any]:
+        """Return a big value as an event is to hold it, and the copy that goes on in its place.
+
+        Raises:
+            OutputInvalid: it cannot be stored.
+            StoreError: the store failed.
+        """
+        return await self.around.writer.passed_on(self._open, codec, value)
 
     def record_result(self, path: str, call: CallKind, data: dict[str, Json]) -> None:
         """Record what came of a call."""

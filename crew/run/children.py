@@ -64,11 +64,10 @@ class ChildRuns:
         """Wait for a child's end; return its id, its encoded output and its usage."""
         run = self._run(child)
         try:
-            output = await run.result()
+            output = await run.output()
         except RunCancelled as error:
             raise CrewError(message=f"the child run {child} was cancelled") from error
-        usage = await run.usage()
-        return {"run": child, "output": workflow.output_codec.encode(output), "usage": usage}
+        return {"run": child, "output": output, "usage": await run.usage()}
 
     def usage(self, child: str) -> dict[str, int] | None:
         """Return what a child cost, or None if it goes on or nobody counted."""

@@ -1,6 +1,7 @@
 """One attempt of a step, carried out: from what it takes to what it gives, with all its tasks."""
 
 import asyncio
+import functools
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from crew.message import Json
 from crew.run.calls import RunCalls
 from crew.run.dispatch import Dispatch
 from crew.run.step_calls import StepCalls
+from crew.value import aside, is_big
 
 logger = logging.getLogger(__name__)
 
@@ -78,11 +80,15 @@ class StepRun:
         self._run.attempts.enter(self.attempt)
         self.attempt.begin(task)
         try:
-            value, shared = self._taken(), state()
+            value = await self._taken_aside() if is_big(self._step.value) else self._taken()
+            shared = state()
             context = Context(self._calls, shared, self._node.function)
             result = await self._call_node(context, value)
             self._run.attempts.require_asked(self.attempt)
-            output, _ = self._node.output.passed_on(result)
+            if is_big(result):
+                output, _ = await self._run.passed_on(self._node.output, result)
+            else:
+                output, _ = self._node.output.passed_on(result)
             return Gave(output, context.changes)
         except asyncio.CancelledError as error:
             if is_asked_to_stop():
@@ -91,8 +97,11 @@ class StepRun:
         finally:
             await self._end()
 
-    def _taken(self) -> Any:
-        codec = self._node.input
+    async def _taken_aside(self) -> Any:
+        return await aside(functools.partial(self._taken, in_parts=True))
+
+    def _taken(self, *, in_parts: bool = False) -> Any:
+        codec = self._node.input.in_parts if in_parts else self._node.input
         if not self._run.goes_on:
             return codec.decode(self._step.value)
         try:

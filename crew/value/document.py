@@ -17,6 +17,9 @@ SLICE = 256 * 1024
 """What is handed to C at once weighs so much at most, but for a single text."""
 
 Dump = Callable[[Any], str]
+"""Writes what is short."""
+Opened = Callable[[Any], Any]
+"""Returns a long value as the list, dict or text that it is written as, if it is one."""
 
 
 def document(value: Json) -> bytes:
@@ -26,21 +29,22 @@ def document(value: Json) -> bytes:
         Mismatch: it is too big for a journal.
     """
     found, size = list[bytes](), 0
-    for line in lines(value, json_text):
+    for line in lines(value, json_text, lambda long: long):
         found.append(line.encode())
         size += len(found[-1]) + 1
         refuse_huge(size - 1)
     return b"\n".join(found)
 
 
-def lines(value: Json, dump: Dump) -> Iterator[str]:
-    """Yield the lines of a document; `dump` writes what is short."""
-    if type(value) is str and len(value) > SLICE:
-        yield f'"{"".join(_escaped(value, dump))}"'
-    elif type(value) is list and weight(value, SLICE) > SLICE:
-        yield from _listed(value, dump)
-    elif type(value) is dict and weight(value, SLICE) > SLICE:
-        yield from _named(value.items(), dump)
+def lines(value: Any, dump: Dump, opened: Opened) -> Iterator[str]:
+    """Yield the lines of a document."""
+    found = opened(value) if weight(value, SLICE) > SLICE else None
+    if type(found) is str:
+        yield f'"{"".join(_escaped(found, dump))}"'
+    elif type(found) is list:
+        yield from _listed(found, dump, opened)
+    elif type(found) is dict:
+        yield from _named(found, dump, opened)
     else:
         yield dump(value)
 
@@ -50,28 +54,30 @@ def _escaped(text: str, dump: Dump) -> Iterator[str]:
     return (dump(text[first : first + SLICE])[1:-1] for first in range(0, len(text), SLICE))
 
 
-def _listed(items: Iterable[Json], dump: Dump) -> Iterator[str]:
+def _listed(items: list[Any], dump: Dump, opened: Opened) -> Iterator[str]:
     yield "["
     is_first = True
     for part in _parted(((item, item) for item in items), list):
         if not is_first:
             yield ","
         is_first = False
-        yield from lines(part.value, dump) if isinstance(part, _Long) else (dump(part)[1:-1],)
+        yield from (
+            lines(part.value, dump, opened) if isinstance(part, _Long) else (dump(part)[1:-1],)
+        )
     yield "]"
 
 
-def _named(items: Iterable[tuple[str, Json]], dump: Dump) -> Iterator[str]:
+def _named(items: dict[str, Any], dump: Dump, opened: Opened) -> Iterator[str]:
     yield "{"
     is_first = True
-    for part in _parted(((item, item[1]) for item in items), dict):
+    for part in _parted(((item, item[1]) for item in items.items()), dict):
         if not is_first:
             yield ","
         is_first = False
         if isinstance(part, _Long):
             name, value = part.value
             yield f"{dump(name)}:"
-            yield from lines(value, dump)
+            yield from lines(value, dump, opened)
         else:
             yield dump(part)[1:-1]
     yield "}"
