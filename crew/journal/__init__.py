@@ -23,7 +23,7 @@ PARKED: Final = "parked"
 
 @dataclass(frozen=True, slots=True)
 class Blob:
-    """A big text or value, named by the SHA-256 of its bytes; stored once, whatever runs share it."""
+    """A big text or value, named by the SHA-256 of its bytes; stored once, whoever shares it."""
 
     digest: str
     body: bytes

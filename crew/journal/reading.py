@@ -34,7 +34,7 @@ class JournalReader:
         self._store = store
         self._row = row
         self._text_writer = text_writer
-        self.text = TextReader(self._fetch, self._blob, self._value, self._streamed)
+        self.text = TextReader(self._fetch, self._blob, self._streamed, self._value)
         self._values: dict[str, list[Json]] = {}
         """Big values that were read ahead, by their digests: one for each event that holds it."""
         self._last = (0, 0)

@@ -3,9 +3,9 @@
 A pointer is `{"$text": [offset, n]}`: the n-th long string (from 0) of the event at `offset`, in
 the order of a walk through its data. What a model streamed piece by piece is
 `{"$said": [[first, last], …]}`: the texts of the events at these offsets. A big string is a blob,
-`{"$blob": digest}`, which runs share. A big value that was written beside the event loop is one,
-too, as a document: `{"$json": digest}`. Small values are left alone, and a user's own dict with such
-a key is wrapped, so that data is never mistaken for a pointer.
+`{"$blob": digest}`, which runs share; so is a big value, as a document: `{"$json": digest}`. Small
+values are left alone, and a user's own dict with such a key is wrapped, so that data is never
+mistaken for a pointer.
 """
 
 import hashlib
@@ -184,16 +184,16 @@ class TextReader:
     Args:
         fetch: returns the packed data of an event that was not read here.
         blob: returns a big text by its digest.
-        value: returns a big value by its digest.
         streamed: returns the texts of the events at these offsets, first and last.
+        value: returns a big value by its digest.
     """
 
     def __init__(
         self,
         fetch: Callable[[int], Json],
         blob: Callable[[str], str],
-        value: Callable[[str], Json],
         streamed: Callable[[int, int], Sequence[str]],
+        value: Callable[[str], Json],
     ) -> None:
         self._texts: dict[int, list[str]] = {}
         self._fetch = fetch

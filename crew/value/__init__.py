@@ -10,9 +10,9 @@ from crew.value.arguments import own_copy, with_own_arguments
 from crew.value.aside import aside
 from crew.value.codec import Big, Codec
 from crew.value.document import document, read_document
+from crew.value.fingerprint import canonical_lines
 from crew.value.plain import Mismatch
 from crew.value.same import Difference, difference
-from crew.value.fingerprint import canonical_lines
 from crew.value.text import canonical, json_text, text_of
 from crew.value.weight import BIG, is_big
 

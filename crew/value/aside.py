@@ -26,22 +26,21 @@ async def aside(work: Callable[..., T], *arguments: object) -> T:
     There is one such thread: a second one would keep the loop waiting as long again. Who is
     cancelled does not wait for the end of the work, of which nothing is used then.
     """
-    variables, loop = copy_context(), asyncio.get_running_loop()
-    result, error = await loop.run_in_executor(_thread(), variables.run, _outcome, work, arguments)
-    if error is not None:
+    made = list[T]()
+
+    def outcome() -> BaseException | None:
+        # A future takes no StopIteration, which a validator may raise.
+        try:
+            with _without_full_passes():
+                made.append(work(*arguments))
+        except BaseException as error:  # noqa: BLE001  whatever it is, it is the caller's
+            return error
+        return None
+
+    call = functools.partial(copy_context().run, outcome)
+    if (error := await asyncio.get_running_loop().run_in_executor(_thread(), call)) is not None:
         raise error
-    return result  # type: ignore[return-value]
-
-
-def _outcome(
-    work: Callable[..., T], arguments: tuple[object, ...]
-) -> tuple[T | None, BaseException | None]:
-    """Return what comes of work; a future takes no StopIteration, which a validator may raise."""
-    try:
-        with _without_full_passes():
-            return work(*arguments), None
-    except BaseException as error:  # noqa: BLE001  whatever it is, it is the caller's
-        return None, error
+    return made.pop()
 
 
 @contextmanager

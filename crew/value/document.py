@@ -99,7 +99,7 @@ def _parted(items: Iterable[tuple[Any, Json]], gather: Callable[[list[Any]], Any
         one = weight(value, SLICE)
         if size + one > SLICE and short:
             yield gather(short)
-            short, size = [], 0
+            short, size = list[Any](), 0
         if one > SLICE:
             yield _Long(item)
         else:

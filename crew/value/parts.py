@@ -99,10 +99,15 @@ class _Parts:
             schema = next(item for item in self._definitions if item.get("ref") == name)
             self._named[name] = (_undone, _undone)
             self._named[name] = self.ways(schema, None)
-        return (
-            lambda value: self._named[name][0](value),
-            lambda stored: self._named[name][1](stored),
-        )
+        named = self._named  # which has them only later
+
+        def write(value: Any) -> Json:
+            return named[name][0](value)
+
+        def read(stored: Json) -> Any:
+            return named[name][1](stored)
+
+        return write, read
 
     def _whole(self, schema: Any, config: Any) -> Ways:
         if self._definitions:
