@@ -174,10 +174,12 @@ class Run:
 
     async def ending(self) -> Ending:
         """Return how it stands, by its newest event alone."""
-        return self._ending(self._fresh())
+        return await self._ending(self._fresh())
 
-    def _ending(self, row: RunRow) -> Ending:
-        return folded([JournalReader(self._home.store, row).one(row.offset)], Ending())
+    async def _ending(self, row: RunRow) -> Ending:
+        reader = JournalReader(self._home.store, row)
+        await reader.read_ahead(reader.stored(after=row.offset - 1, limit=1))
+        return folded([reader.one(row.offset)], Ending())
 
     async def result(self) -> Any:
         """Wait for the end, and return the output.
@@ -190,15 +192,15 @@ class Run:
             StoreError: the store failed while this process drove the run; it can be resumed.
             RuntimeLeft: the runtime was left before; the run goes on in another one.
         """
-        output, workflow = await self.output(), self._home.workflows.of(self._row)
+        end, workflow = await self.completed(), self._home.workflows.of(self._row)
         if workflow is None:
-            return output
-        if is_big(output):
-            return await aside(workflow.output_codec.in_parts.decode, output)
-        return workflow.output_codec.decode(output)
+            return end.output
+        if is_big(end.output):
+            return await aside(workflow.output_codec.in_parts.decode, end.output)
+        return workflow.output_codec.decode(end.output)
 
-    async def output(self) -> Json:
-        """Wait for the end, and return the output as it is stored.
+    async def completed(self) -> Ending:
+        """Wait for the end, and return it, with the output as it is stored.
 
         Raises:
             RunFailed, RunCancelled, StoreError, RuntimeLeft: as `result`.
@@ -209,7 +211,7 @@ class Run:
         if end.error is not None:
             nodes = workflow.nodes.values() if workflow is not None else ()
             raise run_failed(self._row.id, end.error, *(node.function for node in nodes))
-        return end.output
+        return end
 
     async def _ended(self) -> Ending:
         """Wait for the end, and return it."""
@@ -224,9 +226,7 @@ class Run:
                 await reader.read_ahead(written[-1:])
                 return folded([reader.just_written(written[-1])], Ending())
             if (row := self._fresh()).status not in OPEN:
-                reader = self._reader()
-                await reader.read_ahead(reader.stored(after=row.offset - 1, limit=1))
-                return folded([reader.one(row.offset)], Ending())
+                return await self._ending(row)
 
     async def usage(self) -> dict[str, int]:
         """Return the tokens and calls of a run that has ended, over all its agents and children."""

@@ -216,7 +216,7 @@ class StepCalls:
                 children.start(run.row, path, workflow, value, above=above, until=until)
             )
             run.children[path] = child
-            result = await self._or_stop(children.result(child, workflow))
+            result = await self._or_stop(children.result(child))
             await self._or_stop(run.write_down("child", result))
             return result
         except asyncio.CancelledError:

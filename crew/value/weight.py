@@ -57,6 +57,8 @@ def _weigh(items: Any, left: list[object], most: int) -> int:
 
     A long list of one kind is looked at by C.
     """
+    if NUMBER * len(items) > most:
+        return NUMBER * len(items)
     if len(items) > _LONG:
         kinds = {*map(type, items)}
         if kinds <= _LIGHT:
