@@ -280,7 +280,7 @@ class Context:
             if not is_big(value):
                 stored, _ = codec.passed_on(value)
                 return stored, fingerprint_of(workflow.name, stored)
-            stored, _ = await self._driver.passed_on(codec, value)
+            stored = await self._driver.encoded(codec, value)
             return stored, await fingerprint_aside(workflow.name, stored)
         except OutputInvalid as error:
             raise InputInvalid(message=str(error)) from error

@@ -49,6 +49,10 @@ class Driven(Calls, Timing, Protocol):
         """
         ...
 
+    async def encoded(self, codec: Codec, value: object) -> Json:
+        """Return the same without the copy."""
+        ...
+
     async def fail(
         self,
         path: str,

@@ -69,8 +69,20 @@ class JournalReader:
         Raises:
             StoreError: one of them is missing or damaged.
         """
-        found: list[Event] = []
+        return self._read(self.stored(after=after, limit=limit), after)
+
+    async def read(self, *, after: int = 0, limit: int = 1024) -> list[Event]:
+        """Return the same, without holding the event loop for big values.
+
+        Raises:
+            StoreError: as `events`.
+        """
         rows = self.stored(after=after, limit=limit)
+        await self.read_ahead(rows)
+        return self._read(rows, after)
+
+    def _read(self, rows: Sequence[StoredEvent], after: int) -> list[Event]:
+        found: list[Event] = []
         if not rows:
             return found
         crc = self._crc_at(after)
@@ -116,6 +128,20 @@ class JournalReader:
                 raise self._damaged(after + len(found) + 1)
             if not more:
                 break
+            found += more
+        return found
+
+    async def read_every(self, *, after: int, upto: int) -> list[Event]:
+        """Return the events after `after` to `upto`, without holding the event loop for big values.
+
+        Raises:
+            StoreError: one of them is missing or damaged.
+        """
+        found: list[Event] = []
+        while (at := after + len(found)) < upto:
+            more = await self.read(after=at, limit=min(1024, upto - at))
+            if not more:
+                raise self._damaged(at + 1)
             found += more
         return found
 

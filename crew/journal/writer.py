@@ -238,6 +238,16 @@ class Writer:
         big = codec.big(value)
         return big, self._ahead(big.document)
 
+    async def encoded(self, run: OpenRun, codec: Codec, value: object) -> Json:
+        """Do the same where the copy is not wanted: in the thread, to free it takes long, too."""
+        stored, blob = await aside(self._only_encoded, codec, value)
+        run.text.make_ready(stored, blob)
+        return stored
+
+    def _only_encoded(self, codec: Codec, value: object) -> tuple[Json, Blob]:
+        big, blob = self._encoded(codec, value)
+        return big.stored, blob
+
     async def write_down(self, run: OpenRun, stored: Json) -> None:
         """Do the same with a big value that is encoded already."""
         if id(stored) not in run.text.ready:

@@ -335,18 +335,22 @@ class RunCalls:
         self.append(BudgetGiven(path, wall_clock(), *limits_of(budget)))
 
     async def complete(self, path: str, call: CallKind, data: dict[str, Json]) -> None:
-        await self.write_down(call, data)
+        await self.write_end_down(call, data)
         self.attempts.of(path, call)
         self.record_result(path, call, data)
 
-    async def write_down(self, call: CallKind, data: dict[str, Json]) -> None:
+    async def write_end_down(self, call: CallKind, data: dict[str, Json]) -> None:
         """Write down what is big of a call's end, so that the event loop is not held to record it.
 
         Raises:
             StoreError: the store failed.
         """
         if call in GIVES and is_big(part := data.get(GIVES[call])):
-            await self.around.writer.write_down(self._open, part)
+            await self.write_down(part)
+
+    async def write_down(self, part: Json) -> None:
+        """Write down a big part of an event that is about to be appended."""
+        await self.around.writer.write_down(self._open, part)
 
     async def passed_on(self, codec: Codec, value: object) -> tuple[Json, Any]:
         """Return a big value as an event is to hold it, and the copy that goes on in its place.
@@ -356,6 +360,10 @@ class RunCalls:
             StoreError: the store failed.
         """
         return await self.around.writer.passed_on(self._open, codec, value)
+
+    async def encoded(self, codec: Codec, value: object) -> Json:
+        """Return the same without the copy."""
+        return await self.around.writer.encoded(self._open, codec, value)
 
     def record_result(self, path: str, call: CallKind, data: dict[str, Json]) -> None:
         """Record what came of a call."""

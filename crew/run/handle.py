@@ -145,7 +145,7 @@ class Run:
             await reader.read_ahead(written)
             events = reader.written(written, after=offset) if written else None
             if events is None:
-                events = reader.events(after=offset)
+                events = await reader.read(after=offset)
             if events:
                 offset = events[-1].offset
                 yield events
@@ -162,7 +162,7 @@ class Run:
         door.count("limit", limit)
         found, reader = list[Event](), self._reader()
         while len(found) < limit:
-            more = reader.events(after=after + len(found), limit=limit - len(found))
+            more = await reader.read(after=after + len(found), limit=limit - len(found))
             if not more:
                 break
             found += more
@@ -240,7 +240,7 @@ class Run:
         """Return the events after offset `after` that are there now, without waiting for more."""
         door.count("after", after)
         reader, upto = self._reader(), self._fresh().offset
-        known = reader.every(after=after, upto=max(after, upto))
+        known = await reader.read_every(after=after, upto=max(after, upto))
         return known + reader.every(after=max(after, upto))
 
     async def offset(self) -> int:

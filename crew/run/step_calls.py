@@ -78,12 +78,15 @@ class StepCalls:
     async def complete(self, path: str, call: CallKind, data: dict[str, Json]) -> None:
         self._require_open()
         if call in GIVES:
-            await self._or_stop(self._run.write_down(call, data))
+            await self._or_stop(self._run.write_end_down(call, data))
             self._require_open()
         self._run.record_result(path, call, data)
 
     async def passed_on(self, codec: Codec, value: object) -> tuple[Json, Any]:
         return await self._or_stop(self._run.passed_on(codec, value))
+
+    async def encoded(self, codec: Codec, value: object) -> Json:
+        return await self._or_stop(self._run.encoded(codec, value))
 
     async def fail(
         self,
@@ -203,7 +206,7 @@ class StepCalls:
     async def perform(self, agent: Performer, task: AgentTask, fingerprint: str) -> dict[str, Json]:
         await self._require_running()
         result = await self._or_stop(self._dispatch.perform(agent, task, fingerprint, self))
-        await self._or_stop(self._run.write_down("agent", result))
+        await self._or_stop(self._run.write_end_down("agent", result))
         return result
 
     async def child(self, workflow: Workflow, value: object, path: str) -> dict[str, Json]:
@@ -217,7 +220,7 @@ class StepCalls:
             )
             run.children[path] = child
             result = await self._or_stop(children.result(child))
-            await self._or_stop(run.write_down("child", result))
+            await self._or_stop(run.write_end_down("child", result))
             return result
         except asyncio.CancelledError:
             # Whoever goes on with a run that is let go needs its children, too.

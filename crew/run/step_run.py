@@ -86,10 +86,14 @@ class StepRun:
             result = await self._call_node(context, value)
             self._run.attempts.require_asked(self.attempt)
             if is_big(result):
-                output, _ = await self._run.passed_on(self._node.output, result)
+                output = await self._run.encoded(self._node.output, result)
             else:
                 output, _ = self._node.output.passed_on(result)
-            return Gave(output, context.changes)
+            changes = context.changes
+            for change in () if changes is None else changes.values():
+                if is_big(change):
+                    await self._run.write_down(change)
+            return Gave(output, changes)
         except asyncio.CancelledError as error:
             if is_asked_to_stop():
                 raise
