@@ -1,7 +1,6 @@
 """One attempt of a step, carried out: from what it takes to what it gives, with all its tasks."""
 
 import asyncio
-import functools
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,7 +20,7 @@ from crew.message import Json
 from crew.run.calls import RunCalls
 from crew.run.dispatch import Dispatch
 from crew.run.step_calls import StepCalls
-from crew.value import aside, is_big
+from crew.value import LIGHT, Codec, aside, is_big
 
 logger = logging.getLogger(__name__)
 
@@ -80,19 +79,22 @@ class StepRun:
         self._run.attempts.enter(self.attempt)
         self.attempt.begin(task)
         try:
-            value = await self._taken_aside() if is_big(self._step.value) else self._taken()
+            codec = self._node.input
+            if codec.is_light or not is_big(self._step.value):
+                value = self._taken(codec)
+            else:
+                value = await aside(self._taken, codec.in_parts)
             shared = state()
             context = Context(self._calls, shared, self._node.function)
             result = await self._call_node(context, value)
             self._run.attempts.require_asked(self.attempt)
-            if is_big(result):
+            if type(result) not in LIGHT and is_big(result):
                 output = await self._run.encoded(self._node.output, result)
             else:
                 output, _ = self._node.output.passed_on(result)
             changes = context.changes
-            for change in () if changes is None else changes.values():
-                if is_big(change):
-                    await self._run.write_down(change)
+            if changes is not None:
+                await self._write_down(changes)
             return Gave(output, changes)
         except asyncio.CancelledError as error:
             if is_asked_to_stop():
@@ -101,11 +103,12 @@ class StepRun:
         finally:
             await self._end()
 
-    async def _taken_aside(self) -> Any:
-        return await aside(functools.partial(self._taken, in_parts=True))
+    async def _write_down(self, changes: dict[str, Json]) -> None:
+        for change in changes.values():
+            if is_big(change):
+                await self._run.write_down(change)
 
-    def _taken(self, *, in_parts: bool = False) -> Any:
-        codec = self._node.input.in_parts if in_parts else self._node.input
+    def _taken(self, codec: Codec) -> Any:
         if not self._run.goes_on:
             return codec.decode(self._step.value)
         try:

@@ -14,14 +14,16 @@ from crew.value.fingerprint import canonical_lines
 from crew.value.plain import Mismatch
 from crew.value.same import Difference, difference
 from crew.value.text import canonical, json_text, text_of
-from crew.value.weight import BIG, is_big
+from crew.value.weight import BIG, LIGHT, are_big, is_big
 
 __all__ = [
     "BIG",
+    "LIGHT",
     "Big",
     "Codec",
     "Difference",
     "Mismatch",
+    "are_big",
     "aside",
     "canonical",
     "canonical_lines",

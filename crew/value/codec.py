@@ -16,6 +16,7 @@ from crew.value.exact import Inexact
 from crew.value.plain import Mismatch
 from crew.value.same import difference, shown
 from crew.value.shape import MOST_BYTES, adapter_of, json_bytes, shape_of, storable_bytes
+from crew.value.weight import LIGHT
 
 _CONSTANT = (str, int, bool)
 """Types whose values are JSON as they are, and cannot change."""
@@ -66,6 +67,11 @@ class Codec:
         self._constant = annotation if annotation in _CONSTANT else None
 
     _in_parts = False
+
+    @cached_property
+    def is_light(self) -> bool:
+        """Whether none of its values is big, whatever they are."""
+        return isinstance(self.annotation, type) and self.annotation in LIGHT
 
     @cached_property
     def in_parts(self) -> "Codec":

@@ -1,6 +1,7 @@
 """How much work a value is: looked at before it is encoded, as far as it takes to tell."""
 
 from collections import deque
+from collections.abc import Sequence
 from typing import Any
 
 BIG = 4 << 20
@@ -14,14 +15,22 @@ _LONG = 64
 
 _ITEMS = frozenset({list, tuple, set, frozenset, deque})
 _TEXT = frozenset({str, bytes, bytearray})
-_LIGHT: set[type] = {int, float, bool, type(None)}
-"""Types whose values are small, whatever they are."""
+LIGHT: set[type] = {int, float, bool, type(None)}
+"""Types whose values are small, whatever they are: those of most calls."""
+
+
+def are_big(values: Sequence[object]) -> bool:
+    """Return whether one of several values is big."""
+    for value in values:  # in a row: the call of an expression would cost more than it all
+        if type(value) not in LIGHT and is_big(value):
+            return True
+    return False
 
 
 def is_big(value: object, most: int = BIG) -> bool:
     """Return whether a value weighs more than `most`."""
     kind = type(value)
-    if kind in _LIGHT:
+    if kind in LIGHT:
         return False
     if kind is str:
         return len(value) > most  # type: ignore[arg-type]
@@ -30,7 +39,7 @@ def is_big(value: object, most: int = BIG) -> bool:
 
 def note_light(kind: type) -> None:
     """Note that a class has fields for what is small alone, so that none of its values is big."""
-    _LIGHT.add(kind)
+    LIGHT.add(kind)
 
 
 def weight(value: object, most: int) -> int:
@@ -47,7 +56,7 @@ def weight(value: object, most: int) -> int:
             total += _weigh(list(part.values()), left, most) + NUMBER * len(part)
         elif kind in _ITEMS:
             total += _weigh(part, left, most)
-        elif kind not in _LIGHT:
+        elif kind not in LIGHT:
             left.extend(getattr(part, "__dict__", {}).values())
     return total
 
@@ -61,7 +70,7 @@ def _weigh(items: Any, left: list[object], most: int) -> int:
         return NUMBER * len(items)
     if len(items) > _LONG:
         kinds = {*map(type, items)}
-        if kinds <= _LIGHT:
+        if kinds <= LIGHT:
             return NUMBER * len(items)
         if kinds <= _TEXT:
             return PART // 8 * len(items) + sum(map(len, items))

@@ -8,13 +8,22 @@ from typing import Annotated, Any
 import pytest
 from pydantic import BaseModel, PlainSerializer
 
-from crew import Agent, Context, Graph, OutputInvalid, RunCancelled, Runtime, StepTimeout
-from crew import tool, workflow
+from crew import (
+    Agent,
+    Context,
+    Graph,
+    OutputInvalid,
+    RunCancelled,
+    Runtime,
+    StepTimeout,
+    tool,
+    workflow,
+)
 from crew.testing import ScriptedModel, ToolCall
 from crew.value import BIG
 from tests.core.lives import SECONDS, result, stores, until
 
-NUMBERS = [10**6 + n for n in range(BIG // 8 + 1)]
+TEXT = "x" * (BIG + 1)
 
 
 class Gate:
@@ -36,19 +45,26 @@ class Gate:
             while not self.reached.is_set():
                 await asyncio.sleep(0.005)
 
+    def close(self) -> None:
+        self.reached.clear()
+        self._opened.clear()
+
+    @property
+    def is_open(self) -> bool:
+        return self._opened.is_set()
+
 
 gate = Gate()
 
 
 class Slow(BaseModel):
-    gate: Annotated[str, PlainSerializer(lambda value: gate.pass_through(value))] = "x"
-    numbers: list[int] = NUMBERS
+    gate: Annotated[str, PlainSerializer(gate.pass_through)] = "x"
+    text: str = TEXT
 
 
 @pytest.fixture(autouse=True)
 def _closed():
-    global gate
-    gate = Gate()
+    gate.close()
     yield
     gate.open()
 
@@ -67,23 +83,18 @@ async def look() -> Slow:
     return Slow()
 
 
-async def numbers_of(value: Slow) -> int:
-    return len(value.numbers)
-
-
-looker = Agent(
-    "looker", model=ScriptedModel([ToolCall("look", {}), "seen"]), tools=[look], output=str
-)
+async def length_of(value: Slow) -> int:
+    return len(value.text)
 
 
 @workflow
 async def by_function(ctx: Context, n: int) -> int:
-    return len((await ctx.run(give)).numbers)
+    return len((await ctx.run(give)).text)
 
 
 @workflow
 async def by_effect(ctx: Context, n: int) -> int:
-    return len((await ctx.effect(act, key="act")).numbers)
+    return len((await ctx.effect(act, key="act")).text)
 
 
 @workflow
@@ -93,12 +104,12 @@ async def by_output(ctx: Context, n: int) -> Slow:
 
 @workflow
 async def by_child(ctx: Context, n: int) -> int:
-    return len((await ctx.run(by_output, n)).numbers)
+    return len((await ctx.run(by_output, n)).text)
 
 
 @workflow
 async def by_argument(ctx: Context, n: int) -> int:
-    return await ctx.run(numbers_of, Slow())
+    return await ctx.run(length_of, Slow())
 
 
 @workflow
@@ -108,15 +119,14 @@ async def by_input_of_a_child(ctx: Context, n: int) -> int:
 
 @workflow
 async def by_tool(ctx: Context, n: int) -> int:
-    agent = Agent(
-        "looker", model=ScriptedModel([ToolCall("look", {}), "seen"]), tools=[look], output=str
-    )
+    model = ScriptedModel([ToolCall("look", {}), "seen"])
+    agent = Agent("looker", model=model, tools=[look], output=str)
     return len((await ctx.run(agent, "look")).output)
 
 
 @workflow
 async def counts(ctx: Context, value: Slow) -> int:
-    return len(value.numbers)
+    return len(value.text)
 
 
 in_steps = Graph("in_steps", input=int, output=int)
@@ -129,7 +139,7 @@ async def first(n: int) -> Slow:
 
 @in_steps.node
 async def second(value: Slow) -> int:
-    return len(value.numbers)
+    return len(value.text)
 
 
 @workflow
@@ -150,10 +160,10 @@ async def test_other_runs_go_on_while_a_big_value_is_encoded(flow):
         run = await runtime.start(flow, 0)
         await gate.until_reached()
         assert await result(await runtime.start(other, 1)) == 2
-        assert not gate._opened.is_set()
+        assert not gate.is_open
         assert await run.status() == "running"
         gate.open()
-        assert await result(run) in (len(NUMBERS), Slow(), len("seen"))
+        assert await result(run) in (len(TEXT), Slow(), len("seen"))
 
 
 async def test_they_go_on_while_the_input_of_a_run_is_encoded():
@@ -164,7 +174,7 @@ async def test_they_go_on_while_the_input_of_a_run_is_encoded():
         assert not starting.done()
         gate.open()
         run = await starting
-        assert await result(run) == len(NUMBERS)
+        assert await result(run) == len(TEXT)
         assert (await runtime.start(counts, Slow(), key="once")).id == run.id
 
 
@@ -233,16 +243,16 @@ async def test_a_process_that_dies_while_a_value_is_encoded_has_written_nothing_
         await gate.until_reached()
         shutil.copytree(tmp_path / "live", tmp_path / "dead")
         gate.open()
-        assert await result(run) == len(NUMBERS)
+        assert await result(run) == len(TEXT)
     async with Runtime(f"sqlite:///{tmp_path}/dead/runs.db", workflows=[by_function]) as runtime:
         again = await runtime.get(run.id)
-        assert await result(again) == len(NUMBERS)
+        assert await result(again) == len(TEXT)
         kinds = [event.kind for event in await again.recorded()]
         assert kinds.count("function.completed") == 1
 
 
 KINDS: dict[str, tuple[Any, Any]] = {
-    "numbers": (list[int], NUMBERS),
+    "numbers": (list[int], [*range(BIG // 8 + 1)]),
     "dicts": (list[dict[str, Any]], [{"n": n, "é": ["a", None, 1.5]} for n in range(12_000)]),
     "anything": (Any, {"a": [[n, {"b": "x" * 20}] for n in range(12_000)], "b:": "y"}),
     "text": (str, 'é"\\\n' * (BIG // 4 + 1)),
