@@ -21,7 +21,7 @@ LIGHT: set[type] = {int, float, bool, type(None)}
 
 def are_big(values: Sequence[object]) -> bool:
     """Return whether one of several values is big."""
-    for value in values:  # in a row: the call of an expression would cost more than it all
+    for value in values:  # noqa: SIM110  the frame of an expression costs more than the loop
         if type(value) not in LIGHT and is_big(value):
             return True
     return False

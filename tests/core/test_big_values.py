@@ -58,7 +58,7 @@ gate = Gate()
 
 
 class Slow(BaseModel):
-    gate: Annotated[str, PlainSerializer(gate.pass_through)] = "x"
+    mark: Annotated[str, PlainSerializer(gate.pass_through)] = "x"
     text: str = TEXT
 
 
