@@ -497,6 +497,9 @@ class SqliteStore:
         with self._errors("scrub"):
             db = self._connected()
             try:
+                db.execute("BEGIN IMMEDIATE")
+                self._blobs.drop_unnamed(db)
+                db.execute("COMMIT")
                 self._deflater.renew(db)
                 db.execute("VACUUM")
                 (blocked, _, _) = db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()

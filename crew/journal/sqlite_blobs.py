@@ -3,13 +3,19 @@
 import os
 import sqlite3
 import threading
+import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from crew.journal import Blob
 
 OUTSIDE = 1 << 20
 """Bytes from which a blob lies in a file of its own."""
+
+
+_LEFT_SECONDS = 3600.0
+"""After so long nobody is at work on half a file any more."""
 
 
 class Blobs:
@@ -87,6 +93,23 @@ class Blobs:
                 if db.execute(used, (digest,)).fetchone() is None:
                     db.execute("DELETE FROM blobs WHERE digest = ?", (digest,))
                     self._unused.append(self._file(digest))
+
+    def drop_unnamed(self, db: sqlite3.Connection) -> None:
+        """Within a transaction: remove the files that no row names, and halves that were left.
+
+        Whoever wrote one ahead, and is about to name it, writes it once more then.
+        """
+        for path in self._folder.glob("??/*"):
+            with suppress(FileNotFoundError):  # another process was faster
+                if self._is_left(db, path):
+                    path.unlink()
+
+    def _is_left(self, db: sqlite3.Connection, path: Path) -> bool:
+        digest, _, partial = path.name.partition(".")
+        if partial:
+            return time.time() - path.stat().st_mtime > _LEFT_SECONDS
+        known = "SELECT 1 FROM blobs WHERE digest = ?"
+        return db.execute(known, (digest,)).fetchone() is None
 
     def committed(self) -> None:
         """Remove the files of blobs that the transaction dropped."""

@@ -8,6 +8,7 @@ handed to C but parts of a value, or what lets go by itself, as hashing does.
 import asyncio
 import functools
 import gc
+import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -37,8 +38,9 @@ async def aside(work: Callable[..., T], *arguments: object) -> T:
             return error
         return None
 
-    call = functools.partial(copy_context().run, outcome)
-    if (error := await asyncio.get_running_loop().run_in_executor(_thread(), call)) is not None:
+    loop, call = asyncio.get_running_loop(), functools.partial(copy_context().run, outcome)
+    error = await loop.run_in_executor(_thread(os.getpid()), call)
+    if error is not None:
         raise error
     return made.pop()
 
@@ -58,6 +60,7 @@ def _without_full_passes() -> Iterator[None]:
         gc.set_threshold(new, young, old)
 
 
-@functools.cache
-def _thread() -> ThreadPoolExecutor:
+@functools.lru_cache(maxsize=1)
+def _thread(process: int) -> ThreadPoolExecutor:
+    """Return the thread of a process; one that was forked has none of its parent's."""
     return ThreadPoolExecutor(1, "crew-values")

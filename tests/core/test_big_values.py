@@ -19,6 +19,7 @@ from crew import (
     tool,
     workflow,
 )
+from crew.journal import Blob
 from crew.testing import ScriptedModel, ToolCall
 from crew.value import BIG
 from tests.core.lives import SECONDS, result, stores, until
@@ -310,3 +311,22 @@ async def test_a_value_that_changes_while_it_is_encoded_is_refused():
         held["more"] = 1
         gate.open()
         assert "let nothing change what was returned" in await result(run)
+
+
+async def test_what_was_written_of_a_value_that_nobody_got_goes_with_a_scrub(tmp_path):
+    @workflow
+    async def flow(ctx: Context, n: int) -> str:
+        return (await ctx.run(make))[:1]
+
+    async def make() -> str:
+        return TEXT
+
+    files = tmp_path / "runs.db.blobs"
+    async with Runtime(f"sqlite:///{tmp_path}/runs.db") as runtime:
+        assert await result(await runtime.start(flow, 0)) == "x"
+        store = runtime.store
+        left = Blob("ab" * 32, b"x" * (2 << 20))
+        store.write_ahead(left)
+        assert len([*files.glob("??/*")]) == 2
+        store.scrub()
+        assert len([*files.glob("??/*")]) == 1
