@@ -35,7 +35,7 @@ from crew.fold.calls import Record
 from crew.llm import Model, ModelReply, ModelRequest, ToolSpec
 from crew.llm.wire import INVALID_ARGUMENTS
 from crew.message import Json, Message, ToolCall, Usage, message_data
-from crew.value import Codec, aside, canonical, is_big, own_copy
+from crew.value import Codec, aside, canonical, document, is_big, own_copy
 
 MAX_RESULT_CHARACTERS = 16_000
 """What a model gets to see of one tool result."""
@@ -202,9 +202,11 @@ class Loop:
             return f"error: {error}"
         if (failure := result.get("unstorable")) is not None:
             return f"{failure_from(failure).message}. It is done: do not call it again for that."
-        if is_big(result["result"]):
-            return await aside(_bounded, result["result"])
-        return _bounded(result["result"])
+        found = result["result"]
+        if not is_big(found):
+            return _bounded(_text_of(found))
+        text = found if isinstance(found, str) else (await aside(document, found)).decode()
+        return _bounded(text)
 
     async def _journalled(
         self,
@@ -320,8 +322,11 @@ async def _stored(codec: Codec, result: Any) -> Json:
     return codec.passed_on(result)[0]
 
 
-def _bounded(result: Json) -> str:
-    text = result if isinstance(result, str) else json.dumps(result, ensure_ascii=False)
+def _text_of(result: Json) -> str:
+    return result if isinstance(result, str) else json.dumps(result, ensure_ascii=False)
+
+
+def _bounded(text: str) -> str:
     if len(text) <= MAX_RESULT_CHARACTERS:
         return text
     return f"{text[:MAX_RESULT_CHARACTERS]}\n[cut: {len(text)} characters in all]"
