@@ -47,7 +47,7 @@ from crew.graph.patch import Patch
 from crew.graph.retry import ONCE, Retry
 from crew.message import Json
 from crew.thread import Thread
-from crew.value import LIGHT, Codec, are_big, aside, describe, is_big, with_own_arguments
+from crew.value import LIGHT, Codec, aside, describe, is_big, with_own_arguments
 
 _STATELESS = "this workflow has no state; make it with Graph(state=Model)"
 
@@ -300,7 +300,7 @@ class Context:
         path = place.path(attempt)
         codec = returned_codec(function, name)
         given = data_arguments(function, arguments)
-        is_given_much = are_big(given)
+        is_given_much = not LIGHT.issuperset(map(type, given)) and any(map(is_big, given))
         if is_given_much:
             fingerprint = await self._fingerprint_aside(name, given, path)
         else:

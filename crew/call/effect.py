@@ -26,7 +26,7 @@ from crew.errors import Diverged, EffectUnknown, OutputInvalid
 from crew.failure import failure_of, raise_again
 from crew.fold.calls import Record
 from crew.message import Json
-from crew.value import Codec, are_big, aside, is_big, with_own_arguments
+from crew.value import Codec, aside, is_big, with_own_arguments
 
 Unknown = Literal["fail", "retry", "ask"]
 
@@ -103,7 +103,7 @@ class Effect:
             EffectUnknown: it may have happened, and `unknown` is `fail`.
         """
         given = data_arguments(self._function, self._arguments)
-        self._is_given_much = are_big(given)
+        self._is_given_much = any(map(is_big, given))
         if self._is_given_much:
             fingerprint = await fingerprint_aside(self._name, given)
         else:

@@ -594,7 +594,7 @@ def seal(run: OpenRun, offset: int, event: RunEvent, now: float | None = None) -
     data, kind = to_data(event), event.kind
     if kind in _OF_STREAMS:
         _follow_stream(run, offset, event)
-    is_ready = bool(run.text.ready) and run.text.is_ready(data)
+    is_ready = run.text.ready and run.text.is_ready(data)
     body, blobs = "" if is_ready else json_text(data), tuple[Blob, ...]()
     if is_ready or may_hold_text(body):
         packed, blobs = run.text.pack(offset, data)

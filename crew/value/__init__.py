@@ -14,7 +14,7 @@ from crew.value.fingerprint import canonical_lines
 from crew.value.plain import Mismatch
 from crew.value.same import Difference, difference
 from crew.value.text import canonical, json_text, text_of
-from crew.value.weight import BIG, LIGHT, are_big, is_big
+from crew.value.weight import BIG, LIGHT, is_big
 
 __all__ = [
     "BIG",
@@ -23,7 +23,6 @@ __all__ = [
     "Codec",
     "Difference",
     "Mismatch",
-    "are_big",
     "aside",
     "canonical",
     "canonical_lines",

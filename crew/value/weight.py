@@ -1,7 +1,6 @@
 """How much work a value is: looked at before it is encoded, as far as it takes to tell."""
 
 from collections import deque
-from collections.abc import Sequence
 from typing import Any
 
 BIG = 4 << 20
@@ -17,14 +16,6 @@ _ITEMS = frozenset({list, tuple, set, frozenset, deque})
 _TEXT = frozenset({str, bytes, bytearray})
 LIGHT: set[type] = {int, float, bool, type(None)}
 """Types whose values are small, whatever they are: those of most calls."""
-
-
-def are_big(values: Sequence[object]) -> bool:
-    """Return whether one of several values is big."""
-    for value in values:  # noqa: SIM110  the frame of an expression costs more than the loop
-        if type(value) not in LIGHT and is_big(value):
-            return True
-    return False
 
 
 def is_big(value: object, most: int = BIG) -> bool:
