@@ -34,7 +34,7 @@ from crew.failure import failure_of, message_of, raise_again
 from crew.llm import Model, ModelReply, ModelRequest, ToolSpec
 from crew.llm.wire import INVALID_ARGUMENTS
 from crew.message import Json, Message, ToolCall, Usage, message_data
-from crew.value import Codec, canonical, own_copy
+from crew.value import Codec, aside, canonical, document, is_big, own_copy
 
 T = TypeVar("T")
 
@@ -54,8 +54,10 @@ class ToolLike(Protocol):
     @property
     def spec(self) -> ToolSpec: ...
 
+    @property
+    def codec(self) -> Codec: ...
+
     async def act(self, arguments: dict[str, Json], *, idempotency_key: str = "") -> Any: ...
-    def stored(self, result: Any) -> Json: ...
 
 
 class Definition(Protocol):
@@ -187,7 +189,7 @@ class Loop:
         async def perform(streamed: str) -> dict[str, Json]:
             result = await tool.act(own_copy(call.arguments), idempotency_key=key)
             try:
-                return {"result": tool.stored(result)}
+                return {"result": await _stored(tool.codec, result)}
             except Exception as error:  # a serializer of the user's raises anything
                 if tool.effect == "read":
                     raise ToolError(message=message_of(error), tool=tool.name) from error
@@ -201,7 +203,11 @@ class Loop:
             return f"error: {error}"
         if (failure := result.get("unstorable")) is not None:
             return f"{failure_from(failure).message}. It is done: do not call it again for that."
-        return _bounded(result["result"])
+        found = result["result"]
+        if not is_big(found):
+            return _bounded(_text_of(found))
+        text = found if isinstance(found, str) else (await aside(document, found)).decode()
+        return _bounded(text)
 
     async def _journalled(
         self,
@@ -309,8 +315,17 @@ def _no_such_tool(name: str, names: list[str]) -> str:
     return f"error: there is no tool {name!r}{hint} There are: {', '.join(names) or 'none'}"
 
 
-def _bounded(result: Json) -> str:
-    text = result if isinstance(result, str) else json.dumps(result, ensure_ascii=False)
+async def _stored(codec: Codec, result: Any) -> Json:
+    if is_big(result):
+        return (await aside(codec.big, result)).stored
+    return codec.passed_on(result)[0]
+
+
+def _text_of(result: Json) -> str:
+    return result if isinstance(result, str) else json.dumps(result, ensure_ascii=False)
+
+
+def _bounded(text: str) -> str:
     if len(text) <= MAX_RESULT_CHARACTERS:
         return text
     return f"{text[:MAX_RESULT_CHARACTERS]}\n[cut: {len(text)} characters in all]"

@@ -30,6 +30,7 @@ from crew.call.record import (
     Performer,
     data_arguments,
     describe_callee,
+    fingerprint_aside,
     fingerprint_of,
     is_performer,
     outcome,
@@ -46,7 +47,7 @@ from crew.graph.patch import Patch
 from crew.graph.retry import ONCE, Retry
 from crew.message import Json
 from crew.thread import Thread
-from crew.value import Codec, describe, with_own_arguments
+from crew.value import LIGHT, Codec, aside, describe, is_big, with_own_arguments
 
 _STATELESS = "this workflow has no state; make it with Graph(state=Model)"
 
@@ -258,13 +259,30 @@ class Context:
     ) -> Any:
         (value,) = arguments or (None,)
         path, driver = place.path, self._driver
-        stored = _encoded(workflow.input_codec, value)
-        fingerprint = fingerprint_of(workflow.name, stored)
+        stored, fingerprint = await self._child_input(workflow, value, path)
         data: dict[str, Json] = {"workflow": workflow.name, "input": stored}
         record = await self._begin(path, "child", fingerprint, data)
         work = functools.partial(driver.child, workflow, value, path)
         result = await self._made(record, place, "child", work, policies.timeout)
-        return self._read_back(workflow.output_codec.read_back, result["output"], path)
+        output = result["output"]
+        if is_big(output):
+            return await self._read_back_aside(workflow.output_codec, output, path)
+        return self._read_back(workflow.output_codec.read_back, output, path)
+
+    async def _child_input(self, workflow: Workflow, value: object, path: str) -> tuple[Json, str]:
+        """Return what a child is given, encoded, and the fingerprint of its call."""
+        codec = workflow.input_codec
+        try:
+            if not is_big(value):
+                stored, _ = codec.passed_on(value)
+                return stored, fingerprint_of(workflow.name, stored)
+            stored = await self._driver.encoded(codec, value)
+            return stored, await fingerprint_aside(workflow.name, stored)
+        except OutputInvalid as error:
+            raise InputInvalid(message=str(error)) from error
+        except asyncio.CancelledError:
+            await self._driver.cancelled(path, "child")
+            raise
 
     async def _run_function(
         self,
@@ -275,7 +293,12 @@ class Context:
     ) -> Any:
         path = place.path
         codec = returned_codec(function, place.name)
-        fingerprint = fingerprint_of(place.name, data_arguments(function, arguments))
+        given = data_arguments(function, arguments)
+        is_given_much = not LIGHT.issuperset(map(type, given)) and any(map(is_big, given))
+        if is_given_much:
+            fingerprint = await self._fingerprint_aside(place.name, given, path)
+        else:
+            fingerprint = fingerprint_of(place.name, given)
         record = self._driver.begin_at_once(path, "function", fingerprint)
         if record is None:
             record = await self._begin(path, "function", fingerprint, {})
@@ -283,13 +306,33 @@ class Context:
 
         async def work() -> dict[str, Json]:
             nonlocal value
-            callee, own = with_own_arguments(function, arguments)
-            stored, value = codec.passed_on(await invoke(callee, *own))
+            if is_given_much:
+                callee, own = await aside(with_own_arguments, function, arguments)
+            else:
+                callee, own = with_own_arguments(function, arguments)
+            result = await invoke(callee, *own)
+            if type(result) not in LIGHT and is_big(result):
+                stored, value = await self._driver.passed_on(codec, result)
+            else:
+                stored, value = codec.passed_on(result)
             return {"result": stored}
 
         is_new = record is None or record.state == "started"
         result = await self._made(record, place, "function", work, policies.timeout, function)
-        return value if is_new else self._read_back(codec.read_back, result["result"], path)
+        if is_new:
+            return value
+        stored = result["result"]
+        if is_big(stored):
+            return await self._read_back_aside(codec, stored, path)
+        return self._read_back(codec.read_back, stored, path)
+
+    async def _fingerprint_aside(self, name: str, given: list[Any], path: str) -> str:
+        """Return the fingerprint of a function's call; one that is cancelled so has an end, too."""
+        try:
+            return await fingerprint_aside(name, given)
+        except asyncio.CancelledError:
+            await self._driver.cancelled(path, "function")
+            raise
 
     async def _begin(
         self, path: str, call: CallKind, fingerprint: str, data: dict[str, Json]
@@ -363,6 +406,14 @@ class Context:
         """
         try:
             return read(stored)
+        except Exception as error:
+            self._driver.diverge(unreadable(error, stored, run=self.run_id, path=path))
+            raise asyncio.CancelledError from error
+
+    async def _read_back_aside(self, codec: Codec, stored: Json, path: str) -> Any:
+        """Return the same of a big value, without holding the event loop."""
+        try:
+            return await aside(codec.in_parts.read_back, stored)
         except Exception as error:
             self._driver.diverge(unreadable(error, stored, run=self.run_id, path=path))
             raise asyncio.CancelledError from error
@@ -581,10 +632,3 @@ class Context:
         if before is not None and not is_again:
             raise GraphError(message=f"the key {key!r} was used twice in one step; keys are unique")
         self._keys[key] = (scope.lasting, scope.prefix)
-
-
-def _encoded(codec: Codec, value: object) -> Json:
-    try:
-        return codec.passed_on(value)[0]
-    except OutputInvalid as error:
-        raise InputInvalid(message=str(error)) from error

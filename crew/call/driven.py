@@ -1,6 +1,6 @@
 """What a context needs of the driver of its run."""
 
-from typing import NoReturn, Protocol
+from typing import Any, NoReturn, Protocol
 
 from crew.budget import Budget
 from crew.call.attempt import Attempt
@@ -41,6 +41,17 @@ class Driven(Calls, Timing, Protocol):
         ...
 
     def progress(self, path: str, text: str) -> None: ...
+
+    async def passed_on(self, codec: Codec, value: object) -> tuple[Json, Any]:
+        """Return a big value as the end of a call is to hold it, and the copy that goes on.
+
+        The event loop is not held for it, as it would be by `Codec.passed_on`.
+        """
+        ...
+
+    async def encoded(self, codec: Codec, value: object) -> Json:
+        """Return the same without the copy."""
+        ...
 
     async def fail(
         self,

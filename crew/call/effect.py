@@ -9,22 +9,24 @@ from crew.call.invoke import invoke
 from crew.call.lineage import Inside, entered
 from crew.call.record import (
     Calls,
-    acted,
     data_arguments,
     describe_callee,
+    fingerprint_aside,
     fingerprint_of,
     idempotency_key,
     outcome,
+    read_back,
     returned_codec,
     stored_result,
     takes_idempotency_key,
     unreadable,
+    unstorable,
 )
 from crew.errors import Diverged, EffectUnknown, OutputInvalid
 from crew.failure import failure_of, raise_again
 from crew.fold.calls import Record
 from crew.message import Json
-from crew.value import with_own_arguments
+from crew.value import Codec, aside, is_big, with_own_arguments
 
 Unknown = Literal["fail", "retry", "ask"]
 
@@ -40,6 +42,10 @@ class Acting(Calls, Protocol):
     """What an effect needs of the driver of its run."""
 
     run_id: str
+
+    async def passed_on(self, codec: Codec, value: object) -> tuple[Json, Any]:
+        """Return a big value as the end of a call is to hold it, and the copy that goes on."""
+        ...
 
     def confirm(self) -> None:
         """Make sure that the run is still driven here.
@@ -86,6 +92,7 @@ class Effect:
         self._name = describe_callee(function)
         self._codec = returned_codec(function, self._name)
         self._key = idempotency_key(driver.run_id, path)
+        self._is_given_much = False
 
     async def happen(self, unknown: Unknown, *, ask: Callable[..., Awaitable[bool]]) -> Any:
         """Act, unless the journal says that it was done; return the result.
@@ -95,7 +102,12 @@ class Effect:
         Raises:
             EffectUnknown: it may have happened, and `unknown` is `fail`.
         """
-        fingerprint = fingerprint_of(self._name, data_arguments(self._function, self._arguments))
+        given = data_arguments(self._function, self._arguments)
+        self._is_given_much = any(map(is_big, given))
+        if self._is_given_much:
+            fingerprint = await fingerprint_aside(self._name, given)
+        else:
+            fingerprint = fingerprint_of(self._name, given)
         data: dict[str, Json] = {
             "function": self._name,
             "unknown": unknown,
@@ -105,7 +117,7 @@ class Effect:
         record = await self._driver.begin(self._path, "effect", fingerprint, data)
         if record is not None:
             if record.state == "completed":
-                return self._read_back(outcome(record, self._function)["result"])
+                return await self._read_back(outcome(record, self._function)["result"])
             if record.state == "cancelled" and record.data["within"] == self._within:
                 await self._driver.until_cancelled(self._path)
             if not await self._may_act(record, unknown, ask):
@@ -115,14 +127,14 @@ class Effect:
             await self._driver.restart(self._path, "effect", fingerprint, data)
         return await self._act()
 
-    def _read_back(self, stored: Json) -> Any:
+    async def _read_back(self, stored: Json) -> Any:
         """Return the result that is on record.
 
         Raises:
             CancelledError: new code cannot read it; the run stops.
         """
         try:
-            return self._codec.read_back(stored)
+            return await read_back(self._codec, stored)
         except Exception as error:
             self._driver.diverge(
                 unreadable(error, stored, run=self._driver.run_id, path=self._path)
@@ -186,21 +198,38 @@ class Effect:
             raise
         return await self._record(acting)
 
-    async def _invoke(self, extra: dict[str, str]) -> Any:
-        function, arguments = with_own_arguments(self._function, self._arguments)
-        return await invoke(function, *arguments, **extra)
+    async def _invoke(self, extra: dict[str, str]) -> tuple[dict[str, Json], Any]:
+        """Act; return what is recorded of it, and the result as it goes on.
+
+        That it is done, and why its result cannot be stored, are two facts: the second never makes
+        the first happen again.
+        """
+        if self._is_given_much:
+            own = await aside(with_own_arguments, self._function, self._arguments)
+        else:
+            own = with_own_arguments(self._function, self._arguments)
+        function, arguments = own
+        result = await invoke(function, *arguments, **extra)
+        try:
+            if is_big(result):
+                stored, copy = await self._driver.passed_on(self._codec, result)
+            else:
+                stored, copy = self._codec.passed_on(result)
+        except Exception as error:  # noqa: BLE001  a serializer of the user's may raise anything
+            return unstorable(error, self._path, f"the effect {self._path}"), None
+        return {"result": stored}, copy
 
     async def _record(self, acting: "asyncio.Future[Any]") -> Any:
         """Record what became of an act that has ended, and return its result."""
         try:
-            result = acting.result()
+            done, copy = acting.result()
         except Exception as error:  # noqa: BLE001  raised again, as it was recorded
             failure = failure_of(error, self._path)
             await self._driver.fail(self._path, "effect", failure)
             raise_again(failure, self._function)
-        done = acted(self._codec, result, self._path, f"the effect {self._path}")
         await self._driver.complete(self._path, "effect", done)
-        return self._codec.decode(stored_result(done)["result"])
+        stored_result(done)
+        return copy
 
     async def _let_end(self, acting: "asyncio.Future[Any]") -> None:
         """A cancel came while it was under way: give it a moment, then say what is known."""

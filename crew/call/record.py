@@ -17,7 +17,7 @@ from crew.event import CallKind, Failure, failure_data, failure_from
 from crew.failure import error_of, failure_of, safe_text
 from crew.fold.calls import Record
 from crew.message import Json, Message
-from crew.value import Codec, canonical
+from crew.value import Codec, aside, canonical, canonical_lines, is_big
 
 
 class Calls(Protocol):
@@ -205,23 +205,22 @@ def outcome(record: Record, *near: object) -> dict[str, Json]:
     return stored_result(record.result)
 
 
+async def read_back(codec: Codec, stored: Json) -> Any:
+    """Return the value that a journal holds; a big one without holding the event loop.
+
+    Raises:
+        Unreadable: the code of today cannot read it.
+    """
+    if is_big(stored):
+        return await aside(codec.in_parts.read_back, stored)
+    return codec.read_back(stored)
+
+
 def stored_result(result: dict[str, Json]) -> dict[str, Json]:
     """Return the data of a completed call, or raise why its result could not be stored."""
     if (failure := result.get("unstorable")) is not None:
         raise error_of(failure_from(failure))
     return result
-
-
-def acted(codec: Codec, result: object, path: str, what: str) -> dict[str, Json]:
-    """Return what is recorded of an act that is done: its result, or why that cannot be stored.
-
-    These are two facts: the second never makes the first happen again.
-    """
-    try:
-        stored, _ = codec.passed_on(result)
-    except Exception as error:  # noqa: BLE001  a serializer of the user's may raise anything
-        return unstorable(error, path, what)
-    return {"result": stored}
 
 
 def unstorable(error: Exception, path: str, what: str) -> dict[str, Json]:
@@ -237,6 +236,18 @@ def unstorable(error: Exception, path: str, what: str) -> dict[str, Json]:
 def fingerprint_of(name: str, arguments: object) -> str:
     """Return what tells a call from another one at its path: its callee and its arguments."""
     return f"{name}:{hashlib.sha256(_canonical_bytes(arguments)).hexdigest()[:12]}"
+
+
+async def fingerprint_aside(name: str, arguments: Sequence[Any]) -> str:
+    """Return the same of big arguments, without holding the event loop."""
+    return f"{name}:{await aside(_digest_of, arguments)}"
+
+
+def _digest_of(arguments: Sequence[Any]) -> str:
+    digest = hashlib.sha256()
+    for line in canonical_lines(arguments):
+        digest.update(line.encode("utf-8", "surrogatepass"))
+    return digest.hexdigest()[:12]
 
 
 def _canonical_bytes(arguments: object) -> bytes:

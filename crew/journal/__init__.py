@@ -23,7 +23,7 @@ PARKED: Final = "parked"
 
 @dataclass(frozen=True, slots=True)
 class Blob:
-    """A big text, named by the SHA-256 of its bytes; stored once, whatever runs share it."""
+    """A big text or value, named by the SHA-256 of its bytes; stored once, whoever shares it."""
 
     digest: str
     body: bytes
@@ -404,6 +404,13 @@ class Store(Protocol):
         ...
 
     def blob(self, digest: str) -> bytes | None: ...
+
+    def write_ahead(self, blob: Blob) -> None:
+        """Do what takes long of storing a blob that a commit will name; called from any thread.
+
+        If none does, nobody sees it.
+        """
+        ...
 
     def owners(self) -> list[str]:
         """Return who owns open runs, parked ones aside."""

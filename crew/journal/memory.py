@@ -10,6 +10,7 @@ from crew.journal import (
     PARKED,
     AccountRow,
     Append,
+    Blob,
     Clear,
     Draw,
     KeepThread,
@@ -288,6 +289,9 @@ class MemoryStore:
 
     def blob(self, digest: str) -> bytes | None:
         return self._blobs.get(digest)
+
+    def write_ahead(self, blob: Blob) -> None:
+        """Nothing takes long here."""
 
     def owners(self) -> list[str]:
         owners = {self._rows[number].owner for number in self._open}

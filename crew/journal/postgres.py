@@ -10,6 +10,7 @@ from crew.errors import StoreError
 from crew.journal import (
     PARKED,
     AccountRow,
+    Blob,
     Busy,
     Letter,
     Operation,
@@ -121,6 +122,9 @@ class PostgresStore:
     def blob(self, digest: str) -> bytes | None:
         rows = self._read("SELECT body FROM blobs WHERE digest = %s", (digest,))
         return next((bytes(body) for (body,) in rows), None)
+
+    def write_ahead(self, blob: Blob) -> None:
+        """A commit sends it."""
 
     def owners(self) -> list[str]:
         query = "SELECT DISTINCT owner FROM runs WHERE owner IS NOT NULL AND owner != %s"

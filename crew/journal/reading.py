@@ -3,15 +3,16 @@
 import hashlib
 import json
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from typing import Any
 
 from crew.errors import StoreError
 from crew.event import Event
 from crew.journal import Damaged, RunRow, Snapshot, Store, StoredEvent, shown
-from crew.journal.text import TextReader, TextWriter, may_hold_text
+from crew.journal.text import TextReader, TextWriter, may_hold_text, values_in
 from crew.message import Json
+from crew.value import aside, read_document
 
 _FIRST_LOOK = 16
 """How many events are read backwards at first; twice as many each time that is not enough."""
@@ -33,7 +34,9 @@ class JournalReader:
         self._store = store
         self._row = row
         self._text_writer = text_writer
-        self.text = TextReader(self._fetch, self._blob, self._streamed)
+        self.text = TextReader(self._fetch, self._blob, self._streamed, self._value)
+        self._values: dict[str, list[Json]] = {}
+        """Big values that were read ahead, by their digests: one for each event that holds it."""
         self._last = (0, 0)
         self._pieces: dict[int, str] = {}
         """The texts of the events at these offsets, of those that were read."""
@@ -66,8 +69,20 @@ class JournalReader:
         Raises:
             StoreError: one of them is missing or damaged.
         """
-        found: list[Event] = []
+        return self._read(self.stored(after=after, limit=limit), after)
+
+    async def read(self, *, after: int = 0, limit: int = 1024) -> list[Event]:
+        """Return the same, without holding the event loop for big values.
+
+        Raises:
+            StoreError: as `events`.
+        """
         rows = self.stored(after=after, limit=limit)
+        await self.read_ahead(rows)
+        return self._read(rows, after)
+
+    def _read(self, rows: Sequence[StoredEvent], after: int) -> list[Event]:
+        found: list[Event] = []
         if not rows:
             return found
         crc = self._crc_at(after)
@@ -89,6 +104,16 @@ class JournalReader:
         """Return an event that this process has just written, which need not be verified."""
         return self._event(stored)
 
+    async def read_ahead(self, events: Iterable[StoredEvent]) -> None:
+        """Read the big values that events point at, beside the event loop.
+
+        Raises:
+            StoreError: one is missing or damaged.
+        """
+        for digest in [digest for event in events for digest in values_in(event.body)]:
+            value = await aside(self._document, digest, self._store.blob(digest))
+            self._values.setdefault(digest, []).append(value)
+
     def every(self, *, after: int = 0, upto: int | None = None) -> list[Event]:
         """Return all events there are after `after`; those to `upto` have to be there.
 
@@ -103,6 +128,20 @@ class JournalReader:
                 raise self._damaged(after + len(found) + 1)
             if not more:
                 break
+            found += more
+        return found
+
+    async def read_every(self, *, after: int, upto: int) -> list[Event]:
+        """Return the events after `after` to `upto`, without holding the event loop for big values.
+
+        Raises:
+            StoreError: one of them is missing or damaged.
+        """
+        found: list[Event] = []
+        while (at := after + len(found)) < upto:
+            more = await self.read(after=at, limit=min(1024, upto - at))
+            if not more:
+                raise self._damaged(at + 1)
             found += more
         return found
 
@@ -202,8 +241,18 @@ class JournalReader:
             self._pieces |= {event.offset: event.data["text"] for event in events}
         return [self._pieces[offset] for offset in range(first, last + 1)]
 
+    def _value(self, digest: str) -> Json:
+        if self._values.get(digest):
+            return self._values[digest].pop()
+        return self._document(digest, self._store.blob(digest))
+
+    def _document(self, digest: str, body: bytes | None) -> Json:
+        return read_document(self._sound(digest, body))
+
     def _blob(self, digest: str) -> str:
-        body = self._store.blob(digest)
+        return self._sound(digest, self._store.blob(digest))
+
+    def _sound(self, digest: str, body: bytes | None) -> str:
         if body is None or hashlib.sha256(body).hexdigest() != digest:
             raise StoreError(
                 message=f"blob {digest} of run {self._row.id} in {shown(self._store.url)} is "

@@ -16,6 +16,7 @@ from crew.journal import (
     PARKED,
     AccountRow,
     Append,
+    Blob,
     Busy,
     Clear,
     Damaged,
@@ -445,6 +446,10 @@ class SqliteStore:
         with self._errors("read"):
             return self._blobs.read(self._connected(), digest)
 
+    def write_ahead(self, blob: Blob) -> None:
+        with self._errors("write"):
+            self._blobs.write_ahead(blob)
+
     def accounts(self, ids: Sequence[str]) -> list[AccountRow]:
         with self._errors("read"):
             return read_accounts(self._connected(), ids)
@@ -491,6 +496,9 @@ class SqliteStore:
         with self._errors("scrub"):
             db = self._connected()
             try:
+                db.execute("BEGIN IMMEDIATE")
+                self._blobs.drop_unnamed(db)
+                db.execute("COMMIT")
                 self._deflater.renew(db)
                 db.execute("VACUUM")
                 (blocked, _, _) = db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()

@@ -3,11 +3,13 @@
 A pointer is `{"$text": [offset, n]}`: the n-th long string (from 0) of the event at `offset`, in
 the order of a walk through its data. What a model streamed piece by piece is
 `{"$said": [[first, last], …]}`: the texts of the events at these offsets. A big string is a blob,
-`{"$blob": digest}`, which runs share. Small values are left alone, and a user's own dict with such
-a key is wrapped, so that data is never mistaken for a pointer.
+`{"$blob": digest}`, which runs share; so is a big value, as a document: `{"$json": digest}`. Small
+values are left alone, and a user's own dict with such a key is wrapped, so that data is never
+mistaken for a pointer.
 """
 
 import hashlib
+import re
 from collections.abc import Callable, Sequence
 from typing import cast
 
@@ -28,11 +30,20 @@ POINTER_MARK = '"$'
 _QUOTE = '\\"'
 POINTER = "$text"
 BLOB = "$blob"
+VALUE = "$json"
 STREAMED = "$said"
 _QUOTED = "$data"
 _PLAIN = frozenset({int, float, bool, type(None)})
 """Types that hold no text: a list of these, however long, needs no walk."""
-_OURS = frozenset({POINTER, BLOB, STREAMED, _QUOTED})
+_OURS = frozenset({POINTER, BLOB, VALUE, STREAMED, _QUOTED})
+_MOST_READY = 4
+"""So many big values are kept at hand in the form in which they are stored."""
+_VALUE = re.compile(r'\{"\$json":"(\w{64})"\}')
+
+
+def values_in(body: str) -> list[str]:
+    """Return the digests of big values that an event's JSON may point at."""
+    return _VALUE.findall(body) if VALUE in body else []
 
 
 def may_hold_text(body: str) -> bool:
@@ -55,6 +66,22 @@ class TextWriter:
         self._streams: dict[str, Stream] = {}
         self._is_changed = False
         """Whether something was replaced in what is packed."""
+        self.ready: dict[int, tuple[Json, Blob]] = {}
+        """Big values that have been written down, by identity, the newest last."""
+
+    def make_ready(self, value: Json, blob: Blob) -> None:
+        """Note that a big value has been written down; nobody changes it from now on."""
+        self.ready[id(value)] = (value, blob)
+        if len(self.ready) > _MOST_READY:
+            del self.ready[next(iter(self.ready))]
+
+    def is_ready(self, data: dict[str, Json]) -> bool:
+        """Return whether a value in an event's data has been written down."""
+        ready, found = self.ready, list(data.values())
+        for item in data.values():
+            if type(item) is dict:  # such as the changes of a step, by field
+                found += item.values()
+        return any(id(item) in ready for item in found)
 
     def add_piece(self, path: str, offset: int, text: str) -> None:
         """Note a piece that the call at `path` streamed by the event at `offset`."""
@@ -118,6 +145,10 @@ class TextWriter:
 
     def _walk(self, value: Json, new: list[bytes], blobs: list[Blob]) -> Json:
         kind = type(value)
+        if self.ready and (found := self.ready.get(id(value))) is not None:
+            blobs.append(found[1])
+            self._is_changed = True
+            return {VALUE: found[1].digest}
         if kind is str:
             return value if len(value) <= LONG else self._text(value, new, blobs)
         if kind in _PLAIN:
@@ -154,6 +185,7 @@ class TextReader:
         fetch: returns the packed data of an event that was not read here.
         blob: returns a big text by its digest.
         streamed: returns the texts of the events at these offsets, first and last.
+        value: returns a big value by its digest.
     """
 
     def __init__(
@@ -161,10 +193,12 @@ class TextReader:
         fetch: Callable[[int], Json],
         blob: Callable[[str], str],
         streamed: Callable[[int, int], Sequence[str]],
+        value: Callable[[str], Json],
     ) -> None:
         self._texts: dict[int, list[str]] = {}
         self._fetch = fetch
         self._blob = blob
+        self._value = value
         self._streamed = streamed
 
     def unpack(self, offset: int, packed: Json) -> Json:
@@ -180,6 +214,8 @@ class TextReader:
                     return self.text(*value[POINTER])
                 if BLOB in value:
                     return self._blob(value[BLOB])
+                if VALUE in value:
+                    return self._value(value[VALUE])
                 if STREAMED in value:
                     return "".join(
                         text

@@ -9,12 +9,13 @@ Source: "Output commit" in Elnozahy et al., "A survey of rollback-recovery proto
 """
 
 import asyncio
+import hashlib
 import logging
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextvars import Context as Variables
 from dataclasses import dataclass, field
-from typing import Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 from crew.clock import clock_here, steady_clock, wall_clock
 from crew.errors import Fenced, StoreError
@@ -34,7 +35,8 @@ from crew.journal import (
 )
 from crew.journal.reading import checksum
 from crew.journal.text import TextWriter, may_hold_text
-from crew.value import json_text
+from crew.message import Json
+from crew.value import Big, Codec, aside, document, json_text
 
 logger = logging.getLogger(__name__)
 
@@ -219,6 +221,43 @@ class Writer:
         _CLEAN.run(self._commit)
         if run.error is not None:
             raise run.error
+
+    async def passed_on(self, run: OpenRun, codec: Codec, value: object) -> tuple[Json, Any]:
+        """Return what `codec.passed_on` does of a big value that the run's next events may hold.
+
+        It is written down beside the event loop; if nothing is appended then, nobody knows of it.
+
+        Raises:
+            OutputInvalid: as there.
+        """
+        big, blob = await aside(self._encoded, codec, value)
+        run.text.make_ready(big.stored, blob)
+        return big.stored, big.copy
+
+    def _encoded(self, codec: Codec, value: object) -> tuple[Big, Blob]:
+        big = codec.big(value)
+        return big, self._ahead(big.document)
+
+    async def encoded(self, run: OpenRun, codec: Codec, value: object) -> Json:
+        """Do the same where the copy is not wanted: in the thread, to free it takes long, too."""
+        stored, blob = await aside(self._only_encoded, codec, value)
+        run.text.make_ready(stored, blob)
+        return stored
+
+    def _only_encoded(self, codec: Codec, value: object) -> tuple[Json, Blob]:
+        big, blob = self._encoded(codec, value)
+        return big.stored, blob
+
+    async def write_down(self, run: OpenRun, stored: Json) -> None:
+        """Do the same with a big value that is encoded already."""
+        if id(stored) not in run.text.ready:
+            blob = await aside(lambda: self._ahead(document(stored)))
+            run.text.make_ready(stored, blob)
+
+    def _ahead(self, text: bytes) -> Blob:
+        blob = Blob(hashlib.sha256(text).hexdigest(), text)
+        self._store.write_ahead(blob)
+        return blob
 
     def _look_for_turn(self) -> None:
         """Note whether the event loop turns within the time in which a commit is due."""
@@ -555,8 +594,9 @@ def seal(run: OpenRun, offset: int, event: RunEvent, now: float | None = None) -
     data, kind = to_data(event), event.kind
     if kind in _OF_STREAMS:
         _follow_stream(run, offset, event)
-    body, blobs = json_text(data), tuple[Blob, ...]()
-    if may_hold_text(body):
+    is_ready = run.text.ready and run.text.is_ready(data)
+    body, blobs = "" if is_ready else json_text(data), tuple[Blob, ...]()
+    if is_ready or may_hold_text(body):
         packed, blobs = run.text.pack(offset, data)
         if packed is not data:
             body = json_text(packed)

@@ -1,9 +1,10 @@
 """The acceptance of runs: stored first, then driven here or left to whoever drives them."""
 
 import asyncio
+import functools
 import hashlib
 import secrets
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Protocol, cast
 
 from crew.budget import Account, Budget, accounts_data, limits_of
@@ -18,7 +19,7 @@ from crew.run.folding import Begun
 from crew.run.fork import new_fork
 from crew.run.handle import Home, Run
 from crew.run.worker import Worker
-from crew.value import canonical
+from crew.value import Mismatch, aside, canonical, canonical_lines, is_big
 
 _LIMITS = ("budget", "budget_calls", "budget_seconds", "budget_strict")
 
@@ -66,11 +67,15 @@ class Acceptance:
         """Accept a run, and have it driven."""
         workflow.build()
         self._home.workflows.add(workflow)
-        stored = encode_input(workflow, value)
+        opened = OpenRun(f"r{secrets.token_hex(8)}", 0, 1, 0, 0)
+        if is_big(value):
+            stored = await self._encoded_aside(opened, workflow, value)
+        else:
+            stored = encode_input(workflow, value)
         await self._serve(workflow)
         first = _first_event(workflow, stored, thread, budget, parent, above, metadata)
-        opened = OpenRun(f"r{secrets.token_hex(8)}", 0, 1, 0, 0)
-        new = self._new_run(opened, first, tenant, key, when_busy)
+        input_hash = await _input_hash(stored) if key is not None else ""
+        new = self._new_run(opened, first, tenant, key, input_hash, when_busy)
         started = await self._accepted(new)
         if not started.is_new and parent is None:
             self._refuse_other_budget(started.row, budget)
@@ -82,6 +87,15 @@ class Acceptance:
         if when_busy == "cancel":
             await self._cancel_turns(started.row)
         return Run(self._home, started.row)
+
+    async def _encoded_aside(self, opened: OpenRun, workflow: Workflow, value: Any) -> Json:
+        """Return a big input as JSON, without holding the event loop; see `encode_input`."""
+        stored = await aside(functools.partial(encode_input, workflow, value, in_parts=True))
+        try:
+            await self._home.writer.write_down(opened, stored)
+        except Mismatch as error:
+            raise InputInvalid(message=f"the input of {workflow.name!r}: {error}") from error
+        return stored
 
     async def _serve(self, workflow: Workflow) -> None:
         if self._home.fleet is not None and self._home.worker:
@@ -109,6 +123,7 @@ class Acceptance:
         first: RunStarted,
         tenant: str,
         key: str | None,
+        input_hash: str,
         when_busy: WhenBusy,
     ) -> NewRun:
         sealed, is_turn = seal(opened, 1, first), first.thread is not None
@@ -118,7 +133,7 @@ class Acceptance:
             workflow=first.workflow,
             version=first.version,
             key=key,
-            input_hash=_hash(first.input) if key is not None else "",
+            input_hash=input_hash,
             thread=first.thread,
             parent=first.parent,
             # A turn may have to wait for an earlier one, so it starts without an owner.
@@ -217,17 +232,29 @@ def _shown(limits: tuple[Json, ...]) -> str:
     return ", ".join(f"{name}={limit}" for name, limit in names if limit is not None) or "none"
 
 
-def encode_input(workflow: Workflow, value: Any) -> Json:
+def encode_input(workflow: Workflow, value: Any, *, in_parts: bool = False) -> Json:
     """Return a run's input as JSON: of the input's type, or JSON that validates as it.
 
     Raises:
         InputInvalid: it is neither.
     """
+    codec = workflow.input_codec
     try:
-        return workflow.input_codec.taken(value)
+        return (codec.in_parts if in_parts else codec).taken(value)
     except OutputInvalid as error:
         raise InputInvalid(message=str(error)) from error
 
 
+async def _input_hash(stored: Json) -> str:
+    return await aside(_hash_of, canonical_lines(stored)) if is_big(stored) else _hash(stored)
+
+
 def _hash(stored: Json) -> str:
-    return hashlib.sha256(canonical(stored).encode("utf-8", "surrogatepass")).hexdigest()
+    return _hash_of([canonical(stored)])
+
+
+def _hash_of(parts: Iterable[str]) -> str:
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(part.encode("utf-8", "surrogatepass"))
+    return digest.hexdigest()

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Iterable
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from crew.budget import Account, Allowance, Budget, limits_of
 from crew.call.attempt import Attempt
@@ -44,9 +44,17 @@ from crew.run.spending import Spending
 from crew.run.surroundings import Surroundings
 from crew.run.waits import Waits
 from crew.thread import Thread
+from crew.value import Codec, is_big
 
 _LEAVES_PROCESS: frozenset[CallKind] = frozenset({"model", "tool", "effect", "ask", "child"})
 _SPENDS: frozenset[CallKind] = frozenset({"model", "child", "agent"})
+GIVES: dict[CallKind, str] = {
+    "model": "text",
+    "tool": "result",
+    "agent": "output",
+    "child": "output",
+}
+"""Where the data of an end hold what came of a call, which may be big."""
 _NO_DATA: dict[str, Json] = {}
 """One for all calls that have no more to say; nobody changes it."""
 
@@ -338,8 +346,35 @@ class RunCalls:
         self.append(BudgetGiven(path, wall_clock(), *limits_of(budget)))
 
     async def complete(self, path: str, call: CallKind, data: dict[str, Json]) -> None:
+        await self.write_end_down(call, data)
         self.attempts.of(path, call)
         self.record_result(path, call, data)
+
+    async def write_end_down(self, call: CallKind, data: dict[str, Json]) -> None:
+        """Write down what is big of a call's end, so that the event loop is not held to record it.
+
+        Raises:
+            StoreError: the store failed.
+        """
+        if call in GIVES and is_big(part := data.get(GIVES[call])):
+            await self.write_down(part)
+
+    async def write_down(self, part: Json) -> None:
+        """Write down a big part of an event that is about to be appended."""
+        await self.around.writer.write_down(self._open, part)
+
+    async def passed_on(self, codec: Codec, value: object) -> tuple[Json, Any]:
+        """Return a big value as an event is to hold it, and the copy that goes on in its place.
+
+        Raises:
+            OutputInvalid: it cannot be stored.
+            StoreError: the store failed.
+        """
+        return await self.around.writer.passed_on(self._open, codec, value)
+
+    async def encoded(self, codec: Codec, value: object) -> Json:
+        """Return the same without the copy."""
+        return await self.around.writer.encoded(self._open, codec, value)
 
     def record_result(self, path: str, call: CallKind, data: dict[str, Json]) -> None:
         """Record what came of a call."""

@@ -60,15 +60,13 @@ class ChildRuns:
         )
         return run.id
 
-    async def result(self, child: str, workflow: Workflow) -> dict[str, Json]:
+    async def result(self, child: str) -> dict[str, Json]:
         """Wait for a child's end; return its id, its encoded output and its usage."""
-        run = self._run(child)
         try:
-            output = await run.result()
+            end = await self._run(child).completed()
         except RunCancelled as error:
             raise CrewError(message=f"the child run {child} was cancelled") from error
-        usage = await run.usage()
-        return {"run": child, "output": workflow.output_codec.encode(output), "usage": usage}
+        return {"run": child, "output": end.output, "usage": end.usage or {}}
 
     def usage(self, child: str) -> dict[str, int] | None:
         """Return what a child cost, or None if it goes on or nobody counted."""

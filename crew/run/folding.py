@@ -30,7 +30,7 @@ def begin(driver: Driver, row: RunRow, begun: Begun) -> None:
     driver.course.begin(begun.started, row.created_at)
 
 
-def fold_stored(store: Store, driver: Driver, workflow: Workflow, row: RunRow) -> None:
+async def fold_stored(store: Store, driver: Driver, workflow: Workflow, row: RunRow) -> None:
     """Bring a driver to where the journal ends.
 
     Raises:
@@ -49,7 +49,7 @@ def fold_stored(store: Store, driver: Driver, workflow: Workflow, row: RunRow) -
         for first, last in body["calls"]["streamed"]:
             pieces = reader.every(after=first - 1, upto=last)
             fold(pieces, driver.calls.records)
-    events = reader.every(after=after, upto=row.offset)
+    events = await reader.read_every(after=after, upto=row.offset)
     driver.course.fold(events)
     if row.base is not None:
         base = store.numbered(row.base)

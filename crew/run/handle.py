@@ -31,7 +31,7 @@ from crew.run import door
 from crew.run.asked import OpenQuestions
 from crew.run.followers import Followers
 from crew.run.workflows import Workflows
-from crew.value import canonical
+from crew.value import aside, canonical, is_big
 
 ANSWER_SECONDS = 5.0
 """How long an answer is followed until it is recorded; it is safe before."""
@@ -142,9 +142,10 @@ class Run:
         reader, offset, written = self._reader(), after, cast("Sequence[StoredEvent]", ())
         while True:
             # What this process has just written need not be read from the store.
+            await reader.read_ahead(written)
             events = reader.written(written, after=offset) if written else None
             if events is None:
-                events = reader.events(after=offset)
+                events = await reader.read(after=offset)
             if events:
                 offset = events[-1].offset
                 yield events
@@ -161,7 +162,7 @@ class Run:
         door.count("limit", limit)
         found, reader = list[Event](), self._reader()
         while len(found) < limit:
-            more = reader.events(after=after + len(found), limit=limit - len(found))
+            more = await reader.read(after=after + len(found), limit=limit - len(found))
             if not more:
                 break
             found += more
@@ -173,10 +174,12 @@ class Run:
 
     async def ending(self) -> Ending:
         """Return how it stands, by its newest event alone."""
-        return self._ending(self._fresh())
+        return await self._ending(self._fresh())
 
-    def _ending(self, row: RunRow) -> Ending:
-        return folded([JournalReader(self._home.store, row).one(row.offset)], Ending())
+    async def _ending(self, row: RunRow) -> Ending:
+        reader = JournalReader(self._home.store, row)
+        await reader.read_ahead(reader.stored(after=row.offset - 1, limit=1))
+        return folded([reader.one(row.offset)], Ending())
 
     async def result(self) -> Any:
         """Wait for the end, and return the output.
@@ -189,13 +192,26 @@ class Run:
             StoreError: the store failed while this process drove the run; it can be resumed.
             RuntimeLeft: the runtime was left before; the run goes on in another one.
         """
+        end, workflow = await self.completed(), self._home.workflows.of(self._row)
+        if workflow is None:
+            return end.output
+        if is_big(end.output):
+            return await aside(workflow.output_codec.in_parts.decode, end.output)
+        return workflow.output_codec.decode(end.output)
+
+    async def completed(self) -> Ending:
+        """Wait for the end, and return it, with the output as it is stored.
+
+        Raises:
+            RunFailed, RunCancelled, StoreError, RuntimeLeft: as `result`.
+        """
         end, workflow = await self._ended(), self._home.workflows.of(self._row)
         if end.kind == "cancelled":
             raise RunCancelled(run=self._row.id)
         if end.error is not None:
             nodes = workflow.nodes.values() if workflow is not None else ()
             raise run_failed(self._row.id, end.error, *(node.function for node in nodes))
-        return end.output if workflow is None else workflow.output_codec.decode(end.output)
+        return end
 
     async def _ended(self) -> Ending:
         """Wait for the end, and return it."""
@@ -206,9 +222,11 @@ class Run:
                 followers = self._home.followers
                 written = await followers.grown(row.number, row.offset, to_end=True)
             if written:
-                return folded([self._reader().just_written(written[-1])], Ending())
+                reader = self._reader()
+                await reader.read_ahead(written[-1:])
+                return folded([reader.just_written(written[-1])], Ending())
             if (row := self._fresh()).status not in OPEN:
-                return self._ending(row)
+                return await self._ending(row)
 
     async def usage(self) -> dict[str, int]:
         """Return the tokens and calls of a run that has ended, over all its agents and children."""
@@ -222,7 +240,7 @@ class Run:
         """Return the events after offset `after` that are there now, without waiting for more."""
         door.count("after", after)
         reader, upto = self._reader(), self._fresh().offset
-        known = reader.every(after=after, upto=max(after, upto))
+        known = await reader.read_every(after=after, upto=max(after, upto))
         return known + reader.every(after=max(after, upto))
 
     async def offset(self) -> int:

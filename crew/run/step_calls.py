@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import NoReturn, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 from crew.budget import Allowance, Budget
 from crew.call.attempt import Attempt
@@ -15,7 +15,7 @@ from crew.fold.calls import Record
 from crew.graph import Workflow
 from crew.journal import Busy
 from crew.message import Json
-from crew.run.calls import RunCalls
+from crew.run.calls import GIVES, RunCalls
 from crew.run.deadline import AGAIN_SECONDS, Deadline
 from crew.run.dispatch import Dispatch
 from crew.thread import Thread
@@ -76,7 +76,16 @@ class StepCalls:
 
     async def complete(self, path: str, call: CallKind, data: dict[str, Json]) -> None:
         self._require_open()
+        if call in GIVES:
+            await self._or_stop(self._run.write_end_down(call, data))
+            self._require_open()
         self._run.record_result(path, call, data)
+
+    async def passed_on(self, codec: Codec, value: object) -> tuple[Json, Any]:
+        return await self._or_stop(self._run.passed_on(codec, value))
+
+    async def encoded(self, codec: Codec, value: object) -> Json:
+        return await self._or_stop(self._run.encoded(codec, value))
 
     async def fail(
         self,
@@ -195,7 +204,9 @@ class StepCalls:
 
     async def perform(self, agent: Performer, task: AgentTask, fingerprint: str) -> dict[str, Json]:
         await self._require_running()
-        return await self._or_stop(self._dispatch.perform(agent, task, fingerprint, self))
+        result = await self._or_stop(self._dispatch.perform(agent, task, fingerprint, self))
+        await self._or_stop(self._run.write_end_down("agent", result))
+        return result
 
     async def child(self, workflow: Workflow, value: object, path: str) -> dict[str, Json]:
         await self._require_running()
@@ -207,7 +218,9 @@ class StepCalls:
                 children.start(run.row, path, workflow, value, above=above, until=until)
             )
             run.children[path] = child
-            return await self._or_stop(children.result(child, workflow))
+            result = await self._or_stop(children.result(child))
+            await self._or_stop(run.write_end_down("child", result))
+            return result
         except asyncio.CancelledError:
             # Whoever goes on with a run that is let go needs its children, too.
             if run.end is None or run.end.is_final:

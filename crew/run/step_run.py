@@ -20,6 +20,7 @@ from crew.message import Json
 from crew.run.calls import RunCalls
 from crew.run.dispatch import Dispatch
 from crew.run.step_calls import StepCalls
+from crew.value import LIGHT, Codec, aside, is_big
 
 logger = logging.getLogger(__name__)
 
@@ -80,13 +81,24 @@ class StepRun:
         self._run.attempts.enter(self.attempt)
         self.attempt.begin(task)
         try:
-            arguments = self._arguments(state)
+            codec = self._node.input
+            if codec.is_light or not is_big(self._step.value):
+                value = self._taken(codec)
+            else:
+                value = await aside(self._taken, codec.in_parts)
+            arguments = self._arguments(value, state)
             with entered(self.attempt.scope):
                 result = await self._called(arguments)
             if self.attempt.cut_off:
                 self._run.attempts.require_asked(self.attempt)
-            output, _ = self._node.output.passed_on(result)
-            return Gave(output, None if self._context is None else self._context.changes)
+            if type(result) not in LIGHT and is_big(result):
+                output = await self._run.encoded(self._node.output, result)
+            else:
+                output, _ = self._node.output.passed_on(result)
+            changes = None if self._context is None else self._context.changes
+            if changes is not None:
+                await self._write_down(changes)
+            return Gave(output, changes)
         except asyncio.CancelledError as error:
             if is_asked_to_stop():
                 raise
@@ -94,8 +106,12 @@ class StepRun:
         finally:
             await self._end()
 
-    def _taken(self) -> Any:
-        codec = self._node.input
+    async def _write_down(self, changes: dict[str, Json]) -> None:
+        for change in changes.values():
+            if is_big(change):
+                await self._run.write_down(change)
+
+    def _taken(self, codec: Codec) -> Any:
         if not self._run.goes_on:
             return codec.decode(self._step.value)
         try:
@@ -104,9 +120,9 @@ class StepRun:
             run, path = self._run.run_id, self._step.path
             raise unreadable(error, self._step.value, run=run, path=path) from error
 
-    def _arguments(self, state: Callable[[], BaseModel | None]) -> list[Any]:
+    def _arguments(self, value: Any, state: Callable[[], BaseModel | None]) -> list[Any]:
         """Return what the node's function is called with."""
-        node, value = self._node, self._taken()
+        node = self._node
         arguments = [] if node.parameter is type(None) else [value]
         if node.takes_context:
             self._context = Context(self._calls(), state(), node.function)

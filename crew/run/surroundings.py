@@ -37,7 +37,7 @@ class Children(Protocol):
         """
         ...
 
-    async def result(self, child: str, workflow: Workflow) -> dict[str, Json]:
+    async def result(self, child: str) -> dict[str, Json]:
         """Wait for a child's end; return its id, its encoded output and its usage."""
         ...
 

@@ -133,7 +133,7 @@ class Taking:
         if begun is not None:
             begin(driver, row, begun)
         else:
-            fold_stored(self._employer.store, driver, workflow, row)
+            await fold_stored(self._employer.store, driver, workflow, row)
         if taken is not None:
             driver.record_take(taken)
             if taken.died:

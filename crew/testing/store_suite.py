@@ -449,6 +449,22 @@ class StoreSuite:
         assert store.blob(big.digest) is None
         store.close()
 
+    def test_a_blob_written_ahead_is_there_once_a_commit_names_it(self) -> None:
+        store = self.open()
+        blob = Blob("b1" * 32, b"b" * 3_000_000)
+        store.write_ahead(blob)
+        assert store.blob(blob.digest) is None
+        row = self.start(store, "a", first=event(1, "{}", blobs=(blob,)))
+        assert store.blob(blob.digest) == blob.body
+        self.end(store, row)
+        self.one(store, Remove((row.number,)))
+        assert store.blob(blob.digest) is None
+        store.write_ahead(blob)
+        store.scrub()
+        self.start(store, "b", first=event(1, "{}", blobs=(blob,)))
+        assert store.blob(blob.digest) == blob.body
+        store.close()
+
     def test_a_run_that_was_removed_is_gone(self) -> None:
         store = self.open()
         row = self.start(store, "a", key="k", thread="t")

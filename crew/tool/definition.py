@@ -45,7 +45,7 @@ class Tool:
         self._takes_key = _KEY in inspect.signature(function).parameters
         self._arguments = _arguments(self.name, function, hints, notes)
         where = f"what tool {self.name!r} returns"
-        self._codec = Codec(hints.get("return", Any), where=where, only_read=True)
+        self.codec = Codec(hints.get("return", Any), where=where, only_read=True)
         functools.update_wrapper(self, function)
 
     def __repr__(self) -> str:
@@ -97,7 +97,7 @@ class Tool:
         Raises:
             OutputInvalid: it is not what its annotation says.
         """
-        return self._codec.passed_on(result)[0]
+        return self.codec.passed_on(result)[0]
 
 
 @overload

@@ -1,6 +1,7 @@
 """The codec of one annotation: values to JSON and back, and what is refused on the way."""
 
 import inspect
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -10,10 +11,12 @@ from pydantic_core import PydanticSerializationError
 from crew.errors import OutputInvalid, Unreadable
 from crew.message import Json
 from crew.value.annotation import describe
+from crew.value.document import document
 from crew.value.exact import Inexact
 from crew.value.plain import Mismatch
 from crew.value.same import difference, shown
 from crew.value.shape import MOST_BYTES, adapter_of, json_bytes, shape_of, storable_bytes
+from crew.value.weight import LIGHT
 
 _CONSTANT = (str, int, bool)
 """Types whose values are JSON as they are, and cannot change."""
@@ -34,6 +37,15 @@ _PYDANTICS_TITLE = "Pydantic serializer warnings:"
 """A first line that says nothing of what is wrong."""
 
 
+@dataclass(frozen=True, slots=True)
+class Big:
+    """A big value as it is stored, the copy that goes on in its place, and the JSON's text."""
+
+    stored: Json
+    copy: Any
+    document: bytes
+
+
 class Codec:
     """Encodes and decodes the values of one annotation.
 
@@ -49,9 +61,40 @@ class Codec:
     def __init__(self, annotation: Any, *, where: str, only_read: bool = False) -> None:
         self.annotation = annotation
         self.where = where
-        self._shape = shape_of(annotation, where, only_read=only_read)
+        self._only_read = only_read
+        self._shape = shape_of(annotation, where, only_read=only_read, in_parts=self._in_parts)
         self._exact = self._shape.exact
         self._constant = annotation if annotation in _CONSTANT else None
+
+    _in_parts = False
+
+    @cached_property
+    def is_light(self) -> bool:
+        """Whether none of its values is big, whatever they are."""
+        return isinstance(self.annotation, type) and self.annotation in LIGHT
+
+    @cached_property
+    def in_parts(self) -> "Codec":
+        """What does the same with big values, beside the event loop; their size is not looked at.
+
+        It takes longer, and no call of C does.
+        """
+        return _CodecInParts(self.annotation, where=self.where, only_read=self._only_read)
+
+    def big(self, value: object) -> Big:
+        """Return what `passed_on` does of a big value, and its JSON; to be called aside.
+
+        Raises:
+            OutputInvalid: as there.
+        """
+        try:
+            stored, copy = self.in_parts.passed_on(value)
+            return Big(stored, copy, document(stored))
+        except Mismatch as error:
+            raise self._invalid(value, str(error)) from error
+        except RuntimeError as error:  # as by a dict that grows while it is gone through
+            reason = f"{error}; let nothing change what was returned"
+            raise self._invalid(value, reason) from error
 
     def encode(self, value: object) -> Json:
         """Return `value` as JSON. Whether it comes back is not looked at: see `passed_on`.
@@ -186,6 +229,13 @@ class Codec:
             message=f"{self.where} must be {describe(self.annotation)}, got {received}: {reason}",
             received=received,
         )
+
+
+class _CodecInParts(Codec):
+    _in_parts = True
+
+    def _refuse_huge(self, stored: Json) -> None:
+        """Whoever writes its JSON down knows how big it is."""
 
 
 def _is_flag(error: Any) -> bool:

@@ -62,10 +62,17 @@ def exact_writer(schema: Mapping[str, Any]) -> Write | None:
     return {"nullable": _nullable_writer, "list": _list_writer}[kind](inner)
 
 
-def _model_writer(schema: Mapping[str, Any]) -> Write | None:
+def scalar_writer(schema: Mapping[str, Any]) -> Write | None:
+    """Return what writes text, numbers, flags or None of which the schema says nothing more."""
+    return _WRITERS.get(schema["type"]) if schema.keys() <= _BARE else None
+
+
+def is_plain_model(schema: Mapping[str, Any]) -> bool:
+    """Return whether a model is its fields, and nothing else."""
     cls, inner, config = schema["cls"], schema["schema"], schema.get("config") or {}
-    is_plain = (
-        inner["type"] == "model-fields"
+    return (
+        schema.keys() <= _ALLOWED["model"]
+        and inner["type"] == "model-fields"
         and inner.keys() <= _ALLOWED["model-fields"]
         and not inner.get("computed_fields")
         and config.keys() <= _CONFIG
@@ -73,9 +80,13 @@ def _model_writer(schema: Mapping[str, Any]) -> Write | None:
         and not (schema.get("custom_init") or schema.get("root_model"))
         and not cls.__private_attributes__
     )
-    if not is_plain:
+
+
+def _model_writer(schema: Mapping[str, Any]) -> Write | None:
+    if not is_plain_model(schema):
         return None
-    writers = {name: exact_writer(field) for name, field in inner["fields"].items()}
+    cls, fields_schema = schema["cls"], schema["schema"]["fields"]
+    writers = {name: exact_writer(field) for name, field in fields_schema.items()}
     fields = [(name, writer) for name, writer in writers.items() if writer is not None]
     if len(fields) < len(writers):
         return None

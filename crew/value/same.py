@@ -134,19 +134,33 @@ _FIXED = (datetime.timezone, TzInfo)
 def _sequences(was: Any, now: Any) -> Difference | None:
     if len(was) != len(now):
         return Difference("", was, now)
+    if len(was) <= _SLICE:
+        return _items(was, now)
+    was, now = list(was), list(now)
+    for first in range(0, len(was), _SLICE):
+        last = first + _SLICE
+        if (found := _items(was[first:last], now[first:last], first)) is not None:
+            return found
+    return None
+
+
+def _items(was: Any, now: Any, first: int = 0) -> Difference | None:
+    """Compare items, the first of which has this index in its whole."""
     kinds = set(map(type, was))
     # Long lists of plain values are compared at the speed of C.
     if kinds <= _SCALARS and was == now and list(map(type, was)) == list(map(type, now)):
         return None
     if kinds == _FLOAT == set(map(type, now)) and was == now and 0.0 not in was:
         return None
-    for index, (item, copy) in enumerate(zip(was, now, strict=True)):
+    for index, (item, copy) in enumerate(zip(was, now, strict=True), first):
         if (found := difference(item, copy)) is not None:
             return replace(found, path=f"[{index}]{found.path}")
     return None
 
 
 _FLOAT = {float}
+_SLICE = 32 * 1024
+"""So many items are compared at once: C holds the interpreter meanwhile."""
 
 
 def _deques(was: deque[Any], now: deque[Any]) -> Difference | None:

@@ -36,3 +36,15 @@ def gives_no_float(schema: Any) -> bool:
     if schema["type"] == "model-fields":
         parts = list(schema["fields"].values())
     return all(gives_no_float(part) for part in parts)
+
+
+def is_light(schema: Any) -> bool:
+    """Return whether what a schema of a model validates is numbers, flags and dates alone."""
+    if schema["type"] == "model-fields":
+        return all(is_light(field) for field in schema["fields"].values())
+    if schema["type"] in ("model", "model-field", "default", "nullable"):
+        return is_light(schema["schema"])
+    return schema["type"] in _LIGHT
+
+
+_LIGHT = frozenset({"int", "float", "bool", "none", "date", "time", "datetime", "timedelta"})

@@ -4,6 +4,7 @@ A union is tagged by its class's name, since two classes of one shape would else
 first; non-finite floats become strings, and sets are sorted, so that equal values have equal bytes.
 """
 
+import contextlib
 import functools
 import inspect
 import json
@@ -18,10 +19,12 @@ from crew.errors import GraphError
 from crew.message import Json
 from crew.value.annotation import describe, union_members
 from crew.value.exact import Inexact, Write, exact_writer
+from crew.value.parts import Ways, by_parts
 from crew.value.plain import Mismatch, finite, kind_of, rebuilt, require_json
-from crew.value.schema import gives_no_float, holds, mentions
+from crew.value.schema import gives_no_float, holds, is_light, mentions
 from crew.value.sets import with_sorted_sets
 from crew.value.storable import check_storable
+from crew.value.weight import note_light
 
 _PRIMITIVES = (str, int, bool, float)
 MOST_BYTES = 64 << 20
@@ -39,13 +42,16 @@ class Shape(Protocol):
     def decode(self, stored: Json) -> Any: ...
 
 
-def shape_of(annotation: Any, where: str, *, only_read: bool = False) -> Shape:
+def shape_of(
+    annotation: Any, where: str, *, only_read: bool = False, in_parts: bool = False
+) -> Shape:
     """Return how an annotation's values are stored.
 
     Args:
         annotation: their type.
         where: what it is the annotation of.
         only_read: somebody reads the JSON, and nothing is decoded from it.
+        in_parts: no call of C takes long, and nothing is too big.
 
     Raises:
         GraphError: they cannot be stored.
@@ -58,18 +64,18 @@ def shape_of(annotation: Any, where: str, *, only_read: bool = False) -> Shape:
         return _Nothing()
     if annotation in _PRIMITIVES:
         return _Primitive(annotation)
+    of = functools.partial(shape_of, where=where, only_read=only_read, in_parts=in_parts)
     members = union_members(annotation)
     real = tuple(member for member in members if member not in (None, type(None)))
     if len(members) > 1 and get_origin(annotation) is Annotated:
-        bare = shape_of(get_args(annotation)[0], where, only_read=only_read)
-        return _Constrained(bare, adapter_of(annotation, where))
+        return _Constrained(of(get_args(annotation)[0]), adapter_of(annotation, where))
     if len(real) > 1:
-        return _Tagged(members, where, only_read=only_read)
+        return _Tagged(members, where, of)
     if len(real) < len(members):
-        return _Optional(shape_of(real[0], where, only_read=only_read))
+        return _Optional(of(real[0]))
     if get_origin(annotation) is list and get_args(annotation) and _needs_tags(annotation):
-        return _Items(shape_of(get_args(annotation)[0], where, only_read=only_read))
-    return _Plain(annotation, where, only_read=only_read)
+        return _Items(of(get_args(annotation)[0]))
+    return (_InParts if in_parts else _Plain)(annotation, where, only_read=only_read)
 
 
 def adapter_of(annotation: Any, where: str) -> TypeAdapter[Any]:
@@ -105,12 +111,21 @@ def storable_bytes(value: Json) -> bytes | str:
         Mismatch: it is too big for a journal.
     """
     text = json_bytes(value)
-    if len(text) > MOST_BYTES:
+    refuse_huge(len(text))
+    return text
+
+
+def refuse_huge(size: int) -> None:
+    """Refuse what is of so many bytes.
+
+    Raises:
+        Mismatch: a journal does not take it.
+    """
+    if size > MOST_BYTES:
         raise Mismatch(
-            f"it is {len(text) >> 20} MiB of JSON, and a journal takes {MOST_BYTES >> 20}; write "
+            f"it is more than {MOST_BYTES >> 20} MiB of JSON, which is what a journal takes; write "
             "it to a file or a store of your own, and return its name"
         )
-    return text
 
 
 class _Unproven:
@@ -162,8 +177,13 @@ class _Plain:
         self._model: type[BaseModel] | None = annotation if is_model else None
         self._is_whole = not only_read
         self.exact = exact_writer(adapter.core_schema)
-        self._dump, self._validate = _ways(adapter, whole=self._is_whole)
+        self._schema = adapter.core_schema
+        self._dump, self._validate = _ways(
+            adapter.core_schema, adapter.validator, adapter.serializer, whole=self._is_whole
+        )
         self._has_sets = mentions(adapter.core_schema, {"set", "frozenset"})
+        if is_model and is_light(adapter.core_schema):
+            note_light(annotation)
         self._is_finite = gives_no_float(adapter.core_schema)
 
     def encode(self, value: Any) -> Json:
@@ -174,10 +194,13 @@ class _Plain:
                 pass  # pydantic tells what is wrong with it
         if self._model is not None and type(value) is not self._model:
             self._check_class(value, self._model)
-        plain = self._dump(value)
+        plain = self._dumped(value)
         if self._has_sets:
             plain = with_sorted_sets(value, plain)
         return plain if self._is_finite else finite(plain)
+
+    def _dumped(self, value: Any) -> Any:
+        return self._dump(value)
 
     def _check_class(self, value: Any, model: type[BaseModel]) -> None:
         if not isinstance(value, model):
@@ -193,19 +216,44 @@ class _Plain:
         return self._validate(storable_bytes(stored))
 
 
+class _InParts(_Plain):
+    """The same, for big values: pydantic gets what it has to see alone, and nothing is too big."""
+
+    def __init__(self, annotation: Any, where: str, *, only_read: bool) -> None:
+        super().__init__(annotation, where, only_read=only_read)
+        self._ways = by_parts(self._schema, self._leaf)
+
+    def _leaf(self, validator: Any, serializer: Any) -> Ways:
+        write, validate = _ways(self._schema, validator, serializer, whole=self._is_whole)
+        return write, lambda stored: validate(json_bytes(stored))
+
+    def _dumped(self, value: Any) -> Any:
+        return self._first(0, value, self._dump)
+
+    def decode(self, stored: Json) -> Any:
+        return self._first(1, stored, lambda whole: self._validate(json_bytes(whole)))
+
+    def _first(self, way: int, value: Any, otherwise: Callable[[Any], Any]) -> Any:
+        """Go through the parts; what cannot be taken so is pydantic's as a whole."""
+        if self._ways is not None:
+            # It may also be wrong: pydantic says best what is.
+            with contextlib.suppress(Inexact, KeyError, ValueError, AttributeError, TypeError):
+                return self._ways[way](value)
+        return otherwise(value)
+
+
 def _ways(
-    adapter: TypeAdapter[Any], *, whole: bool
+    schema: Any, validator: Any, serializer: Any, *, whole: bool
 ) -> tuple[Callable[[Any], Json], Callable[[bytes | str], Any]]:
     """Return what dumps and what validates; each option that is not needed is time saved."""
-    schema = adapter.core_schema
-    dump = functools.partial(adapter.serializer.to_python, mode="json", warnings="error")
+    dump = functools.partial(serializer.to_python, mode="json", warnings="error")
     if whole and (mentions(schema, {"json"}) or holds(schema, _COMPUTED)):
         dump = functools.partial(dump, round_trip=True)
     if not holds(schema, _ALIASES):
-        return dump, adapter.validator.validate_json
+        return dump, validator.validate_json
     if whole:
         dump = functools.partial(dump, by_alias=False)
-    return dump, functools.partial(adapter.validator.validate_json, by_alias=True, by_name=True)
+    return dump, functools.partial(validator.validate_json, by_alias=True, by_name=True)
 
 
 _COMPUTED = frozenset({"computed_fields"})
@@ -266,10 +314,12 @@ class _Optional(_Unproven):
 class _Tagged:
     """A union: `{"type": class name, "value": …}`, or null for None."""
 
-    def __init__(self, members: tuple[Any, ...], where: str, *, only_read: bool) -> None:
+    def __init__(
+        self, members: tuple[Any, ...], where: str, shape_of_one: Callable[[Any], Shape]
+    ) -> None:
         self._optional = type(None) in members or None in members
         self._members = [
-            (member, describe(member), shape_of(member, where, only_read=only_read))
+            (member, describe(member), shape_of_one(member))
             for member in members
             if member is not None and member is not type(None)
         ]

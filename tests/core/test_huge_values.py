@@ -105,5 +105,5 @@ def test_a_list_of_numbers_is_not_walked():
     writer, data = TextWriter(), {"result": [*range(1000)], "text": "said " * 30}
     packed, _ = writer.pack(1, data)
     assert packed["result"] is data["result"]
-    reader = TextReader(lambda offset: packed, str, lambda first, last: [])
+    reader = TextReader(lambda offset: packed, str, lambda first, last: [], str)
     assert reader.unpack(1, packed) == data

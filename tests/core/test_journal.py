@@ -38,7 +38,7 @@ bodies = st.recursive(
 def test_packed_text_comes_back_whatever_it_looks_like(values):
     writer, reader = (
         TextWriter(),
-        TextReader({}.__getitem__, {}.__getitem__, lambda first, last: []),
+        TextReader({}.__getitem__, {}.__getitem__, lambda first, last: [], {}.__getitem__),
     )
     packed = [writer.pack(offset, value)[0] for offset, value in enumerate(values, start=1)]
     stored = [json.loads(json.dumps(item)) for item in packed]

@@ -95,7 +95,7 @@ async def stopped(store, graph, value, after: int):
 async def folded(store, graph, row, *, from_snapshot: bool):
     folding = Driver(SimpleNamespace(writer=Writer(store, on_commit=dict)), graph, row)
     if from_snapshot:
-        fold_stored(store, folding, graph, row)
+        await fold_stored(store, folding, graph, row)
     else:
         folding.course.fold(JournalReader(store, row).every(upto=row.offset))
     return state_to_data(folding.course.state), folding.calls.to_data()
@@ -163,7 +163,7 @@ async def test_a_snapshot_of_an_older_form_is_not_used(store, monkeypatch):
         row = await stopped(store, graph, Batch(items=24), 700)
     assert store.snapshot(row.number) is not None
     folding = Driver(SimpleNamespace(writer=Writer(store, on_commit=dict)), graph, row)
-    fold_stored(store, folding, graph, row)
+    await fold_stored(store, folding, graph, row)
     anew = await folded(store, graph, row, from_snapshot=False)
     assert (state_to_data(folding.course.state), folding.calls.to_data()) == anew
     async with Runtime(store, workflows=[graph]) as runtime:
