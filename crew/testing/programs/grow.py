@@ -121,11 +121,11 @@ class _Grower:
 
     def _budget(self) -> Budget:
         """Return what is ample, or enough for few calls of models, or not for one."""
-        kind = self._choose(6)
-        if kind < 2:
-            return Budget(calls=1 + self._choose(4), tokens=AMPLE if kind else None)
+        kind = self._choose(8)
         if kind < 5:
-            return Budget(tokens=150 * (1 + self._choose(9)), strict=kind == 4)
+            return Budget(tokens=150 * (1 + self._choose(14)), strict=kind == 4)
+        if kind < 7:
+            return Budget(calls=1 + self._choose(4), tokens=AMPLE if kind == 5 else None)
         return Budget(tokens=AMPLE, calls=AMPLE, seconds=FOREVER)
 
     def _site(self) -> int:
@@ -224,7 +224,8 @@ class _Grower:
         """Return branches that call models, one of them perhaps in a child."""
         branches = list[Body]()
         for _ in range(2):
-            agents = Map(self._site(), "agent") if self._choose(3) else self._agent(self._site())
+            is_map = self._choose(3) == 2
+            agents = Map(self._site(), "agent") if is_map else self._agent(self._site())
             in_child = self._choose(2) == 1
             branches.append((Child(self._site(), (agents,)) if in_child else agents,))
         self._left -= 2
