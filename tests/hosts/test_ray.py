@@ -56,8 +56,15 @@ def cluster():
             yield address
 
 
+@pytest.fixture(params=["over links", "by calls of actors"])
+def transport(request, monkeypatch):
+    """How hosts talk to each other."""
+    if request.param == "by calls of actors":
+        monkeypatch.setenv("CREW_LINK_PORTS", "none")
+
+
 @pytest.fixture
-async def runtime(cluster, url):
+async def runtime(cluster, url, transport):
     async with Runtime(url, agents="ray") as runtime:
         yield runtime
 

@@ -10,7 +10,7 @@ import itertools
 import logging
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from typing import cast
+from typing import Protocol, cast
 
 from crew.event import failure_data, failure_from
 from crew.failure import error_of, failure_of
@@ -260,10 +260,20 @@ class Link(asyncio.Protocol):
             self._transport.abort()
 
 
+class Carrier(Protocol):
+    """Carries messages to another process."""
+
+    async def ask(self, message: Message) -> Answer: ...
+
+    async def send(self, message: Message, work: int) -> None: ...
+
+    def forget(self, work: int) -> None: ...
+
+
 class Work:
     """A piece of work of a run, and what went wrong with messages about it that were only sent."""
 
-    def __init__(self, link: Link, number: int, run: str, epoch: int, path: str) -> None:
+    def __init__(self, link: Carrier, number: int, run: str, epoch: int, path: str) -> None:
         self._link = link
         self._number = number
         self._about = run, epoch, path
