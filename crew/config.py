@@ -56,10 +56,10 @@ class Settings:
         """
         if self.link_ports == "none":
             return ()
-        first, _, last = self.link_ports.partition("-")
+        first, _, last = (self.link_ports or "0").partition("-")
         try:
-            low = int(first or 0)
-            high = int(last or low)
+            low = int(first)
+            high = int(last or first)
         except ValueError:
             low = high = -1
         if not 0 <= low <= high <= MOST_PORT:
@@ -91,7 +91,9 @@ def load_settings(**arguments: str | None) -> Settings:
         raise SettingsInvalid(
             message=f"CREW_LOG is {values['log']!r}; it must be one of {', '.join(LOG_LEVELS)}"
         )
-    return Settings(**cast("dict[str, Any]", values | _lease(values)))
+    settings = Settings(**cast("dict[str, Any]", values | _lease(values)))
+    _ = settings.ports
+    return settings
 
 
 def _lease(values: dict[str, str]) -> dict[str, float]:

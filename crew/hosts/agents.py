@@ -24,7 +24,7 @@ from crew.hosts.actors import (
     stop_this_host,
 )
 from crew.hosts.cluster import ray_module, unwrapped
-from crew.hosts.link import Answer, Link, Message
+from crew.hosts.link import Answer, Door, Link, Message
 from crew.hosts.peer import ActorPeer, Deliver, Peer, Standing, open_door, reach
 from crew.hosts.remote import RemoteCalls, task_data, task_from
 from crew.message import Json
@@ -41,11 +41,19 @@ class AgentHost:
         self._agents: dict[str, Performer] = {}
         self._tasks: dict[tuple[str, str], asyncio.Task[dict[str, Json]]] = {}
         self._last_use = time.monotonic()
-        self._door = await open_door(settings, lambda: Link(self._handle, lambda link: None))
+        self._door: Door | None = None
+        self._error: CrewError | None = None
+        try:
+            self._door = await open_door(settings, lambda: Link(self._handle, lambda link: None))
+        except CrewError as error:
+            # Not raised: an actor that dies in its constructor hides why.
+            self._error = error
         self._watching = asyncio.create_task(self._stop_when_idle(idle))
 
     @ctl
     async def where(self) -> Standing:
+        if self._error is not None:
+            raise self._error
         return Standing(here(), self._door.address if self._door else None)
 
     async def learn(self, digest: str, shipped: bytes) -> None:
