@@ -1,6 +1,7 @@
 """Settings: frozen, read once at a door, then passed as arguments."""
 
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -11,6 +12,7 @@ AgentsPlace = Literal["local", "ray"]
 
 SETTINGS_FILE = Path("crew.toml")
 DATA_FOLDER = Path(".crew")
+MOST_PORT = 65_535
 LOG_LEVELS = ("debug", "info", "warning")
 
 
@@ -38,8 +40,34 @@ class Settings:
     """The folder that document search reads. Empty: the documents that come with the package."""
     lease: float = 10.0
     """Seconds of silence after which a worker's runs are taken by another one."""
+    link_ports: str = ""
+    """Ports at which Ray hosts listen, as 20000-20100; none: they talk by calls of Ray alone."""
+    link_tls: str = ""
+    """A file of PEM, with a key and its certificate, by which what they say is encrypted."""
     log: str = ""
     """The least level of what servers and hosts log to stderr: debug, info or warning."""
+
+    @property
+    def ports(self) -> Iterable[int]:
+        """The ports at which a host may listen; 0 is any, and nothing that it may not.
+
+        Raises:
+            SettingsInvalid: they are no range.
+        """
+        if self.link_ports == "none":
+            return ()
+        first, _, last = (self.link_ports or "0").partition("-")
+        try:
+            low = int(first)
+            high = int(last or first)
+        except ValueError:
+            low = high = -1
+        if not 0 <= low <= high <= MOST_PORT:
+            raise SettingsInvalid(
+                message=f"CREW_LINK_PORTS is {self.link_ports!r}; it must be a range as "
+                "20000-20100, or none"
+            )
+        return range(low, high + 1)
 
 
 def load_settings(**arguments: str | None) -> Settings:
@@ -63,7 +91,9 @@ def load_settings(**arguments: str | None) -> Settings:
         raise SettingsInvalid(
             message=f"CREW_LOG is {values['log']!r}; it must be one of {', '.join(LOG_LEVELS)}"
         )
-    return Settings(**cast("dict[str, Any]", values | _lease(values)))
+    settings = Settings(**cast("dict[str, Any]", values | _lease(values)))
+    _ = settings.ports
+    return settings
 
 
 def _lease(values: dict[str, str]) -> dict[str, float]:

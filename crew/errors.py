@@ -26,6 +26,7 @@ CrewError
 ├── KeyReused             an idempotency key came back with another input
 ├── AskError              an answer fits no open question
 ├── StoreError            the journal's database could not do what it was asked
+├── LinkRefused           a link between two hosts could not be made
 ├── ModelError            the model's endpoint gave no usable reply
 ├── ToolError             a tool could not be run
 └── SandboxUnavailable    this machine cannot isolate code
@@ -288,6 +289,11 @@ class AskError(CrewError):
 @dataclass(eq=False, kw_only=True)
 class StoreError(CrewError):
     """The journal's database could not do what it was asked. Nothing was stored half."""
+
+
+@dataclass(eq=False, kw_only=True)
+class LinkRefused(CrewError):
+    """Two hosts cannot talk: their tokens or releases differ, or no port is free."""
 
 
 @dataclass(eq=False, kw_only=True)

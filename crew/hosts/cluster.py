@@ -85,6 +85,11 @@ def _require_listener(address: str) -> None:
         socket.create_connection((host, int(port)), timeout=CONNECT_SECONDS).close()
 
 
+def address_of_node() -> str:
+    """Return the address under which other nodes reach this one."""
+    return str(ray_module().util.get_node_ip_address())
+
+
 def disconnect() -> None:
     """Leave the cluster; one that this process started ends. Blocks for a second or two."""
     ray_module().shutdown()

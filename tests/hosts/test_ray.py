@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import socket
 import time
 
 import pytest
@@ -20,9 +21,12 @@ from crew import (
     tool,
     workflow,
 )
+from crew.config import load_settings
+from crew.errors import SettingsInvalid
 from crew.hosts import ray as hosts
 from crew.hosts.cluster import quiet_cluster
 from crew.testing import ScriptedModel
+from tests.hosts.certificates import certificates
 
 pytestmark = [
     pytest.mark.ray,
@@ -56,8 +60,15 @@ def cluster():
             yield address
 
 
+@pytest.fixture(params=["over links", "by calls of actors"])
+def transport(request, monkeypatch):
+    """How hosts talk to each other."""
+    if request.param == "by calls of actors":
+        monkeypatch.setenv("CREW_LINK_PORTS", "none")
+
+
 @pytest.fixture
-async def runtime(cluster, url):
+async def runtime(cluster, url, transport):
     async with Runtime(url, agents="ray") as runtime:
         yield runtime
 
@@ -233,3 +244,31 @@ async def test_forks_and_resumed_runs_go_on_in_hosts_too(runtime):
         said, pid = await asked.result()
         assert said == answer
         assert pid != str(os.getpid())
+
+
+async def test_a_host_that_may_use_no_free_port_says_so(cluster, url, monkeypatch):
+    with socket.socket() as taken:
+        taken.bind(("0.0.0.0", 0))
+        taken.listen()
+        monkeypatch.setenv("CREW_LINK_PORTS", str(taken.getsockname()[1]))
+        async with Runtime(url, agents="ray") as runtime:
+            with pytest.raises(RunFailed, match="no port of .* is free"):
+                await (await runtime.start(places("no port"), "x")).result()
+
+
+@pytest.mark.parametrize("ports", ["some", "9-1", "70000", "-5"])
+async def test_ports_that_are_no_range_are_refused_before_anything_starts(ports, monkeypatch):
+    monkeypatch.setenv("CREW_LINK_PORTS", ports)
+    with pytest.raises(SettingsInvalid, match="CREW_LINK_PORTS is .*; it must be a range"):
+        load_settings()
+
+
+async def test_hosts_talk_encrypted_where_a_certificate_is_given(
+    cluster, url, tmp_path, monkeypatch
+):
+    certificates(tmp_path)
+    monkeypatch.setenv("CREW_LINK_TLS", str(tmp_path / "certificate.pem"))
+    async with Runtime(url, agents="ray") as runtime:
+        text, step, agent = await (await runtime.start(places("tls"), "x")).result()
+    assert text == "tls"
+    assert step != agent

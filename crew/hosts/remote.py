@@ -1,0 +1,159 @@
+"""The journal of a run, seen from another process: calls of `Calls` as messages, and back."""
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Protocol
+
+from crew.budget import Allowance
+from crew.call.record import AgentTask, Calls
+from crew.errors import Fenced
+from crew.event import CallKind, Failure, failure_data, failure_from
+from crew.fold.calls import Record
+from crew.hosts import HostLost
+from crew.hosts.link import Answer
+from crew.message import Json, message_data, message_from
+
+
+class Work(Protocol):
+    """Says things about one piece of work to the host of its run."""
+
+    async def ask(self, verb: str, body: Json) -> Answer: ...
+
+    async def send(self, verb: str, body: Json) -> None: ...
+
+
+class RemoteCalls:
+    """The journal of a run, seen from an agent host: each method asks the run's host.
+
+    What came of a call is only sent: whatever is asked next comes behind it.
+    """
+
+    def __init__(self, work: Work, run: str) -> None:
+        self._work, self._run = work, run
+
+    async def begin(
+        self, path: str, call: CallKind, fingerprint: str, data: dict[str, Json]
+    ) -> Record | None:
+        answer = await self._ask("begin", path, call, fingerprint, data)
+        return None if answer is None else _record_from(answer)
+
+    async def restart(
+        self, path: str, call: CallKind, fingerprint: str, data: dict[str, Json]
+    ) -> None:
+        await self._ask("restart", path, call, fingerprint, data)
+
+    async def allowance(self, path: str, needed: int) -> Allowance | None:
+        answer = await self._ask("allowance", path, needed)
+        return None if answer is None else Allowance(**answer)
+
+    async def complete(self, path: str, call: CallKind, data: dict[str, Json]) -> None:
+        await self._send("complete", path, call, data)
+
+    async def fail(
+        self, path: str, call: CallKind, error: Failure, usage: dict[str, int] | None = None
+    ) -> None:
+        await self._send("fail", path, call, failure_data(error), usage)
+
+    async def mark_unknown(self, path: str, call: CallKind) -> None:
+        await self._send("mark_unknown", path, call)
+
+    async def emit_text(self, path: str, text: str) -> None:
+        await self._send("emit_text", path, text)
+
+    async def discard_text(self, path: str) -> None:
+        await self._send("discard_text", path)
+
+    async def _ask(self, verb: str, *arguments: Json) -> Json:
+        try:
+            return (await self._work.ask(verb, arguments)).body
+        except HostLost as lost:
+            raise self._gone() from lost
+
+    async def _send(self, verb: str, *arguments: Json) -> None:
+        try:
+            await self._work.send(verb, arguments)
+        except HostLost as lost:
+            raise self._gone() from lost
+
+    def _gone(self) -> Fenced:
+        """Whoever drives the run next dispatches this task again, under a new epoch."""
+        return Fenced(run=self._run, message=f"the host of run {self._run} is gone")
+
+
+async def carry_out(calls: Calls, verb: str, arguments: Json) -> Json:
+    """Carry out a call of `RemoteCalls` where the run is driven; return what it answers.
+
+    Raises:
+        Exception: what the call raises.
+    """
+    match verb, arguments:
+        case "begin", [path, call, fingerprint, data]:
+            record = await calls.begin(path, call, fingerprint, data)
+            return None if record is None else _record_data(record)
+        case "restart", [path, call, fingerprint, data]:
+            await calls.restart(path, call, fingerprint, data)
+        case "allowance", [path, needed]:
+            allowance = await calls.allowance(path, needed)
+            return None if allowance is None else asdict(allowance)
+        case "complete", [path, call, data]:
+            await calls.complete(path, call, data)
+        case "fail", [path, call, error, usage]:
+            await calls.fail(path, call, failure_from(error), usage)
+        case "mark_unknown", [path, call]:
+            await calls.mark_unknown(path, call)
+        case "emit_text", [path, text]:
+            await calls.emit_text(path, text)
+        case "discard_text", [path]:
+            await calls.discard_text(path)
+        case _:
+            raise ValueError(f"an agent asked for {verb!r}, which is no call of a run")
+    return None
+
+
+def task_data(task: AgentTask) -> dict[str, Json]:
+    """Return an agent's task as JSON."""
+    return {
+        "text": task.text,
+        "history": [message_data(message) for message in task.history],
+        "session": task.session,
+        "emit": task.emit,
+        "tenant": task.tenant,
+    }
+
+
+def task_from(run: str, epoch: int, path: str, data: Mapping[str, Json]) -> AgentTask:
+    """Return the task that `task_data` described."""
+    return AgentTask(
+        run,
+        path,
+        data["text"],
+        tuple(message_from(each) for each in data["history"]),
+        data["session"],
+        epoch,
+        data["emit"],
+        data["tenant"],
+    )
+
+
+def _record_data(record: Record) -> list[Json]:
+    error = failure_data(record.error) if record.error else None
+    return [
+        record.call,
+        record.fingerprint,
+        record.state,
+        record.data,
+        record.result,
+        error,
+        record.in_doubt,
+        record.streamed,
+        record.offset,
+        record.swallowed,
+    ]
+
+
+def _record_from(data: list[Json]) -> Record:
+    call, fingerprint, state, asked, result, error, in_doubt, streamed, offset, swallowed = data
+    failure = failure_from(error) if error else None
+    return Record(
+        call, fingerprint, state, asked, result, failure, in_doubt, streamed, offset, swallowed
+    )
