@@ -1,10 +1,12 @@
 """What the journals of a program's runs tell: which of its calls ended, and in which order."""
 
+import itertools
 import json
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from crew.event import ENDS, Event
 from crew.journal import RunRow, Store
@@ -16,6 +18,17 @@ from crew.testing.programs.world import Plan
 MOST_RUNS = 100
 """More than one program has runs: its own and its children's."""
 _SITE = re.compile(r"site:([\w./]*)")
+
+
+class End(NamedTuple):
+    """That a call ended: when, in which run, at which offset, and its name."""
+
+    at: float
+    run: int
+    offset: int
+    name: str
+    swallowed: bool
+    """Whether it swallowed cancels, which came before."""
 
 
 @dataclass(slots=True)
@@ -32,12 +45,8 @@ class History:
     """The paths of children that are in flight."""
     unknown: bool = False
     """Whether a crash or a cancel hid whether something happened."""
-    order: list[str] = field(default_factory=list)
-    """The names of the calls that ended, in the order in which they did."""
-    times: list[float] = field(default_factory=list)
-    """When they did, in unix seconds."""
-    followed: set[int] = field(default_factory=set)
-    """The places in that order of those that came directly behind another end of their run."""
+    ends: list[End] = field(default_factory=list)
+    """Those that take their time, run by run."""
     questions: list[tuple[int, str]] = field(default_factory=list)
     """Open questions: the run's number, and the path."""
     deadlines: dict[tuple[int, str], float] = field(default_factory=dict)
@@ -48,23 +57,30 @@ class History:
     behind: str = ""
     """The first event behind a run's end."""
 
-    def plan(self, leaving: Sequence[tuple[float, float]] = ()) -> Plan:
+    def plan(
+        self, leaving: Sequence[tuple[float, float]] = (), *, children_first: bool = True
+    ) -> Plan:
         """Return the order of completions, for a life in which they come in the same one.
 
         What came at one moment found no code that went on, nor may what came while a process was
-        `leaving`, from when to when: it comes at once.
+        `leaving`, from when to when: it comes at once. In which order ends of several runs came at
+        one moment nobody knows: a child's before its parent's, which may wait for it, or after.
         """
+        side = -1 if children_first else 1
+        ends = sorted(self.ends, key=lambda end: (end.at, side * end.run))
         ranks: dict[str, list[int]] = {}
-        for rank, name in enumerate(self.order):
-            ranks.setdefault(name, []).append(rank)
-        together = (n for n in range(1, len(self.times)) if self._comes_at_once(n, leaving))
+        for rank, end in enumerate(ends):
+            ranks.setdefault(end.name, []).append(rank)
+        pairs = enumerate(itertools.pairwise(ends), start=1)
+        together = (n for n, (one, next_) in pairs if _comes_at_once(one, next_, leaving))
         return Plan(ranks, dict(self.failed), frozenset(together))
 
-    def _comes_at_once(self, rank: int, leaving: Sequence[tuple[float, float]]) -> bool:
-        before, at = self.times[rank - 1], self.times[rank]
-        if before == at and rank in self.followed:
-            return True
-        return any(begin < before and at <= end for begin, end in leaving)
+
+def _comes_at_once(one: End, next_: End, leaving: Sequence[tuple[float, float]]) -> bool:
+    follows = one.run == next_.run and one.offset == next_.offset - 1
+    if one.at == next_.at and follows and not next_.swallowed:
+        return True
+    return any(begin < one.at and next_.at <= end for begin, end in leaving)
 
 
 def rows_of(store: Store, root: int) -> list[RunRow]:
@@ -75,20 +91,15 @@ def rows_of(store: Store, root: int) -> list[RunRow]:
 def read(store: Store, root: int) -> History:
     """Return what the journals of a run and its children hold."""
     history = History()
-    found: list[tuple[float, int, Event, str]] = []
+    found: list[tuple[int, Event, str]] = []
     for row in rows_of(store, root):
         events = JournalReader(store, row).every()
         history.events += len(events)
         found += _named(row, events, history)
-    last = 0, 0
-    # Of one moment, what ended in a child came first: its parent waits for it, and not it for that.
-    for _, number, event, name in sorted(found, key=lambda item: (item[0], -item[1])):
+    for number, event, name in found:
         if event.kind != "run.completed" and not name.endswith(AT_ONCE):
-            if last == (number, event.offset - 1) and "swallowed" not in event.data:
-                history.followed.add(len(history.order))
-            last = number, event.offset
-            history.order.append(name)
-            history.times.append(event.at)
+            swallowed = "swallowed" in event.data
+            history.ends.append(End(event.at, number, event.offset, name, swallowed))
         if event.kind.endswith(".failed"):
             history.failed[name] += 1
         else:
@@ -98,7 +109,7 @@ def read(store: Store, root: int) -> History:
 
 def _named(
     row: RunRow, events: Iterable[Event], history: History
-) -> Iterable[tuple[float, int, Event, str]]:
+) -> Iterable[tuple[int, Event, str]]:
     agents: dict[str, str] = {}
     once: dict[str, str] = {}
     ended = False
@@ -128,7 +139,7 @@ def _named(
             if phase == "answered" and (row.number, event.path) in history.questions:
                 history.questions.remove((row.number, event.path))
             if name := _name(call, event, agents, is_child=row.parent is not None):
-                yield event.at, row.number, event, name
+                yield row.number, event, name
 
 
 def _bill(row: RunRow, event: Event, bills: Bills, agents: dict[str, str]) -> None:

@@ -8,6 +8,7 @@ replay gives the same; nothing is parked without a cause, stuck, or left running
 behind a run's end.
 """
 
+import itertools
 import random
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -229,9 +230,9 @@ class Subject:
         if is_hidden(life.world.books, history.bills):
             return  # a crash hid what a call cost, which is taken to be its bound
         # The same order of completions without a crash, then any other schedule.
-        self.undisturbed(history.plan())
-        if life.outcome not in self.outcomes:
-            self.undisturbed(history.plan(leaving))
+        for leaves, children_first in itertools.product(((), leaving), (True, False)):
+            if life.outcome not in self.outcomes:
+                self.undisturbed(history.plan(leaves, children_first=children_first))
         while life.outcome not in self.outcomes and self._schedules < MOST_SCHEDULES:
             self.undisturbed()
         if life.outcome not in self.outcomes:
