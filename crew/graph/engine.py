@@ -90,23 +90,7 @@ def _apply(wiring: Wiring, state: RunState, event: RunEvent) -> list[Command]:
             return _fire_early(wiring, state, scope)
         case QuorumAwaited(scope=scope, until=until):
             return _set_quorum(state, scope, until)
-        case RunCompleted(output=output):
-            state.status, state.output = "completed", output
-            return []
-        case RunEndedInFailure(error=error):
-            state.status, state.error = "failed", error
-            return []
-        case RunEndedByCancel():
-            state.status = "cancelled"
-            return []
-        case RunParked():
-            state.status = "waiting"
-            return []
-        case RunTaken() | RunDriven():
-            state.status = "running"
-            return []
         case RunForked():
-            state.status = "running"
             state.started = _limited(state.started, event)
             return []
         case (
@@ -121,6 +105,12 @@ def _apply(wiring: Wiring, state: RunState, event: RunEvent) -> list[Command]:
             | TextEmitted()
             | TextDiscarded()
             | ProgressMade()
+            | RunTaken()
+            | RunDriven()
+            | RunParked()
+            | RunCompleted()
+            | RunEndedInFailure()
+            | RunEndedByCancel()
         ):
             return []
         case _:

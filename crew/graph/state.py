@@ -96,7 +96,6 @@ class Scope:
 class RunState:
     """The fold of a run's events."""
 
-    status: str = "running"
     started: RunStarted | None = None
     steps: dict[str, Step] = field(default_factory=dict)
     completed: int = 0
@@ -110,7 +109,5 @@ class RunState:
     let_go: set[str] = field(default_factory=set)
     """Steps that a quorum cancelled: what they still write changes nothing."""
     shared: dict[str, Json] = field(default_factory=dict)
-    output: Json = None
-    error: Failure | None = None
     outcome: Finish | Fail | None = None
     """What ends the run, from when it is known until it is recorded."""

@@ -190,18 +190,30 @@ def _edge(wiring: Wiring, giver: str | None, leaf: str, taker: str) -> Edge:
 
 
 def _draw(workflow: Workflow, wiring: Wiring) -> str:
+    ids = {name: _id(name, number) for number, name in enumerate(wiring.nodes)}
     lines = ["flowchart TD", "    input([input])", "    output([output])"]
-    lines += [f'    {name}["{name}"]' for name in wiring.nodes]
-    lines += [_arrow(wiring, edge) for edge in workflow.edges()]
+    lines += [f"    {ids[name]}[{_quoted(name)}]" for name in wiring.nodes]
+    lines += [_arrow(wiring, edge, ids) for edge in workflow.edges()]
     return "\n".join(lines)
 
 
-def _arrow(wiring: Wiring, edge: Edge) -> str:
+def _id(name: str, number: int) -> str:
+    """Return a node's id in the drawing: its name, where mermaid reads that as one."""
+    return name if name.isidentifier() and name not in _NO_IDS else f"node_{number}"
+
+
+def _arrow(wiring: Wiring, edge: Edge, ids: Mapping[str, str]) -> str:
     label = edge.type
     if edge.is_list:
         label = f"{'all' if wiring.nodes[edge.taker].joins else 'each'} {edge.type}"
-    return f"    {edge.giver} -->|{_label(label)}| {edge.taker}"
+    text = label if label.replace(" ", "").isalnum() else _quoted(label)
+    giver, taker = ids.get(edge.giver, "input"), ids.get(edge.taker, "output")
+    return f"    {giver} -->|{text}| {taker}"
 
 
-def _label(text: str) -> str:
-    return '"' + text.replace('"', "'") + '"' if not text.replace(" ", "").isalnum() else text
+def _quoted(text: str) -> str:
+    return '"' + text.replace('"', "#quot;") + '"'
+
+
+_NO_IDS = frozenset({"input", "output", "end", "graph", "subgraph", "flowchart", "style", "class"})
+"""What a drawing has already, and words of mermaid's own."""

@@ -2,7 +2,7 @@
 
 from dataclasses import astuple
 
-from crew.event import failure_data, failure_from, from_data, to_data
+from crew.event import from_data, to_data
 from crew.graph import Workflow
 from crew.graph.state import RunState, Scope, Step, Token, WaitForQuorum
 from crew.message import Json
@@ -25,7 +25,6 @@ def size_of(state: RunState) -> int:
 def state_to_data(state: RunState) -> dict[str, Json]:
     """Return a run's state as JSON."""
     return {
-        "status": state.status,
         "started": to_data(state.started) if state.started else None,
         "steps": [
             [s.path, s.node, _token(s.token), s.attempt, s.until] for s in state.steps.values()
@@ -38,8 +37,6 @@ def state_to_data(state: RunState) -> dict[str, Json]:
         "settled": [[list(place), most] for place, most in state.settled.items()],
         "let_go": sorted(state.let_go),
         "shared": state.shared,
-        "output": state.output,
-        "error": failure_data(state.error) if state.error else None,
     }
 
 
@@ -51,7 +48,6 @@ def state_from(data: dict[str, Json]) -> RunState:
     ]
     started = data["started"]
     return RunState(
-        status=data["status"],
         started=from_data("run.started", "", started) if started else None,  # type: ignore[arg-type]
         steps={step.path: step for step in steps},
         completed=data["completed"],
@@ -62,8 +58,6 @@ def state_from(data: dict[str, Json]) -> RunState:
         settled={tuple(place): most for place, most in data["settled"]},
         let_go=set(data["let_go"]),
         shared=data["shared"],
-        output=data["output"],
-        error=failure_from(data["error"]) if data["error"] else None,
     )
 
 

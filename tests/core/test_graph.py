@@ -14,6 +14,37 @@ def test_a_graph_draws_itself():
     assert "summarise -->|Answer| output" in drawing
 
 
+def test_a_drawing_is_what_mermaid_reads():
+    graph = Graph("g", input=Question, output=Answer)
+
+    @graph.node(name="to plan")
+    async def plan(question: Question) -> list[Search]: ...
+
+    @graph.node(name='"look" up')
+    async def look_up(search: Search) -> Finding: ...
+
+    @graph.node
+    async def end_(findings: list[Finding]) -> dict[str, int]: ...
+
+    @graph.node
+    async def end(counts: dict[str, int]) -> Answer: ...
+
+    assert graph.mermaid().splitlines() == [
+        "flowchart TD",
+        "    input([input])",
+        "    output([output])",
+        '    node_0["to plan"]',
+        '    node_1["#quot;look#quot; up"]',
+        '    end_["end_"]',
+        '    node_3["end"]',
+        "    input -->|Question| node_0",
+        "    node_0 -->|each Search| node_1",
+        "    node_1 -->|all Finding| end_",
+        '    end_ -->|"dict[str, int]"| node_3',
+        "    node_3 -->|Answer| output",
+    ]
+
+
 def test_a_notebook_shows_the_drawing():
     assert research()._repr_markdown_().startswith("```mermaid\nflowchart TD")
 

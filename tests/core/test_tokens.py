@@ -1,12 +1,21 @@
 """How tokens move, step by step: the engine alone, without an event loop."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
+import pytest
 from pydantic import BaseModel
 
 from crew import Graph, Quorum
-from crew.event import QuorumReached, RunEndedByCancel, RunStarted, StepCompleted
+from crew.event import (
+    Failure,
+    QuorumAwaited,
+    QuorumReached,
+    RunForked,
+    RunStarted,
+    StepCompleted,
+    StepFailed,
+)
 from crew.graph import Workflow
 from crew.graph.engine import apply, unfinished
 from crew.graph.state import CancelStep, Fail, Finish, RunState, RunStep, WaitForQuorum
@@ -331,7 +340,54 @@ def test_a_worker_that_takes_over_goes_on_waiting_for_a_quorum():
     assert kinds == ["RunStep", "RunStep", "WaitForQuorum"]
 
 
-def test_an_end_is_the_status_of_the_state():
+def test_a_worker_that_takes_over_waits_for_as_long_as_is_on_record():
+    board = Board(partial(30)).begin(Go()).gives("split[0]", [Red(n=n) for n in range(4)])
+    board.gives("work[3]", Part(n=3)).gives("work[1]", Part(n=1))
+    (wait,) = board.waits
+    board.apply(QuorumAwaited(wait.path, wait.scope, 77.5))
+    assert unfinished(board.state)[-1] == replace(wait, until=77.5)
+    board.apply(QuorumAwaited(wait.path, wait.scope + 5, 99.0))  # settled meanwhile
+    assert unfinished(board.state)[-1] == replace(wait, until=77.5)
+
+
+def test_a_step_that_is_tried_again_later_is_so_for_whoever_takes_over():
     board = Board(painted()).begin(Go())
-    assert board.state.status == "running"
-    assert board.apply(RunEndedByCancel()).state.status == "cancelled"
+    board.apply(StepFailed("split[0]", Failure("E", "no", ""), 1, final=False, until=12.5))
+    again = board.ready[board.seen[-1]]
+    assert (again.attempt, again.until) == (2, 12.5)
+    assert unfinished(board.state) == [again]
+
+
+def test_the_failure_of_a_step_that_ends_the_run_names_the_step():
+    board = Board(painted()).begin(Go())
+    board.apply(StepFailed("split[0]", Failure("E", "no", "somewhere"), 1, final=True))
+    assert board.outcome == Failure("E", "no", "split[0]")
+    assert unfinished(board.state) == [Fail(board.outcome)]
+
+
+@pytest.mark.parametrize(
+    ("own", "above", "forked", "left"),
+    [
+        ({"budget": 9}, None, {"budget": 5}, (5, None, None, False)),
+        ({"budget": 5, "budget_strict": True}, None, {"budget": 9}, (5, None, None, True)),
+        ({"budget_calls": 2}, None, {"budget_calls": 3}, (None, 2, None, False)),
+        ({"budget_seconds": 4.0}, None, {"budget_seconds": 3.0}, (None, None, 3.0, False)),
+        ({"budget_seconds": 3.0}, None, {"budget_strict": True}, (None, None, 3.0, True)),
+        ({}, [["r0", 7, 4, True]], {"budget": 8}, (7, 4, None, True)),
+        ({}, [["r0", 7, None, False], ["r1", 6, 1, False]], {}, (6, 1, None, False)),
+    ],
+)
+def test_a_fork_has_the_limits_of_its_base_those_above_and_its_own(own, above, forked, left):
+    board = Board(painted())
+    board.apply(
+        RunStarted("painted", "1", board.graph.input_codec.encode(Go()), above=above, **own)
+    )
+    board.apply(RunForked("r1", 1, **forked))
+    started = board.state.started
+    assert (
+        started.budget,
+        started.budget_calls,
+        started.budget_seconds,
+        bool(started.budget_strict),
+    ) == left
+    assert started.above is None
