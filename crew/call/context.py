@@ -9,7 +9,8 @@ again.
 import asyncio
 import functools
 import random
-from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from inspect import isfunction
 from operator import length_hint
@@ -152,18 +153,20 @@ class Context:
         place = self._place(describe_callee(callee), key)
         if retry is None and timeout is None and budget is None and not emit:
             return await self._handed_out(self._call(callee, arguments, place), place.path)
-        work = self._tried(callee, arguments, place, retry or ONCE, _Policies(timeout, emit))
-        return await self._within(budget, place.path, work)
+        policies = _Policies(timeout, emit)
+        async with self._within(budget, place.path):
+            return await self._tried(callee, arguments, place, retry or ONCE, policies)
 
-    async def _within(self, budget: Budget | None, path: str, work: Coroutine[Any, Any, T]) -> T:
-        """Do what is called at `path` and beneath it, for no more than a budget."""
-        if budget is None:
-            return await work
-        self._driver.give(path, budget)
-        if budget.seconds is None:
-            return await work
+    @asynccontextmanager
+    async def _within(self, budget: Budget | None, path: str) -> AsyncIterator[None]:
+        """A block in which what is called at `path` and beneath it spends no more than a budget."""
+        if budget is not None:
+            self._driver.give(path, budget)
+        if budget is None or budget.seconds is None:
+            yield
+            return
         async with Allotted(self._driver, path, budget.seconds):
-            return await work
+            yield
 
     async def _tried(
         self,
@@ -551,13 +554,12 @@ class Context:
             (place.above.placed(f"{place.part}[{index}]"), one(item))
             for index, item in enumerate(items)
         )
-        if concurrency is None:
-            made = all_at_once(work)
-        else:
-            limit = min(concurrency, length_hint(items, concurrency))
-            made = few_at_once(work, limit, place.above.placed(place.part))
         try:
-            return await self._within(budget, f"{place.above.prefix}/{place.part}[]", made)
+            async with self._within(budget, f"{place.above.prefix}/{place.part}[]"):
+                if concurrency is None:
+                    return await all_at_once(work)
+                limit = min(concurrency, length_hint(items, concurrency))
+                return await few_at_once(work, limit, place.above.placed(place.part))
         finally:
             if last:
                 await self._driver.turn(last)

@@ -78,6 +78,10 @@ async def act() -> Slow:
     return Slow()
 
 
+async def sent(text: str) -> str:
+    return text
+
+
 @tool(effect="read")
 async def look() -> Slow:
     """Look."""
@@ -208,6 +212,97 @@ async def test_a_call_that_is_cancelled_while_its_result_is_encoded_has_none():
             await result(run)
         gate.open()
         assert "function.completed" not in [event.kind for event in await run.recorded()]
+
+
+@pytest.mark.parametrize("call", ["child", "function"])
+async def test_a_call_that_is_cancelled_while_it_is_told_apart_has_an_end(call):
+    callee = counts if call == "child" else length_of
+
+    @workflow
+    async def flow(ctx: Context, n: int) -> int:
+        calling = asyncio.create_task(ctx.run(callee, Slow(), key="it"))
+        await asyncio.to_thread(gate.reached.wait, SECONDS)
+        calling.cancel()
+        await asyncio.wait([calling])
+        assert calling.cancelled()
+        return await ctx.run(one)
+
+    async with Runtime(":memory:") as runtime:
+        run = await runtime.start(flow, 0)
+        assert await result(run) == 1
+        gate.open()
+        kinds = [event.kind for event in await run.recorded()]
+        assert f"{call}.cancelled" in kinds
+        assert f"{call}.completed" not in [kind for kind in kinds if call == "child"]
+
+
+@stores
+async def test_an_effect_that_was_given_much_is_answered_from_its_record(url):
+    @workflow
+    async def flow(ctx: Context, n: int) -> bool:
+        made = await ctx.effect(sent, "x" * (BIG + 1), key="send")
+        assert await ctx.ask(bool, "Go on?", key="go")
+        return made == await ctx.effect(sent, "x" * (BIG + 1), key="again")
+
+    async with Runtime(url, workflows=[flow]) as runtime:
+        run = await runtime.start(flow, 0)
+        await until(run, "waiting")
+    async with Runtime(url, workflows=[flow]) as runtime:
+        again = await runtime.get(run.id)
+        await again.answer("go", True)
+        assert await result(again) is True
+        assert await result(await runtime.replay(run.id)) is True
+
+
+@stores
+@pytest.mark.parametrize("by_key", [True, False], ids=["effect", "function"])
+async def test_a_big_value_that_new_code_cannot_read_parks_the_run(url, by_key):
+    def flow_of(kind: Any) -> Any:
+        async def make() -> Any:
+            return ["x" * 300] * (BIG // 300)
+
+        make.__annotations__["return"] = kind
+
+        @workflow
+        async def flow(ctx: Context, n: int) -> int:
+            made = await (ctx.effect(make, key="made") if by_key else ctx.run(make))
+            assert await ctx.ask(bool, "Go on?", key="go")
+            return len(made)
+
+        return flow
+
+    async with Runtime(url, workflows=[flow_of(list[str])]) as runtime:
+        run = await runtime.start(flow_of(list[str]), 0)
+        await until(run, "waiting")
+    async with Runtime(url, workflows=[flow_of(list[int])]) as runtime:
+        again = await runtime.get(run.id)
+        await again.answer("go", True)
+        async with asyncio.timeout(SECONDS):
+            while (await again.ending()).kind != "parked":
+                await asyncio.sleep(0.01)
+    async with Runtime(url, workflows=[flow_of(list[str])]) as runtime:
+        assert await result(await runtime.resume(run.id)) == BIG // 300
+
+
+async def test_a_patch_of_much_is_kept_for_the_next_step():
+    class Shared(BaseModel):
+        text: str = ""
+
+    graph = Graph("shared", input=int, output=int, state=Shared)
+
+    @graph.node
+    async def write(ctx: Context, n: int) -> str:
+        ctx.patch(text=TEXT)
+        return "written"
+
+    @graph.node
+    async def read(ctx: Context, said: str) -> int:
+        return len(ctx.state.text)
+
+    async with Runtime(":memory:") as runtime:
+        run = await runtime.start(graph, 0)
+        assert await result(run) == len(TEXT)
+        assert await result(await runtime.replay(run.id)) == len(TEXT)
 
 
 async def test_the_time_of_a_call_goes_on_while_its_result_is_encoded():

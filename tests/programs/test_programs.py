@@ -7,7 +7,7 @@ import pytest
 from crew import Context, Runtime, workflow
 from crew.testing import SeededLoop, programs
 from crew.testing.programs import tree_of
-from crew.testing.programs.history import History
+from crew.testing.programs.history import End, History
 from crew.testing.programs.points import Subject
 from crew.testing.programs.text import text_of
 from crew.testing.programs.tree import Act, First, Function, Note, Plain
@@ -53,9 +53,16 @@ def test_an_outcome_is_looked_for_in_the_order_it_came_in():
     subject = Subject(Plain((race,)), 0)
     names = ["function:3.1/2", "effect:3", "function:3.0/1"]
     orders = names, [names[2], names[1], names[0]]
-    outcomes = [subject.undisturbed(History(order=order).plan()).outcome for order in orders]
+    ends = [[End(n, 1, n, name, False) for n, name in enumerate(order)] for order in orders]
+    outcomes = [subject.undisturbed(History(ends=each).plan()).outcome for each in ends]
     assert all(outcomes)
     assert outcomes[0] != outcomes[1]
+
+
+def test_ends_of_two_runs_at_one_moment_are_planned_in_either_order():
+    ends = [End(1.0, 1, 4, "parent", False), End(1.0, 2, 7, "child", False)]
+    assert History(ends=ends).plan().ranks == {"child": [0], "parent": [1]}
+    assert History(ends=ends).plan(children_first=False).ranks == {"parent": [0], "child": [1]}
 
 
 def test_a_call_that_did_not_end_does_not_end_in_the_plan_either():
