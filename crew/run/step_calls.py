@@ -224,7 +224,7 @@ class StepCalls:
         except asyncio.CancelledError:
             # Whoever goes on with a run that is let go needs its children, too.
             if run.end is None or run.end.is_final:
-                await run.around.children.cancel(run.row, path)
+                await self._or_stop(run.around.children.cancel(run.row, path))
             raise
 
     def give(self, path: str, budget: Budget) -> None:

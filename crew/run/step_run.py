@@ -63,6 +63,8 @@ class StepRun:
         self._dispatch = dispatch
         self._stop = stop
         self._context: Context | None = None
+        self.raised: Exception | None = None
+        """What the node's own code raised."""
 
     async def carry_out(
         self, task: "asyncio.Task[Any]", state: Callable[[], BaseModel | None]
@@ -87,8 +89,12 @@ class StepRun:
             else:
                 value = await aside(self._taken, codec.in_parts)
             arguments = self._arguments(value, state)
-            with entered(self.attempt.scope):
-                result = await self._called(arguments)
+            try:
+                with entered(self.attempt.scope):
+                    result = await self._called(arguments)
+            except Exception as error:
+                self.raised = error
+                raise
             if self.attempt.cut_off:
                 self._run.attempts.require_asked(self.attempt)
             if type(result) not in LIGHT and is_big(result):

@@ -73,7 +73,10 @@ class Steps:
         except asyncio.CancelledError:
             self._forget_cancel(step, task)
         except (Diverged, Fenced, StoreError) as error:
-            self._stop(error)
+            if self._is_of_its_code(step, error):
+                self._failed(step, path, node, error)
+            else:
+                self._stop(error)
         except Exception as error:  # noqa: BLE001  a user's step may raise anything
             self._failed(step, path, node, error)
         else:
@@ -81,6 +84,16 @@ class Steps:
         finally:
             self._runs.pop(step.path, None)
             del self.tasks[step.path]
+
+    def _is_of_its_code(self, step: RunStep, error: Exception) -> bool:
+        """Return whether an error is of a store that a step's own code uses, and not of this one.
+
+        One of this store has stopped the run by now.
+        """
+        run = self._runs.get(step.path)
+        if run is None or run.raised is not error or isinstance(error, Diverged):
+            return False
+        return self._calls.end is None
 
     def _forget_cancel(self, step: RunStep, task: "asyncio.Task[Any]") -> None:
         """Go on with other steps after one that was let go; else the worker ends as it was told."""

@@ -253,7 +253,9 @@ def _accounted(
     accounts = store.accounts([row.id])
     for account in accounts:
         held, is_exact = account.total, exact or row.status not in OPEN
-        if held.tokens < billed or (is_exact and (held.tokens, held.open) != (billed, 0)):
+        # Of an account that is closed nothing comes back, whatever is under way of what is left.
+        back = 0 if account.is_closed else held.open
+        if held.tokens < billed or (is_exact and (held.tokens, back) != (billed, 0)):
             yield f"the account of run {number} holds {held}, and its journals {billed} tokens"
         if (limit := _limit(place, books)) is not None and held.tokens > limit:
             yield f"the account of run {number} holds {held} of {limit} tokens"
