@@ -259,9 +259,17 @@ def _accounted(
             yield f"the account of run {number} holds {held}, and its journals {billed} tokens"
         if (limit := _limit(place, books)) is not None and held.tokens > limit:
             yield f"the account of run {number} holds {held} of {limit} tokens"
-    _, said = bills.ended.get(number, (None, None))
-    if said is not None and said != billed and (accounts or _is_alone(number, bills)):
+    when, said = bills.ended.get(number, (None, None))
+    if when is None or said is None or not (accounts or _is_alone(number, bills)):
+        return
+    if said < billed or (said > billed and not _leaves_others(when, bills)):
         yield f"run {number} says it cost {said} tokens, and its journals {billed}"
+
+
+def _leaves_others(when: Moment, bills: Bills) -> bool:
+    """Whether a run ended before one that it had started, which may have drawn a call till then."""
+    others = (bills.ended.get(run) for run in bills.places if run > when.run)
+    return any(other is None or when.is_before(other[0]) for other in others)
 
 
 def _limit(place: str, books: Books) -> int | None:
