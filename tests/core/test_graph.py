@@ -29,6 +29,7 @@ def test_a_drawing_is_what_mermaid_reads():
     @graph.node
     async def end(counts: dict[str, int]) -> Answer: ...
 
+    assert graph.edges()[0].giver == "input"
     assert graph.mermaid().splitlines() == [
         "flowchart TD",
         "    input([input])",

@@ -375,6 +375,7 @@ def test_the_failure_of_a_step_that_ends_the_run_names_the_step():
         ({"budget_seconds": 3.0}, None, {"budget_strict": True}, (None, None, 3.0, True)),
         ({}, [["r0", 7, 4, True]], {"budget": 8}, (7, 4, None, True)),
         ({}, [["r0", 7, None, False], ["r1", 6, 1, False]], {}, (6, 1, None, False)),
+        ({}, [["r0", 5, 1, False], ["r1", 6, 2, False]], {}, (5, 1, None, False)),
     ],
 )
 def test_a_fork_has_the_limits_of_its_base_those_above_and_its_own(own, above, forked, left):
