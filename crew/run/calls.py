@@ -285,7 +285,7 @@ class RunCalls:
             if self.shared is not None:
                 await self._draw(self.shared, path, data)
         elif call == "child":
-            data = {**data, "shared": True} if self.around_child(path) else data
+            data = {**data, "shared": True} if await self.around_child(path) else data
         if is_act(call, data) and not self.lookup.rules.effects:
             asked = f"{call} {fingerprint}"
             raise self.lookup.not_recorded(path, asked, effects_refused=True)
@@ -325,19 +325,23 @@ class RunCalls:
     def share(self) -> None:
         """Draw on rows of the store from now on."""
         self.accounts.is_shared = True
-        self.shared = SharedAccounts(self.row, self.spending, self.around.accounts)
+        self.shared = SharedAccounts(self.row, self.spending, self.around.accounts, self._open.lost)
         self.spending.shared = self.shared
         self.shared.open()
         self.spending.wake()
 
-    def around_child(self, path: str) -> tuple[Account, ...]:
-        """Return what a child at `path` draws on beside its own, of which each has a row."""
+    async def around_child(self, path: str) -> tuple[Account, ...]:
+        """Return what a child at `path` draws on beside its own, once each has a row.
+
+        Raises:
+            Fenced, StoreError: one has none.
+        """
         if not self.accounts.ledgers.limits_children(path):
             return ()
         if self.shared is None:
             self.share()
         assert self.shared is not None
-        return self.shared.around_child(path)
+        return await self.shared.around_child(path)
 
     def give(self, path: str, budget: Budget) -> None:
         """Open an account for what is called at `path` and beneath it, unless there is one."""

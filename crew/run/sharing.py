@@ -6,6 +6,7 @@ what the call came to. So do its children, on theirs and on all above.
 """
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import replace
 
 from crew.budget import Account, Allowance, smaller
@@ -23,13 +24,24 @@ class SharedAccounts:
         row: the run.
         spending: what it spends itself.
         accounts: those of the process.
+        lost: called with the error of a change that was not written: the run has to be driven from
+            what is stored, and say anew what it has drawn.
     """
 
-    def __init__(self, row: RunRow, spending: Spending, accounts: AccountRows) -> None:
+    def __init__(
+        self,
+        row: RunRow,
+        spending: Spending,
+        accounts: AccountRows,
+        lost: Callable[[Exception], None],
+    ) -> None:
         self._row = row
         self._spending = spending
         self._ledgers = spending.ledgers
         self._accounts = accounts
+        self._lost = lost
+        self._opening: asyncio.Future[object] | None = None
+        """What tells when the newest of its rows is written."""
         self._known: set[str] = set()
         """The ids of those that have a row."""
         self._is_over = False
@@ -39,18 +51,37 @@ class SharedAccounts:
         """Say what the run has drawn so far; from here on it draws on rows."""
         settlement = self._settlement()
         self._known.update(name for name, _ in settlement.held)
-        self._accounts.change(settlement)
+        self._opening = self._change(settlement)
+
+    def _change(self, operation: Draw | Settle) -> "asyncio.Future[object]":
+        done = self._accounts.change(operation)
+        done.add_done_callback(self._see)
+        return done
+
+    def _see(self, done: "asyncio.Future[object]") -> None:
+        result = done.result()
+        if isinstance(result, Exception) and not self._is_over:
+            self._lost(result)
 
     def _settlement(self, *, rests: bool = False, ends: bool = False) -> Settle:
         above = tuple(account.id for account in self._ledgers.above)
         held = tuple(self._spending.drawn(self._row.id, rests=rests))
         return Settle(self._row.number, self._row.epoch, above, held, ends)
 
-    def around_child(self, path: str) -> tuple[Account, ...]:
-        """Return what a child at `path` draws on beside its own; each has a row from now on."""
+    async def around_child(self, path: str) -> tuple[Account, ...]:
+        """Return what a child at `path` draws on beside its own, once each has a row.
+
+        Raises:
+            Fenced, StoreError: one has none.
+        """
         own = self._ledgers.accounts(self._row.id, path)
         if not self._known.issuperset(account.id for account in own):
-            self.change(path, Drawn())
+            self._opening = self._change(self._draw(path, Drawn()))
+            self._known.update(account.id for account in own)
+        if self._opening is not None:
+            result = await asyncio.shield(self._opening)
+            if isinstance(result, Exception):
+                raise result
         return (*self._ledgers.above, *own)
 
     async def draw(self, path: str, amount: Drawn) -> None:
@@ -81,7 +112,7 @@ class SharedAccounts:
             return
         draw = self._draw(path, amount)
         self._known.update(account.id for account in draw.own)
-        self._accounts.change(draw)
+        self._change(draw)
 
     def _draw(self, path: str, amount: Drawn, *, asks: bool = False) -> Draw:
         row, own = self._row, self._ledgers.accounts(self._row.id, path)

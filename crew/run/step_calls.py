@@ -211,7 +211,8 @@ class StepCalls:
     async def child(self, workflow: Workflow, value: object, path: str) -> dict[str, Json]:
         await self._require_running()
         run = self._run
-        above, until = run.around_child(path), run.accounts.ledgers.until(path)
+        above = await self._or_stop(run.around_child(path))
+        until = run.accounts.ledgers.until(path)
         children = run.around.children
         try:
             child = await self._or_stop(

@@ -21,6 +21,8 @@ class Mend:
     what: str
     """What happens once it is gone."""
     take_out: Callable[[Patch], None]
+    first: int = 0
+    """The seed of the first program that is tried; what notices may come late from the first on."""
 
     def __str__(self) -> str:
         return f"{self.rule}: {self.what}"
@@ -29,11 +31,13 @@ class Mend:
 MENDS: list[Mend] = []
 
 
-def mend(rule: int, what: str) -> Callable[[Callable[[Patch], None]], Callable[[Patch], None]]:
+def mend(
+    rule: int, what: str, *, first: int = 0
+) -> Callable[[Callable[[Patch], None]], Callable[[Patch], None]]:
     """Add what a function takes out to the table."""
 
     def add(take_out: Callable[[Patch], None]) -> Callable[[Patch], None]:
-        MENDS.append(Mend(rule, what, take_out))
+        MENDS.append(Mend(rule, what, take_out, first))
         return take_out
 
     return add

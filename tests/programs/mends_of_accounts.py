@@ -80,8 +80,8 @@ def _not_counted(patch: Patch) -> None:
 def _forgotten(patch: Patch) -> None:
     fold = crew.run.taking.fold_stored
 
-    def fold_but_costs(store: Any, driver: Any, workflow: Any, row: Any) -> None:
-        fold(store, driver, workflow, row)
+    async def fold_but_costs(store: Any, driver: Any, workflow: Any, row: Any) -> None:
+        await fold(store, driver, workflow, row)
         ledgers = driver.calls.accounts.ledgers
         for ledger in (ledgers.run, *ledgers.of_calls.values()):
             ledger.spent = ledger.reserved = ledger.calls = 0
@@ -93,8 +93,8 @@ def _forgotten(patch: Patch) -> None:
 def _limits_forgotten(patch: Patch) -> None:
     fold = crew.run.taking.fold_stored
 
-    def fold_but_limits(store: Any, driver: Any, workflow: Any, row: Any) -> None:
-        fold(store, driver, workflow, row)
+    async def fold_but_limits(store: Any, driver: Any, workflow: Any, row: Any) -> None:
+        await fold(store, driver, workflow, row)
         for ledger in driver.calls.accounts.ledgers.of_calls.values():
             ledger.limit = None
 

@@ -59,7 +59,7 @@ def _library_in_scope(patch: Patch) -> None:
     patch.setattr(crew.call.lineage, "_name_of", lambda coroutine: "task")
 
 
-@mend(2, "keys and positions share their names")
+@mend(2, "keys and positions share their names", first=60)
 def _one_namespace(patch: Patch) -> None:
     patch.setattr(crew.call.context, "as_key", as_part)
 

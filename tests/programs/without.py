@@ -29,12 +29,12 @@ class Found:
     point: Point | None
 
 
-def points_until_red(mend: Mend, *, most: int = POINTS, first: int = 0) -> Found:
+def points_until_red(mend: Mend, *, most: int = POINTS, first: int | None = None) -> Found:
     """Go through random programs without a mend, until a point is wrong."""
     with without(mend):
         points = (
             point
-            for seed in itertools.count(first)
+            for seed in itertools.count(mend.first if first is None else first)
             for point in Subject(tree_of(seed), seed).points()
         )
         for number, point in enumerate(itertools.islice(points, most), 1):
@@ -48,7 +48,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.programs.without", description=__doc__)
     parser.add_argument("rules", type=int, nargs="*", metavar="RULE", help="all by default")
     parser.add_argument("--points", type=int, default=POINTS, help="at most, for each")
-    parser.add_argument("--first", type=int, default=0, help="the first program's seed")
+    parser.add_argument("--first", type=int, help="the first program's seed")
     options = parser.parse_args()
     print(f"{'rule':>4} {'points':>6}  {'kind':8} {'--seed --event --how':22} without it")
     unseen = 0

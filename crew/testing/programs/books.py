@@ -154,7 +154,8 @@ def is_hidden(books: Books, bills: Bills) -> bool:
     """Return whether what a budget refused depends on what no undisturbed schedule has.
 
     A call whose answer was lost cost its bound; and where several agents draw on one budget,
-    whoever is taken by another process meanwhile comes later.
+    whoever is taken by another process meanwhile comes later. A call that was drawn, and whose
+    intent was lost, counts until its run is taken: who asks for one till then does not wait.
     """
     return any(
         is_at(refusal.name, site) and _is_shifted(refusal, site, bills)
@@ -168,7 +169,8 @@ def _is_shifted(refusal: Refusal, site: str, bills: Bills) -> bool:
     if any(isinstance(each, Request) and each.is_lost for each in here):
         return True
     agents = {each.name.rpartition(".")[0] for each in here}
-    return len(agents) > 1 and any(taken.is_before(refusal.when) for taken in bills.takes)
+    counts = refusal.unit == "calls"
+    return len(agents) > 1 and any(counts or t.is_before(refusal.when) for t in bills.takes)
 
 
 def problems(books: Books, bills: Bills, store: Store, *, exact: bool) -> Iterator[str]:
