@@ -11,6 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, note, seed, settings
 from hypothesis import strategies as st
 
+from crew import Budget
 from crew.journal.memory import MemoryStore
 from crew.testing.programs import tree_of
 from crew.testing.programs.grow import grow
@@ -19,11 +20,14 @@ from crew.testing.programs.table import SIGHTS, Table, count
 from crew.testing.programs.text import text_of
 from crew.testing.programs.tree import (
     Act,
+    AgentCall,
     Ask,
     Cancel,
+    Child,
     First,
     Flaky,
     Function,
+    Map,
     Odd,
     Plain,
     Timed,
@@ -61,6 +65,29 @@ CANCELLED_BY_A_DEADLINE = Plain(
     )
 )
 """An act by another name waits behind the one on record, until a deadline on record cuts it off."""
+
+
+CHILD_OF_AN_ACCOUNT_THAT_WAS_NOT_WRITTEN = Plain(
+    (
+        Child(
+            1,
+            (
+                Together(
+                    6,
+                    "gather",
+                    (
+                        (Child(3, (Map(2, what="agent"),)),),
+                        (Child(5, (AgentCall(4, tools=0),)),),
+                    ),
+                ),
+                Function(7),
+            ),
+            Budget(tokens=1_000_000, calls=3),
+        ),
+        Function(8, keyed=True),
+    )
+)
+"""The commit that opens an account fails, and children would draw on it."""
 
 
 @st.composite
@@ -101,7 +128,12 @@ def test_programs_stopped_after_every_event_end_as_undisturbed_ones(postgres_url
 
 
 @pytest.mark.parametrize(
-    ("tree", "number"), [(CANCELLED_BEFORE_IT_BEGAN, 3070610993), (CANCELLED_BY_A_DEADLINE, 90009)]
+    ("tree", "number"),
+    [
+        (CANCELLED_BEFORE_IT_BEGAN, 3070610993),
+        (CANCELLED_BY_A_DEADLINE, 90009),
+        (CHILD_OF_AN_ACCOUNT_THAT_WAS_NOT_WRITTEN, 14113578),
+    ],
 )
 def test_a_program_that_was_wrong_once_is_right(tree, number):
     table = Table()
