@@ -12,6 +12,7 @@ from crew import (
     Agent,
     Context,
     Graph,
+    InputInvalid,
     OutputInvalid,
     RunCancelled,
     Runtime,
@@ -20,6 +21,7 @@ from crew import (
     workflow,
 )
 from crew.journal import Blob
+from crew.journal.text import TextWriter
 from crew.testing import ScriptedModel, ToolCall
 from crew.value import BIG
 from tests.core.lives import SECONDS, result, stores, until
@@ -425,3 +427,22 @@ async def test_what_was_written_of_a_value_that_nobody_got_goes_with_a_scrub(tmp
         assert len([*files.glob("??/*")]) == 2
         store.scrub()
         assert len([*files.glob("??/*")]) == 1
+
+
+async def test_an_input_that_no_journal_takes_is_refused_by_name():
+    @workflow
+    async def flow(ctx: Context, parts: list[str]) -> int:
+        return len(parts)
+
+    async with Runtime(":memory:") as runtime:
+        with pytest.raises(InputInvalid, match="it is more than 64 MiB of JSON"):
+            await runtime.start(flow, ["x" * 1_000_000] * 70)
+        assert await runtime.runs() == []
+
+
+def test_of_values_that_were_written_down_the_newest_are_kept():
+    writer, values = TextWriter(), [[n] for n in range(1000)]
+    for value in values:
+        writer.make_ready(value, Blob(f"{value}", b""))
+    assert id(values[-1]) in writer.ready
+    assert id(values[0]) not in writer.ready

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from crew import Agent, Context, Graph, RunFailed, Runtime, tool, workflow
+from crew import Agent, Context, Fenced, Graph, RunFailed, Runtime, StoreError, tool, workflow
 from crew.testing import ScriptedModel, ToolCall
 from tests.core.flows import Count, Done
 from tests.core.lives import result, until
@@ -252,3 +252,17 @@ async def test_a_model_is_told_what_its_tool_raised(raises, effect, url):
 async def test_a_node_that_raises_it_fails_its_run_alone(raises, url):
     failed = await failure(url, child_of(raises), Count(n=0))
     assert failed.path == "node[0]"
+
+
+@pytest.mark.parametrize("error", [StoreError(message="mine"), Fenced(run="another")], ids=repr)
+async def test_an_error_of_a_store_of_the_users_own_fails_the_step(error):
+    @workflow
+    async def flow(ctx: Context, n: int) -> int:
+        raise error
+
+    async with Runtime(":memory:") as runtime:
+        run = await runtime.start(flow, 0)
+        with pytest.raises(RunFailed) as raised:
+            await result(run)
+        assert raised.value.cause_type == type(error).__name__
+        assert await run.status() == "failed"

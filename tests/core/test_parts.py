@@ -140,3 +140,20 @@ def test_what_cannot_be_read_at_once_cannot_be_read_in_parts(kind, stored):
     with pytest.raises(Unreadable) as in_parts:
         codec.in_parts.read_back(stored)
     assert str(in_parts.value) == str(at_once.value)
+
+
+@pytest.mark.parametrize("at", [0, 49_999, 99_999])
+def test_where_two_long_lists_differ_is_found(at):
+    was = [*range(100_000)]
+    now = [*was[:at], -1, *was[at + 1 :]]
+    found = difference(was, now)
+    assert found is not None
+    assert str(at) in str(found)
+
+
+def test_of_a_union_what_is_proven_is_written_at_once_and_the_rest_compared():
+    codec = Codec(Part | Looking | Point, where="it")
+    for value in [Part(name="a", number=1), Looking(low=1, high=2), Point(1, None)] * 2:
+        stored, copy = codec.passed_on(value)
+        assert copy == value
+        assert stored["type"] == type(value).__name__
