@@ -4,7 +4,7 @@ import asyncio
 
 from crew.budget import Account, Budget
 from crew.clock import wall_clock
-from crew.errors import CrewError, RunCancelled, RunNotFound
+from crew.errors import CrewError, RunCancelled
 from crew.fold import Ending, folded
 from crew.graph import Workflow
 from crew.journal import OPEN, Clear, RunRow
@@ -63,24 +63,21 @@ class ChildRuns:
     async def result(self, child: str) -> dict[str, Json]:
         """Wait for a child's end; return its id, its encoded output and its usage."""
         try:
-            end = await self._run(child).completed()
+            end = await Run(self._home, self._row(child)).completed()
         except RunCancelled as error:
             raise CrewError(message=f"the child run {child} was cancelled") from error
         return {"run": child, "output": end.output, "usage": end.usage or {}}
 
     def usage(self, child: str) -> dict[str, int] | None:
         """Return what a child cost, or None if it goes on or nobody counted."""
-        row = self._home.store.run(child)
-        if row is None:
-            return None
+        row = self._row(child)
         last = JournalReader(self._home.store, row).one(row.offset)
         return folded([last], Ending()).usage
 
-    def _run(self, child: str) -> Run:
+    def _row(self, child: str) -> RunRow:
         row = self._home.store.run(child)
-        if row is None:
-            raise RunNotFound(run=child)
-        return Run(self._home, row)
+        assert row is not None  # it was started, or found, by the call that asks
+        return row
 
     async def cancel(self, parent: RunRow, path: str) -> None:
         """Cancel the child that a run has started at `path`, if it is open; wait for nothing."""
