@@ -17,8 +17,6 @@ from crew.message import Json
 
 UNANSWERED = "unanswered_tokens"
 """The unit of what calls may have cost that came to no answer, at their bounds."""
-PAID_CALLS: frozenset[CallKind] = frozenset({"model", "child"})
-"""An agent's usage is that of its model calls, which are counted one by one."""
 _TOKENS = ("input_tokens", "output_tokens", UNANSWERED)
 _ASKED = ("reserve", "bytes", "max_tokens")
 """What is kept of the intent of a call until it ends."""
@@ -26,6 +24,8 @@ _ASKED = ("reserve", "bytes", "max_tokens")
 
 class Accounts:
     """Counts what calls cost, and reserves what those without an end may still cost.
+
+    An agent's usage is that of its model calls, which are counted one by one.
 
     Args:
         since: when the seconds of the run's own account begin to count, in unix seconds.

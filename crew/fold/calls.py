@@ -214,20 +214,7 @@ class Records:
 
     def to_data(self) -> dict[str, Json]:
         """Return everything as JSON, for a snapshot."""
-        records = {
-            path: [
-                record.call,
-                record.fingerprint,
-                record.state,
-                record.data,
-                record.result,
-                failure_data(record.error) if record.error else None,
-                record.in_doubt,
-                record.offset,
-                record.swallowed,
-            ]
-            for path, record in self._calls.items()
-        }
+        records = {path: record_data(record) for path, record in self._calls.items()}
         emitted = sorted(path for step in self._emitted.values() for path in step)
         streamed = [
             place
@@ -240,21 +227,21 @@ class Records:
     def load(self, data: dict[str, Json]) -> None:
         """Read what `to_data` gave; the streamed texts are in the journal, at `streamed`."""
         for path, stored in data["records"].items():
-            call, fingerprint, state, asked, result, error, in_doubt, offset, swallowed = stored
-            record = Record(
-                call,
-                fingerprint,
-                state,
-                asked,
-                result,
-                failure_from(error) if error else None,
-                in_doubt,
-                offset=offset,
-                swallowed=swallowed,
-            )
-            self.put(path, record)
+            self.put(path, record_from(stored))
         for path in data["emitted"]:
             self._emitted.setdefault(step_of(path), set()).add(path)
+
+
+def record_data(record: Record) -> list[Json]:
+    """Return a record as JSON, for a snapshot or another process."""
+    error = None if record.error is None else failure_data(record.error)
+    return list(record._replace(error=error))  # type: ignore[arg-type]
+
+
+def record_from(data: list[Json]) -> Record:
+    """Return the record that `record_data` described."""
+    record = Record(*data)
+    return record if record.error is None else record._replace(error=failure_from(data[5]))
 
 
 def is_act(call: CallKind, data: dict[str, Json]) -> bool:

@@ -8,7 +8,7 @@ from crew.budget import Allowance
 from crew.call.record import AgentTask, Calls
 from crew.errors import Fenced
 from crew.event import CallKind, Failure, failure_data, failure_from
-from crew.fold.calls import Record
+from crew.fold.calls import Record, record_data, record_from
 from crew.hosts import HostLost
 from crew.hosts.link import Answer
 from crew.message import Json, message_data, message_from
@@ -35,7 +35,7 @@ class RemoteCalls:
         self, path: str, call: CallKind, fingerprint: str, data: dict[str, Json]
     ) -> Record | None:
         answer = await self._ask("begin", path, call, fingerprint, data)
-        return None if answer is None else _record_from(answer)
+        return None if answer is None else record_from(answer)
 
     async def restart(
         self, path: str, call: CallKind, fingerprint: str, data: dict[str, Json]
@@ -89,7 +89,7 @@ async def carry_out(calls: Calls, verb: str, arguments: Json) -> Json:
     match verb, arguments:
         case "begin", [path, call, fingerprint, data]:
             record = await calls.begin(path, call, fingerprint, data)
-            return None if record is None else _record_data(record)
+            return None if record is None else record_data(record)
         case "restart", [path, call, fingerprint, data]:
             await calls.restart(path, call, fingerprint, data)
         case "allowance", [path, needed]:
@@ -132,28 +132,4 @@ def task_from(run: str, epoch: int, path: str, data: Mapping[str, Json]) -> Agen
         epoch,
         data["emit"],
         data["tenant"],
-    )
-
-
-def _record_data(record: Record) -> list[Json]:
-    error = failure_data(record.error) if record.error else None
-    return [
-        record.call,
-        record.fingerprint,
-        record.state,
-        record.data,
-        record.result,
-        error,
-        record.in_doubt,
-        record.streamed,
-        record.offset,
-        record.swallowed,
-    ]
-
-
-def _record_from(data: list[Json]) -> Record:
-    call, fingerprint, state, asked, result, error, in_doubt, streamed, offset, swallowed = data
-    failure = failure_from(error) if error else None
-    return Record(
-        call, fingerprint, state, asked, result, failure, in_doubt, streamed, offset, swallowed
     )

@@ -107,12 +107,16 @@ class JournalReader:
     async def read_ahead(self, events: Iterable[StoredEvent]) -> None:
         """Read the big values that events point at, beside the event loop.
 
+        What looks like a pointer may be data of the user's: who follows one tells what is missing.
+
         Raises:
-            StoreError: one is missing or damaged.
+            StoreError: one is damaged.
         """
         for digest in [digest for event in events for digest in values_in(event.body)]:
-            value = await aside(self._document, digest, self._store.blob(digest))
-            self._values.setdefault(digest, []).append(value)
+            body = self._store.blob(digest)
+            if body is not None:
+                value = await aside(self._document, digest, body)
+                self._values.setdefault(digest, []).append(value)
 
     def every(self, *, after: int = 0, upto: int | None = None) -> list[Event]:
         """Return all events there are after `after`; those to `upto` have to be there.

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from crew.journal import AccountRow, Draw, RunRow, Settle, Store
 from crew.journal.writer import Writer
+from crew.run.change import Change
 
 
 class AccountRows:
@@ -19,7 +20,7 @@ class AccountRows:
     def __init__(self, store: Store, writer: Writer) -> None:
         self._store = store
         self._writer = writer
-        self._waiting: list[asyncio.Future[None]] = []
+        self._change = Change()
 
     def rows(self, ids: Sequence[str]) -> dict[str, AccountRow]:
         return {row.id: row for row in self._store.accounts(ids)}
@@ -57,13 +58,8 @@ class AccountRows:
 
     async def changed(self) -> None:
         """Return when something may have come back."""
-        turn = asyncio.get_running_loop().create_future()
-        self._waiting.append(turn)
-        await turn
+        await self._change.comes()
 
     def wake(self) -> None:
         """Let all look again who wait."""
-        waiting, self._waiting = self._waiting, list[asyncio.Future[None]]()
-        for turn in waiting:
-            if not turn.done():
-                turn.set_result(None)
+        self._change.wake()

@@ -1,6 +1,5 @@
 """What a run that is driven here may spend, and who of it waits for tokens to come back."""
 
-import asyncio
 from collections.abc import Iterator
 from typing import Protocol
 
@@ -12,6 +11,7 @@ from crew.fold.accounts import Accounts
 from crew.fold.ledgers import is_around
 from crew.journal import Drawn
 from crew.message import Json
+from crew.run.change import Change
 
 
 class Shared(Protocol):
@@ -36,7 +36,7 @@ class Spending:
         self.ledgers = accounts.ledgers
         self._under_way: set[str] = set()
         """The model calls that were begun here, and have no end."""
-        self._waiting: list[asyncio.Future[None]] = []
+        self._change = Change()
 
     def apply(self, event: RunEvent) -> None:
         """Bring the accounts on by an event, and let go what it gives back."""
@@ -122,16 +122,11 @@ class Spending:
     async def until_free(self, path: str, needed: int) -> None:
         """Return when so many tokens are left, or nothing under way can give any back."""
         while self.shared is None and self._under_way and self.ledgers.left(path) < needed:
-            turn = asyncio.get_running_loop().create_future()
-            self._waiting.append(turn)
-            await turn
+            await self._change.comes()
 
     def wake(self) -> None:
         """Let those look again who wait for something to come back."""
-        waiting, self._waiting = self._waiting, list[asyncio.Future[None]]()
-        for turn in waiting:
-            if not turn.done():
-                turn.set_result(None)
+        self._change.wake()
 
     def _end(self, path: str, bound: int, more: int = 0) -> None:
         """Note that a call has ended that cost so much `more` than its bound."""
@@ -139,5 +134,4 @@ class Spending:
         self._under_way.discard(path)
         if self.shared is not None and (back or more):
             self.shared.change(path, Drawn(tokens=more, open=-back))
-        if self._waiting:
-            self.wake()
+        self.wake()

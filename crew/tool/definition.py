@@ -74,7 +74,7 @@ class Tool:
             ToolError: the arguments do not validate; the message lets a model repair them.
             OutputInvalid: it acted, and its result is not what its annotation says.
         """
-        return self.stored(await self.act(arguments, idempotency_key=idempotency_key))
+        return self.codec.passed_on(await self.act(arguments, idempotency_key=idempotency_key))[0]
 
     async def act(self, arguments: dict[str, Json], *, idempotency_key: str = "") -> Any:
         """Call the function with a model's arguments, and return its result as it is.
@@ -90,14 +90,6 @@ class Tool:
         if self._takes_key:
             values[_KEY] = idempotency_key
         return await invoke(self.function, **values)
-
-    def stored(self, result: Any) -> Json:
-        """Return what the function returned as JSON.
-
-        Raises:
-            OutputInvalid: it is not what its annotation says.
-        """
-        return self.codec.passed_on(result)[0]
 
 
 @overload

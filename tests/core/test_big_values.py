@@ -446,3 +446,25 @@ def test_of_values_that_were_written_down_the_newest_are_kept():
         writer.make_ready(value, Blob(f"{value}", b""))
     assert id(values[-1]) in writer.ready
     assert id(values[0]) not in writer.ready
+
+
+@stores
+async def test_data_that_look_like_a_pointer_to_a_big_value_are_data(url):
+    looks = {"$json": "a" * 64, "in": [{"$json": "b" * 64}]}
+
+    async def give_looks() -> dict[str, Any]:
+        return looks
+
+    @workflow
+    async def flow(ctx: Context, n: int) -> dict[str, Any]:
+        made = await ctx.run(give_looks)
+        assert await ctx.ask(bool, "Go on?", key="go")
+        return made
+
+    async with Runtime(url, workflows=[flow]) as runtime:
+        run = await runtime.start(flow, 0)
+        await until(run, "waiting")
+    async with Runtime(url, workflows=[flow]) as runtime:
+        again = await runtime.get(run.id)
+        await again.answer("go", True)
+        assert await result(again) == looks

@@ -7,11 +7,12 @@ import pytest
 
 from crew import Agent, Budget, Context, Graph, RunCancelled, Runtime, StoreError, workflow
 from crew.errors import GraphError
-from crew.journal import OPEN, Append
+from crew.journal import OPEN, Append, Post
+from crew.journal.memory import MemoryStore
 from crew.journal.opening import open_store
 from crew.testing import ScriptedModel
 from tests.core.test_cancel import slow, under_way
-from tests.core.test_take import In, Out, databases, parked
+from tests.core.test_take import FailsOnce, In, Out, databases, parked
 
 SECONDS = 30.0
 
@@ -275,3 +276,29 @@ async def test_a_child_that_cannot_begin_costs_nothing(runtime, earlier):
     run = await runtime.start(parent, In(n=5), budget=Budget(calls=3))
     assert await run.result() == 5
     assert len(await runtime.runs()) == 1 + earlier
+
+
+@pytest.mark.parametrize("is_written", [False, True], ids=["not written", "answer lost"])
+async def test_a_cancel_of_a_child_that_could_not_be_posted_is_made_anew(is_written):
+    @workflow
+    async def breaks_off(ctx: Context, given: In) -> None:
+        calling = asyncio.create_task(ctx.run(work, In(), key="child"))
+        await asyncio.sleep(0.1)
+        calling.cancel()
+        await asyncio.wait([calling])
+        assert calling.cancelled() or calling.exception()  # the child may have ended before
+
+    def cancels(operation: Any) -> bool:
+        return isinstance(operation, Post) and operation.kind == "cancel"
+
+    memory = MemoryStore()
+    store = FailsOnce(memory, cancels, is_written=is_written)
+    async with Runtime(store, workflows=[breaks_off, work]) as runtime, asyncio.timeout(SECONDS):
+        run = await runtime.start(breaks_off, In())
+        while await run.status() in OPEN:
+            await asyncio.sleep(0.02)
+        await run.result()
+        while any(row.status in OPEN for row in memory.runs()):
+            await asyncio.sleep(0.02)
+    assert store.failures == 1
+    assert [row.status for row in memory.runs()] == ["cancelled", "completed"]

@@ -13,6 +13,7 @@ import ipaddress
 import logging
 import secrets
 import ssl
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Self, cast
@@ -111,7 +112,7 @@ async def dial(
     return await made
 
 
-class _Greeting(asyncio.Protocol):
+class _Greeting(asyncio.Protocol, ABC):
     """An end of a stream until both have shown that they know the token."""
 
     def __init__(self, token: str, link: Callable[[], Link]) -> None:
@@ -140,8 +141,8 @@ class _Greeting(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop()
 
-    def _take(self, item: Item) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def _take(self, item: Item) -> None: ...
 
     def _say(self, kind: str, *fields: str) -> None:
         if self._transport is not None:

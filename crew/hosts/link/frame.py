@@ -10,9 +10,10 @@ import struct
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from pydantic_core import PydanticSerializationError, from_json, to_json
+from pydantic_core import from_json
 
 from crew.message import Json
+from crew.value.shape import json_bytes
 
 _LENGTHS = struct.Struct("!II")
 MOST_BYTES = 96 << 20
@@ -51,7 +52,8 @@ def encode(item: Item) -> Encoded:
         ValueError: it has more than a frame takes.
     """
     sizes = [len(part) for part in item.parts]
-    text = _json([item.kind, item.number, item.fields, sizes])
+    text = json_bytes([item.kind, item.number, item.fields, sizes])
+    text = text.encode() if isinstance(text, str) else text
     if (most := max(len(text), sum(sizes))) > MOST_BYTES - ROOM_BYTES:
         raise ValueError(f"a message of {most >> 20} MiB; a link takes {MOST_BYTES >> 20}")
     return Encoded(text, item.parts, len(text) + sum(sizes))
@@ -62,14 +64,6 @@ def frame_of(items: Sequence[Encoded]) -> bytes:
     text = b"[" + b",".join([item.text for item in items]) + b"]"
     parts = [part for item in items for part in item.parts]
     return b"".join((_LENGTHS.pack(len(text), sum(map(len, parts))), text, *parts))
-
-
-def _json(value: Json) -> bytes:
-    try:
-        return to_json(value, inf_nan_mode="constants")
-    except PydanticSerializationError:
-        # A lone surrogate has no UTF-8; escaped it is JSON all the same.
-        return json.dumps(value).encode()
 
 
 class Decoder:
