@@ -2,7 +2,7 @@
 
 A pointer is `{"$text": [offset, n]}`: the n-th long string (from 0) of the event at `offset`, in
 the order of a walk through its data. What a model streamed piece by piece is
-`{"$said": [[first, last], …]}`: the texts of the events at these offsets. A big string is a blob,
+`{"$texts": [[first, last], …]}`: the texts of the events at these offsets. A big string is a blob,
 `{"$blob": digest}`, which runs share; so is a big value, as a document: `{"$json": digest}`. Small
 values are left alone, and a user's own dict with such a key is wrapped, so that data is never
 mistaken for a pointer.
@@ -31,7 +31,7 @@ _QUOTE = '\\"'
 POINTER = "$text"
 BLOB = "$blob"
 VALUE = "$json"
-STREAMED = "$said"
+STREAMED = "$texts"
 _QUOTED = "$data"
 _PLAIN = frozenset({int, float, bool, type(None)})
 """Types that hold no text: a list of these, however long, needs no walk."""
