@@ -43,6 +43,10 @@ class Accounts:
         """What the run paid for calls of its own."""
         self._below: dict[str, int] = {}
         """What its children did."""
+        self._beside: dict[str, int] = {}
+        """What those of them did that drew on no account of this run: no limit was around them."""
+        self._drawing: set[str] = set()
+        """The paths of the others, while they have no end."""
         self._open: dict[str, dict[str, Json]] = {}
         """What is reserved for calls that have no end, by their paths."""
         self._steps: dict[str, set[str]] = {}
@@ -56,8 +60,10 @@ class Accounts:
                 self.is_shared = self.is_shared or bool(above)
             case CallStarted(path=path, call="model", data=data):
                 self._reserve(path, data)
-            case CallStarted(call="child", data=data):
-                self.is_shared = self.is_shared or "shared" in data
+            case CallStarted(path=path, call="child", data=data):
+                if "shared" in data:
+                    self.is_shared = True
+                    self._drawing.add(path)
             case CallCompleted(path=path, call="model" | "child" as call, data=data):
                 self._count(path, call, data)
             case CallFailed(path=path, call="model" | "child" as call, usage=usage):
@@ -75,6 +81,8 @@ class Accounts:
         for path in self._steps.pop(step, ()):
             self.ledgers.of_calls.pop(path, None)
             self._open.pop(path, None)
+        if self._drawing:
+            self._drawing = {path for path in self._drawing if step_of(path) != step}
 
     def bound_of(self, path: str) -> int:
         """Return the tokens that are reserved for a call that has no end."""
@@ -94,7 +102,7 @@ class Accounts:
         """Return what the run cost, by unit, with the bounds of calls that nobody answered.
 
         Args:
-            drawn: the tokens drawn by it and all beneath it, where they lie in rows.
+            drawn: the tokens drawn on its account by it and beneath it, where they lie in rows.
         """
         known = dict(self._paid)
         _add(known, self._below)
@@ -102,7 +110,8 @@ class Accounts:
             own = tokens_of({**self._paid, UNANSWERED: 0})
             unanswered = self.ledgers.run.drawn - own + self._below.get(UNANSWERED, 0)
         else:
-            unanswered = drawn - tokens_of({**known, UNANSWERED: 0})
+            answered = tokens_of({**known, UNANSWERED: 0}) - tokens_of(self._beside)
+            unanswered = drawn - answered
         known.pop(UNANSWERED, None)
         return {**known, UNANSWERED: unanswered} if unanswered > 0 else known
 
@@ -111,6 +120,8 @@ class Accounts:
         return {
             "usage": self._paid,
             "below": self._below,
+            "beside": self._beside,
+            "drawing": sorted(self._drawing),
             "shared": self.is_shared,
             "reused": self.reused,
             **self.ledgers.to_data(),
@@ -121,7 +132,8 @@ class Accounts:
     def load(self, data: dict[str, Json]) -> None:
         """Know what `to_data` gave."""
         self._paid, self.reused, self._open = data["usage"], data["reused"], data["open_calls"]
-        self._below, self.is_shared = data["below"], data["shared"]
+        self._below, self._beside = data["below"], data["beside"]
+        self._drawing, self.is_shared = set(data["drawing"]), data["shared"]
         self.rate, self.output_rate = data["rates"]
         self.ledgers.load(data)
         for path in (*self.ledgers.of_calls, *self._open):
@@ -153,7 +165,7 @@ class Accounts:
             _add(self.reused, usage)
             usage = dict[str, int]()
         if call == "child":
-            _add(self._below, usage or {})
+            self._count_child(path, usage or {})
             return
         asked = self._closed(path)
         if usage is None:
@@ -163,6 +175,12 @@ class Accounts:
             self._learn(asked, usage)
         for ledger in self.ledgers.around(path):
             ledger.settle(asked.get("reserve", 0), tokens_of(usage))
+
+    def _count_child(self, path: str, usage: dict[str, int]) -> None:
+        _add(self._below, usage)
+        if path not in self._drawing:
+            _add(self._beside, usage)
+        self._drawing.discard(path)
 
     def _closed(self, path: str) -> dict[str, Json]:
         """Return what was reserved for a call that has ended."""
@@ -183,6 +201,8 @@ class Accounts:
         _add(self.reused, self._paid)
         _add(self.reused, self._below)
         self._paid, self._below = dict[str, int](), dict[str, int]()
+        self._beside = dict[str, int]()
+        self._drawing.clear()
         self.ledgers.forked()
         self._open.clear()
         self._steps.clear()
