@@ -263,5 +263,5 @@ class StepCalls:
 
     async def _stopped(self, error: Exception) -> NoReturn:
         self._stop(error)
-        while True:  # the cancel that follows arrives here
-            await asyncio.get_running_loop().create_future()
+        # The cancel that follows arrives here, if the task was not cancelled before.
+        await self.attempt.until_closed()
