@@ -222,8 +222,11 @@ class Loop:
     ) -> dict[str, Json]:
         """Answer a call from the journal, or make it between its intent and its result."""
         reserves = paying if self.task.limited else None
-        begin = functools.partial(self.calls.begin, path, call, fingerprint, data)
-        record = await (begin() if reserves is None else self._begun(begin, data, reserves))
+        if reserves is None:
+            record = await self.calls.begin(path, call, fingerprint, data)
+        else:
+            begin = functools.partial(self.calls.begin, path, call, fingerprint, data)
+            record = await self._begun(begin, data, reserves)
         if record is not None and record.state in ("completed", "failed"):
             return record.result if record.error is None else outcome(record)
         if record is not None:
@@ -236,8 +239,11 @@ class Loop:
                     run=self.task.run,
                     path=path,
                 )
-            restart = functools.partial(self.calls.restart, path, call, fingerprint, data)
-            await (restart() if reserves is None else self._begun(restart, data, reserves))
+            if reserves is None:
+                await self.calls.restart(path, call, fingerprint, data)
+            else:
+                restart = functools.partial(self.calls.restart, path, call, fingerprint, data)
+                await self._begun(restart, data, reserves)
         try:
             result = await invoke(perform, record.streamed if record is not None else "")
         except Exception as error:  # noqa: BLE001  a tool's code, or a model's, raises anything
