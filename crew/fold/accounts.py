@@ -17,7 +17,6 @@ from crew.message import Json
 
 UNANSWERED = "unanswered_tokens"
 """The unit of what calls may have cost that came to no answer, at their bounds."""
-_TOKENS = ("input_tokens", "output_tokens", UNANSWERED)
 _ASKED = ("reserve", "bytes", "max_tokens")
 """What is kept of the intent of a call until it ends."""
 
@@ -140,6 +139,10 @@ class Accounts:
             self._note(path)
 
     def _reserve(self, path: str, data: dict[str, Json]) -> None:
+        if "reserve" not in data and "lost" not in data and path not in self._open:
+            for ledger in self.ledgers.around(path):
+                ledger.reserve(0, 1)
+            return
         bound, lost = self.bound_of(path), self._lost(path, data)
         asked = {name: data[name] for name in _ASKED if name in data}
         for ledger in self.ledgers.around(path):
@@ -171,7 +174,7 @@ class Accounts:
         if usage is None:
             return
         _add(self._paid, usage)
-        if usage and not result.get("estimated"):
+        if asked and usage and not result.get("estimated"):
             self._learn(asked, usage)
         for ledger in self.ledgers.around(path):
             ledger.settle(asked.get("reserve", 0), tokens_of(usage))
@@ -213,7 +216,7 @@ class Accounts:
 
 def tokens_of(usage: dict[str, int]) -> int:
     """Return the tokens that a usage is drawn from a budget for."""
-    return sum(usage.get(name, 0) for name in _TOKENS)
+    return usage.get("input_tokens", 0) + usage.get("output_tokens", 0) + usage.get(UNANSWERED, 0)
 
 
 def _budget_of(started: RunStarted) -> Budget | None:

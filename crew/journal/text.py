@@ -28,6 +28,8 @@ BIG = 64 * 1024
 POINTER_MARK = '"$'
 """What is in the JSON of each pointer."""
 _QUOTE = '\\"'
+_LONG_PART = re.compile(f'"[^"]{{{LONG + 1}}}')
+"""More characters than LONG behind a quote, and none among them."""
 POINTER = "$text"
 BLOB = "$blob"
 VALUE = "$json"
@@ -55,7 +57,7 @@ def may_hold_text(body: str) -> bool:
         return POINTER_MARK in body
     if len(body) > _MUCH:
         return True  # to look through it costs as much as the walk
-    return POINTER_MARK in body or _QUOTE in body or max(map(len, body.split('"'))) > LONG
+    return POINTER_MARK in body or _QUOTE in body or _LONG_PART.search(body) is not None
 
 
 class TextWriter:
