@@ -181,7 +181,10 @@ class Gate:
             return False
         if ready is not None and len(ready) <= _MANY_READY:
             # A copy: threads add to it. Each handle knows the variables it is run with.
-            return any(self._is_own(handle._context) for handle in ready.copy())  # noqa: SLF001
+            for handle in ready.copy():  # noqa: SIM110  a generator costs as much as the look
+                if self._is_own(handle._context):  # noqa: SLF001
+                    return True
+            return False
         self._quiet = 0 if self._is_ready() else self._quiet + 1
         return self._quiet < _QUIET_PASSES
 

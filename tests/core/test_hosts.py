@@ -8,6 +8,7 @@ import pytest
 from crew import Agent, Budget, Context, Fenced, RunFailed, Runtime, workflow
 from crew.config import Settings
 from crew.hosts import HostLost
+from crew.hosts.collector import MOST_NEW, look_less
 from crew.hosts.local import LocalHosts
 from crew.journal import Take
 from crew.journal.memory import MemoryStore
@@ -198,3 +199,14 @@ async def test_the_driver_of_a_run_that_ended_needs_no_garbage_collector():
         finally:
             gc.enable()
     assert not left
+
+
+def test_a_host_leaves_alone_what_was_there_before_it_and_looks_less_often():
+    before = gc.get_threshold()
+    try:
+        look_less()
+        assert gc.get_freeze_count() > 0
+        assert gc.get_threshold() == (MOST_NEW, *before[1:])
+    finally:
+        gc.unfreeze()
+        gc.set_threshold(*before)

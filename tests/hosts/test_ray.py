@@ -1,6 +1,7 @@
 """Runs and agents in Ray hosts: where they run, what crosses, and when hosts stop."""
 
 import asyncio
+import gc
 import os
 import socket
 import time
@@ -25,6 +26,7 @@ from crew.config import load_settings
 from crew.errors import SettingsInvalid
 from crew.hosts import ray as hosts
 from crew.hosts.cluster import quiet_cluster
+from crew.hosts.collector import MOST_NEW
 from crew.testing import ScriptedModel
 from tests.hosts.certificates import certificates
 
@@ -272,3 +274,16 @@ async def test_hosts_talk_encrypted_where_a_certificate_is_given(
         text, step, agent = await (await runtime.start(places("tls"), "x")).result()
     assert text == "tls"
     assert step != agent
+
+
+collector = Agent("collector", model=ScriptedModel(lambda request: str(gc.get_threshold()[0])))
+
+
+@workflow
+async def collecting(ctx: Context, text: str) -> str:
+    return f"{gc.get_threshold()[0]} {(await ctx.run(collector, text)).output}"
+
+
+async def test_hosts_of_both_kinds_look_for_garbage_less_often(cluster, url):
+    async with Runtime(url, agents="ray") as runtime:
+        assert await (await runtime.start(collecting, "")).result() == f"{MOST_NEW} {MOST_NEW}"
