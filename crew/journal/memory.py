@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import assert_never
 
 from crew.errors import AskError, BudgetExceeded, Fenced, RunNotFound
@@ -38,6 +39,7 @@ class MemoryStore:
     """Dictionaries that behave like a database; the simplest store, and the model of the others."""
 
     url = ":memory:"
+    bells: Path | None = None
 
     def __init__(self) -> None:
         self._rows: dict[int, RunRow] = {}

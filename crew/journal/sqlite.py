@@ -39,6 +39,7 @@ from crew.journal import (
     ThreadRow,
     rules,
 )
+from crew.journal.bell import bells_of
 from crew.journal.deflate import Deflater
 from crew.journal.owner_files import OwnerFiles
 from crew.journal.sqlite_accounts import draw, read_accounts, settle
@@ -109,6 +110,10 @@ class SqliteStore:
         """Rows of open runs and their checksums, as they were written here last."""
         self._connection: sqlite3.Connection | None = None
         self._connected()
+
+    @property
+    def bells(self) -> Path:
+        return bells_of(str(self.path.resolve()))
 
     def commit(self, operations: Sequence[Operation]) -> list[object]:
         with self._errors("write"):

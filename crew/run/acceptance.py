@@ -83,7 +83,7 @@ class Acceptance:
             begun = Begun(first, opened.text)
             await self._worker.taking.drive(started.row, workflow, begun=begun)
         elif started.row.status in OPEN:
-            await self._home.poke(started.row)
+            await self._home.poke(started.row, is_new=started.is_new)
         if when_busy == "cancel":
             await self._cancel_turns(started.row)
         return Run(self._home, started.row)
@@ -178,7 +178,7 @@ class Acceptance:
         if new.owner is not None:
             await self._worker.taking.drive(started.row, workflow)
         else:
-            await self._home.poke(started.row)
+            await self._home.poke(started.row, is_new=started.is_new)
         return Run(self._home, started.row)
 
     async def go_on(self, run_id: str) -> None:

@@ -51,8 +51,8 @@ class Home(Protocol):
         """Start a task of the runtime's own."""
         ...
 
-    async def poke(self, row: RunRow) -> None:
-        """Let whoever drives the run look at its inbox."""
+    async def poke(self, row: RunRow, *, is_new: bool = False) -> None:
+        """Let whoever drives the run look at its inbox; have one that `is_new` driven."""
         ...
 
     async def cancel_unowned(self, row: RunRow) -> bool:

@@ -23,6 +23,7 @@ from crew.run.account_rows import AccountRows
 from crew.run.asked import OpenQuestions
 from crew.run.calls import RunCalls
 from crew.run.children import ChildRuns
+from crew.run.elsewhere import Elsewhere
 from crew.run.followers import Followers
 from crew.run.heart import Heart
 from crew.run.owned import TAKE_SECONDS
@@ -92,7 +93,11 @@ class Runtime(Tenant):
             takes_over=self.drives and takes_over,
             lease=self.settings.lease,
         )
-        self.followers = Followers(self._worker.owned.lost, self._worker.owned.durable)
+        owned = self._worker.owned
+        self.followers = Followers(owned.lost, owned.durable, owned.drives)
+        self.elsewhere = Elsewhere(self, owned.owner)
+        self._attended: dict[int, bool] = {}
+        """Runs of which others have told, and whether they are to be taken."""
         self.acceptance = Acceptance(self, self._worker)
         self.children: Children = ChildRuns(self, self.acceptance)
         self._heart: Heart | None = None
@@ -119,6 +124,8 @@ class Runtime(Tenant):
         except BaseException:
             await self._close()
             raise
+        self.elsewhere.open(self.store.bells)
+        self.workflows.joined = self.elsewhere.introduce
         self.followers.is_open = True
         self.spawn(self._watch())
         return self
@@ -131,6 +138,7 @@ class Runtime(Tenant):
         await self._worker.release()
         # Only now: what waits in a step for a child has been stopped, and sees no error.
         self.followers.end()
+        self.elsewhere.close()
         await self._close()
 
     async def _close(self) -> None:
@@ -172,10 +180,17 @@ class Runtime(Tenant):
         row = self.store.numbered(number)
         return self.drives and row is not None and self.workflows.of(row) is not None
 
-    async def poke(self, row: RunRow) -> None:
-        self._look_now.set()
+    async def poke(self, row: RunRow, *, is_new: bool = False) -> None:
+        if self.drives:
+            self._look_now.set()
         if self.fleet is not None:
             await self.fleet.wake()
+        if self._worker.owned.drives(row.number):
+            return
+        if not is_new:
+            self.elsewhere.post(row)
+        if not self.drives:
+            self.elsewhere.offer(row)
 
     async def cancel_unowned(self, row: RunRow) -> bool:
         return await self._worker.cancels.of_unowned(row)
@@ -216,6 +231,31 @@ class Runtime(Tenant):
 
     def hand_out(self, number: int, before: float) -> bool:
         return self._worker.letters.hand_out(number, before)
+
+    # What the others of its store tell it.
+
+    def serves(self) -> list[tuple[str, str]] | None:
+        if not self.drives:
+            return None
+        return self.workflows.names() if self._worker.owned.takes_over else []
+
+    def attend(self, number: int, *, takes: bool) -> None:
+        if not self._attended:
+            self.spawn(self._attend())
+        self._attended[number] = takes or self._attended.get(number, False)
+
+    async def _attend(self) -> None:
+        """See to the runs of which others have told."""
+        attended = self._attended
+        self._attended = {}
+        mine = [number for number in attended if self._worker.owned.drives(number)]
+        try:
+            if mine:
+                await self._worker.letters.read(*mine)
+            if taken := {n for n, takes in attended.items() if takes}.difference(mine):
+                await self._worker.take(taken)
+        except (StoreError, Busy):
+            self._look_now.set()  # which tries again
 
     async def _watch(self) -> None:
         """Look for letters, for runs without an owner, and for what other processes wrote."""

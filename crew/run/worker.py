@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import functools
 import logging
+from collections.abc import Set
 from contextvars import Context as Variables
 
 from crew.clock import wall_clock
@@ -80,6 +81,18 @@ class Worker:
         rows = [row for row in rows if not owned.is_left_alone(row.number)]
         await self._suspects.take_all(rows, gone)
 
+    async def take(self, numbers: Set[int]) -> None:
+        """Take those of some runs that may be taken, of which others have told."""
+        owned = self.owned
+        if not owned.takes_over:
+            return
+        names = self._employer.workflows.names()
+        rows = self._employer.store.takeable(names, (), wall_clock(), limit=MOST_TAKEN)
+        asked = [row for row in rows if row.number in numbers]
+        await self._suspects.take_all(
+            [row for row in asked if not owned.is_left_alone(row.number)], {}
+        )
+
     def blink(self) -> None:
         """Note that the store could not be read: nobody's silence counts meanwhile."""
         self._liveness.blink()
@@ -126,7 +139,7 @@ class Worker:
     def _forget(self, driver: Driver) -> None:
         number = driver.row.number
         if self._drivers.get(number) is driver and self.owned.is_open:
-            del self._drivers[number]
+            self.owned.forget(number)
             self._employer.followers.wake(number)
             if driver.row.thread is not None:
                 self._employer.look()  # the next turn may be waiting
@@ -170,6 +183,7 @@ class Worker:
     async def drain(self) -> None:
         """Take no further run, and return when those under way have ended or wait."""
         self.owned.takes_over = False
+        self._employer.elsewhere.introduce()
         while self.active():
             await asyncio.wait({d.ended for d in self._drivers.values()}, timeout=TAKE_SECONDS)
 
