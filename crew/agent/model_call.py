@@ -49,6 +49,8 @@ class ModelCall:
         Raises:
             BudgetExceeded: it does not fit.
         """
+        if not self._task.limited:
+            return {}
         found = await reserved(self._calls, self._path, self._model, self._request)
         self._reservation = found
         return {} if found is None else found.data()

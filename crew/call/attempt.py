@@ -146,6 +146,20 @@ class Attempt:
             tasks.popitem()
         return not tasks
 
+    @contextmanager
+    def starting(self, started: asyncio.Event) -> Iterator[None]:
+        """A block in which many tasks are started: until its end none goes on with what came.
+
+        The event loop may turn meanwhile; entered again, all of them ask for what is on record.
+        """
+        gate = self.gate
+        gate.held += 1
+        try:
+            yield
+        finally:
+            gate.held -= 1
+            started.set()
+
     async def turn(self, order: Order, swallows: int = 0) -> None:
         """Return when what came at `order` may be handed to the current task; see `Gate.turn`."""
         if not self.is_alone:

@@ -79,6 +79,7 @@ class AgentTask:
 
     `epoch` is that of the run's owner who dispatched it; a later owner fences it off. `emit`: what
     its model streams is passed on as the workflow's answer, piece by piece. `tenant` is the run's.
+    `limited`: its tokens are, so that each call of a model asks for its allowance before.
     """
 
     run: str
@@ -89,6 +90,7 @@ class AgentTask:
     epoch: int = 0
     emit: bool = False
     tenant: str = ""
+    limited: bool = False
 
 
 class Closable(Protocol):

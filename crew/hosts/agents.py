@@ -24,6 +24,7 @@ from crew.hosts.actors import (
     stop_this_host,
 )
 from crew.hosts.cluster import ray_module, unwrapped
+from crew.hosts.collector import look_less
 from crew.hosts.link import Answer, Door, Link, Message
 from crew.hosts.peer import ActorPeer, Deliver, Peer, Standing, open_door, reach
 from crew.hosts.remote import RemoteCalls, task_data, task_from
@@ -49,6 +50,7 @@ class AgentHost:
             # Not raised: an actor that dies in its constructor hides why.
             self._error = error
         self._watching = asyncio.create_task(self._stop_when_idle(idle))
+        look_less()
 
     @ctl
     async def where(self) -> Standing:

@@ -33,6 +33,8 @@ class Owned:
         self.is_open = True
         """Whether runs are still driven here."""
         self.drivers: dict[int, Driver] = {}
+        """Those at work, by the numbers of their runs."""
+        self._by_id: dict[str, Driver] = {}
         self.held: dict[int, int] = {}
         """Epochs of the runs that are owned here and not driven yet, by their numbers."""
         self.lost: dict[int, StoreError] = {}
@@ -46,17 +48,38 @@ class Owned:
         self._left = OrderedDict[int, int]()
         """Up to which offset runs were on disk when they were let go, by their numbers."""
 
+    def drive(self, driver: Driver) -> None:
+        """Note that a run that was held is driven from now on."""
+        number = driver.row.number
+        del self.held[number]
+        self.lost.pop(number, None)
+        self.drivers[number] = self._by_id[driver.run_id] = driver
+
+    def let_go(self, driver: Driver) -> bool:
+        """Note that a run is not driven here any more; return whether it was by this driver."""
+        if self.drivers.get(driver.row.number) is not driver:
+            return False
+        number = driver.row.number
+        del self.drivers[number], self._by_id[driver.run_id]
+        self._left.pop(number, None)
+        self._left[number] = driver.open.durable_offset
+        if len(self._left) > MOST_LEFT:
+            self._left.popitem(last=False)
+        return True
+
+    def let_all_go(self) -> None:
+        """Note that no run is driven or held here any more."""
+        for kept in (self.drivers, self._by_id, self.held):
+            kept.clear()
+
+    def driver_of(self, run: str) -> Driver | None:
+        """Return the driver of a run, by its id; None where it is not driven here."""
+        return self._by_id.get(run)
+
     def durable(self, number: int) -> int:
         """Return up to which offset a run is on disk; 0 where it was not driven here of late."""
         driver = self.drivers.get(number)
         return self._left.get(number, 0) if driver is None else driver.open.durable_offset
-
-    def forget(self, number: int) -> None:
-        """Drive a run no more, but remember for a while up to where it was."""
-        self._left[number] = self.drivers.pop(number).open.durable_offset
-        self._left.move_to_end(number)
-        if len(self._left) > MOST_LEFT:
-            self._left.popitem(last=False)
 
     def drives(self, number: int) -> bool:
         """Return whether a run is driven here."""

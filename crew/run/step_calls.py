@@ -228,6 +228,9 @@ class StepCalls:
                 await self._or_stop(run.around.children.cancel(run.row, path))
             raise
 
+    def limits_tokens(self, path: str) -> bool:
+        return self._run.accounts.ledgers.limits_tokens(path)
+
     def give(self, path: str, budget: Budget) -> None:
         """Let what is called at `path` and beneath it spend so much at most."""
         if not self.is_stopping:
