@@ -422,6 +422,10 @@ class Store(Protocol):
         """Return who owns open runs, parked ones aside."""
         ...
 
+    def unbegun(self, owner: str) -> list[RunRow]:
+        """Return open runs that were started in the name of `owner`, of which it wrote nothing."""
+        ...
+
     def takeable(
         self,
         known: Sequence[tuple[str, str]],

@@ -299,6 +299,10 @@ class MemoryStore:
         owners = {self._rows[number].owner for number in self._open}
         return sorted(owner for owner in owners if owner not in (None, PARKED))
 
+    def unbegun(self, owner: str) -> list[RunRow]:
+        rows = [self._rows[number] for number in self._open]
+        return [row for row in rows if row.owner == owner and rules.is_unbegun(row)]
+
     def takeable(
         self,
         known: Sequence[tuple[str, str]],

@@ -142,6 +142,13 @@ class PostgresStore:
         query = "SELECT DISTINCT owner FROM runs WHERE owner IS NOT NULL AND owner != %s"
         return [owner for (owner,) in self._read(query, (PARKED,))]
 
+    def unbegun(self, owner: str) -> list[RunRow]:
+        query = (
+            "WHERE owner = %s AND epoch = 1 AND last_offset = base_offset + 1 "
+            "AND status = 'running' ORDER BY number"
+        )
+        return self._rows(query, [owner])
+
     def takeable(
         self,
         known: Sequence[tuple[str, str]],

@@ -384,6 +384,14 @@ class SqliteStore:
             )
             return [owner for (owner,) in rows]
 
+    def unbegun(self, owner: str) -> list[RunRow]:
+        query = (
+            "WHERE owner = ? AND epoch = 1 AND last_offset = base_offset + 1 "
+            "AND status = 'running' ORDER BY number"
+        )
+        with self._errors("read"):
+            return sound_rows(self._connected(), query, [owner])[0]
+
     def takeable(
         self,
         known: Sequence[tuple[str, str]],

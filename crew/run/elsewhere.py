@@ -5,6 +5,7 @@ by looking what it was about. Each runtime has a name; what it says is one of:
 
 - `here`: it has come, whether it drives runs, and of which workflows it takes some.
 - `take`: a run is there for you to drive, or there is something for it in its inbox.
+- `adopt`: a run was started in your name.
 - `look`: if you drive this run, there is something in its inbox.
 - `follow`: if you drive this run, say when it has events after an offset, or its end.
 - `grown`: a run that you follow has grown, or is driven here from now on.
@@ -18,7 +19,7 @@ from collections.abc import Callable, Iterable, Sequence
 from contextvars import Context as Variables
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, TypeAlias
+from typing import Literal, Protocol, TypeAlias
 
 from crew.journal import RunRow
 from crew.journal.bell import Bell
@@ -26,6 +27,7 @@ from crew.message import Json
 from crew.run.followers import Followers
 
 Notice: TypeAlias = Sequence[Json]
+Reason = Literal["look", "take", "adopt"]
 Say: TypeAlias = Callable[[Sequence[Notice]], bool]
 """Says something to another runtime; False if it is not there any more."""
 
@@ -46,8 +48,8 @@ class Listener(Protocol):
         """Return names and versions of the workflows it takes runs of; None: it drives none."""
         ...
 
-    def attend(self, number: int, *, takes: bool) -> None:
-        """See to a run soon: read its inbox if it is driven here, or else take it if it `takes`."""
+    def attend(self, number: int, why: Reason) -> None:
+        """See to a run soon: take or adopt it, or look at its inbox if it is driven here."""
         ...
 
 
@@ -106,8 +108,11 @@ class Elsewhere:
         self._tell(self._others, self._here())
 
     def offer(self, row: RunRow) -> None:
-        """Have a run driven that nobody drives, by one of the others."""
-        self._offer(row.number, (row.workflow, row.version))
+        """Have a run driven that nobody drives, by one of the others, or the one that it names."""
+        if row.owner in self._others:
+            self._tell((row.owner,), ("adopt", row.number))
+        else:
+            self._offer(row.number, (row.workflow, row.version))
 
     def post(self, row: RunRow) -> None:
         """Let whoever drives a run look at its inbox."""
@@ -139,9 +144,9 @@ class Elsewhere:
             case ["here", bool(drives), [*serves]]:
                 self._know(self._others[name], drives, serves)
             case ["take", int(number), _, _]:
-                listener.attend(number, takes=True)
-            case ["look", int(number)]:
-                listener.attend(number, takes=False)
+                listener.attend(number, "take")
+            case ["look" | "adopt" as why, int(number)]:
+                listener.attend(number, why)
             case ["follow", int(number), int(after), bool(to_end)]:
                 listener.followers.follow_afar(name, number, after, to_end=to_end)
             case ["grown", int(number)]:

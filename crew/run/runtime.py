@@ -5,6 +5,7 @@ import logging
 import secrets
 from collections.abc import Coroutine, Sequence
 from contextvars import Context as Variables
+from itertools import chain
 from typing import Any, Self, cast
 
 from crew.call.lineage import task_factory
@@ -23,7 +24,7 @@ from crew.run.account_rows import AccountRows
 from crew.run.asked import OpenQuestions
 from crew.run.calls import RunCalls
 from crew.run.children import ChildRuns
-from crew.run.elsewhere import Elsewhere
+from crew.run.elsewhere import Elsewhere, Reason
 from crew.run.followers import Followers
 from crew.run.heart import Heart
 from crew.run.owned import TAKE_SECONDS
@@ -96,8 +97,8 @@ class Runtime(Tenant):
         owned = self._worker.owned
         self.followers = Followers(owned.lost, owned.durable, owned.drives)
         self.elsewhere = Elsewhere(self, owned.owner)
-        self._attended: dict[int, bool] = {}
-        """Runs of which others have told, and whether they are to be taken."""
+        self._attended: dict[Reason, set[int]] = {}
+        """Runs of which others have told, and why."""
         self.acceptance = Acceptance(self, self._worker)
         self.children: Children = ChildRuns(self, self.acceptance)
         self._heart: Heart | None = None
@@ -163,7 +164,7 @@ class Runtime(Tenant):
                 message="agents='ray' needs a store that several processes can open, not :memory:; "
                 "use sqlite:///path or leave it out"
             )
-        self.fleet = await Fleet.join(self.settings, self.store.url, hosted)
+        self.fleet = await Fleet.join(self.settings, self.store.url, hosted, self.elsewhere)
         self.followers.raise_lost = self.fleet.raise_lost
         if self.worker:
             for workflow in self.workflows:
@@ -239,21 +240,19 @@ class Runtime(Tenant):
             return None
         return self.workflows.names() if self._worker.owned.takes_over else []
 
-    def attend(self, number: int, *, takes: bool) -> None:
+    def attend(self, number: int, why: Reason) -> None:
         if not self._attended:
             self.spawn(self._attend())
-        self._attended[number] = takes or self._attended.get(number, False)
+        self._attended.setdefault(why, set()).add(number)
 
     async def _attend(self) -> None:
         """See to the runs of which others have told."""
         attended = self._attended
         self._attended = {}
-        mine = [number for number in attended if self._worker.owned.drives(number)]
         try:
-            if mine:
-                await self._worker.letters.read(*mine)
-            if taken := {n for n, takes in attended.items() if takes}.difference(mine):
-                await self._worker.take(taken)
+            await self._worker.adopt(attended.get("adopt", ()))
+            await self._worker.letters.read_some(chain.from_iterable(attended.values()))
+            await self._worker.take(attended.get("take", set()))
         except (StoreError, Busy):
             self._look_now.set()  # which tries again
 
