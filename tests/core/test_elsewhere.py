@@ -177,7 +177,7 @@ async def test_text_is_followed_from_another_process_as_it_is_written(url):
     @workflow
     async def writes(ctx: Context) -> None:
         for text in ("one ", "two ", "three"):
-            await ctx.emit(text)
+            ctx.emit(text)
             await go_on.acquire()
 
     async with worker(url, writes), client(url) as here, asyncio.timeout(SECONDS):
@@ -187,6 +187,7 @@ async def test_text_is_followed_from_another_process_as_it_is_written(url):
             if event.kind == "text.emitted":
                 read += event.data["text"]
                 go_on.release()
+        await result(run)
     assert read == "one two three"
 
 
