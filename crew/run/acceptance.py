@@ -16,6 +16,7 @@ from crew.journal import OPEN, PARKED, NewRun, RunRow, Started, WhenBusy, rules
 from crew.journal.reading import JournalReader
 from crew.journal.writer import OpenRun, seal
 from crew.message import Json
+from crew.run.elsewhere import Elsewhere
 from crew.run.folding import Begun
 from crew.run.fork import new_fork
 from crew.run.handle import Home, Run
@@ -30,6 +31,7 @@ class Premises(Home, Protocol):
 
     fleet: Any
     """The hosts that drive its runs, or None."""
+    elsewhere: Elsewhere
     worker: bool
     """Whether it has runs driven, here or there."""
 
@@ -101,13 +103,15 @@ class Acceptance:
         return stored
 
     def _owner(self, workflow: Workflow) -> str | None:
-        """Return in whose name a run starts: this process's, or that of the one host it has.
+        """Return in whose name a run starts: this process's, or that of the one host there is.
 
-        Not in that of one of several workers, which may have no time for it while others have.
+        Where there are several it is left to them: one may have no time for it while others have.
         """
         if self._home.drives:
             return self._worker.owned.owner
-        return None if self._home.fleet is None else self._home.fleet.host_of(workflow)
+        if self._home.fleet is not None and self._home.worker:
+            return self._home.fleet.host_of(workflow)
+        return self._home.elsewhere.only_host(workflow)
 
     async def _serve(self, workflow: Workflow) -> None:
         if self._home.fleet is not None and self._home.worker:

@@ -19,8 +19,9 @@ from collections.abc import Callable, Iterable, Sequence
 from contextvars import Context as Variables
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol, TypeAlias
+from typing import Literal, Protocol, TypeAlias, get_args
 
+from crew.graph import Workflow
 from crew.journal import RunRow
 from crew.journal.bell import Bell
 from crew.message import Json
@@ -28,6 +29,7 @@ from crew.run.followers import Followers
 
 Notice: TypeAlias = Sequence[Json]
 Reason = Literal["look", "take", "adopt"]
+REASONS: tuple[Reason, ...] = get_args(Reason)
 Say: TypeAlias = Callable[[Sequence[Notice]], bool]
 """Says something to another runtime; False if it is not there any more."""
 
@@ -106,6 +108,12 @@ class Elsewhere:
     def introduce(self) -> None:
         """Say what this runtime is, since it has changed."""
         self._tell(self._others, self._here())
+
+    def only_host(self, workflow: Workflow) -> str | None:
+        """Return the one that takes runs of a workflow, if it is the only one."""
+        kind = (workflow.name, workflow.version)
+        hosts = [name for name, other in self._others.items() if kind in other.serves]
+        return hosts[0] if len(hosts) == 1 else None
 
     def offer(self, row: RunRow) -> None:
         """Have a run driven that nobody drives, by one of the others, or the one that it names."""

@@ -18,7 +18,7 @@ class Followers:
     Args:
         lost: what made this process let go of runs that nobody else has.
         durable: gives up to which offset a run is on disk that is driven here, or was; else 0.
-        drives: says whether a run is driven here.
+        drives: says whether a run is driven here, or about to be.
     """
 
     def __init__(
@@ -85,9 +85,10 @@ class Followers:
 
         Nothing comes of it where the run is not driven here: whoever takes it says so.
         """
-        if self._durable(number) > after and not (to_end and self._drives(number)):
+        drives = self._drives(number)
+        if self._durable(number) > after and not (to_end and drives):
             self.tell(name, number)
-        elif self._drives(number):
+        elif drives:
             waiting = self._afar.setdefault(number, {})
             waiting[name] = waiting.get(name, True) and to_end
 

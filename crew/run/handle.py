@@ -177,9 +177,8 @@ class Run:
         return await self._ending(self._fresh())
 
     async def _ending(self, row: RunRow) -> Ending:
-        reader = JournalReader(self._home.store, row)
-        await reader.read_ahead(reader.stored(after=row.offset - 1, limit=1))
-        return folded([reader.one(row.offset)], Ending())
+        event = await JournalReader(self._home.store, row).read_one(row.offset)
+        return folded([event], Ending())
 
     async def result(self) -> Any:
         """Wait for the end, and return the output.

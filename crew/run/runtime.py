@@ -5,7 +5,6 @@ import logging
 import secrets
 from collections.abc import Coroutine, Sequence
 from contextvars import Context as Variables
-from itertools import chain
 from typing import Any, Self, cast
 
 from crew.call.lineage import task_factory
@@ -24,7 +23,7 @@ from crew.run.account_rows import AccountRows
 from crew.run.asked import OpenQuestions
 from crew.run.calls import RunCalls
 from crew.run.children import ChildRuns
-from crew.run.elsewhere import Elsewhere, Reason
+from crew.run.elsewhere import REASONS, Elsewhere, Reason
 from crew.run.followers import Followers
 from crew.run.heart import Heart
 from crew.run.owned import TAKE_SECONDS
@@ -95,10 +94,12 @@ class Runtime(Tenant):
             lease=self.settings.lease,
         )
         owned = self._worker.owned
-        self.followers = Followers(owned.lost, owned.durable, owned.drives)
+        self.followers = Followers(owned.lost, owned.durable, self._is_here)
         self.elsewhere = Elsewhere(self, owned.owner)
         self._attended: dict[Reason, set[int]] = {}
         """Runs of which others have told, and why."""
+        self._attending: dict[Reason, set[int]] = {}
+        """Those that are being seen to."""
         self.acceptance = Acceptance(self, self._worker)
         self.children: Children = ChildRuns(self, self.acceptance)
         self._heart: Heart | None = None
@@ -241,20 +242,35 @@ class Runtime(Tenant):
         return self.workflows.names() if self._worker.owned.takes_over else []
 
     def attend(self, number: int, why: Reason) -> None:
-        if not self._attended:
+        if not self._attended and not self._attending:
             self.spawn(self._attend())
         self._attended.setdefault(why, set()).add(number)
 
     async def _attend(self) -> None:
-        """See to the runs of which others have told."""
-        attended = self._attended
-        self._attended = {}
-        try:
-            await self._worker.adopt(attended.get("adopt", ()))
-            await self._worker.letters.read_some(chain.from_iterable(attended.values()))
-            await self._worker.take(attended.get("take", set()))
-        except (StoreError, Busy):
-            self._look_now.set()  # which tries again
+        """See to the runs of which others have told, in the order in which they did."""
+        while self._attended:
+            self._attending, self._attended = self._attended, dict[Reason, set[int]]()
+            asked = {why: self._attending.get(why, set()) for why in REASONS}
+            try:
+                await self._worker.adopt(asked["adopt"])
+                await self._worker.letters.read_some(asked["look"] | asked["take"])
+                await self._worker.take(asked["take"])
+            except (StoreError, Busy):
+                self._look_now.set()  # which tries again
+            finally:
+                self._attending = {}
+            untaken = [
+                number for number in asked["take"] | asked["adopt"] if not self._is_here(number)
+            ]
+            self.followers.wake(*untaken)
+
+    def _is_here(self, number: int) -> bool:
+        """Return whether a run is driven here, or about to be."""
+        owned = self._worker.owned
+        if owned.drives(number) or number in owned.held:
+            return True
+        comes = (self._attended, self._attending)
+        return any(number in each.get(why, ()) for each in comes for why in ("adopt", "take"))
 
     async def _watch(self) -> None:
         """Look for letters, for runs without an owner, and for what other processes wrote."""

@@ -115,7 +115,6 @@ class Worker:
             return
         with contextlib.suppress(NewerEvent, Diverged):  # it was let go, or parked
             await self.taking.drive(row, workflow)
-        self._employer.elsewhere.taken(row.number)
 
     async def _adopt_lost(self) -> None:
         """Adopt runs that were there at the last look, too: what told of them was lost."""
@@ -126,7 +125,10 @@ class Worker:
         # This process itself may be about to drive one that it has just started.
         rows = self._employer.store.unbegun(self.owned.owner)
         before, self._unbegun = self._unbegun, {row.number for row in rows}
-        await asyncio.gather(*(self._adopt(row) for row in rows if row.number in before))
+        lost = [row for row in rows if row.number in before]
+        await asyncio.gather(*(self._adopt(row) for row in lost))
+        for row in lost:
+            self._employer.elsewhere.taken(row.number)
 
     def blink(self) -> None:
         """Note that the store could not be read: nobody's silence counts meanwhile."""
