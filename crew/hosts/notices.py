@@ -37,7 +37,7 @@ class Notices:
     """The notices that go over the links of one process.
 
     Args:
-        runtimes: those at the other ends; None while it has none.
+        runtimes: those at the other ends.
     """
 
     def __init__(self, runtimes: Runtimes) -> None:
@@ -50,7 +50,13 @@ class Notices:
         self.take(link, Message(VERB, body=[name, []]))
 
     def take(self, link: Link, message: Message) -> None:
-        """Act upon a message with notices."""
+        """Act upon a message with notices.
+
+        Raises:
+            ValueError: it is another one.
+        """
+        if message.verb != VERB:
+            raise ValueError(f"{message.verb!r} is nothing that a runtime tells another")
         name, notices = message.body
         self._names[link] = name
         self._runtimes.hear(name, notices, lambda said: self._say(link, said))

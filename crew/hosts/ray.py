@@ -183,7 +183,7 @@ class Fleet:
 
     async def raise_lost(self, number: int) -> None:
         """Raise what made a host let a run go, such as a store that fails; else do nothing."""
-        for host in self._hosts.values():
+        for host in list(self._hosts.values()):
             try:
                 error = await unwrapped(host.actor.lost_of.remote(number))
             except HostLost:

@@ -74,7 +74,7 @@ class PostgresStore:
         query = "SELECT system_identifier, 'crew_schema'::regclass::oid FROM pg_control_system()"
         try:
             (row,) = self._read(query, ())
-        except StoreError:
+        except (StoreError, Busy):
             return None  # this user may not know which server it is
         return bells_of("/".join(map(str, row)))
 
