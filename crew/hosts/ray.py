@@ -9,6 +9,7 @@ old ones end what they have and stop.
 
 import asyncio
 import copy
+import functools
 import logging
 import time
 from collections.abc import Callable
@@ -142,12 +143,12 @@ class Fleet:
 
     async def _link(self, name: str, host: "_Host", serving: "Serving") -> None:
         """Open a link to a run host, if a port is open to it."""
-        link = await linked(
-            serving.standing,
-            self._settings,
-            self._heard,
-            lambda link: self._over(name, host, link),
-        )
+        over = functools.partial(self._over, name, host)
+        try:
+            link = await linked(serving.standing, self._settings, self._heard, over)
+        except CrewError as error:
+            logger.warning("link.closed", extra={"host": name, "error": str(error)})
+            return
         if link is not None:
             self._notices.meet(link, serving.owner)
             host.link, host.owner = link, serving.owner

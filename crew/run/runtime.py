@@ -100,6 +100,7 @@ class Runtime(Tenant):
         """Runs of which others have told, and why."""
         self._attending: dict[Reason, set[int]] = {}
         """Those that are being seen to."""
+        self._attendant: asyncio.Task[None] | None = None
         self.acceptance = Acceptance(self, self._worker)
         self.children: Children = ChildRuns(self, self.acceptance)
         self._heart: Heart | None = None
@@ -242,9 +243,9 @@ class Runtime(Tenant):
         return self.workflows.names() if self._worker.owned.takes_over else []
 
     def attend(self, number: int, why: Reason) -> None:
-        if not self._attended and not self._attending:
-            self.spawn(self._attend())
         self._attended.setdefault(why, set()).add(number)
+        if self._attendant is None or self._attendant.done():
+            self._attendant = self.spawn(self._attend())
 
     async def _attend(self) -> None:
         """See to the runs of which others have told, in the order in which they did."""

@@ -54,12 +54,13 @@ def worker(url: str, *flows) -> Runtime:
 
 
 @contextlib.contextmanager
-def process(url: str, *, stopped: bool = False):
-    """A worker in a process of its own, which knows `hello`."""
+def process(url: str):
+    """A worker in a process of its own, which knows `hello` and `asking`."""
     code = (
-        "import asyncio\nfrom crew import Runtime\nfrom tests.core.test_elsewhere import hello\n"
+        "import asyncio\nfrom crew import Runtime\n"
+        "from tests.core.test_elsewhere import asking, hello\n"
         "async def main():\n"
-        f"    async with Runtime({url!r}, workflows=[hello]):\n"
+        f"    async with Runtime({url!r}, workflows=[asking, hello]):\n"
         "        print(flush=True)\n        await asyncio.sleep(600)\n"
         "asyncio.run(main())\n"
     )
@@ -260,6 +261,20 @@ async def test_a_run_whose_process_is_killed_is_followed_where_it_is_taken(url):
             killed.wait()
             async with Runtime(url, workflows=[hello]), asyncio.timeout(SECONDS):
                 assert await following == "Hello, Bob"
+
+
+@stores
+async def test_a_run_that_was_followed_in_a_killed_process_is_followed_in_the_next(url):
+    with process(url) as killed:
+        async with client(url) as here:
+            run = await here.start(asking, "a")
+            await asked(run)
+            following = asyncio.create_task(kinds(run))
+            killed.kill()
+            killed.wait()
+            await run.answer("what", "this")
+            async with Runtime(url, workflows=[asking]), asyncio.timeout(SECONDS):
+                assert (await following)[-1] == "run.completed"
 
 
 @stores

@@ -371,6 +371,19 @@ async def test_a_program_that_goes_away_keeps_nobody_from_following(told, url):
     assert await following == "a: this"
 
 
+async def test_where_no_host_can_tell_runs_end_by_looking(cluster, url, tmp_path, monkeypatch):
+    (tmp_path / "file").touch()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "file"))
+    monkeypatch.setenv("CREW_LINK_PORTS", "none")
+    async with Runtime(url, agents="ray") as runtime:
+        run = await runtime.start(asking, "a")
+        following = asyncio.create_task(kinds(run))
+        await asked(run)
+        await run.answer("what", "this")
+        assert await run.result() == "a: this"
+        assert (await following)[-1] == "run.completed"
+
+
 @pytest.mark.slow
 async def test_a_run_is_taken_whose_host_dies_before_it_adopts_it(told):
     pid = await (await told.start(telling, [])).result()
