@@ -13,11 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from crew import Context, RunCancelled, Runtime, workflow
-from crew.journal import Started
-from crew.journal.bell import Bell
+from crew import Context, RunCancelled, Runtime, StoreError, workflow
+from crew.journal import Started, bell
 from crew.journal.opening import open_store
-from crew.run import leaving
+from crew.run import elsewhere, leaving
 from crew.testing.store_suite import new_run
 from tests.core.lives import SECONDS, result, stores, until
 
@@ -284,8 +283,8 @@ async def test_nothing_is_offered_to_a_process_that_was_killed(url):
             await result(await here.start(hello, "Ada"))
             killed.kill()
             killed.wait()
-            for name in "abcd":
-                assert await result(await here.start(hello, name)) == f"Hello, {name}"
+            runs = [await here.start(hello, name) for name in "abcd"]
+            assert [await result(run) for run in runs] == [f"Hello, {name}" for name in "abcd"]
             found = {path.name for path in here.store.bells.iterdir()}
             assert len(found) == 2  # what the dead one left is gone
 
@@ -318,6 +317,63 @@ async def test_a_folder_that_others_may_enter_is_not_used(url, tmp_path, monkeyp
         assert await result(await runtime.start(hello, "Ada")) == "Hello, Ada"
 
 
+async def test_a_runtime_has_a_bell_though_the_last_of_others_just_took_the_folder_away(
+    url, monkeypatch, caplog
+):
+    made, times = bell._make, iter(range(100))
+
+    def taken_away(folder):
+        made(folder)
+        if next(times) == 1:  # the one above it is made first
+            folder.rmdir()
+
+    monkeypatch.setattr(bell, "_make", taken_away)
+    async with worker(url, hello), client(url) as here:
+        assert await result(await here.start(hello, "Ada")) == "Hello, Ada"
+    assert "bell.missing" not in caplog.messages
+
+
+async def test_a_runtime_without_a_folder_for_its_bell_goes_on_without(url, monkeypatch, caplog):
+    monkeypatch.setattr(bell, "_make", lambda folder: None)
+    async with Runtime(url, workflows=[hello]) as runtime:
+        assert "bell.missing" in caplog.messages
+        assert await result(await runtime.start(hello, "Ada")) == "Hello, Ada"
+
+
+async def test_who_does_not_listen_holds_up_nobody(url):
+    folder = open_store(url).bells
+    deaf, ringing = (bell.Bell(folder, name, lambda name, said: None) for name in "ab")
+    assert [ringing.ring("a", b"x" * 1000) for _ in range(2000)] == [True] * 2000
+    deaf.close()
+    assert not ringing.ring("a", b"x")
+    ringing.close()
+
+
+@stores
+async def test_a_run_that_could_not_be_taken_when_it_was_told_of_is_taken_by_looking(
+    url, monkeypatch
+):
+    async with worker(url, hello) as first, worker(url, hello) as second, client(url) as here:
+        await result(await here.start(hello, "a"))
+        for each in (first, second):
+            store, takeable = each.store, each.store.takeable
+
+            def failing(*arguments, store=store, takeable=takeable, **options):
+                monkeypatch.setattr(store, "takeable", takeable)
+                raise StoreError(message="not now")
+
+            monkeypatch.setattr(store, "takeable", failing)
+        assert await result(await here.start(hello, "b")) == "Hello, b"
+
+
+async def test_of_many_runs_that_nobody_takes_some_are_told_of_later(url, monkeypatch):
+    monkeypatch.setattr(elsewhere, "MOST_KEPT", 1)
+    async with client(url) as here:
+        runs = [await here.start(hello, name) for name in "abc"]
+        async with worker(url, hello):  # it looks when it comes
+            assert [await result(run) for run in runs] == [f"Hello, {name}" for name in "abc"]
+
+
 async def test_nothing_is_left_behind_by_those_who_leave(url):
     async with worker(url, hello) as there, client(url) as here:
         await result(await here.start(hello, "Ada"))
@@ -329,7 +385,7 @@ async def test_nothing_is_left_behind_by_those_who_leave(url):
 @pytest.mark.parametrize("said", [b"", b"{}", b"\xff", b"7", b'[["no such thing"], 3, ["take"]]'])
 async def test_what_nobody_understands_harms_nobody(url, said, caplog):
     async with worker(url, hello) as there, client(url) as here:
-        stranger = Bell(there.store.bells, "stranger", lambda name, said: None)
+        stranger = bell.Bell(there.store.bells, "stranger", lambda name, said: None)
         stranger.ring(there.elsewhere.name, said)
         stranger.close()
         assert await result(await here.start(hello, "Ada")) == "Hello, Ada"
