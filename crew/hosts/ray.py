@@ -125,6 +125,8 @@ class Fleet:
             return
         actor = await asyncio.to_thread(self._run_host, name, workflow)
         serving = await answered(actor.where.remote(), name)
+        if name in self._hosts:
+            return  # somebody else has asked for it meanwhile
         host = self._hosts[name] = _Host(actor)
         host.linking = asyncio.create_task(self._link(name, host, serving))
         await asyncio.wait((host.linking,), timeout=LINK_SECONDS)
@@ -149,7 +151,7 @@ class Fleet:
         except CrewError as error:
             logger.warning("link.closed", extra={"host": name, "error": str(error)})
             return
-        if link is not None:
+        if link is not None and not link.is_over:
             self._notices.meet(link, serving.owner)
             host.link, host.owner = link, serving.owner
 
@@ -161,9 +163,13 @@ class Fleet:
 
     async def _link_again(self, name: str, host: "_Host") -> None:
         """Open a link to the next incarnation of a run host; forget one that has stopped."""
-        serving = await self._where(name, host.actor)
+        try:
+            serving = await self._where(name, host.actor)
+        except CrewError as error:
+            logger.warning("host.broken", extra={"host": name, "error": str(error)})
+            serving = None
         if serving is None:
-            self._hosts.pop(name, None)
+            self._hosts.pop(name, None)  # whoever starts a run next is told why, or gets a new one
         else:
             await self._link(name, host, serving)
 
