@@ -23,8 +23,7 @@ import steps
 import waiting
 
 TOPICS = {
-    topic.__name__: topic
-    for topic in (steps, disk, resume, start, waiting, kills, endpoint, hosts)
+    topic.__name__: topic for topic in (steps, disk, resume, start, waiting, kills, endpoint, hosts)
 }
 _PEERS = ("langgraph", "langgraph-checkpoint-sqlite", "dbos", "pydantic-graph", "litellm")
 

@@ -1,4 +1,4 @@
-"""Ours: the calls of an instant agent, and tokens that agents stream, in Ray hosts or in one process.
+"""Ours: calls of an instant agent, and tokens that agents stream, in Ray hosts or in this process.
 
     hosts.py FOLDER ray|local WORK…
 

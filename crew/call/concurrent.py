@@ -21,9 +21,7 @@ SLICE_SECONDS = 0.005
 """How long tasks are started before others have their turn at the event loop."""
 
 
-async def all_at_once(
-    work: Iterable[Placed[T]], starting: AbstractContextManager[None]
-) -> list[T]:
+async def all_at_once(work: Iterable[Placed[T]], starting: AbstractContextManager[None]) -> list[T]:
     """Run coroutines at once; return their results in order.
 
     Args:

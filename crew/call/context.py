@@ -366,7 +366,7 @@ class Context:
         failure: Failure | None = None
         result: dict[str, Json] = {}
         # What the library does by itself runs in no place of the program's.
-        inside = place.inside if call == "function" else Inside(f"the {call} {place.name!r}")
+        inside = place.inside if call == "function" else _inside(call, place.name)
         before = cancels()
         try:
             if timeout is None:
@@ -642,3 +642,8 @@ class Context:
         if before is not None and not is_again:
             raise GraphError(message=f"the key {key!r} was used twice in one step; keys are unique")
         self._keys[key] = (scope.lasting, scope.prefix)
+
+
+@functools.lru_cache(maxsize=1024)
+def _inside(call: CallKind, name: str) -> Inside:
+    return Inside(f"the {call} {name!r}")

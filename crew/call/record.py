@@ -120,6 +120,8 @@ class Equipment:
 
     def use(self, thing: C) -> C:
         """Return a thing of the user's; it is closed with the process, if it is there till then."""
+        if id(thing) in self._used:
+            return thing  # it is the same: the number of one that is gone is gone from here
         try:
             self._used[id(thing)] = thing
         except TypeError:  # its class has slots, and none for those who do not own it

@@ -172,6 +172,7 @@ class Worker:
 
     def _forget(self, driver: Driver) -> None:
         if self.owned.is_open and self.owned.let_go(driver):
+            driver.let_go()
             self._employer.followers.wake(driver.row.number)
             if driver.row.thread is not None:
                 self._employer.look()  # the next turn may be waiting

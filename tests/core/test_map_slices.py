@@ -91,10 +91,10 @@ async def test_an_error_ends_the_map_once_all_calls_have_begun(url, slices):
         run = await runtime.start(flow, ITEMS)
         with pytest.raises(RunFailed, match="item 0"):
             await result(run)
-        assert BEGUN == [*range(ITEMS)]
+        assert [*range(ITEMS)] == BEGUN
         with pytest.raises(RunFailed, match="item 0"):
             await result(await runtime.replay(run.id))
-        assert BEGUN == [*range(ITEMS)]
+        assert [*range(ITEMS)] == BEGUN
 
 
 @stores
@@ -134,7 +134,7 @@ async def test_a_map_that_is_entered_again_calls_nothing_anew(url, slices):
         return len(done)
 
     assert await restarted(url, flow, value=ITEMS) == ITEMS
-    assert BEGUN == [*range(ITEMS)]
+    assert [*range(ITEMS)] == BEGUN
 
 
 async def test_items_are_taken_before_the_first_call_begins(slices):
