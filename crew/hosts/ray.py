@@ -127,20 +127,20 @@ class Fleet:
         serving = await answered(actor.where.remote(), name)
         if name in self._hosts:
             return  # somebody else has asked for it meanwhile
-        host = self._hosts[name] = _Host(actor)
+        host = self._hosts[name] = _Host(actor, serving.owner)
         host.linking = asyncio.create_task(self._link(name, host, serving))
         await asyncio.wait((host.linking,), timeout=LINK_SECONDS)
         await retire_others(name)
 
     def host_of(self, workflow: Workflow) -> str | None:
-        """Return in whose name a run of a workflow may be started, if anybody can be told of it."""
+        """Return the name of the host that runs exactly this code; None while it is restarted."""
         host = self._hosts.get(self._name(workflow))
         return None if host is None else host.owner
 
     async def wake(self) -> None:
         """Let those run hosts look for new runs and letters at once to which there is no link."""
         for host in self._hosts.values():
-            if host.owner is None:
+            if host.link is None:
                 host.actor.look.remote()
 
     async def _link(self, name: str, host: "_Host", serving: "Serving") -> None:
@@ -240,11 +240,11 @@ class Serving:
 
 @dataclass(slots=True)
 class _Host:
-    """A run host, and the link to it while there is one."""
+    """A run host, the name under which it owns runs, and the link to it while there is one."""
 
     actor: Any
+    owner: str | None
     link: Link | None = None
-    owner: str | None = None
     linking: "asyncio.Task[None] | None" = None
 
     def close(self) -> None:

@@ -109,9 +109,11 @@ class Acceptance:
         """
         if self._home.drives:
             return self._worker.owned.owner
-        if self._home.fleet is not None and self._home.worker:
-            return self._home.fleet.host_of(workflow)
-        return self._home.elsewhere.only_host(workflow)
+        elsewhere = self._home.elsewhere
+        if self._home.fleet is None or not self._home.worker:
+            return elsewhere.only_host(workflow)
+        host: str | None = self._home.fleet.host_of(workflow)
+        return host if elsewhere.knows(host) else None
 
     async def _serve(self, workflow: Workflow) -> None:
         if self._home.fleet is not None and self._home.worker:

@@ -115,12 +115,23 @@ class Elsewhere:
         hosts = [name for name, other in self._others.items() if kind in other.serves]
         return hosts[0] if len(hosts) == 1 else None
 
-    def offer(self, row: RunRow) -> None:
-        """Have a run driven that nobody drives, by one of the others, or the one that it names."""
-        if row.owner in self._others:
+    def knows(self, name: str | None) -> bool:
+        """Return whether another one can be told things."""
+        return name in self._others
+
+    def offer(self, row: RunRow, to: str | None = None) -> None:
+        """Have a run driven that nobody drives: by the one that it names, or by one of the others.
+
+        Args:
+            row: the run.
+            to: the one that is to drive it, if it matters.
+        """
+        if row.owner is not None and self.knows(row.owner):
             self._tell((row.owner,), ("adopt", row.number))
-        else:
+        elif to is None:
             self._offer(row.number, (row.workflow, row.version))
+        elif self.knows(to):
+            self._tell((to,), ("take", row.number, row.workflow, row.version))
 
     def post(self, row: RunRow) -> None:
         """Let whoever drives a run look at its inbox."""

@@ -193,7 +193,12 @@ class Runtime(Tenant):
         if not is_new:
             self.elsewhere.post(row)
         if not self.drives:
-            self.elsewhere.offer(row)
+            self.elsewhere.offer(row, to=self._host_of(row))
+
+    def _host_of(self, row: RunRow) -> str | None:
+        """Return the name of the host on Ray that runs exactly the code that is known here."""
+        workflow = self.workflows.of(row)
+        return None if self.fleet is None or workflow is None else self.fleet.host_of(workflow)
 
     async def cancel_unowned(self, row: RunRow) -> bool:
         return await self._worker.cancels.of_unowned(row)
