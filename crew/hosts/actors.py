@@ -80,6 +80,15 @@ async def retire_others(name: str) -> None:
             handle.retire.remote()
 
 
+def is_there(name: str) -> bool:
+    """Return whether there is an actor of this name, up or being restarted. Blocks."""
+    try:
+        ray_module().get_actor(name, namespace=NAMESPACE)
+    except ValueError:
+        return False
+    return True
+
+
 def stop_this_host() -> None:
     ray = ray_module()
     ray.kill(ray.get_runtime_context().current_actor, no_restart=True)

@@ -11,6 +11,7 @@ from crew.config import Settings
 from crew.hosts import HostLost, Place
 from crew.hosts.cluster import address_of_node, ray_module, unwrapped
 from crew.hosts.link import Address, Answer, Door, Link, Message, Work, dial
+from crew.hosts.link.link import Handler
 from crew.hosts.link.tls import contexts
 
 DIAL_SECONDS = 5.0
@@ -112,17 +113,33 @@ async def reach(
     Raises:
         LinkRefused: another release listens there.
     """
+    link = await linked(
+        standing, settings, lambda link, message: deliver(message), lambda link: over()
+    )
+    return link or ActorPeer(actor, over)
+
+
+async def linked(
+    standing: Standing, settings: Settings, handler: Handler, over: Callable[[Link], None]
+) -> Link | None:
+    """Return a link to a host, or None if no port is open to it.
+
+    Args:
+        standing: where it is.
+        settings: how the door is reached.
+        handler: carries out what it asks or sends.
+        over: called when the link has ended.
+
+    Raises:
+        LinkRefused: another release listens there.
+    """
     if standing.address is None:
-        return ActorPeer(actor, over)
+        return None
     _, dials = contexts(settings.link_tls)
     try:
         async with asyncio.timeout(DIAL_SECONDS):
-            return await dial(
-                standing.address,
-                lambda: Link(lambda link, message: deliver(message), lambda link: over()),
-                tls=dials,
-            )
+            return await dial(standing.address, lambda: Link(handler, over), tls=dials)
     except (HostLost, TimeoutError) as error:
         facts = {"host": standing.address.host, "port": standing.address.port}
         logger.warning("link.closed", extra={**facts, "error": str(error)})
-        return ActorPeer(actor, over)
+        return None

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final, Literal, NamedTuple, Protocol, get_args
 
 from crew.budget import Account
@@ -353,6 +354,11 @@ class Store(Protocol):
     @property
     def url(self) -> str: ...
 
+    @property
+    def bells(self) -> Path | None:
+        """Where the processes of this machine that share it find each other; None: it has one."""
+        ...
+
     def commit(self, operations: Sequence[Operation]) -> list[object]:
         """Carry out all operations in one transaction, durable on return.
 
@@ -414,6 +420,10 @@ class Store(Protocol):
 
     def owners(self) -> list[str]:
         """Return who owns open runs, parked ones aside."""
+        ...
+
+    def unbegun(self, owner: str) -> list[RunRow]:
+        """Return open runs that were started in the name of `owner`, of which it wrote nothing."""
         ...
 
     def takeable(

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import assert_never
 
 from crew.errors import AskError, BudgetExceeded, Fenced, RunNotFound
@@ -38,6 +39,7 @@ class MemoryStore:
     """Dictionaries that behave like a database; the simplest store, and the model of the others."""
 
     url = ":memory:"
+    bells: Path | None = None
 
     def __init__(self) -> None:
         self._rows: dict[int, RunRow] = {}
@@ -296,6 +298,10 @@ class MemoryStore:
     def owners(self) -> list[str]:
         owners = {self._rows[number].owner for number in self._open}
         return sorted(owner for owner in owners if owner not in (None, PARKED))
+
+    def unbegun(self, owner: str) -> list[RunRow]:
+        rows = [self._rows[number] for number in self._open]
+        return [row for row in rows if row.owner == owner and rules.is_unbegun(row)]
 
     def takeable(
         self,

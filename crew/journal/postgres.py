@@ -4,6 +4,7 @@ A commit of appends alone, which is nearly every one, is one statement: one roun
 """
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from crew.errors import StoreError
@@ -21,6 +22,7 @@ from crew.journal import (
     StoredEvent,
     ThreadRow,
 )
+from crew.journal.bell import bells_of
 from crew.journal.owner_place import Place
 from crew.journal.postgres_accounts import ACCOUNTS_BY_ID, account_row
 from crew.journal.postgres_commits import Commits
@@ -65,6 +67,16 @@ class PostgresStore:
             raise StoreError(
                 message=f"{error}; is the server running, and is this the address?"
             ) from error
+
+    @property
+    def bells(self) -> Path | None:
+        # Whichever way its address is written.
+        query = "SELECT system_identifier, 'crew_schema'::regclass::oid FROM pg_control_system()"
+        try:
+            (row,) = self._read(query, ())
+        except (StoreError, Busy):
+            return None  # this user may not know which server it is
+        return bells_of("/".join(map(str, row)))
 
     def commit(self, operations: Sequence[Operation]) -> list[object]:
         return self._commits.commit(operations)
@@ -129,6 +141,13 @@ class PostgresStore:
     def owners(self) -> list[str]:
         query = "SELECT DISTINCT owner FROM runs WHERE owner IS NOT NULL AND owner != %s"
         return [owner for (owner,) in self._read(query, (PARKED,))]
+
+    def unbegun(self, owner: str) -> list[RunRow]:
+        query = (
+            "WHERE owner = %s AND epoch = 1 AND last_offset = base_offset + 1 "
+            "AND status = 'running' ORDER BY number"
+        )
+        return self._rows(query, [owner])
 
     def takeable(
         self,

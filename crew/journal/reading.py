@@ -169,6 +169,12 @@ class JournalReader:
         """
         return self._event(self._one(offset))
 
+    async def read_one(self, offset: int) -> Event:
+        """Return the same, without holding the event loop for a big value."""
+        stored = self._one(offset)
+        await self.read_ahead((stored,))
+        return self._event(stored)
+
     def snapshot(self, version: str) -> Snapshot | None:
         """Return the run's snapshot, if this code can read it and it is sound."""
         try:

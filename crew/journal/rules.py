@@ -81,6 +81,11 @@ def take(take: Take, row: RunRow | None) -> RunRow | Fenced | RunNotFound:
     return row._replace(owner=take.owner, epoch=row.epoch + 1)
 
 
+def is_unbegun(row: RunRow) -> bool:
+    """Return whether nothing was written of a run but its start."""
+    return row.epoch == 1 and row.offset == row.base_offset + 1 and row.status == "running"
+
+
 def release(release: Release, row: RunRow | None) -> RunRow | None:
     """Return a run's row as a release leaves it; None: it is left as it is."""
     if row is None or row.epoch != release.epoch or row.status not in OPEN:

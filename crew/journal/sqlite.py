@@ -39,6 +39,7 @@ from crew.journal import (
     ThreadRow,
     rules,
 )
+from crew.journal.bell import bells_of
 from crew.journal.deflate import Deflater
 from crew.journal.owner_files import OwnerFiles
 from crew.journal.sqlite_accounts import draw, read_accounts, settle
@@ -109,6 +110,10 @@ class SqliteStore:
         """Rows of open runs and their checksums, as they were written here last."""
         self._connection: sqlite3.Connection | None = None
         self._connected()
+
+    @property
+    def bells(self) -> Path:
+        return bells_of(str(self.path.resolve()))
 
     def commit(self, operations: Sequence[Operation]) -> list[object]:
         with self._errors("write"):
@@ -378,6 +383,14 @@ class SqliteStore:
                 "SELECT DISTINCT owner FROM runs WHERE owner IS NOT NULL AND owner != ?", (PARKED,)
             )
             return [owner for (owner,) in rows]
+
+    def unbegun(self, owner: str) -> list[RunRow]:
+        query = (
+            "WHERE owner = ? AND epoch = 1 AND last_offset = base_offset + 1 "
+            "AND status = 'running' ORDER BY number"
+        )
+        with self._errors("read"):
+            return sound_rows(self._connected(), query, [owner])[0]
 
     def takeable(
         self,

@@ -5,6 +5,7 @@ import functools
 import hashlib
 import secrets
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Any, Protocol, cast
 
 from crew.budget import Account, Budget, accounts_data, limits_of
@@ -15,6 +16,7 @@ from crew.journal import OPEN, PARKED, NewRun, RunRow, Started, WhenBusy, rules
 from crew.journal.reading import JournalReader
 from crew.journal.writer import OpenRun, seal
 from crew.message import Json
+from crew.run.elsewhere import Elsewhere
 from crew.run.folding import Begun
 from crew.run.fork import new_fork
 from crew.run.handle import Home, Run
@@ -29,6 +31,7 @@ class Premises(Home, Protocol):
 
     fleet: Any
     """The hosts that drive its runs, or None."""
+    elsewhere: Elsewhere
     worker: bool
     """Whether it has runs driven, here or there."""
 
@@ -75,15 +78,17 @@ class Acceptance:
         await self._serve(workflow)
         first = _first_event(workflow, stored, thread, budget, parent, above, metadata)
         input_hash = await _input_hash(stored) if key is not None else ""
-        new = self._new_run(opened, first, tenant, key, input_hash, when_busy)
+        # A turn may have to wait for an earlier one, so it starts without an owner.
+        owner = None if thread is not None else self._owner(workflow)
+        new = self._new_run(opened, first, tenant, key, input_hash, owner, when_busy)
         started = await self._accepted(new)
         if not started.is_new and parent is None:
             self._refuse_other_budget(started.row, budget)
-        if started.is_new and new.owner is not None:
+        if started.is_new and new.owner == self._worker.owned.owner:
             begun = Begun(first, opened.text)
             await self._worker.taking.drive(started.row, workflow, begun=begun)
         elif started.row.status in OPEN:
-            await self._home.poke(started.row)
+            await self._home.poke(started.row, is_new=started.is_new)
         if when_busy == "cancel":
             await self._cancel_turns(started.row)
         return Run(self._home, started.row)
@@ -96,6 +101,19 @@ class Acceptance:
         except Mismatch as error:
             raise InputInvalid(message=f"the input of {workflow.name!r}: {error}") from error
         return stored
+
+    def _owner(self, workflow: Workflow) -> str | None:
+        """Return in whose name a run starts: this process's, or that of the one host there is.
+
+        Where there are several it is left to them: one may have no time for it while others have.
+        """
+        if self._home.drives:
+            return self._worker.owned.owner
+        elsewhere = self._home.elsewhere
+        if self._home.fleet is None or not self._home.worker:
+            return elsewhere.only_host(workflow)
+        host: str | None = self._home.fleet.host_of(workflow)
+        return host if elsewhere.knows(host) else None
 
     async def _serve(self, workflow: Workflow) -> None:
         if self._home.fleet is not None and self._home.worker:
@@ -124,9 +142,10 @@ class Acceptance:
         tenant: str,
         key: str | None,
         input_hash: str,
+        owner: str | None,
         when_busy: WhenBusy,
     ) -> NewRun:
-        sealed, is_turn = seal(opened, 1, first), first.thread is not None
+        sealed = seal(opened, 1, first)
         return NewRun(
             id=opened.id,
             tenant=tenant,
@@ -136,8 +155,7 @@ class Acceptance:
             input_hash=input_hash,
             thread=first.thread,
             parent=first.parent,
-            # A turn may have to wait for an earlier one, so it starts without an owner.
-            owner=self._worker.owned.owner if self._home.drives and not is_turn else None,
+            owner=owner,
             when_busy=when_busy,
             first=sealed,
             at=sealed.at,
@@ -170,15 +188,15 @@ class Acceptance:
             override=override,
             effects=effects,
             budget=budget,
-            owner=self._worker.owned.owner if self._home.drives else None,
         )
         self._home.workflows.add(workflow)
         await self._serve(workflow)
+        new = replace(new, owner=self._owner(workflow))
         started = await self._accepted(new)
-        if new.owner is not None:
+        if new.owner == self._worker.owned.owner:
             await self._worker.taking.drive(started.row, workflow)
         else:
-            await self._home.poke(started.row)
+            await self._home.poke(started.row, is_new=started.is_new)
         return Run(self._home, started.row)
 
     async def go_on(self, run_id: str) -> None:
@@ -193,7 +211,7 @@ class Acceptance:
         workflow = self._home.workflows.known(row)
         if self._home.fleet is not None:
             await self._home.fleet.serve(workflow)
-            await self._home.fleet.wake()
+            await self._home.poke(row)
         elif (
             row.owner in (None, PARKED, owned.owner)
             or self._home.store.sign(cast("str", row.owner)).dead

@@ -82,7 +82,8 @@ class Cancels:
     async def _reach(self, children: Sequence[RunRow]) -> None:
         """Let children see the cancel in their inboxes; record it for those nobody drives."""
         for child in children:
-            await self.of_unowned(child)
+            if not await self.of_unowned(child):
+                self._employer.elsewhere.post(child)
         self._employer.look()
 
 

@@ -4,6 +4,7 @@ from collections.abc import Coroutine
 from typing import Any, Protocol
 
 from crew.journal import Store
+from crew.run.elsewhere import Elsewhere
 from crew.run.followers import Followers
 from crew.run.surroundings import Surroundings
 from crew.run.workflows import Workflows
@@ -16,5 +17,6 @@ class Employer(Surroundings, Protocol):
     workflows: Workflows
     """Those whose runs may be driven here."""
     followers: Followers
+    elsewhere: Elsewhere
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> object: ...

@@ -48,7 +48,6 @@ def new_fork(
     override: Mapping[str, Any],
     effects: bool,
     budget: Budget | None,
-    owner: str | None,
 ) -> tuple[NewRun, Workflow]:
     """Return what starts a fork of `row`, and the workflow it runs; see `Runtime.fork`.
 
@@ -93,7 +92,7 @@ def new_fork(
         input_hash=row.input_hash,
         thread=row.thread,
         parent=None,
-        owner=owner,
+        owner=None,
         when_busy="queue",
         first=seal(chain, cut + 1, event),
         at=wall_clock(),

@@ -51,8 +51,8 @@ class Home(Protocol):
         """Start a task of the runtime's own."""
         ...
 
-    async def poke(self, row: RunRow) -> None:
-        """Let whoever drives the run look at its inbox."""
+    async def poke(self, row: RunRow, *, is_new: bool = False) -> None:
+        """Let whoever drives the run look at its inbox; have one that `is_new` driven."""
         ...
 
     async def cancel_unowned(self, row: RunRow) -> bool:
@@ -177,9 +177,8 @@ class Run:
         return await self._ending(self._fresh())
 
     async def _ending(self, row: RunRow) -> Ending:
-        reader = JournalReader(self._home.store, row)
-        await reader.read_ahead(reader.stored(after=row.offset - 1, limit=1))
-        return folded([reader.one(row.offset)], Ending())
+        event = await JournalReader(self._home.store, row).read_one(row.offset)
+        return folded([event], Ending())
 
     async def result(self) -> Any:
         """Wait for the end, and return the output.

@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from crew.clock import wall_clock
 from crew.errors import StoreError
@@ -40,6 +40,11 @@ class Letters:
         for result in await asyncio.gather(*cleared):
             if isinstance(result, StoreError):
                 raise result
+
+    async def read_some(self, numbers: Iterable[int]) -> None:
+        """Turn the letters for those of some runs into events that are driven here."""
+        if mine := self._drivers.keys() & numbers:
+            await self.read(*mine)
 
     def hand_out(self, number: int, before: float) -> bool:
         """Turn what was posted for a run by `before` into events; see `Surroundings`."""

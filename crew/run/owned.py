@@ -1,6 +1,7 @@
 """The runs that one process owns: which they are, which it drives, and which it cannot."""
 
 import asyncio
+from collections import OrderedDict
 from typing import cast
 
 from crew.errors import Fenced, NewerEvent, RunNotFound, StoreError
@@ -11,6 +12,8 @@ from crew.run.employer import Employer
 
 TAKE_SECONDS = 0.5
 """How often a worker looks for runs whose owner died."""
+MOST_LEFT = 1024
+"""Of so many runs that are not driven here any more it is known up to where they were."""
 MOST_PAUSE_SECONDS = 60.0
 """How long a run that the store failed again and again is left alone, at most."""
 
@@ -42,6 +45,8 @@ class Owned:
         """Whether a write failed, so that runs may be owned here that nobody drives."""
         self._employer = employer
         self._pauses: dict[int, float] = {}
+        self._left = OrderedDict[int, int]()
+        """Up to which offset runs were on disk when they were let go, by their numbers."""
 
     def drive(self, driver: Driver) -> None:
         """Note that a run that was held is driven from now on."""
@@ -54,7 +59,12 @@ class Owned:
         """Note that a run is not driven here any more; return whether it was by this driver."""
         if self.drivers.get(driver.row.number) is not driver:
             return False
-        del self.drivers[driver.row.number], self._by_id[driver.run_id]
+        number = driver.row.number
+        del self.drivers[number], self._by_id[driver.run_id]
+        self._left.pop(number, None)
+        self._left[number] = driver.open.durable_offset
+        if len(self._left) > MOST_LEFT:
+            self._left.popitem(last=False)
         return True
 
     def let_all_go(self) -> None:
@@ -67,9 +77,9 @@ class Owned:
         return self._by_id.get(run)
 
     def durable(self, number: int) -> int:
-        """Return up to which offset a run is on disk; 0 where it is not driven here."""
+        """Return up to which offset a run is on disk; 0 where it was not driven here of late."""
         driver = self.drivers.get(number)
-        return 0 if driver is None else driver.open.durable_offset
+        return self._left.get(number, 0) if driver is None else driver.open.durable_offset
 
     def drives(self, number: int) -> bool:
         """Return whether a run is driven here."""

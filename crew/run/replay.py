@@ -80,7 +80,7 @@ class _Copy:
         self.accounts = AccountRows(self.store, self.writer)
         self.workflows = Workflows([workflow])
         self.asked = OpenQuestions(self.store)
-        self.followers = Followers({}, self._never)
+        self.followers = Followers({}, self._never, self._never)
         self._original = store
         self._original_row = row
         self.row = self._start(first)

@@ -23,6 +23,7 @@ from crew.run.account_rows import AccountRows
 from crew.run.asked import OpenQuestions
 from crew.run.calls import RunCalls
 from crew.run.children import ChildRuns
+from crew.run.elsewhere import REASONS, Elsewhere, Reason
 from crew.run.followers import Followers
 from crew.run.heart import Heart
 from crew.run.owned import TAKE_SECONDS
@@ -92,7 +93,14 @@ class Runtime(Tenant):
             takes_over=self.drives and takes_over,
             lease=self.settings.lease,
         )
-        self.followers = Followers(self._worker.owned.lost, self._worker.owned.durable)
+        owned = self._worker.owned
+        self.followers = Followers(owned.lost, owned.durable, self._is_here)
+        self.elsewhere = Elsewhere(self, owned.owner)
+        self._attended: dict[Reason, set[int]] = {}
+        """Runs of which others have told, and why."""
+        self._attending: dict[Reason, set[int]] = {}
+        """Those that are being seen to."""
+        self._attendant: asyncio.Task[None] | None = None
         self.acceptance = Acceptance(self, self._worker)
         self.children: Children = ChildRuns(self, self.acceptance)
         self._heart: Heart | None = None
@@ -119,6 +127,8 @@ class Runtime(Tenant):
         except BaseException:
             await self._close()
             raise
+        self.elsewhere.open(self.store.bells)
+        self.workflows.joined = self.elsewhere.introduce
         self.followers.is_open = True
         self.spawn(self._watch())
         return self
@@ -131,6 +141,7 @@ class Runtime(Tenant):
         await self._worker.release()
         # Only now: what waits in a step for a child has been stopped, and sees no error.
         self.followers.end()
+        self.elsewhere.close()
         await self._close()
 
     async def _close(self) -> None:
@@ -155,7 +166,7 @@ class Runtime(Tenant):
                 message="agents='ray' needs a store that several processes can open, not :memory:; "
                 "use sqlite:///path or leave it out"
             )
-        self.fleet = await Fleet.join(self.settings, self.store.url, hosted)
+        self.fleet = await Fleet.join(self.settings, self.store.url, hosted, self.elsewhere)
         self.followers.raise_lost = self.fleet.raise_lost
         if self.worker:
             for workflow in self.workflows:
@@ -172,10 +183,22 @@ class Runtime(Tenant):
         row = self.store.numbered(number)
         return self.drives and row is not None and self.workflows.of(row) is not None
 
-    async def poke(self, row: RunRow) -> None:
-        self._look_now.set()
+    async def poke(self, row: RunRow, *, is_new: bool = False) -> None:
+        if self.drives:
+            self._look_now.set()
         if self.fleet is not None:
             await self.fleet.wake()
+        if self._worker.owned.drives(row.number):
+            return
+        if not is_new:
+            self.elsewhere.post(row)
+        if not self.drives:
+            self.elsewhere.offer(row, to=self._host_of(row))
+
+    def _host_of(self, row: RunRow) -> str | None:
+        """Return the name of the host on Ray that runs exactly the code that is known here."""
+        workflow = self.workflows.of(row)
+        return None if self.fleet is None or workflow is None else self.fleet.host_of(workflow)
 
     async def cancel_unowned(self, row: RunRow) -> bool:
         return await self._worker.cancels.of_unowned(row)
@@ -216,6 +239,44 @@ class Runtime(Tenant):
 
     def hand_out(self, number: int, before: float) -> bool:
         return self._worker.letters.hand_out(number, before)
+
+    # What the others of its store tell it.
+
+    def serves(self) -> list[tuple[str, str]] | None:
+        if not self.drives:
+            return None
+        return self.workflows.names() if self._worker.owned.takes_over else []
+
+    def attend(self, number: int, why: Reason) -> None:
+        self._attended.setdefault(why, set()).add(number)
+        if self._attendant is None or self._attendant.done():
+            self._attendant = self.spawn(self._attend())
+
+    async def _attend(self) -> None:
+        """See to the runs of which others have told, in the order in which they did."""
+        while self._attended:
+            self._attending, self._attended = self._attended, dict[Reason, set[int]]()
+            asked = {why: self._attending.get(why, set()) for why in REASONS}
+            try:
+                await self._worker.adopt(asked["adopt"])
+                await self._worker.letters.read_some(asked["look"] | asked["take"])
+                await self._worker.take(asked["take"])
+            except (StoreError, Busy):
+                self._look_now.set()  # which tries again
+            finally:
+                self._attending = {}
+            untaken = [
+                number for number in asked["take"] | asked["adopt"] if not self._is_here(number)
+            ]
+            self.followers.wake(*untaken)
+
+    def _is_here(self, number: int) -> bool:
+        """Return whether a run is driven here, or about to be."""
+        owned = self._worker.owned
+        if owned.drives(number) or number in owned.held:
+            return True
+        comes = (self._attended, self._attending)
+        return any(number in each.get(why, ()) for each in comes for why in ("adopt", "take"))
 
     async def _watch(self) -> None:
         """Look for letters, for runs without an owner, and for what other processes wrote."""

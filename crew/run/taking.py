@@ -79,6 +79,8 @@ class Taking:
                 await self._park(mine, RunParked("poisoned", POISONED), taken)
             else:
                 await self.drive(mine, workflow, taken=taken)
+                if self._owned.drives(row.number):
+                    self._employer.elsewhere.taken(row.number)
         except (NewerEvent, Diverged):
             if explicit:
                 raise

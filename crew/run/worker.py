@@ -4,11 +4,13 @@ import asyncio
 import contextlib
 import functools
 import logging
+import math
+from collections.abc import Iterable, Set
 from contextvars import Context as Variables
 
 from crew.clock import wall_clock
-from crew.errors import AskError, Fenced, StoreError
-from crew.journal import PARKED, Busy, Release
+from crew.errors import AskError, Diverged, Fenced, NewerEvent, StoreError
+from crew.journal import PARKED, Busy, Release, RunRow, rules
 from crew.message import Json
 from crew.run.calls import RunCalls
 from crew.run.cancels import Cancels
@@ -53,6 +55,10 @@ class Worker:
         self._drivers = self.owned.drivers
         self._lease = lease
         self._watched: Liveness | None = None
+        self._looked_at = -math.inf
+        """When it was looked for runs that others have started in its name."""
+        self._unbegun = set[int]()
+        """Those that were there then."""
 
     @property
     def _liveness(self) -> Liveness:
@@ -65,6 +71,7 @@ class Worker:
         owned = self.owned
         for driver in list(self._drivers.values()):
             driver.steps.review()
+        await self._adopt_lost()
         if not owned.takes_over:
             return
         store = self._employer.store
@@ -79,6 +86,49 @@ class Worker:
         rows = store.takeable(names, [*gone, *mine], wall_clock(), limit=most)
         rows = [row for row in rows if not owned.is_left_alone(row.number)]
         await self._suspects.take_all(rows, gone)
+
+    async def take(self, numbers: Set[int]) -> None:
+        """Take those of some runs that may be taken, of which others have told."""
+        owned = self.owned
+        if not numbers or not owned.takes_over:
+            return
+        names = self._employer.workflows.names()
+        rows = self._employer.store.takeable(names, (), wall_clock(), limit=MOST_TAKEN)
+        asked = [row for row in rows if row.number in numbers]
+        await self._suspects.take_all(
+            [row for row in asked if not owned.is_left_alone(row.number)], {}
+        )
+
+    async def adopt(self, numbers: Iterable[int]) -> None:
+        """Drive runs that others have started in the name of this process."""
+        rows = [self._employer.store.numbered(number) for number in numbers]
+        await asyncio.gather(*(self._adopt(row) for row in rows if row is not None))
+
+    async def _adopt(self, row: RunRow) -> None:
+        owned = self.owned
+        is_mine = row.owner == owned.owner and rules.is_unbegun(row)
+        if not is_mine or owned.is_left_alone(row.number) or row.number in owned.lost:
+            return
+        workflow = self._employer.workflows.of(row)
+        if workflow is None:
+            await self._employer.writer.execute(Release(row.number, row.epoch))
+            return
+        with contextlib.suppress(NewerEvent, Diverged):  # it was let go, or parked
+            await self.taking.drive(row, workflow)
+
+    async def _adopt_lost(self) -> None:
+        """Adopt runs that were there at the last look, too: what told of them was lost."""
+        now = asyncio.get_running_loop().time()
+        if now - self._looked_at < TAKE_SECONDS:
+            return
+        self._looked_at = now
+        # This process itself may be about to drive one that it has just started.
+        rows = self._employer.store.unbegun(self.owned.owner)
+        before, self._unbegun = self._unbegun, {row.number for row in rows}
+        lost = [row for row in rows if row.number in before]
+        await asyncio.gather(*(self._adopt(row) for row in lost))
+        for row in lost:
+            self._employer.elsewhere.taken(row.number)
 
     def blink(self) -> None:
         """Note that the store could not be read: nobody's silence counts meanwhile."""
@@ -166,6 +216,7 @@ class Worker:
     async def drain(self) -> None:
         """Take no further run, and return when those under way have ended or wait."""
         self.owned.takes_over = False
+        self._employer.elsewhere.introduce()
         while self.active():
             await asyncio.wait({d.ended for d in self._drivers.values()}, timeout=TAKE_SECONDS)
 

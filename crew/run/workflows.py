@@ -1,6 +1,6 @@
 """The workflows that a runtime knows."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from crew.errors import InputInvalid
 from crew.graph import Workflow
@@ -11,13 +11,18 @@ class Workflows:
     """The workflows whose runs may be driven here, by name and version; each started one joins."""
 
     def __init__(self, workflows: Iterable[Workflow] = ()) -> None:
+        self.joined: Callable[[], None] = _nobody
+        """Called when there is one of another name or version."""
         self._known = {(item.name, item.version): item for item in workflows}
 
     def __iter__(self) -> Iterator[Workflow]:
         return iter(self._known.values())
 
     def add(self, workflow: Workflow) -> None:
+        is_new = (workflow.name, workflow.version) not in self._known
         self._known[workflow.name, workflow.version] = workflow
+        if is_new:
+            self.joined()
 
     def names(self) -> list[tuple[str, str]]:
         """Return the names and versions."""
@@ -40,3 +45,7 @@ class Workflows:
                 "which this runtime does not know; give it in `workflows=`"
             )
         return workflow
+
+
+def _nobody() -> None:
+    """Nobody asks which there are."""

@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from crew.errors import StoreError
@@ -11,8 +12,11 @@ from crew.journal import Append, Letter, NewRun, Operation, Store
 class CrashingStore:
     """A store that stops writing after so many events, as when its process is killed.
 
-    What was committed stays; everything after is refused, until `restart`.
+    What was committed stays; everything after is refused, until `restart`. What it holds is told to
+    no other process: whoever looks finds it.
     """
+
+    bells: Path | None = None
 
     def __init__(self, store: Store, *, after: int) -> None:
         self._store = store

@@ -320,6 +320,23 @@ class StoreSuite:
         assert store.takeable(_FLOW, [], 0.0) == []
         store.close()
 
+    def test_what_was_started_in_an_owners_name_is_found_until_something_follows(self) -> None:
+        store = self.open()
+        first, second, other = (
+            self.start(store, name, owner=owner)
+            for name, owner in (("a", "me"), ("b", "me"), ("c", "other"))
+        )
+        fork = new_run("d", base=first.number, base_offset=1, first=event(2))
+        store.commit([fork])
+        assert [row.id for row in store.unbegun("me")] == ["a", "b", "d"]
+        assert [row.id for row in store.unbegun("other")] == ["c"]
+        assert store.unbegun("nobody") == []
+        store.commit([Append(first.number, 1, (event(2),)), Take(second.number, "me", "me")])
+        store.commit([Release(other.number, 1)])
+        assert [row.id for row in store.unbegun("me")] == ["d"]
+        assert store.unbegun("other") == []
+        store.close()
+
     def test_a_run_that_waits_is_taken_when_it_is_due_or_has_a_letter(self) -> None:
         store = self.open()
         due, asks = self.start(store, "a"), self.start(store, "b")

@@ -176,6 +176,8 @@ class Stores(RuleBasedStateMachine):
         asked = ([("flow", "1")], sorted(dead), now)
         assert self.opened.takeable(*asked) == self.model.takeable(*asked)
         assert self.model.owners() == sorted(self.opened.owners())
+        for owner in ("a", "b"):
+            assert self.opened.unbegun(owner) == self.model.unbegun(owner)
 
     @rule(number=NUMBERS)
     def read(self, number) -> None:

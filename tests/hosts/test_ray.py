@@ -3,7 +3,9 @@
 import asyncio
 import gc
 import os
+import signal
 import socket
+import tempfile
 import time
 
 import pytest
@@ -78,6 +80,15 @@ async def runtime(cluster, url, transport):
 @pytest.fixture
 def url(tmp_path):
     return f"sqlite:///{tmp_path}/runs.db"
+
+
+@pytest.fixture
+async def told(cluster, url, tmp_path, monkeypatch):
+    """A runtime that hears of its runs over links to their hosts alone, and never looks."""
+    (tmp_path / "file").touch()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "file"))
+    async with Runtime(url, agents="ray", look_seconds=3600) as runtime:
+        yield runtime
 
 
 def actors() -> list[str]:
@@ -287,3 +298,141 @@ async def collecting(ctx: Context, text: str) -> str:
 async def test_hosts_of_both_kinds_look_for_garbage_less_often(cluster, url):
     async with Runtime(url, agents="ray") as runtime:
         assert await (await runtime.start(collecting, "")).result() == f"{MOST_NEW} {MOST_NEW}"
+
+
+@workflow
+async def asking(ctx: Context, name: str) -> str:
+    return f"{name}: {await ctx.ask(str, 'What?', key='what')}"
+
+
+@workflow
+async def telling(ctx: Context, texts: list[str]) -> int:
+    for text in texts:
+        ctx.progress(text)
+        await ctx.ask(bool, text, key=text)
+    return os.getpid()
+
+
+async def kinds(run) -> list[str]:
+    return [event.kind async for event in run.events()]
+
+
+async def asked(run):
+    while not await run.questions():
+        await asyncio.sleep(0.01)
+
+
+async def test_a_host_adopts_the_runs_that_are_started_in_its_name(told):
+    runs = [await told.start(places(), str(n)) for n in range(3)]
+    for run in runs:
+        await run.result()
+        assert "run.taken" not in await kinds(run)
+    fork = await told.fork(runs[0].id)
+    await fork.result()
+    assert "run.taken" not in await kinds(fork)
+
+
+async def test_what_a_host_writes_is_told_as_it_is_written(told):
+    run = await told.start(telling, ["a", "b", "c"])
+    said = ""
+    async for event in run.events():
+        if event.kind == "ask.opened":
+            said += event.data["question"]
+            await run.answer(said[-1], True)
+    assert said == "abc"
+
+
+async def test_a_cancel_is_told_to_the_host(told):
+    run = await told.start(asking, "a")
+    following = asyncio.create_task(kinds(run))
+    await asked(run)
+    await run.cancel()
+    with pytest.raises(RunCancelled):
+        await run.result()
+    assert (await following)[-1] == "run.cancelled"
+
+
+async def test_turns_of_one_thread_are_driven_in_order(told):
+    @workflow
+    async def turn(ctx: Context, n: int) -> list[str]:
+        return [message.text for message in ctx.thread.messages if message.role == "user"]
+
+    runs = [await told.start(turn, n, thread="t") for n in range(3)]
+    assert [await run.result() for run in runs] == [[], ["0"], ["0", "1"]]
+
+
+async def test_two_programs_have_their_runs_driven_by_one_host(told, url):
+    async with Runtime(url, agents="ray", look_seconds=3600) as other:
+        graph = places("shared")
+        mine, others = await told.start(graph, "mine"), await other.start(graph, "others")
+        found = [await mine.result(), await others.result()]
+        assert len({step for _, step, _ in found}) == 1
+        await told.start(asking, "of its own")  # so that it has a link to that host, too
+        watched = await told.get((await other.start(asking, "a")).id)
+        following = asyncio.create_task(watched.result())
+        await asked(watched)
+        await watched.answer("what", "this")
+        assert await following == "a: this"
+
+
+async def test_a_program_that_goes_away_keeps_nobody_from_following(told, url):
+    run = await told.start(asking, "a")
+    following = asyncio.create_task(run.result())
+    async with Runtime(url, agents="ray", look_seconds=3600) as other:
+        left = asyncio.create_task((await other.get(run.id)).result())
+        await asked(run)
+        left.cancel()
+    await run.answer("what", "this")
+    assert await following == "a: this"
+
+
+async def test_where_no_host_can_tell_runs_end_by_looking(cluster, url, tmp_path, monkeypatch):
+    (tmp_path / "file").touch()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "file"))
+    monkeypatch.setenv("CREW_LINK_PORTS", "none")
+    async with Runtime(url, agents="ray") as runtime:
+        run = await runtime.start(asking, "a")
+        following = asyncio.create_task(kinds(run))
+        await asked(run)
+        await run.answer("what", "this")
+        assert await run.result() == "a: this"
+        assert (await following)[-1] == "run.completed"
+
+
+@pytest.mark.slow
+async def test_a_run_is_taken_whose_host_dies_before_it_adopts_it(told):
+    pid = await (await told.start(telling, [])).result()
+    os.kill(pid, signal.SIGSTOP)
+    run = await told.start(telling, [])
+    assert told.store.run(run.id).owner is not None  # it is named, and hears nothing of it
+    following = asyncio.create_task(run.result())
+    os.kill(pid, signal.SIGKILL)
+    assert await following != pid
+    assert "run.taken" in await kinds(run)
+
+
+@pytest.mark.slow
+async def test_a_run_is_followed_in_the_host_that_takes_it_from_one_that_was_killed(told):
+    pid = await (await told.start(telling, [])).result()
+    run = await told.start(telling, ["a"])
+    await asked(run)
+    following = asyncio.create_task(run.result())
+    os.kill(pid, signal.SIGKILL)
+    await run.answer("a", True)
+    assert await following != pid
+    # By then there is a link to the next host.
+    again = await told.start(telling, [])
+    assert await again.result() != pid
+    assert "run.taken" not in await kinds(again)
+
+
+async def test_a_host_that_stopped_is_started_anew(cluster, url, monkeypatch):
+    monkeypatch.setattr(hosts, "IDLE_SECONDS", 1.5)
+    async with Runtime(url, agents="ray") as runtime:
+        _, first, _ = await (await runtime.start(places("again"), "x")).result()
+        mine = set(runtime.fleet._hosts)
+        assert await gone(lambda name: name in mine)
+        while runtime.fleet._hosts:
+            await asyncio.sleep(0.05)
+        _, second, _ = await (await runtime.start(places("again"), "x")).result()
+    assert first != second

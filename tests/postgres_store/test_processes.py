@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import secrets
 import subprocess
 import sys
 from collections import Counter
@@ -179,3 +180,20 @@ def test_a_store_that_is_closed_leaves_no_row_and_no_connection(postgres_url):
             if db.execute(query).fetchone() == (0,):
                 return
     pytest.fail("a connection is left")
+
+
+async def test_a_user_who_may_not_know_the_server_looks_for_what_others_write(postgres_url):
+    role = f"r{secrets.token_hex(6)}"
+    with psycopg.connect(postgres_url, autocommit=True) as db:
+        db.execute(f"CREATE ROLE {role} LOGIN")
+        db.execute(f"GRANT ALL ON SCHEMA public TO {role}")
+        db.execute("REVOKE EXECUTE ON FUNCTION pg_control_system() FROM PUBLIC")
+    url, graph = postgres_url.replace("crew@", f"{role}@"), counting()
+    async with Runtime(url, workflows=[graph]) as there, Runtime(url, worker=False) as here:
+        assert there.store.bells is None
+        run = await here.start(graph, Count(n=0))
+        async with asyncio.timeout(20):
+            while not await run.questions():
+                await asyncio.sleep(0.01)
+            await run.answer("go", True)
+            assert (await run.result()).n == STEPS
