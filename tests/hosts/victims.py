@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+from collections.abc import Container
 from dataclasses import dataclass
 
 from crew.hosts.cluster import NAMESPACE, ray_module
@@ -31,12 +32,13 @@ def hosts(kind: str, workflow: str = "") -> list[Victim]:
     ]
 
 
-async def host(kind: str, workflow: str = "", *, but: int = 0) -> Victim:
-    """Return the one host of a kind, once it is up in another process than `but`."""
+async def host(kind: str, workflow: str = "", *, but: Container[int] = ()) -> Victim:
+    """Return the one host of a kind, once it is up in a process that is none of `but`."""
     while True:
-        found = [each for each in await asyncio.to_thread(hosts, kind, workflow) if each.pid != but]
-        if len(found) == 1 and found[0].pid:
-            return found[0]
+        found = await asyncio.to_thread(hosts, kind, workflow)
+        up = [each for each in found if each.pid and each.pid not in but]
+        if len(up) == 1:
+            return up[0]
         await asyncio.sleep(0.1)
 
 

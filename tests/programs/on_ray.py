@@ -169,6 +169,7 @@ class Killing:
         self._subject, self._witness, self._chance = subject, witness, chance
         self._left = chance.randint(1, MOST_KILLS)
         self._number = 0
+        self._killed: set[int] = set()
         self.lived = Lived(subject.seed)
 
     async def to_its_end(self) -> Lived:
@@ -204,12 +205,13 @@ class Killing:
 
         They are stopped first: what they had sent is recorded meanwhile, or lost with them.
         """
-        pid = next(iter(self._begun()), 0)
+        pid = next((pid for pid in self._begun() if pid not in self._killed), 0)
         if not pid:
             return
         victims = [pid]
         if whole := self._chance.randrange(3) == 0:
-            victims.append((await host("run", f"{self._subject.workflow.name}@")).pid)
+            name = f"{self._subject.workflow.name}@"
+            victims.append((await host("run", name, but=self._killed)).pid)
         for victim in victims:
             os.kill(victim, signal.SIGSTOP)
         await asyncio.sleep(SETTLE_SECONDS)
@@ -218,6 +220,7 @@ class Killing:
             held = read(self._store, self._number)
             self.lived.kills.append(Kill(whole, begun, held, self._witness.stat().st_size))
             self._left -= 1
+            self._killed.update(victims)
         for victim in victims:
             os.kill(victim, signal.SIGKILL if begun else signal.SIGCONT)
 
