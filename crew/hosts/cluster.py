@@ -86,8 +86,8 @@ def _join(address: str) -> None:
     try:
         _require_listener(address)
         if address.startswith(CLIENT):
-            _require_client_server(address)
-            ray.init(address=address, **_QUIET)  # its job is another process's, with other paths
+            with _client_server(address):
+                ray.init(address=address, **_QUIET)  # the job is another process's, with its paths
         else:
             _require_node(address)
             ray.init(address=address, job_config=_job(), **_QUIET)
@@ -141,8 +141,11 @@ def _require_node(address: str) -> None:
         )
 
 
-def _require_client_server(address: str) -> None:
-    """Raise unless a client server answers there.
+@contextmanager
+def _client_server(address: str) -> Iterator[None]:
+    """Raise unless a client server answers there; stay connected to it for as long as the block.
+
+    Where a connection ends just when it forks, what it forks may die, so that it starts no client.
 
     Raises:
         AuthenticationError: this process has not the cluster's token.
@@ -161,6 +164,7 @@ def _require_client_server(address: str) -> None:
     channel = init_grpc_channel(address.removeprefix(CLIENT))
     try:
         ray_client_pb2_grpc.RayletDriverStub(channel).ClusterInfo(ping, timeout=ANSWER_SECONDS)
+        yield
     except grpc.RpcError as error:
         if error.code() is grpc.StatusCode.UNAUTHENTICATED:
             raise ray_module().exceptions.AuthenticationError(error.details()) from error

@@ -13,7 +13,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from crew import Agent, Context, Runtime, workflow
+from crew import Agent, Context, Resources, Runtime, workflow
 from crew.graph import Workflow
 from crew.hosts.cluster import quiet_cluster
 from crew.testing import ScriptedModel
@@ -23,6 +23,7 @@ from tests.hosts.victims import host
 TASKS = 2_000
 MOST_SECONDS = 400.0
 NAME = "kills"
+_ENDS = ("model.completed", "agent.completed")
 
 
 class Held(ScriptedModel):
@@ -49,12 +50,21 @@ def answer_to(question: str) -> str:
     return f"the answer to {question.split()[1]}"
 
 
-def asking() -> Workflow:
-    agent = Agent("helper", model=Held())
+def gates(name: Path) -> tuple[Path, Path]:
+    """Return the files of which each opens the way to half of the answers."""
+    return name.with_suffix(".first"), name.with_suffix(".rest")
+
+
+def questions(name: Path, tasks: int) -> list[str]:
+    return [f"{gates(name)[number % 2]} {number}" for number in range(tasks)]
+
+
+def asking(resources: Resources | None = None) -> Workflow:
+    agent = Agent("helper", model=Held(), resources=resources)
 
     @workflow(name=NAME)
-    async def ask_all(ctx: Context, questions: list[str]) -> list[str]:
-        return [result.output for result in await ctx.map(agent, questions)]
+    async def ask_all(ctx: Context, asked: list[str]) -> list[str]:
+        return [result.output for result in await ctx.map(agent, asked)]
 
     return ask_all
 
@@ -93,9 +103,8 @@ async def kill_both(
         chance: decides how many are answered when the run host dies.
     """
     began, killed = time.monotonic(), Killed()
-    first, rest = gate.with_suffix(".first"), gate.with_suffix(".rest")
-    questions = [f"{(first, rest)[number % 2]} {number}" for number in range(tasks)]
-    run = await runtime.start(workflow, questions)
+    (first, rest), asked = gates(gate), questions(gate, tasks)
+    run = await runtime.start(workflow, asked)
     calls = Calls(runtime.store, run.id)
 
     await calls.until(lambda: calls.begun("model") == tasks)
@@ -113,26 +122,27 @@ async def kill_both(
     rest.touch()
 
     answers = await run.result()
-    killed.wrong += _problems(calls, killed, tasks)
-    if answers != [answer_to(question) for question in questions]:
+    killed.wrong += problems(calls, tasks)
+    if not (killed.agent_host and killed.run_host):
+        killed.wrong.append("a host was killed with nothing in flight")
+    if calls.takes < 2:
+        killed.wrong.append("nobody took the run after its host had died")
+    if answers != [answer_to(question) for question in asked]:
         killed.wrong.append("the answers are not those to the questions")
     killed.seconds = time.monotonic() - began
     return killed
 
 
-def _problems(calls: Calls, killed: Killed, tasks: int) -> list[str]:
+def problems(calls: Calls, tasks: int) -> list[str]:
+    """Return what is wrong with what is on record of so many tasks: each ended, and once."""
     calls.read()
-    problems = []
-    if not (killed.agent_host and killed.run_host):
-        problems.append("a host was killed with nothing in flight")
-    if calls.takes < 2:
-        problems.append("nobody took the run after its host had died")
-    for kind in ("model.completed", "agent.completed"):
+    found = []
+    for kind in _ENDS:
         counts = Counter(calls.ends.get(kind, Counter()).values())
         if counts != {1: tasks}:
-            problems.append(f"{kind}, by how often it is recorded: {dict(counts)}")
-    others = sorted(calls.ends.keys() - {"model.completed", "agent.completed"})
-    return problems + [
+            found.append(f"{kind}, by how often it is recorded: {dict(counts)}")
+    others = sorted(calls.ends.keys() - set(_ENDS))
+    return found + [
         f"{calls.ends[kind].total()} {kind}"
         for kind in others
         if kind.startswith(("model.", "agent."))
