@@ -7,16 +7,19 @@ import asyncio
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 from crew import Resources, Runtime
+from crew.hosts.cluster import ray_module
 from tests.hosts.journal import Calls
 from tests.hosts.kills import NAME, answer_to, asking, gates, problems, questions
-from tests.hosts.victims import end_all, host
+from tests.hosts.victims import Victim, end_all, host
 
 TASKS = 50
 MOST_SECONDS = 240.0
-AGENT = Resources(cpu=2)
-"""More than half of a node, so that Ray does not put it beside the run host."""
+AGENT = Resources(cpu=1)
+SAYS = "says: "
+"""How lines begin that are this program's: Ray prints others."""
 
 
 async def run_away(runtime: Runtime, gate: Path) -> list[str]:
@@ -24,20 +27,41 @@ async def run_away(runtime: Runtime, gate: Path) -> list[str]:
 
     Goes on when a line is there to be read.
     """
-    asked = questions(gate, TASKS)
-    run = await runtime.start(asking(AGENT), asked)
+    flow, asked = asking(AGENT), questions(gate, TASKS)
+    await (await runtime.start(flow, [])).result()
+    filled = await asyncio.to_thread(filler, await host("run", NAME))
+    run = await runtime.start(flow, asked)
     calls = Calls(runtime.store, run.id)
     await calls.until(lambda: calls.begun("model") == TASKS)
+    ray_module().kill(filled)
     first, rest = gates(gate)
     first.touch()
     await calls.until(lambda: calls.begun("model") == TASKS // 2)
     where = {kind: (await host(kind, NAME)).node for kind in ("agent", "run")}
-    print(json.dumps(where), flush=True)
+    say(where)
     await asyncio.to_thread(sys.stdin.readline)
     rest.touch()
     answers = await run.result()
     wrong = [] if answers == [answer_to(question) for question in asked] else ["its answers"]
     return wrong + problems(calls, TASKS)
+
+
+def filler(beside: Victim) -> Any:
+    """Return an actor that takes the room beside a host, so that the next one goes elsewhere."""
+    ray = ray_module()
+    here = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(beside.node_id, soft=False)
+    actor = ray.remote(num_cpus=2.5)(Filler).options(scheduling_strategy=here).remote()
+    ray.get(actor.wait.remote())
+    return actor
+
+
+class Filler:
+    def wait(self) -> None:
+        """Be there."""
+
+
+def say(what: Any) -> None:
+    print(f"{SAYS}{json.dumps(what)}", flush=True)
 
 
 async def main(url: str, gate: Path) -> list[str]:
@@ -52,4 +76,4 @@ async def main(url: str, gate: Path) -> list[str]:
 
 
 if __name__ == "__main__":
-    print(json.dumps(asyncio.run(main(sys.argv[1], Path(sys.argv[2])))), flush=True)
+    say(asyncio.run(main(sys.argv[1], Path(sys.argv[2]))))

@@ -21,6 +21,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tests.hosts.away import SAYS
+
 ROOT = Path(__file__).parents[2]
 RAY = Path(sys.executable).with_name("ray")
 GCS_PORT = 6379
@@ -30,6 +32,10 @@ _ENVIRONMENT = {
     "RAY_AUTH_MODE": "disabled",
     "RAY_raylet_start_wait_time_s": "180",
     "RAY_USAGE_STATS_ENABLED": "0",
+    # A node that says nothing is dead after 20 s, not after a minute.
+    "RAY_health_check_period_ms": "1000",
+    "RAY_health_check_timeout_ms": "3000",
+    "RAY_health_check_failure_threshold": "5",
 }
 # Each node has a /tmp/ray and shared memory of its own, as a machine has.
 _INSIDE = """
@@ -279,7 +285,10 @@ def _started(cluster: Nodes, url: str, gate: Path) -> "subprocess.Popen[str]":
 
 def _said(program: "subprocess.Popen[str]") -> Any:
     assert program.stdout is not None
-    return json.loads(program.stdout.readline())
+    for line in program.stdout:
+        if line.startswith(SAYS):
+            return json.loads(line.removeprefix(SAYS))
+    raise AssertionError(f"the program ended: {program.wait()}")
 
 
 def main() -> int:

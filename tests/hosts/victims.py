@@ -11,11 +11,12 @@ from crew.hosts.cluster import NAMESPACE, ray_module
 
 @dataclass(frozen=True, slots=True)
 class Victim:
-    """A host: its actor's name, its process, and its node's address."""
+    """A host: its actor's name, its process, and its node's address and id."""
 
     name: str
     pid: int
     node: str
+    node_id: str
 
     def kill(self) -> None:
         os.kill(self.pid, signal.SIGKILL)
@@ -26,8 +27,9 @@ def hosts(kind: str, workflow: str = "") -> list[Victim]:
     from ray._private.state import actors
 
     return [
-        Victim(actor["Name"], actor["Pid"], actor["Address"]["IPAddress"])
+        Victim(actor["Name"], actor["Pid"], at["IPAddress"], at["NodeID"])
         for actor in actors().values()
+        for at in [actor["Address"]]
         if actor["State"] == "ALIVE" and actor["Name"].startswith(f"crew:{kind}:{workflow}")
     ]
 
