@@ -234,14 +234,21 @@ def go_on_in(world: World) -> World:
     return world
 
 
-@functools.cache
-def _elsewhere() -> World:
-    """Return the world of a process with a loop of another kind, such as a host on Ray."""
-    file = os.environ.get(WITNESS)
-    return Witnessed(Path(file)) if file else World(random.Random(0))  # noqa: S311  of delays
+_ELSEWHERE = World(random.Random(0))  # noqa: S311  it chooses delays
+
+
+@functools.lru_cache(maxsize=1)
+def _witnessed(file: str) -> World:
+    return Witnessed(Path(file))
 
 
 def world() -> World:
-    """Return the world of the running loop; where it has none, calls just take a moment."""
+    """Return the world of the running loop; where it has none, that of processes on Ray.
+
+    If nobody writes down what they execute, calls there just take a moment.
+    """
     loop = asyncio.get_running_loop()
-    return loop.world if isinstance(loop, ProgramLoop) else _elsewhere()
+    if isinstance(loop, ProgramLoop):
+        return loop.world
+    file = os.environ.get(WITNESS)
+    return _witnessed(file) if file else _ELSEWHERE
