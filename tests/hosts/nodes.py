@@ -119,10 +119,12 @@ class Nodes:
     def at(self, address: str) -> Node:
         return next(node for node in (self.head, *self.others) if node.address == address)
 
-    def restart(self, node: Node) -> None:
-        """Start a node that was killed, as a machine that was replaced."""
-        _run("ip", "-n", node.network, "link", "set", "eth0", "up")
-        self._start(node, f"--address={self.gcs}", "--num-cpus=3")
+    def mend(self) -> None:
+        """Start the nodes that were killed, as machines that were replaced."""
+        for node in self.others:
+            if node.process is None:
+                _run("ip", "-n", node.network, "link", "set", "eth0", "up")
+                self._start(node, f"--address={self.gcs}", "--num-cpus=3")
         self._wait()
 
     def _wait(self) -> None:
@@ -246,11 +248,12 @@ def kill_node(cluster: Nodes, victim: str, url: str, gate: Path) -> Fallen:
     """Kill the node of a host, `agent` or `run`, of a run that a program on the head waits for.
 
     Args:
-        cluster: it is whole again afterwards.
+        cluster: it is made whole before.
         victim: which host.
         url: of a store that all nodes reach.
         gate: see `tests.hosts.kills`.
     """
+    cluster.mend()
     program = _started(cluster, url, gate)
     assert program.stdin is not None
     try:
@@ -267,7 +270,6 @@ def kill_node(cluster: Nodes, victim: str, url: str, gate: Path) -> Fallen:
     finally:
         program.kill()
         program.wait()
-    cluster.restart(node)
     return fallen
 
 

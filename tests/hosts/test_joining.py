@@ -55,7 +55,7 @@ def did_all(found):
     return True
 
 
-@pytest.mark.parametrize("ports", ["", "none"])
+@pytest.mark.parametrize(("way", "ports"), [("node", ""), ("client", ""), ("client", "none")])
 def test_a_program_does_all_on_a_cluster_from_its_node_and_from_elsewhere(
     cluster, way, ports, tmp_path
 ):
@@ -68,11 +68,13 @@ def test_the_right_token_opens_a_cluster(guarded, way, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "variables",
+    ("way", "variables"),
     [
-        pytest.param(token("wrong"), id="another token"),
-        pytest.param({"RAY_AUTH_MODE": "token", "HOME": "/nowhere"}, id="none"),
-        pytest.param({}, id="another mode"),
+        pytest.param("node", token("wrong"), id="node, another token"),
+        pytest.param("node", {"RAY_AUTH_MODE": "token", "HOME": "/nowhere"}, id="node, none"),
+        pytest.param("node", {}, id="node, no mode"),
+        pytest.param("client", token("wrong"), id="client, another token"),
+        pytest.param("client", {}, id="client, no mode"),
     ],
 )
 def test_another_token_or_none_is_refused_with_what_to_do(guarded, way, variables, tmp_path):
