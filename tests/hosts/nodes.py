@@ -254,22 +254,20 @@ def kill_node(cluster: Nodes, victim: str, url: str, gate: Path) -> Fallen:
         gate: see `tests.hosts.kills`.
     """
     cluster.mend()
-    program = _started(cluster, url, gate)
-    assert program.stdin is not None
-    try:
-        where = _said(program)
-        fallen, began = Fallen(victim), time.monotonic()
-        if len({*where.values(), cluster.head.address}) < 3:
-            fallen.wrong.append(f"no node of its own for each host: {where}")
-        node = cluster.at(where[victim])
-        node.kill()
-        program.stdin.write("killed\n")
-        program.stdin.flush()
-        fallen.wrong += _said(program)
-        fallen.seconds = time.monotonic() - began
-    finally:
-        program.kill()
-        program.wait()
+    with _started(cluster, url, gate) as program:
+        assert program.stdin is not None
+        try:
+            where = _said(program)
+            fallen, began = Fallen(victim), time.monotonic()
+            if len({*where.values(), cluster.head.address}) < 3:
+                fallen.wrong.append(f"no node of its own for each host: {where}")
+            cluster.at(where[victim]).kill()
+            program.stdin.write("killed\n")
+            program.stdin.flush()
+            fallen.wrong += _said(program)
+            fallen.seconds = time.monotonic() - began
+        finally:
+            program.kill()
     return fallen
 
 
