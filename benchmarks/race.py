@@ -18,25 +18,35 @@ FOLDER = Path(__file__).resolve().parent
 ROUNDS = 3
 SECONDS_EACH = 900
 
-Figures = dict[str, list[dict[str, float]]]
+Figures = dict[str, list[dict[str, Any]]]
 
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What a bench run was asked for: the peers' Python, how many rounds, all or the short form."""
+    """What a bench run was asked for: the peers' Python, how many rounds, all or the short form.
+
+    Args:
+        base: another checkout of this repository, to compare with.
+    """
 
     peer_python: str
     rounds: int = ROUNDS
     full: bool = False
     topics: tuple[str, ...] = ()
+    base: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """A file of `ours/` or `peers/` and its arguments; the first it gets is an empty folder."""
+    """A file of `ours/` or `peers/` and its arguments; the first it gets is an empty folder.
+
+    Args:
+        of_base: whether it imports `crew` of the other checkout.
+    """
 
     file: str
     arguments: tuple[str, ...] = ()
+    of_base: bool = False
 
     def command(self, options: Options, folder: str) -> list[str]:
         python = sys.executable if self.file.startswith("ours/") else options.peer_python
@@ -104,18 +114,18 @@ def run(program: Program, options: Options, folder: str) -> dict[str, Any]:
         timeout=SECONDS_EACH,
         capture_output=True,
         text=True,
-        env=environment(),
+        env=environment(options.base if program.of_base else None),
     )
     if done.returncode:
         raise RuntimeError(f"{program.file} {program.arguments} failed:\n{done.stderr[-3000:]}")
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def environment() -> dict[str, str]:
-    """Return what programs see: this checkout's `crew`, compiled code kept, nothing sent home."""
+def environment(checkout: Path | None = None) -> dict[str, str]:
+    """Return what programs see: a checkout's `crew`, compiled code kept, nothing sent home."""
     clean = {name: value for name, value in os.environ.items() if not name.startswith("CREW_")}
     clean.pop("PYTHONDONTWRITEBYTECODE", None)
-    return clean | {"PYTHONPATH": str(FOLDER.parent), "LANGSMITH_TRACING": "false"}
+    return clean | {"PYTHONPATH": str(checkout or FOLDER.parent), "LANGSMITH_TRACING": "false"}
 
 
 def machine() -> str:
@@ -166,13 +176,15 @@ def options_from(description: str, topics: Sequence[str] = ()) -> Options:
     parser = argparse.ArgumentParser(
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--peer-python", required=True, help="a Python that has the peers")
+    parser.add_argument("--peer-python", default=sys.executable, help="a Python that has the peers")
     parser.add_argument("--rounds", type=int, default=ROUNDS)
     parser.add_argument("--full", action="store_true", help="also what takes many minutes")
+    parser.add_argument("--base", type=Path, help="another checkout, to compare with")
     if topics:
         parser.add_argument("topics", nargs="*", help=f"which of {', '.join(topics)}; else all")
     given = parser.parse_args()
     # Not resolved: a virtual environment's Python is a link whose place says what it imports.
     python = str(Path(given.peer_python).absolute())
     chosen = tuple(getattr(given, "topics", ()))
-    return Options(python, given.rounds, given.full, chosen)
+    base = given.base.resolve() if given.base else None
+    return Options(python, given.rounds, given.full, chosen, base)

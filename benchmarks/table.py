@@ -5,6 +5,7 @@ ratios are to be trusted: the machine is shared. Exits with 1 when a goal is not
 
     make bench
     make bench BENCH="steps resume --rounds 5"
+    make bench BENCH="hosts --base ../base"
 """
 
 import subprocess
@@ -13,6 +14,7 @@ from importlib.metadata import version
 
 import disk
 import endpoint
+import hosts
 import kills
 import race
 import resume
@@ -20,7 +22,9 @@ import start
 import steps
 import waiting
 
-TOPICS = {topic.__name__: topic for topic in (steps, disk, resume, start, waiting, kills, endpoint)}
+TOPICS = {
+    topic.__name__: topic for topic in (steps, disk, resume, start, waiting, kills, endpoint, hosts)
+}
 _PEERS = ("langgraph", "langgraph-checkpoint-sqlite", "dbos", "pydantic-graph", "litellm")
 
 

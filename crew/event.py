@@ -156,7 +156,7 @@ class RunEndedInFailure:
 class RunEndedByCancel:
     kind: ClassVar[str] = "run.cancelled"
     usage: dict[str, int] | None = None
-    """What it cost; None where nobody drove it when it ended."""
+    """What it cost; None where nobody drove it when it ended, and no account is shared."""
     path: str = ""
 
 

@@ -73,5 +73,6 @@ def message_data(message: Message) -> dict[str, Json]:
 
 def message_from(data: dict[str, Json]) -> Message:
     """Return a stored message."""
-    calls = tuple(ToolCall(**call) for call in data.get("tool_calls", ()))
+    asked = data.get("tool_calls")
+    calls = tuple([ToolCall(**call) for call in asked]) if asked else ()
     return Message(data["role"], data["text"], calls, data.get("tool_call_id", ""))

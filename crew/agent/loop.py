@@ -129,8 +129,8 @@ class Loop:
         end = begin + len(self.task.history)
         return [
             message_data(message)
-            for number, message in enumerate(self.messages)
-            if number >= first and not begin <= number < end
+            for number, message in enumerate(self.messages[first:], first)
+            if not begin <= number < end
         ]
 
     async def _ask_model(self) -> ModelReply:
@@ -221,8 +221,12 @@ class Loop:
         paying: ModelCall | None = None,
     ) -> dict[str, Json]:
         """Answer a call from the journal, or make it between its intent and its result."""
-        begin = functools.partial(self.calls.begin, path, call, fingerprint, data)
-        record = await self._begun(begin, data, paying)
+        reserves = paying if self.task.limited else None
+        if reserves is None:
+            record = await self.calls.begin(path, call, fingerprint, data)
+        else:
+            begin = functools.partial(self.calls.begin, path, call, fingerprint, data)
+            record = await self._begun(begin, data, reserves)
         if record is not None and record.state in ("completed", "failed"):
             return record.result if record.error is None else outcome(record)
         if record is not None:
@@ -235,8 +239,11 @@ class Loop:
                     run=self.task.run,
                     path=path,
                 )
-            restart = functools.partial(self.calls.restart, path, call, fingerprint, data)
-            await self._begun(restart, data, paying)
+            if reserves is None:
+                await self.calls.restart(path, call, fingerprint, data)
+            else:
+                restart = functools.partial(self.calls.restart, path, call, fingerprint, data)
+                await self._begun(restart, data, reserves)
         try:
             result = await invoke(perform, record.streamed if record is not None else "")
         except Exception as error:  # noqa: BLE001  a tool's code, or a model's, raises anything
@@ -247,17 +254,16 @@ class Loop:
         return cast("dict[str, Json]", result)
 
     async def _begun(
-        self, begin: Callable[[], Awaitable[T]], data: dict[str, Json], paying: ModelCall | None
+        self, begin: Callable[[], Awaitable[T]], data: dict[str, Json], paying: ModelCall
     ) -> T:
         """Begin a call whose intent is `data`, or begin it anew, once that is paid for."""
         while True:
-            if paying is not None:
-                data |= await paying.reserve()
+            data |= await paying.reserve()
             try:
                 return await begin()
             except BudgetExceeded as error:
                 # Others took what was left while the engine counted; it is asked for once more.
-                if paying is None or error.unit != "tokens":
+                if error.unit != "tokens":
                     raise
 
     def _wrapped(self, error: Exception, path: str, call: CallKind) -> CrewError:

@@ -18,6 +18,7 @@ __all__ = ["MAX_STREAMS", "ModelCall", "reply_data", "reply_from"]
 
 MAX_STREAMS = 4
 """How often one answer is begun at an engine that broke off and cannot go on."""
+_NOTHING = Usage()
 PAUSE = 0.1
 """Seconds from which the pauses grow, random and to twice their length, before it is."""
 
@@ -36,7 +37,7 @@ class ModelCall:
     def __init__(
         self, calls: Calls, task: AgentTask, model: Model, path: str, request: ModelRequest
     ) -> None:
-        self.lost = Usage()
+        self.lost = _NOTHING
         """What requests cost that broke off and were settled before the next was made."""
         self._calls, self._task, self._model, self._path = calls, task, model, path
         self._request = request
@@ -82,7 +83,7 @@ class ModelCall:
 
     async def _answered(self, request: ModelRequest, data: dict[str, Json]) -> ModelReply:
         """Return the answer; one that breaks off is begun anew, and paid twice."""
-        lost, times = Usage(), 0
+        lost, times = _NOTHING, 0
         while True:
             times += 1
             try:
@@ -118,7 +119,7 @@ class ModelCall:
                 raise
             await self._restart({**data, **known, **self._reservation.data()})
         self._broke_off = None
-        self.lost += Usage(**lost) if lost else Usage()
+        self.lost += Usage(**lost) if lost else _NOTHING
         assert self._reservation is not None
         return self._reservation.limited(self._request)
 

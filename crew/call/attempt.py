@@ -56,14 +56,11 @@ class Attempt:
         "is_over",
         "is_reentered",
         "path",
-        "scope",
         "step",
     )
 
     def __init__(self, path: str, step: str) -> None:
         self.path, self.step = path, step
-        self.scope = Scope(self, path, path if path == step else step)
-        """Where the calls of the step's own function get their paths."""
         self.changed: Callable[[], None] = _nothing
         """Called when a task ends, once one of them waits for the world outside."""
         self.is_over = False
@@ -88,6 +85,12 @@ class Attempt:
         self._waiting: set[asyncio.Task[Any] | None] = set()
         self._refused: list[asyncio.Future[None]] = []
         self._stopping: set[asyncio.Task[Any]] = set()
+
+    @property
+    def scope(self) -> Scope:
+        """Where the calls of the step's own function get their paths, if it begins now."""
+        path, step = self.path, self.step
+        return Scope(self, path, path if path == step else step)
 
     @property
     def gate(self) -> Gate:
@@ -145,6 +148,20 @@ class Attempt:
         while tasks and next(reversed(tasks)).done():
             tasks.popitem()
         return not tasks
+
+    @contextmanager
+    def starting(self, started: asyncio.Event) -> Iterator[None]:
+        """A block in which many tasks are started: until its end none goes on with what came.
+
+        The event loop may turn meanwhile; entered again, all of them ask for what is on record.
+        """
+        gate = self.gate
+        gate.held += 1
+        try:
+            yield
+        finally:
+            gate.held -= 1
+            started.set()
 
     async def turn(self, order: Order, swallows: int = 0) -> None:
         """Return when what came at `order` may be handed to the current task; see `Gate.turn`."""
@@ -234,6 +251,7 @@ class Attempt:
         self.is_over = True
         if self._gate is not None:
             self._gate.open()
+            self._gate = None  # who asks yet gets one that is open
         for future in self._refused:
             future.cancel()
         if self._tasks:

@@ -6,29 +6,46 @@ much memory as one at work.
 
 import asyncio
 from collections.abc import Coroutine, Iterable, Iterator
-from typing import Any, TypeVar
+from contextlib import AbstractContextManager
+from typing import Any, NoReturn, TypeVar
 
 from crew.call.lineage import Scope, entered
+from crew.clock import steady_clock
 
 T = TypeVar("T")
 
 Placed = tuple[Scope, Coroutine[Any, Any, T]]
 """A coroutine, and the scope that its task is to have."""
 
+SLICE_SECONDS = 0.005
+"""How long tasks are started before others have their turn at the event loop."""
 
-async def all_at_once(work: Iterable[Placed[T]]) -> list[T]:
+
+async def all_at_once(work: Iterable[Placed[T]], starting: AbstractContextManager[None]) -> list[T]:
     """Run coroutines at once; return their results in order.
+
+    Args:
+        work: makes each as it is asked for.
+        starting: a block in which they are started.
 
     Raises:
         Exception: as of `together`.
     """
-
-    def coroutines() -> Iterator[Coroutine[Any, Any, T]]:
-        for scope, coroutine in work:
-            with entered(scope):
-                yield coroutine
-
-    return await together(coroutines())
+    tasks = list[asyncio.Task[T]]()
+    now = steady_clock()
+    began = now()
+    try:
+        async with asyncio.TaskGroup() as group:
+            with starting:
+                for scope, coroutine in work:
+                    with entered(scope):
+                        tasks.append(group.create_task(coroutine))
+                    if now() - began > SLICE_SECONDS:
+                        await asyncio.sleep(0)
+                        began = now()
+    except BaseExceptionGroup as errors:
+        _raise_first(errors)
+    return [task.result() for task in tasks]
 
 
 async def few_at_once(work: Iterable[Placed[T]], limit: int, scope: Scope) -> list[T]:
@@ -73,6 +90,11 @@ async def together(work: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(item) for item in work]
     except BaseExceptionGroup as errors:
-        first = errors.exceptions[0]
-        raise first from first.__cause__
+        _raise_first(errors)
     return [task.result() for task in tasks]
+
+
+def _raise_first(errors: BaseExceptionGroup[BaseException]) -> NoReturn:
+    """Raise the first error of a group as it is."""
+    first = errors.exceptions[0]
+    raise first from first.__cause__

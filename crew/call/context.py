@@ -241,8 +241,9 @@ class Context:
         path, driver, emit = place.path, self._driver, policies.emit
         history = self.thread.messages if agent.history else ()
         session = f"{driver.thread_id or self.run_id}/{agent.name}"
+        limited = driver.limits_tokens(path)
         task = AgentTask(
-            self.run_id, path, text, history, session, driver.epoch, emit, driver.tenant
+            self.run_id, path, text, history, session, driver.epoch, emit, driver.tenant, limited
         )
         fingerprint = fingerprint_of(agent.name, text)
         record = await driver.agent(agent, path, fingerprint)
@@ -365,7 +366,7 @@ class Context:
         failure: Failure | None = None
         result: dict[str, Json] = {}
         # What the library does by itself runs in no place of the program's.
-        inside = place.inside if call == "function" else Inside(f"the {call} {place.name!r}")
+        inside = place.inside if call == "function" else _inside(call, place.name)
         before = cancels()
         try:
             if timeout is None:
@@ -535,7 +536,7 @@ class Context:
             raise GraphError(message=f"concurrency must be 1 or more, not {concurrency}")
         name = describe_callee(function)
         place = self._place(name, key)
-        attempt = self._driver.attempt
+        attempt, started = self._driver.attempt, asyncio.Event()
         last = ""
 
         async def one(item: Any) -> Any:
@@ -544,20 +545,27 @@ class Context:
             inner = self._place(name, None)
             try:
                 return await self._call(function, (item,), inner)
+            except Exception:
+                # It ends the others; which of them had begun must not depend on how fast they are.
+                await started.wait()
+                raise
             finally:
                 last = inner.path
                 if attempt.is_reentered:
                     await self._driver.turn(last)
 
+        # At once: no item may depend on what came of another one, which differs on re-entry.
+        given = list(items) if concurrency is None else items
         # The item's index is its place, not the number of the task that happens to run it.
         work = (
             (place.above.placed(f"{place.part}[{index}]"), one(item))
-            for index, item in enumerate(items)
+            for index, item in enumerate(given)
         )
         try:
             async with self._within(budget, f"{place.above.prefix}/{place.part}[]"):
                 if concurrency is None:
-                    return await all_at_once(work)
+                    return await all_at_once(work, attempt.starting(started))
+                started.set()
                 limit = min(concurrency, length_hint(items, concurrency))
                 return await few_at_once(work, limit, place.above.placed(place.part))
         finally:
@@ -634,3 +642,8 @@ class Context:
         if before is not None and not is_again:
             raise GraphError(message=f"the key {key!r} was used twice in one step; keys are unique")
         self._keys[key] = (scope.lasting, scope.prefix)
+
+
+@functools.lru_cache(maxsize=1024)
+def _inside(call: CallKind, name: str) -> Inside:
+    return Inside(f"the {call} {name!r}")

@@ -83,6 +83,8 @@ class Gate:
         self._quiet = 0
         self._warned = False
         self._is_open = False
+        self.held = 0
+        """How many hold it: nobody goes on while somebody does."""
 
     @property
     def tasks(self) -> set[_Task]:
@@ -151,7 +153,7 @@ class Gate:
         while queue and queue[0][2].done():
             heappop(queue)
         loop = asyncio.get_running_loop()
-        if queue and not self._is_busy(loop):
+        if queue and not self.held and not self._is_busy(loop):
             self._passes = self._quiet = 0
             heappop(queue)[2].set_result(None)
         self._looking = bool(queue)

@@ -79,6 +79,7 @@ class AgentTask:
 
     `epoch` is that of the run's owner who dispatched it; a later owner fences it off. `emit`: what
     its model streams is passed on as the workflow's answer, piece by piece. `tenant` is the run's.
+    `limited`: its tokens are, so that each call of a model asks for its allowance before.
     """
 
     run: str
@@ -89,6 +90,7 @@ class AgentTask:
     epoch: int = 0
     emit: bool = False
     tenant: str = ""
+    limited: bool = False
 
 
 class Closable(Protocol):
@@ -118,6 +120,8 @@ class Equipment:
 
     def use(self, thing: C) -> C:
         """Return a thing of the user's; it is closed with the process, if it is there till then."""
+        if id(thing) in self._used:
+            return thing  # it is the same: the number of one that is gone is gone from here
         try:
             self._used[id(thing)] = thing
         except TypeError:  # its class has slots, and none for those who do not own it

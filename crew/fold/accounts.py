@@ -17,7 +17,6 @@ from crew.message import Json
 
 UNANSWERED = "unanswered_tokens"
 """The unit of what calls may have cost that came to no answer, at their bounds."""
-_TOKENS = ("input_tokens", "output_tokens", UNANSWERED)
 _ASKED = ("reserve", "bytes", "max_tokens")
 """What is kept of the intent of a call until it ends."""
 
@@ -43,6 +42,10 @@ class Accounts:
         """What the run paid for calls of its own."""
         self._below: dict[str, int] = {}
         """What its children did."""
+        self._beside: dict[str, int] = {}
+        """What those of them did that drew on no account of this run: no limit was around them."""
+        self._drawing: set[str] = set()
+        """The paths of the others, while they have no end."""
         self._open: dict[str, dict[str, Json]] = {}
         """What is reserved for calls that have no end, by their paths."""
         self._steps: dict[str, set[str]] = {}
@@ -56,8 +59,10 @@ class Accounts:
                 self.is_shared = self.is_shared or bool(above)
             case CallStarted(path=path, call="model", data=data):
                 self._reserve(path, data)
-            case CallStarted(call="child", data=data):
-                self.is_shared = self.is_shared or "shared" in data
+            case CallStarted(path=path, call="child", data=data):
+                if "shared" in data:
+                    self.is_shared = True
+                    self._drawing.add(path)
             case CallCompleted(path=path, call="model" | "child" as call, data=data):
                 self._count(path, call, data)
             case CallFailed(path=path, call="model" | "child" as call, usage=usage):
@@ -75,6 +80,8 @@ class Accounts:
         for path in self._steps.pop(step, ()):
             self.ledgers.of_calls.pop(path, None)
             self._open.pop(path, None)
+        if self._drawing:
+            self._drawing = {path for path in self._drawing if step_of(path) != step}
 
     def bound_of(self, path: str) -> int:
         """Return the tokens that are reserved for a call that has no end."""
@@ -94,7 +101,7 @@ class Accounts:
         """Return what the run cost, by unit, with the bounds of calls that nobody answered.
 
         Args:
-            drawn: the tokens drawn by it and all beneath it, where they lie in rows.
+            drawn: the tokens drawn on its account by it and beneath it, where they lie in rows.
         """
         known = dict(self._paid)
         _add(known, self._below)
@@ -102,7 +109,8 @@ class Accounts:
             own = tokens_of({**self._paid, UNANSWERED: 0})
             unanswered = self.ledgers.run.drawn - own + self._below.get(UNANSWERED, 0)
         else:
-            unanswered = drawn - tokens_of({**known, UNANSWERED: 0})
+            answered = tokens_of({**known, UNANSWERED: 0}) - tokens_of(self._beside)
+            unanswered = drawn - answered
         known.pop(UNANSWERED, None)
         return {**known, UNANSWERED: unanswered} if unanswered > 0 else known
 
@@ -111,6 +119,8 @@ class Accounts:
         return {
             "usage": self._paid,
             "below": self._below,
+            "beside": self._beside,
+            "drawing": sorted(self._drawing),
             "shared": self.is_shared,
             "reused": self.reused,
             **self.ledgers.to_data(),
@@ -121,13 +131,18 @@ class Accounts:
     def load(self, data: dict[str, Json]) -> None:
         """Know what `to_data` gave."""
         self._paid, self.reused, self._open = data["usage"], data["reused"], data["open_calls"]
-        self._below, self.is_shared = data["below"], data["shared"]
+        self._below, self._beside = data["below"], data["beside"]
+        self._drawing, self.is_shared = set(data["drawing"]), data["shared"]
         self.rate, self.output_rate = data["rates"]
         self.ledgers.load(data)
         for path in (*self.ledgers.of_calls, *self._open):
             self._note(path)
 
     def _reserve(self, path: str, data: dict[str, Json]) -> None:
+        if "reserve" not in data and "lost" not in data and path not in self._open:
+            for ledger in self.ledgers.around(path):
+                ledger.reserve(0, 1)
+            return
         bound, lost = self.bound_of(path), self._lost(path, data)
         asked = {name: data[name] for name in _ASKED if name in data}
         for ledger in self.ledgers.around(path):
@@ -153,16 +168,22 @@ class Accounts:
             _add(self.reused, usage)
             usage = dict[str, int]()
         if call == "child":
-            _add(self._below, usage or {})
+            self._count_child(path, usage or {})
             return
         asked = self._closed(path)
         if usage is None:
             return
         _add(self._paid, usage)
-        if usage and not result.get("estimated"):
+        if asked and usage and not result.get("estimated"):
             self._learn(asked, usage)
         for ledger in self.ledgers.around(path):
             ledger.settle(asked.get("reserve", 0), tokens_of(usage))
+
+    def _count_child(self, path: str, usage: dict[str, int]) -> None:
+        _add(self._below, usage)
+        if path not in self._drawing:
+            _add(self._beside, usage)
+        self._drawing.discard(path)
 
     def _closed(self, path: str) -> dict[str, Json]:
         """Return what was reserved for a call that has ended."""
@@ -183,6 +204,8 @@ class Accounts:
         _add(self.reused, self._paid)
         _add(self.reused, self._below)
         self._paid, self._below = dict[str, int](), dict[str, int]()
+        self._beside = dict[str, int]()
+        self._drawing.clear()
         self.ledgers.forked()
         self._open.clear()
         self._steps.clear()
@@ -193,7 +216,7 @@ class Accounts:
 
 def tokens_of(usage: dict[str, int]) -> int:
     """Return the tokens that a usage is drawn from a budget for."""
-    return sum(usage.get(name, 0) for name in _TOKENS)
+    return usage.get("input_tokens", 0) + usage.get("output_tokens", 0) + usage.get(UNANSWERED, 0)
 
 
 def _budget_of(started: RunStarted) -> Budget | None:

@@ -84,7 +84,11 @@ class Records:
 
     def put(self, path: str, record: Record) -> None:
         self._calls[path] = record
-        self._steps.setdefault(step_of(path), {})[path] = record
+        step = step_of(path)
+        calls = self._steps.get(step)
+        if calls is None:
+            calls = self._steps[step] = dict[str, Record]()
+        calls[path] = record
 
     def is_emitted(self, path: str) -> bool:
         """Return whether a text or a line of progress was recorded at `path`."""

@@ -24,6 +24,7 @@ from crew.hosts.actors import (
     stop_this_host,
 )
 from crew.hosts.cluster import ray_module, unwrapped
+from crew.hosts.collector import look_less
 from crew.hosts.link import Answer, Door, Link, Message
 from crew.hosts.peer import ActorPeer, Deliver, Peer, Standing, open_door, reach
 from crew.hosts.remote import RemoteCalls, task_data, task_from
@@ -39,7 +40,7 @@ class AgentHost:
     async def __init__(self, settings: Settings, idle: float | None) -> None:
         self._equipment = Equipment(settings)
         self._agents: dict[str, Performer] = {}
-        self._tasks: dict[tuple[str, str], asyncio.Task[dict[str, Json]]] = {}
+        self._tasks: dict[tuple[str, str], asyncio.Task[Any]] = {}
         self._last_use = time.monotonic()
         self._door: Door | None = None
         self._error: CrewError | None = None
@@ -49,6 +50,7 @@ class AgentHost:
             # Not raised: an actor that dies in its constructor hides why.
             self._error = error
         self._watching = asyncio.create_task(self._stop_when_idle(idle))
+        look_less()
 
     @ctl
     async def where(self) -> Standing:
@@ -75,13 +77,11 @@ class AgentHost:
         agent = self._agents[message.body["agent"]]
         about = peer.work(run, epoch, path)
         task = task_from(run, epoch, path, message.body["task"])
-        work = asyncio.ensure_future(agent.perform(task, RemoteCalls(about, run), self._equipment))
+        work = asyncio.current_task()
+        assert work is not None
         self._tasks[run, path] = work
         try:
-            return Answer(await work)
-        except asyncio.CancelledError:
-            work.cancel()
-            raise
+            return Answer(await agent.perform(task, RemoteCalls(about, run), self._equipment))
         finally:
             about.close()
             self._last_use = time.monotonic()
@@ -120,6 +120,8 @@ class _Started:
     place: Place
     peer: Peer
     learnt: dict[str, "asyncio.Future[None]"] = field(default_factory=dict)
+    knows: set[str] = field(default_factory=set)
+    """The digests of agents that it has."""
 
 
 class AgentHosts:
@@ -141,12 +143,17 @@ class AgentHosts:
         self._deliver = deliver
         self._shipped: dict[int, _Shipped] = {}
         self._started: dict[str, asyncio.Task[_Started]] = {}
+        self._up: dict[str, _Started] = {}
+        """Those that are there, by their names."""
 
     async def place(self, agent: Performer, task: AgentTask) -> Place:
-        return (await self._host(agent)).place
+        shipped = self._ship(agent)
+        host = self._at_hand(shipped) or await self._host(shipped)
+        return host.place
 
     async def perform(self, agent: Performer, task: AgentTask, calls: Calls) -> dict[str, Json]:
-        host, shipped = await self._host(agent), self._ship(agent)
+        shipped = self._ship(agent)
+        host = self._at_hand(shipped) or await self._host(shipped)
         body = {"agent": shipped.digest, "task": task_data(task)}
         answer = await host.peer.ask(Message("perform", task.run, task.epoch, task.path, body))
         result: dict[str, Json] = answer.body
@@ -159,12 +166,16 @@ class AgentHosts:
                 starting.result().peer.close()
             starting.cancel()
 
-    async def _host(self, agent: Performer) -> _Started:
+    def _at_hand(self, shipped: _Shipped) -> _Started | None:
+        """Return the host of an agent if it is up and knows it, as for most tasks."""
+        host = self._up.get(shipped.host)
+        return host if host is not None and shipped.digest in host.knows else None
+
+    async def _host(self, shipped: _Shipped) -> _Started:
         """Return the host of an agent, up and knowing it: whoever asks meanwhile waits, too."""
-        shipped = self._ship(agent)
         starting = self._started.get(shipped.host)
         if starting is None:
-            starting = asyncio.create_task(self._start(shipped.host, agent))
+            starting = asyncio.create_task(self._start(shipped.host, shipped.agent))
             self._started[shipped.host] = starting
             starting.add_done_callback(lambda task: self._forget_failed(shipped.host, task))
         host = await asyncio.shield(starting)
@@ -177,6 +188,9 @@ class AgentHosts:
         except HostLost:
             self._gone(shipped.host, starting)
             raise
+        if self._started.get(shipped.host) is starting:
+            host.knows.add(shipped.digest)
+            self._up[shipped.host] = host
         return host
 
     async def _start(self, name: str, agent: Performer) -> _Started:
@@ -210,6 +224,7 @@ class AgentHosts:
         """Start another host of this name, for whoever asks next."""
         if self._started.get(name) is started:
             del self._started[name]
+            self._up.pop(name, None)
 
     def _forget_failed(self, name: str, starting: "asyncio.Task[_Started]") -> None:
         if starting.cancelled() or starting.exception() is not None:

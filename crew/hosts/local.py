@@ -1,5 +1,8 @@
 """The host that is this process: agents' work runs as coroutines beside the run's steps."""
 
+from collections.abc import Coroutine
+from typing import Any
+
 from crew.call.record import AgentTask, Calls, Equipment, Performer
 from crew.config import Settings
 from crew.hosts import Place, here
@@ -15,8 +18,10 @@ class LocalHosts:
     async def place(self, agent: Performer, task: AgentTask) -> Place:
         return here()
 
-    async def perform(self, agent: Performer, task: AgentTask, calls: Calls) -> dict[str, Json]:
-        return await agent.perform(task, calls, self._equipment)
+    def perform(
+        self, agent: Performer, task: AgentTask, calls: Calls
+    ) -> Coroutine[Any, Any, dict[str, Json]]:
+        return agent.perform(task, calls, self._equipment)
 
     async def close(self) -> None:
         await self._equipment.close()

@@ -40,6 +40,7 @@ from crew.hosts.cluster import (
     travelling,
     unwrapped,
 )
+from crew.hosts.collector import look_less
 from crew.hosts.link import Answer, Message
 from crew.hosts.remote import carry_out
 from crew.telemetry import Metrics
@@ -160,6 +161,7 @@ class RunHost:
         except CrewError as error:
             # Not raised: an actor that dies in its constructor hides why.
             self._error = error
+        look_less()
         self._watching = asyncio.create_task(self._stop_when_idle(idle))
 
     async def deliver(self, message: Message, agent_host: Any) -> Answer:

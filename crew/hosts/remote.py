@@ -118,6 +118,7 @@ def task_data(task: AgentTask) -> dict[str, Json]:
         "session": task.session,
         "emit": task.emit,
         "tenant": task.tenant,
+        "limited": task.limited,
     }
 
 
@@ -132,4 +133,5 @@ def task_from(run: str, epoch: int, path: str, data: Mapping[str, Json]) -> Agen
         epoch,
         data["emit"],
         data["tenant"],
+        data["limited"],
     )

@@ -2,7 +2,7 @@
 
 A pointer is `{"$text": [offset, n]}`: the n-th long string (from 0) of the event at `offset`, in
 the order of a walk through its data. What a model streamed piece by piece is
-`{"$said": [[first, last], …]}`: the texts of the events at these offsets. A big string is a blob,
+`{"$texts": [[first, last], …]}`: the texts of the events at these offsets. A big string is a blob,
 `{"$blob": digest}`, which runs share; so is a big value, as a document: `{"$json": digest}`. Small
 values are left alone, and a user's own dict with such a key is wrapped, so that data is never
 mistaken for a pointer.
@@ -28,10 +28,12 @@ BIG = 64 * 1024
 POINTER_MARK = '"$'
 """What is in the JSON of each pointer."""
 _QUOTE = '\\"'
+_LONG_PART = re.compile(f'"[^"]{{{LONG + 1}}}')
+"""More characters than LONG behind a quote, and none among them."""
 POINTER = "$text"
 BLOB = "$blob"
 VALUE = "$json"
-STREAMED = "$said"
+STREAMED = "$texts"
 _QUOTED = "$data"
 _PLAIN = frozenset({int, float, bool, type(None)})
 """Types that hold no text: a list of these, however long, needs no walk."""
@@ -55,7 +57,7 @@ def may_hold_text(body: str) -> bool:
         return POINTER_MARK in body
     if len(body) > _MUCH:
         return True  # to look through it costs as much as the walk
-    return POINTER_MARK in body or _QUOTE in body or max(map(len, body.split('"'))) > LONG
+    return POINTER_MARK in body or _QUOTE in body or _LONG_PART.search(body) is not None
 
 
 class TextWriter:

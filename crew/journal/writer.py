@@ -88,6 +88,10 @@ class OpenRun:
     row: RunRow | None = None
     """What the store knew of it when it was opened; None of a run that is being started."""
 
+    def let_go(self) -> None:
+        """Tell nobody any more what becomes of it."""
+        self.lost, self.snapshot = _nobody, _not_due
+
 
 class Observer(Protocol):
     """Gets what was written, once it is durable."""

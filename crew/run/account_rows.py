@@ -4,7 +4,9 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
 
-from crew.journal import AccountRow, Draw, RunRow, Settle, Store
+from crew.fold import Accounts, typed_of
+from crew.journal import AccountRow, Draw, Drawn, RunRow, Settle, Store
+from crew.journal.reading import JournalReader
 from crew.journal.writer import Writer
 from crew.run.change import Change
 
@@ -55,6 +57,26 @@ class AccountRows:
         for account in self._store.accounts([row.id]):
             held = ((row.id, replace(account.own, open=0)),)
             await self.settle(Settle(row.number, row.epoch, account.above, held))
+
+    async def end(self, row: RunRow) -> dict[str, int] | None:
+        """Close the account of a run that ends here and is not driven; return what the run cost.
+
+        What was drawn for a call whose intent was lost comes back. None: the run shares no account,
+        so that its journal need not be read.
+
+        Raises:
+            Fenced, StoreError: nothing was written.
+        """
+        if not self._store.accounts([row.id]):
+            return None
+        accounts = Accounts(row.created_at)
+        for event in await JournalReader(self._store, row).read_every(after=0, upto=row.offset):
+            if (typed := typed_of(event)) is not None:
+                accounts.apply(typed)
+        own, above = accounts.ledgers.run, tuple(account.id for account in accounts.ledgers.above)
+        held = ((row.id, Drawn(own.drawn, own.calls)),)
+        closed = await self.settle(Settle(row.number, row.epoch, above, held, ends=True))
+        return accounts.total(closed.total.tokens)
 
     async def changed(self) -> None:
         """Return when something may have come back."""

@@ -65,6 +65,10 @@ class Attempts:
         Raises:
             CancelledError: it is over.
         """
+        first = path.partition("/")[0]
+        attempt = self._attempts.get(first)
+        if attempt is not None and attempt.path == first:
+            return attempt  # the step's first one, as nearly all are
         attempt = self._attempts.get(step_of(path))
         if attempt is None or (
             call not in _OF_EACH_ATTEMPT and path.partition("/")[0] != attempt.path

@@ -47,7 +47,7 @@ from crew.thread import Thread
 from crew.value import Codec, is_big
 
 _LEAVES_PROCESS: frozenset[CallKind] = frozenset({"model", "tool", "effect", "ask", "child"})
-_SPENDS: frozenset[CallKind] = frozenset({"model", "child", "agent"})
+_SPENDS: frozenset[CallKind] = frozenset({"model", "child"})
 GIVES: dict[CallKind, str] = {
     "model": "text",
     "tool": "result",
@@ -123,13 +123,17 @@ class RunCalls:
                 self.drop(step_of(path))
             case CallCompleted(call=call):
                 self.records.apply(event, offset)
-                if call in _SPENDS:
+                if call == "agent":
+                    self.spending.left(event.path)
+                elif call in _SPENDS:
                     self.spending.apply(event)
                 elif call == "deadline":
                     self.deadlines.apply(event)
             case CallStarted(call=call):
                 self.records.apply(event, offset)
-                if call in _SPENDS:
+                if call == "agent":
+                    self.spending.left(event.path)  # anew, in another host
+                elif call in _SPENDS:
                     self.spending.apply(event)
                 elif call == "deadline":
                     self.deadlines.apply(event)
@@ -219,7 +223,8 @@ class RunCalls:
         if record is not None:
             streamed = self.records.streamed(path) if call == "model" else ""
             return record._replace(streamed=streamed) if streamed else record
-        await self.behind_acts(attempt, path, call, data)
+        if attempt.forgotten:
+            await self.behind_acts(attempt, path, call, data)
         if call in ("function", "value"):
             # Its body may be entered again, so its result alone is worth an event.
             self.records.put(path, Record(call, fingerprint, "started", data))
@@ -233,11 +238,12 @@ class RunCalls:
     async def behind_acts(
         self, attempt: Attempt, path: str, call: CallKind, data: dict[str, Json]
     ) -> None:
-        """Return when a call that is new may begin; one that is no act waits for those that are.
+        """Return when a call that is new may begin beside acts that were not asked for.
 
+        One that is no act waits for those that are.
         A new act parks the run first: what is recorded beside it, old code cannot go on from.
         """
-        if attempt.forgotten and self._is_beside(attempt.forgotten, path, call, data):
+        if self._is_beside(attempt.forgotten, path, call, data):
             await self.attempts.after_new_acts(attempt)
             if attempt.cut_off:
                 await self.attempts.after_forgotten(attempt, path, attempt.cut_off)

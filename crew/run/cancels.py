@@ -54,8 +54,8 @@ class Cancels:
         run, writer = opened(mine), self._employer.writer
         children = self._open_children(mine)
         try:
-            await self._employer.accounts.rest(mine)
-            writer.append(run, RunEndedByCancel(), "cancelled")
+            usage = await self._employer.accounts.end(mine)
+            writer.append(run, RunEndedByCancel(usage), "cancelled")
             posted = [writer.submit(_cancel_of(child)) for child in children]
             await writer.durable(run)
             await asyncio.gather(*posted)

@@ -49,8 +49,8 @@ class Dispatch:
                 return record
         if not run.lookup.rules.live:
             await run.refuse(path, "agent", fingerprint)
-        if record is None:
-            await run.behind_acts(run.attempts.of(path, "agent"), path, "agent", {})
+        if record is None and (attempt := run.attempts.of(path, "agent")).forgotten:
+            await run.behind_acts(attempt, path, "agent", {})
         return record
 
     async def perform(

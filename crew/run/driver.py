@@ -1,6 +1,7 @@
 """The driver of one run: it appends events, carries out what follows, and brings about an end."""
 
 import asyncio
+import functools
 from collections.abc import Callable, Coroutine
 from contextvars import Context as Variables
 from dataclasses import replace
@@ -34,6 +35,7 @@ from crew.run.dispatch import Dispatch
 from crew.run.driving import Driving
 from crew.run.ending import End, parked_by
 from crew.run.quorums import Quorums
+from crew.run.reins import Reins
 from crew.run.rest import Rest
 from crew.run.schedule import Schedule
 from crew.run.sharing import SharedAccounts
@@ -63,28 +65,30 @@ class Driver:
         self.run_id = row.id
         self.open = OpenRun(row.id, row.number, row.epoch, 0, 0, row=row)
         self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self.calls = RunCalls(around, row, self.open, append=self._append, changed=self._update)
+        reins = self._reins = Reins(self)
+        self.calls = RunCalls(around, row, self.open, append=reins.append, changed=reins.changed)
         self.calls.goes_on = row.base is not None
         self.course = Course(workflow, self.open, self.calls, around.writer)
         self.open.lost, self.open.snapshot = self._lose, self.course.snapshot
-        dispatch = Dispatch(self.calls, lambda agent: _standing_in(workflow, agent))
+        dispatch = Dispatch(self.calls, functools.partial(_standing_in, workflow))
         self.steps = Steps(
-            self.course, dispatch, append=self._append, stop=self.stop, changed=self._update
+            self.course, dispatch, append=reins.append, stop=reins.stop, changed=reins.changed
         )
-        self._schedule = Schedule(self.course, self.steps, self._spawn)
-        self.rest = Rest(
+        self._schedule = Schedule(self.course, self.steps, reins.spawn)
+        rest = self.rest = Rest(
             row,
             self.course,
             self._schedule,
             self.steps,
-            begins=lambda: rests(self),
-            stuck=self._stuck,
-            spawn=self._spawn,
+            begins=reins.rests,
+            stuck=reins.stuck,
+            spawn=reins.spawn,
         )
-        self._quorums = Quorums(self.course, append=self._append)
-        self._driving = Driving(self.calls, lambda: self.is_waiting)
+        self._quorums = Quorums(self.course, append=reins.append)
+        self._driving = Driving(self.calls, lambda: rest.status == "waiting")
         self.calls.waits.driven_changed = self._driving.update
         self._around = around
+        self._rests = rests
         self._tasks: set[asyncio.Task[Any]] = set()
         self._ending: asyncio.Task[Any] | None = None
         self._clean = Variables()
@@ -105,11 +109,21 @@ class Driver:
         """Whether nothing goes on here until somebody answers or a time comes."""
         return self.rest.status == "waiting"
 
+    def rests(self) -> None:
+        """Say that the run begins to wait."""
+        self._rests(self)
+
+    def let_go(self) -> None:
+        """Leave what it was made of to itself: nothing happens in the run here any more."""
+        self._reins.let_go()
+        self.calls.waits.let_go()
+        self.open.let_go()
+
     def record_take(self, taken: RunTaken) -> None:
         """Append that a worker took the run over, before it goes on."""
         self.rest.due = None
         self.calls.goes_on = True
-        self._append(taken, "running")
+        self.append(taken, "running")
 
     def go(self) -> None:
         """Start carrying out what the folded state has unfinished."""
@@ -128,7 +142,7 @@ class Driver:
         failed = RunEndedInFailure(failure_of(over, ""), self.calls.accounts.total())
         self._end_with(End.TIMED_OUT, failed, "failed")
 
-    def _stuck(self, error: Diverged) -> None:
+    def stuck(self, error: Diverged) -> None:
         """Nothing can go on any more; a replay comes to the end of its run's time like that."""
         past = self.calls.past
         if past is not None and past.is_out_of_time:
@@ -176,7 +190,7 @@ class Driver:
         self.calls.end = end
         if self._clock is not None:
             self._clock.cancel()
-        self._ending = self._spawn(self._finish(event, status))
+        self._ending = self.spawn(self._finish(event, status))
 
     async def _finish(self, event: RunEvent | None, status: RunStatus | None) -> None:
         await self.steps.stop()
@@ -184,7 +198,7 @@ class Driver:
             if self.calls.shared is not None and not self.ended.done():
                 event = await self._settled(event, self.calls.shared)
             if event is not None and not self.ended.done():
-                self._append(event, status)
+                self.append(event, status)
                 await self._around.writer.durable(self.open)
         except (Fenced, StoreError) as error:
             self._lose(error)
@@ -210,7 +224,7 @@ class Driver:
             self.ended.set_exception(error)
             self.ended.exception()  # whoever waits gets it; nobody must
 
-    def _append(self, event: RunEvent, status: RunStatus | None = None) -> None:
+    def append(self, event: RunEvent, status: RunStatus | None = None) -> None:
         """Append an event, bring the run on by it, and carry out what follows."""
         if self.calls.end is not None and _is_refused(event, status):
             return
@@ -238,7 +252,7 @@ class Driver:
                 case CancelStep(path=path):
                     self.steps.let_go(path)
                 case WaitForQuorum():
-                    self._spawn(self._quorums.wait(command))
+                    self.spawn(self._quorums.wait(command))
                 case Finish(output=output):
                     reused = dict(self.calls.accounts.reused) or None
                     done = RunCompleted(output, self.calls.accounts.total(), reused)
@@ -250,7 +264,7 @@ class Driver:
                     assert_never(command)
         self._schedule.pump()
 
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> "asyncio.Task[None]":
+    def spawn(self, work: Coroutine[Any, Any, None]) -> "asyncio.Task[None]":
         # A clean context: what a step set, its scope above all, is not for the driver's own tasks.
         task = asyncio.get_running_loop().create_task(work, context=self._clean.copy())
         self._tasks.add(task)
@@ -263,7 +277,7 @@ class Driver:
             return
         self._lose(error if isinstance(error, Exception) else StoreError(message=str(error)))
 
-    def _update(self) -> None:
+    def update(self) -> None:
         """Look whether the run waits by now."""
         self.rest.update()
 
@@ -276,6 +290,8 @@ def _is_refused(event: RunEvent, status: RunStatus | None) -> bool:
 def _standing_in(workflow: Workflow, agent: Performer) -> Performer:
     """Return what a fork was given in place of an agent, or the agent."""
     overrides = workflow.overrides
+    if not overrides:
+        return agent
     if (named := overrides.get(agent.name)) is not None:
         return cast("Performer", named)
     every = overrides.get("*")

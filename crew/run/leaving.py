@@ -94,7 +94,7 @@ class Leaving:
                 self.rested(driver)  # for a question that is still to be asked
                 return
             # From here on no letter is turned into an event, until somebody takes the run.
-            del self._owned.drivers[number]
+            self._owned.let_go(driver)
             await driver.abandon()
             await self._employer.writer.execute(Release(number, driver.row.epoch))
         except (Fenced, StoreError):

@@ -30,6 +30,8 @@ class Owned:
         self.is_open = True
         """Whether runs are still driven here."""
         self.drivers: dict[int, Driver] = {}
+        """Those at work, by the numbers of their runs."""
+        self._by_id: dict[str, Driver] = {}
         self.held: dict[int, int] = {}
         """Epochs of the runs that are owned here and not driven yet, by their numbers."""
         self.lost: dict[int, StoreError] = {}
@@ -40,6 +42,29 @@ class Owned:
         """Whether a write failed, so that runs may be owned here that nobody drives."""
         self._employer = employer
         self._pauses: dict[int, float] = {}
+
+    def drive(self, driver: Driver) -> None:
+        """Note that a run that was held is driven from now on."""
+        number = driver.row.number
+        del self.held[number]
+        self.lost.pop(number, None)
+        self.drivers[number] = self._by_id[driver.run_id] = driver
+
+    def let_go(self, driver: Driver) -> bool:
+        """Note that a run is not driven here any more; return whether it was by this driver."""
+        if self.drivers.get(driver.row.number) is not driver:
+            return False
+        del self.drivers[driver.row.number], self._by_id[driver.run_id]
+        return True
+
+    def let_all_go(self) -> None:
+        """Note that no run is driven or held here any more."""
+        for kept in (self.drivers, self._by_id, self.held):
+            kept.clear()
+
+    def driver_of(self, run: str) -> Driver | None:
+        """Return the driver of a run, by its id; None where it is not driven here."""
+        return self._by_id.get(run)
 
     def durable(self, number: int) -> int:
         """Return up to which offset a run is on disk; 0 where it is not driven here."""

@@ -6,7 +6,7 @@ from typing import Protocol
 from crew.budget import Allowance
 from crew.clock import wall_clock
 from crew.errors import BudgetExceeded
-from crew.event import CallCancelled, CallCompleted, CallFailed, CallStarted, RunEvent
+from crew.event import CallCancelled, CallCompleted, CallFailed, RunEvent
 from crew.fold.accounts import Accounts
 from crew.fold.ledgers import is_around
 from crew.journal import Drawn
@@ -45,12 +45,7 @@ class Spending:
                 bound, before = self._accounts.bound_of(path), self.ledgers.run.drawn
                 self._accounts.apply(event)
                 self._end(path, bound, self.ledgers.run.drawn - before)
-            case (
-                CallStarted(path=path, call="agent")  # anew, in another host
-                | CallCompleted(path=path, call="agent")
-                | CallFailed(path=path, call="agent")
-                | CallCancelled(path=path)
-            ):
+            case CallFailed(path=path, call="agent") | CallCancelled(path=path):
                 self.left(path)
             case _:
                 self._accounts.apply(event)

@@ -19,9 +19,12 @@ from crew.run.calls import GIVES, RunCalls
 from crew.run.deadline import AGAIN_SECONDS, Deadline
 from crew.run.dispatch import Dispatch
 from crew.thread import Thread
-from crew.value import Codec
+from crew.value import Codec, is_big
 
 T = TypeVar("T")
+
+_ENDS_RUN = (Diverged, Fenced, RuntimeLeft, StoreError)
+"""Errors of a call that are of its run: see `StepCalls`."""
 
 
 class StepCalls:
@@ -56,8 +59,12 @@ class StepCalls:
     async def begin(
         self, path: str, call: CallKind, fingerprint: str, data: dict[str, Json]
     ) -> Record | None:
-        await self._require_running()
-        return await self._or_stop(self._run.begin(path, call, fingerprint, data))
+        if self.is_stopping:
+            await self.attempt.until_closed()
+        try:
+            return await self._run.begin(path, call, fingerprint, data)
+        except _ENDS_RUN as error:
+            await self._stopped(error)
 
     def begin_at_once(self, path: str, call: CallKind, fingerprint: str) -> Record | None:
         if self.is_stopping or self.attempt.forgotten:
@@ -76,7 +83,7 @@ class StepCalls:
 
     async def complete(self, path: str, call: CallKind, data: dict[str, Json]) -> None:
         self._require_open()
-        if call in GIVES:
+        if call in GIVES and is_big(data.get(GIVES[call])):
             await self._or_stop(self._run.write_end_down(call, data))
             self._require_open()
         self._run.record_result(path, call, data)
@@ -199,14 +206,22 @@ class StepCalls:
         return deadline.end
 
     async def agent(self, agent: Performer, path: str, fingerprint: str) -> Record | None:
-        await self._require_running()
-        return await self._or_stop(self._dispatch.recorded(agent, path, fingerprint))
+        if self.is_stopping:
+            await self.attempt.until_closed()
+        try:
+            return await self._dispatch.recorded(agent, path, fingerprint)
+        except _ENDS_RUN as error:
+            await self._stopped(error)
 
     async def perform(self, agent: Performer, task: AgentTask, fingerprint: str) -> dict[str, Json]:
-        await self._require_running()
-        result = await self._or_stop(self._dispatch.perform(agent, task, fingerprint, self))
-        await self._or_stop(self._run.write_end_down("agent", result))
-        return result
+        if self.is_stopping:
+            await self.attempt.until_closed()
+        try:
+            result = await self._dispatch.perform(agent, task, fingerprint, self)
+            await self._run.write_end_down("agent", result)
+            return result
+        except _ENDS_RUN as error:
+            await self._stopped(error)
 
     async def child(self, workflow: Workflow, value: object, path: str) -> dict[str, Json]:
         await self._require_running()
@@ -227,6 +242,9 @@ class StepCalls:
             if run.end is None or run.end.is_final:
                 await self._or_stop(run.around.children.cancel(run.row, path))
             raise
+
+    def limits_tokens(self, path: str) -> bool:
+        return self._run.accounts.ledgers.limits_tokens(path)
 
     def give(self, path: str, budget: Budget) -> None:
         """Let what is called at `path` and beneath it spend so much at most."""
@@ -258,10 +276,10 @@ class StepCalls:
     async def _or_stop(self, work: Awaitable[T]) -> T:
         try:
             return await work
-        except (Diverged, Fenced, RuntimeLeft, StoreError) as error:
+        except _ENDS_RUN as error:
             await self._stopped(error)
 
     async def _stopped(self, error: Exception) -> NoReturn:
         self._stop(error)
-        while True:  # the cancel that follows arrives here
-            await asyncio.get_running_loop().create_future()
+        # The cancel that follows arrives here, if the task was not cancelled before.
+        await self.attempt.until_closed()

@@ -63,6 +63,10 @@ class Waits:
             self.driven_changed()
         self._changed()
 
+    def let_go(self) -> None:
+        """Tell nobody any more what begins to wait, or ends."""
+        self._changed = self.driven_changed = _nothing
+
     async def until_cancelled(self, path: str, error: Diverged, attempt: Attempt) -> NoReturn:
         """Wait for the cancel of the call at `path`; if none can come, the run is stopped."""
         self.doomed[path] = error
@@ -115,3 +119,7 @@ class Waits:
             future.set_result(value)
             self.resuming += 1
             self._changed()
+
+
+def _nothing() -> None:
+    """Nobody wants to know."""

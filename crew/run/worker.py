@@ -85,10 +85,7 @@ class Worker:
         self._liveness.blink()
 
     def _go(self, driver: Driver) -> None:
-        number = driver.row.number
-        del self.owned.held[number]
-        self.owned.lost.pop(number, None)
-        self._drivers[number] = driver
+        self.owned.drive(driver)
         driver.ended.add_done_callback(functools.partial(self._ended, driver), context=_CLEAN)
         driver.go()
 
@@ -124,10 +121,9 @@ class Worker:
         self._forget(driver)
 
     def _forget(self, driver: Driver) -> None:
-        number = driver.row.number
-        if self._drivers.get(number) is driver and self.owned.is_open:
-            del self._drivers[number]
-            self._employer.followers.wake(number)
+        if self.owned.is_open and self.owned.let_go(driver):
+            driver.let_go()
+            self._employer.followers.wake(driver.row.number)
             if driver.row.thread is not None:
                 self._employer.look()  # the next turn may be waiting
 
@@ -158,10 +154,10 @@ class Worker:
         Raises:
             Fenced: the run is not driven here under that epoch.
         """
-        for driver in self._drivers.values():
-            if (driver.run_id, driver.row.epoch) == (run, epoch):
-                return driver.calls
-        raise Fenced(run=run)
+        driver = self.owned.driver_of(run)
+        if driver is None or driver.row.epoch != epoch:
+            raise Fenced(run=run)
+        return driver.calls
 
     def active(self) -> int:
         """Return how many runs are under way here, those that wait for somebody aside."""
@@ -181,8 +177,7 @@ class Worker:
         for number, epoch in owned.held.items():
             with contextlib.suppress(Fenced, StoreError):
                 await self._employer.writer.execute(Release(number, epoch))
-        owned.drivers.clear()
-        owned.held.clear()
+        owned.let_all_go()
         # A store that cannot be reached finds the owner gone when its process is.
         with contextlib.suppress(StoreError, Busy):
             self._employer.store.release_owner(owned.owner)

@@ -1,6 +1,7 @@
 """What goes wrong in a tree of runs is settled at its cost, and nothing stays reserved for it."""
 
 import asyncio
+import contextlib
 import random
 
 import pytest
@@ -93,6 +94,64 @@ async def test_a_run_that_ends_before_its_children_pays_for_what_they_have_begun
     usage = await run.usage()
     assert 60 < usage["unanswered_tokens"] < 300
     assert account_of(runtime, run).total.tokens == usage["unanswered_tokens"]
+
+
+@pytest.mark.parametrize("is_first", [True, False])
+async def test_a_run_says_what_it_cost_where_one_child_had_a_budget_and_another_none(
+    runtime, is_first
+):
+    model = Counting(rate=1.0, fails=lambda number: ModelError(message="no"))
+    lost = Agent("lost", model=model, max_tokens=60)
+    answered = Agent("answered", model=Counting(rate=1.0), max_tokens=60)
+
+    @workflow(name="free")
+    async def free(ctx: Context, text: str) -> None:
+        await ctx.run(answered, text)
+
+    @workflow(name="bound")
+    async def bound(ctx: Context, text: str) -> None:
+        with contextlib.suppress(ModelError):
+            await ctx.run(lost, text)
+
+    @workflow(name="parent")
+    async def parent(ctx: Context, text: str) -> None:
+        for child in (free, bound) if is_first else (bound, free):
+            await ctx.run(child, text, budget=Budget(tokens=5000) if child is bound else None)
+
+    run = await runtime.start(parent, "go")
+    await result(run)
+    children = [await runtime.get(row.id) for row in runtime.store.runs(parent=run.id)]
+    costs = [spent(await child.usage()) for child in children]
+    assert min(costs) > 0
+    assert spent(await run.usage()) == sum(costs)
+
+
+@stores
+async def test_a_run_that_is_cancelled_where_nobody_drives_it_says_what_its_calls_cost(url):
+    model = Counting(rate=1.0)
+    agent = Agent("agent", model=model, max_tokens=60)
+
+    @workflow(name="child")
+    async def child(ctx: Context, text: str) -> None:
+        await ctx.run(agent, text)
+        await ctx.ask(bool, "Go on?", key="go")
+
+    @workflow(name="parent")
+    async def parent(ctx: Context, text: str) -> None:
+        await ctx.run(child, text)
+
+    async with Runtime(url) as runtime:
+        run = await runtime.start(parent, "go", budget=Budget(tokens=5000))
+        async with asyncio.timeout(20):
+            while not (children := runtime.store.runs(parent=run.id, status=("waiting",))):
+                await asyncio.sleep(0.01)
+    async with Runtime(url, worker=False) as runtime:
+        waiting = await runtime.get(children[0].id)
+        await waiting.cancel()
+        await until(waiting, "cancelled")
+        assert spent(await waiting.usage()) == model.tokens
+        assert account_of(runtime, waiting).is_closed
+        assert account_of(runtime, run).total.tokens == model.tokens
 
 
 async def test_a_child_whose_parent_has_ended_makes_no_further_call(runtime):

@@ -302,3 +302,23 @@ async def test_a_cancel_of_a_child_that_could_not_be_posted_is_made_anew(is_writ
             await asyncio.sleep(0.02)
     assert store.failures == 1
     assert [row.status for row in memory.runs()] == ["cancelled", "completed"]
+
+
+async def test_a_task_that_cancels_its_child_in_vain_while_its_step_ends_is_not_left_behind():
+    @workflow
+    async def leaves(ctx: Context, given: In) -> None:
+        left.append(asyncio.create_task(ctx.run(work, In(), key="child")))
+        await asyncio.sleep(0.1)
+
+    def cancels(operation: Any) -> bool:
+        return isinstance(operation, Post) and operation.kind == "cancel"
+
+    store = FailsOnce(MemoryStore(), cancels, is_written=False)
+    before, left = asyncio.all_tasks(), list[Any]()
+    async with Runtime(store, workflows=[leaves, work]) as runtime, asyncio.timeout(SECONDS):
+        run = await runtime.start(leaves, In())
+        while await run.status() in OPEN:
+            await asyncio.sleep(0.02)
+        await run.result()
+    assert store.failures == 1
+    assert asyncio.all_tasks() == before

@@ -1,15 +1,18 @@
 """Hosts that die at their work, and what a run host asks of the runtime that it holds."""
 
 import asyncio
+import gc
 
 import pytest
 
-from crew import Agent, Context, Fenced, RunFailed, Runtime, workflow
+from crew import Agent, Budget, Context, Fenced, RunFailed, Runtime, workflow
 from crew.config import Settings
 from crew.hosts import HostLost
 from crew.hosts.local import LocalHosts
 from crew.journal import Take
 from crew.journal.memory import MemoryStore
+from crew.run.calls import RunCalls
+from crew.run.driver import Driver
 from crew.run.runtime import hosted
 from crew.testing import ScriptedModel
 
@@ -134,3 +137,64 @@ async def test_a_host_calls_for_the_attempt_that_goes_on_alone():
 
     async with Runtime(":memory:", hosts=Answering(work)) as runtime:
         assert await (await runtime.start(finding, "x")).result() == "found"
+
+
+class Asked:
+    """The calls of a run, of which it notes the names."""
+
+    def __init__(self, calls, names: list[str]) -> None:
+        self.calls, self.names = calls, names
+
+    def __getattr__(self, name: str):
+        self.names.append(name)
+        return getattr(self.calls, name)
+
+
+class Watched(LocalHosts):
+    """Hosts that note what agents ask of their runs."""
+
+    def __init__(self) -> None:
+        super().__init__(Settings())
+        self.names: list[str] = []
+
+    async def perform(self, agent, task, calls):
+        return await super().perform(agent, task, Asked(calls, self.names))
+
+
+async def asked_under(budget: Budget | None, of_call: Budget | None = None) -> list[str]:
+    hosts = Watched()
+
+    @workflow
+    async def flow(ctx: Context, text: str) -> str:
+        return (await ctx.run(FINDER, text, budget=of_call)).output
+
+    async with Runtime(":memory:", hosts=hosts) as runtime:
+        assert await (await runtime.start(flow, "x", budget=budget)).result() == "found"
+    return hosts.names
+
+
+@pytest.mark.parametrize("budget", [None, Budget(calls=3), Budget(seconds=60)])
+async def test_an_agent_asks_for_no_allowance_where_no_tokens_are_limited(budget):
+    assert await asked_under(budget) == ["begin", "complete"]
+
+
+async def test_an_agent_asks_for_an_allowance_under_a_budget_of_its_run_or_its_call():
+    budget = Budget(tokens=10_000)
+    for names in (await asked_under(budget), await asked_under(None, budget)):
+        assert sorted(names) == ["allowance", "begin", "complete"]
+
+
+async def test_the_driver_of_a_run_that_ended_needs_no_garbage_collector():
+    async with Runtime(":memory:") as runtime:
+        await (await runtime.start(finding, "warm")).result()
+        await asyncio.sleep(0.05)
+        gc.collect()
+        gc.disable()
+        try:
+            for number in range(20):
+                await (await runtime.start(finding, f"{number}")).result()
+            await asyncio.sleep(0.05)
+            left = [item for item in gc.get_objects() if isinstance(item, Driver | RunCalls)]
+        finally:
+            gc.enable()
+    assert not left

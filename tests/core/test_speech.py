@@ -133,7 +133,7 @@ async def test_what_was_said_is_stored_once(url, tmp_path):
         stored = "".join(body for (body,) in db.execute("SELECT body FROM segments ORDER BY id"))
     db.close()
     assert STORY not in stored
-    assert stored.count('"$said"') == 5  # of call, agent (twice), step and run
+    assert stored.count('"$texts"') == 5  # of call, agent (twice), step and run
     assert stored.count("Once upon ") == 1
 
 

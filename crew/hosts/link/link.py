@@ -78,7 +78,9 @@ class Link(asyncio.Protocol):
         number = next(self._numbers)
         answer = self._asked[number] = self._loop.create_future()
         try:
-            await self._put(_item("ask", number, 0, message))
+            self._put(_item("ask", number, 0, message))
+            if self._is_full:
+                await self._until_room()
             return await answer
         except asyncio.CancelledError:
             answer.cancel()  # it may have waited for room
@@ -95,7 +97,9 @@ class Link(asyncio.Protocol):
             HostLost: the stream has ended.
             ValueError: it is too big.
         """
-        await self._put(_item("send", next(self._numbers), work, message))
+        self._put(_item("send", next(self._numbers), work, message))
+        if self._is_full:
+            await self._until_room()
 
     def close(self) -> None:
         """End the stream, once all that is queued has left."""
@@ -107,11 +111,17 @@ class Link(asyncio.Protocol):
         """Note that nobody asks any more what came of messages about a piece of work."""
         self._works.pop(work, None)
 
-    async def _put(self, item: Item) -> None:
+    def _put(self, item: Item) -> None:
         if self.is_over:
             raise HostLost("the link to it has ended")
         self._queue_up(item)
-        while not self._may_write and self._queued > QUEUE_BYTES:
+
+    @property
+    def _is_full(self) -> bool:
+        return not self._may_write and self._queued > QUEUE_BYTES
+
+    async def _until_room(self) -> None:
+        while self._is_full:
             self._room = self._room or self._loop.create_future()
             await asyncio.shield(self._room)
 
@@ -191,7 +201,7 @@ class Link(asyncio.Protocol):
             case Item("ask", number, (int(), *fields), parts):
                 self._begin(number, self._answer(number, _message(fields, parts)))
             case Item("send", number, (int(work), *fields), parts):
-                self._begin(number, self._carry_out(work, _message(fields, parts)))
+                self._begin(number, self._carry_out(number, work, _message(fields, parts)))
             case Item("answer", number, (body,), parts):
                 self._settle(number, Answer(body, parts))
             case Item("failed", number, (dict() as failure,)):
@@ -208,29 +218,36 @@ class Link(asyncio.Protocol):
                 raise Garbage(f"an item of kind {item.kind!r} with {len(item.fields)} fields")
 
     def _begin(self, number: int, work: Coroutine[None, None, None]) -> None:
-        task = self._serving[number] = self._loop.create_task(work)
-        task.add_done_callback(lambda _: self._serving.pop(number, None))
+        self._serving[number] = self._loop.create_task(work)
 
     async def _answer(self, number: int, message: Message) -> None:
         try:
             answer = await self._handler(self, message) or Answer()
-            await self._put(Item("answer", number, (answer.body,), answer.parts))
+            self._put(Item("answer", number, (answer.body,), answer.parts))
+            if self._is_full:
+                await self._until_room()
         except asyncio.CancelledError:
             if self.is_over or number not in self._serving:
                 raise
             await self._fail("failed", number, HostLost("its task was cancelled"), message)
         except Exception as error:  # noqa: BLE001  it is raised at the other end
             await self._fail("failed", number, error, message)
+        finally:
+            self._serving.pop(number, None)
 
-    async def _carry_out(self, work: int, message: Message) -> None:
+    async def _carry_out(self, number: int, work: int, message: Message) -> None:
         try:
             await self._handler(self, message)
         except Exception as error:  # noqa: BLE001  it is raised at the other end
             await self._fail("refused", work, error, message)
+        finally:
+            self._serving.pop(number, None)
 
     async def _fail(self, kind: str, number: int, error: Exception, message: Message) -> None:
         if not self.is_over:
-            await self._put(Item(kind, number, (failure_data(failure_of(error, message.path)),)))
+            self._put(Item(kind, number, (failure_data(failure_of(error, message.path)),)))
+            if self._is_full:
+                await self._until_room()
 
     def _settle(self, number: int, answer: Answer | BaseException) -> None:
         asked = self._asked.get(number)

@@ -1,12 +1,11 @@
 """What goes over a link: messages about a piece of work of a run, and what is answered to them."""
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from crew.message import Json
 
 
-@dataclass(frozen=True, slots=True)
-class Message:
+class Message(NamedTuple):
     """Something asked of, or only sent to, the process at the other end.
 
     Args:
@@ -26,8 +25,7 @@ class Message:
     parts: tuple[bytes, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(NamedTuple):
     """What was answered."""
 
     body: Json = None

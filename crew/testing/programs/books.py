@@ -84,6 +84,8 @@ class Bills:
     refusals: list[Refusal] = field(default_factory=list)
     places: dict[int, str] = field(default_factory=dict)
     """Where each run was called, by its number; the program at none."""
+    above: dict[int, frozenset[str]] = field(default_factory=dict)
+    """The ids of the accounts that each run draws on beside its own."""
     agents: list[Span] = field(default_factory=list)
     takes: list[Moment] = field(default_factory=list)
     """When another process, or the same one once more, went on with a run."""
@@ -252,13 +254,14 @@ def _accounted(
     row = store.numbered(number)
     assert row is not None
     billed = sum(request.cost for request in bills.requests if is_at(request.name, place))
+    drawn = sum(each.cost for each in bills.requests if _is_drawn(each, row, bills))
     accounts = store.accounts([row.id])
     for account in accounts:
         held, is_exact = account.total, exact or row.status not in OPEN
         # Of an account that is closed nothing comes back, whatever is under way of what is left.
         back = 0 if account.is_closed else held.open
-        if held.tokens < billed or (is_exact and (held.tokens, back) != (billed, 0)):
-            yield f"the account of run {number} holds {held}, and its journals {billed} tokens"
+        if held.tokens < drawn or (is_exact and (held.tokens, back) != (drawn, 0)):
+            yield f"the account of run {number} holds {held}, and its journals {drawn} tokens"
         if (limit := _limit(place, books)) is not None and held.tokens > limit:
             yield f"the account of run {number} holds {held} of {limit} tokens"
     when, said = bills.ended.get(number, (None, None))
@@ -266,6 +269,11 @@ def _accounted(
         return
     if said < billed or (said > billed and not _leaves_others(when, bills)):
         yield f"run {number} says it cost {said} tokens, and its journals {billed}"
+
+
+def _is_drawn(request: Request, row: RunRow, bills: Bills) -> bool:
+    """Whether a request is on a run's account: no limit may have been around a child of it."""
+    return request.when.run == row.number or row.id in bills.above[request.when.run]
 
 
 def _leaves_others(when: Moment, bills: Bills) -> bool:

@@ -148,6 +148,7 @@ def _bill(row: RunRow, event: Event, bills: Bills, agents: dict[str, str]) -> No
     match event.kind:
         case "run.started":
             bills.places[row.number] = place_of(row, data)
+            bills.above[row.number] = frozenset(account[0] for account in data.get("above") or ())
         case "model.started":
             bills.begun(_name("model", event, agents, is_child=False), when, event.path, data)
         case "model.completed" | "model.failed":
