@@ -4,6 +4,7 @@ This is the one module that imports Ray.
 """
 
 import asyncio
+import logging
 import os
 import socket
 import sys
@@ -24,8 +25,11 @@ CLIENT = "ray://"
 CONNECT_SECONDS = 5.0
 ANSWER_SECONDS = 20.0
 """How long a cluster may take to answer a first question."""
+CLIENT_TRIES = 2
 MOST_HOSTS = 16
 """CPUs that a local cluster claims to have: they are places for hosts, most of which wait."""
+logger = logging.getLogger(__name__)
+
 _QUIET: dict[str, Any] = {
     "namespace": NAMESPACE,
     "log_to_driver": False,
@@ -86,8 +90,8 @@ def _join(address: str) -> None:
     try:
         _require_listener(address)
         if address.startswith(CLIENT):
-            with _client_server(address):
-                ray.init(address=address, **_QUIET)  # the job is another process's, with its paths
+            _require_client_server(address)
+            _become_client(address)
         else:
             _require_node(address)
             ray.init(address=address, job_config=_job(), **_QUIET)
@@ -141,11 +145,8 @@ def _require_node(address: str) -> None:
         )
 
 
-@contextmanager
-def _client_server(address: str) -> Iterator[None]:
-    """Raise unless a client server answers there; stay connected to it for as long as the block.
-
-    Where a connection ends just when it forks, what it forks may die, so that it starts no client.
+def _require_client_server(address: str) -> None:
+    """Raise unless a client server answers there.
 
     Raises:
         AuthenticationError: this process has not the cluster's token.
@@ -164,13 +165,34 @@ def _client_server(address: str) -> Iterator[None]:
     channel = init_grpc_channel(address.removeprefix(CLIENT))
     try:
         ray_client_pb2_grpc.RayletDriverStub(channel).ClusterInfo(ping, timeout=ANSWER_SECONDS)
-        yield
     except grpc.RpcError as error:
         if error.code() is grpc.StatusCode.UNAUTHENTICATED:
             raise ray_module().exceptions.AuthenticationError(error.details()) from error
         raise ConnectionError(error.details() or error.code().name) from error
     finally:
         channel.close()
+
+
+def _become_client(address: str) -> None:
+    """Have a process of the cluster act for this one.
+
+    The server forks it while its own threads are at work, and on a busy machine it dies at times
+    before it begins (seen with Ray 2.60), which takes most of a minute: then another one is asked
+    for.
+
+    Raises:
+        ConnectionError: none of them began.
+    """
+    for left in reversed(range(CLIENT_TRIES)):
+        try:
+            ray_module().init(address=address, **_QUIET)
+        except ConnectionAbortedError as error:
+            reason = str(error).strip().splitlines()[-1]
+            if not left:
+                raise ConnectionError(reason) from error
+            logger.warning("cluster.again", extra={"address": address, "reason": reason})
+        else:
+            return
 
 
 def address_of_node() -> str:

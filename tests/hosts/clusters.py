@@ -16,7 +16,7 @@ from typing import Any
 
 ROOT = Path(__file__).parents[2]
 START_SECONDS = 90.0
-MOST_SECONDS = 100.0
+MOST_SECONDS = 200.0
 RAY = Path(sys.executable).with_name("ray")
 UNAUTHENTICATED = {"RAY_AUTH_MODE": "disabled"}
 
