@@ -35,7 +35,10 @@ class Settings:
     agents: AgentsPlace = "local"
     """Where agents run: in this process, or in Ray hosts."""
     ray_address: str = ""
-    """The Ray cluster to join. Empty: a quiet local one, started and stopped with the program."""
+    """The Ray cluster to join: host:port from one of its nodes, ray://host:port from elsewhere.
+
+    Empty: a quiet local one, started and stopped with the program.
+    """
     docs: str = ""
     """The folder that document search reads. Empty: the documents that come with the package."""
     lease: float = 10.0

@@ -306,13 +306,17 @@ async def _ended(run: Run) -> str:
     """Return how a run ends, whatever commits fail meanwhile."""
     while True:
         try:
-            return await _outcome(run)
+            return await outcome_of(run)
         except StoreError:
             await asyncio.sleep(1)  # it is taken anew; a dead process waits for nothing
 
 
-async def _outcome(run: Run) -> str:
-    """Return how a run ends, as JSON."""
+async def outcome_of(run: Run) -> str:
+    """Return how a run ends, as JSON.
+
+    Raises:
+        StoreError: nobody knows.
+    """
     try:
         output = await run.result()
     except RunCancelled:
@@ -330,7 +334,7 @@ async def _outcome(run: Run) -> str:
 async def _replay(life: Life, runtime: Runtime, run: Run) -> None:
     before = life.world.counts.copy()
     try:
-        again = await _outcome(await runtime.replay(run.id))
+        again = await outcome_of(await runtime.replay(run.id))
     except Diverged as diverged:
         life.wrong("replay", str(diverged))
     except Exception as error:  # noqa: BLE001  it is shown

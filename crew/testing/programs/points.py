@@ -205,14 +205,14 @@ class Subject:
         check_acts(life, {})
         check_bills(life, held, store, exact=not life.world.is_dead)
         if life.outcome or life.problems:
-            self._check_outcome(life, held)
+            self.check_outcome(life, held)
             return self._point(event, how, life, held)
         lives = Lives(chance, store, self.workflow, life)
         again = between(_BETWEEN.get(how or "kill"), lives, self._renamed())
         history = lives.history()
         _check_end(again, history)
         check_bills(again, history, store, exact=lives.are_calm)
-        self._check_outcome(again, history, lives.leaving)
+        self.check_outcome(again, history, lives.leaving)
         return self._point(event, how, again, held)
 
     def _renamed(self) -> Callable[[str], Workflow] | None:
@@ -220,9 +220,16 @@ class Subject:
             return None  # what steps did that have ended is asked for by nobody
         return lambda site: workflow_of(self.tree, self.workflow.name, renamed=site)
 
-    def _check_outcome(
+    def check_outcome(
         self, life: Life, history: History, leaving: Sequence[tuple[float, float]] = ()
     ) -> None:
+        """Note in a life what is wrong with its outcome, if no undisturbed schedule gives it.
+
+        Args:
+            life: in which the run ended.
+            history: what its journals hold.
+            leaving: from when to when calls ended to which no code came any more, in unix seconds.
+        """
         if not life.outcome or life.outcome in self.outcomes:
             return
         if history.unknown and life.outcome.startswith('["failed"'):

@@ -1,11 +1,14 @@
 """The world in which a random program runs: how long its calls take, and what was executed."""
 
 import asyncio
+import functools
+import os
 import random
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextvars import Context as Variables
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from crew.testing.programs.books import Books
 from crew.testing.scheduler import SeededLoop
@@ -16,6 +19,13 @@ FOREVER = 1e7
 """Seconds that are never over."""
 NEVER_SECONDS = 50_000.0
 """How long a call takes that did not end where the order is from."""
+PACE = 15.0
+"""How many times longer calls take in processes that are killed from outside, so that they can be.
+
+Shorter than a cancelled effect is given.
+"""
+WITNESS = "CREW_PROGRAMS_WITNESS"
+"""The variable that names the file in which processes on Ray write down what they execute."""
 UNANSWERED = "n"
 """How the keys of questions begin that nobody answers."""
 
@@ -115,6 +125,8 @@ class World:
     """What models count, in this life and those before."""
     is_dead: bool = False
     """Whether the process was killed: what its tasks still do has never happened."""
+    pace: float = 1.0
+    """How many times longer calls take."""
     _turns: Turns | None = None
 
     def next(self) -> "World":
@@ -124,19 +136,24 @@ class World:
 
     async def happen(self, name: str, key: str = "") -> None:
         """Note that a call's body is executed, and let it take its time."""
-        self.note(name)
-        if key and not self.is_dead:
-            self.keys.setdefault(name, set()).add(key)
+        self.note(name, key)
         self.under_way[name] += 1
         try:
             await self.take_time(name)
         finally:
             self.under_way[name] -= 1
 
-    def note(self, name: str) -> None:
-        """Note that a call's body is executed."""
-        if not self.is_dead:
-            self.counts[name] += 1
+    def note(self, name: str, key: str = "") -> None:
+        """Note that a call's body is executed, of an effect under which idempotency key."""
+        if self.is_dead:
+            return
+        self.counts[name] += 1
+        if key:
+            self.keys.setdefault(name, set()).add(key)
+
+    def executions(self, name: str) -> int:
+        """Return how often a call's body was executed, in lives before, too."""
+        return self.earlier[name] + self.counts[name]
 
     def pay(self, name: str, tokens: int) -> None:
         """Note that a model computes so many tokens."""
@@ -148,7 +165,7 @@ class World:
         if self.plan is not None:
             await self.turn(name)
         else:
-            await asyncio.sleep(self.chance.choice(DELAYS))
+            await asyncio.sleep(self.pace * self.chance.choice(DELAYS))
 
     def patience(self, number: int) -> float:
         """Return how long something waits in vain, in seconds: far more than all calls take.
@@ -169,7 +186,36 @@ class World:
         self.attempts[name] = fails + 1
         if self.plan is not None:
             fails = self.plan.fails.get(name, 0)
-        return self.earlier[name] + self.counts[name] <= fails
+        return self.executions(name) <= fails
+
+
+class Witnessed(World):
+    """The world of several processes that may be killed: a file tells what was executed in them.
+
+    Args:
+        file: has a line for each execution of a body: the call's name, and the idempotency key.
+    """
+
+    def __init__(self, file: Path) -> None:
+        super().__init__(random.Random(), pace=PACE)  # noqa: S311  it chooses delays
+        self._file = file
+
+    def note(self, name: str, key: str = "") -> None:
+        # Before the body, as one write: a process that is killed then has executed it, or not.
+        with self._file.open("a", encoding="ascii") as file:
+            file.write(f"{name} {key}\n")
+
+    def executions(self, name: str) -> int:
+        return read_witness(self._file).counts[name]
+
+
+def read_witness(file: Path, *, begin: int = 0, end: int | None = None) -> World:
+    """Return a world in which happened what a file tells between two places, in bytes."""
+    found = World(random.Random(0))  # noqa: S311  it chooses nothing
+    for line in file.read_bytes()[begin:end].decode().splitlines():
+        name, _, key = line.partition(" ")
+        found.note(name, key)
+    return found
 
 
 class ProgramLoop(SeededLoop):
@@ -191,7 +237,18 @@ def go_on_in(world: World) -> World:
 _ELSEWHERE = World(random.Random(0))  # noqa: S311  it chooses delays
 
 
+@functools.lru_cache(maxsize=1)
+def _witnessed(file: str) -> World:
+    return Witnessed(Path(file))
+
+
 def world() -> World:
-    """Return the world of the running loop; where it has none, calls just take a moment."""
+    """Return the world of the running loop; where it has none, that of processes on Ray.
+
+    If nobody writes down what they execute, calls there just take a moment.
+    """
     loop = asyncio.get_running_loop()
-    return loop.world if isinstance(loop, ProgramLoop) else _ELSEWHERE
+    if isinstance(loop, ProgramLoop):
+        return loop.world
+    file = os.environ.get(WITNESS)
+    return _witnessed(file) if file else _ELSEWHERE
