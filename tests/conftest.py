@@ -1,4 +1,8 @@
 import contextlib
+import os
+import shutil
+import tempfile
+from pathlib import Path
 
 import pytest
 
@@ -12,6 +16,23 @@ with contextlib.suppress(ImportError):  # the environment of tests/vllm is witho
     # An example of a millisecond takes a second where the processor is wanted elsewhere.
     settings.register_profile("patient", deadline=None)
     settings.load_profile("patient")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def temporary_files(tmp_path_factory):
+    """A folder for what is temporary, short enough for sockets: a killed process leaves some."""
+    tmp_path_factory.getbasetemp()  # which stays where it is
+    before, variable = tempfile.tempdir, os.environ.get("TMPDIR")
+    folder = Path(tempfile.mkdtemp(prefix="crew-tests-"))
+    folder.chmod(0o711)  # PostgreSQL runs as another user
+    os.environ["TMPDIR"] = tempfile.tempdir = str(folder)
+    yield
+    tempfile.tempdir = before
+    if variable is None:
+        del os.environ["TMPDIR"]
+    else:
+        os.environ["TMPDIR"] = variable
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture(scope="session")
