@@ -19,13 +19,13 @@ class Runtimes(Protocol):
     name: str
     """Its own."""
 
-    def hear(
+    def receive(
         self,
         name: str,
         notices: Sequence[Notice],
-        say: Callable[[Sequence[Notice]], bool],
+        send: Callable[[Sequence[Notice]], bool],
     ) -> None:
-        """Act upon what another one said, which hears what one has to `say`."""
+        """Act upon notices of another one, which `send` reaches."""
         ...
 
     def lose(self, name: str) -> None:
@@ -59,14 +59,14 @@ class Notices:
             raise ValueError(f"{message.verb!r} is nothing that a runtime tells another")
         name, notices = message.body
         self._names[link] = name
-        self._runtimes.hear(name, notices, lambda said: self._say(link, said))
+        self._runtimes.receive(name, notices, lambda more: self._start_sending(link, more))
 
     def part(self, link: Link) -> None:
         """Forget who was at the other end of a link that is over."""
         if (name := self._names.pop(link, None)) is not None:
             self._runtimes.lose(name)
 
-    def _say(self, link: Link, notices: Sequence[Notice]) -> bool:
+    def _start_sending(self, link: Link, notices: Sequence[Notice]) -> bool:
         if link.is_over:
             return False
         sending = asyncio.get_running_loop().create_task(self._send(link, notices))

@@ -63,7 +63,7 @@ class Worker(Protocol):
     """What a run host holds: a runtime that drives runs."""
 
     @property
-    def elsewhere(self) -> Runtimes: ...
+    def other_runtimes(self) -> Runtimes: ...
 
     async def __aenter__(self) -> Any: ...
     async def __aexit__(self, *exc: object) -> None: ...
@@ -270,7 +270,7 @@ class RunHost:
         except CrewError as error:
             # Not raised: an actor that dies in its constructor hides why.
             self._error = error
-        self._notices = Notices(self._worker.elsewhere)
+        self._notices = Notices(self._worker.other_runtimes)
         self._door = await self._opened(settings)
         look_less()
         self._watching = asyncio.create_task(self._stop_when_idle(idle))
@@ -313,7 +313,7 @@ class RunHost:
         if self._error is not None:
             raise self._error
         address = self._door.address if self._door else None
-        return Serving(Standing(here(), address), self._worker.elsewhere.name)
+        return Serving(Standing(here(), address), self._worker.other_runtimes.name)
 
     async def leave(self) -> None:
         """Give up the runs as their journals have them."""

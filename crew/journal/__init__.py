@@ -355,7 +355,7 @@ class Store(Protocol):
     def url(self) -> str: ...
 
     @property
-    def bells(self) -> Path | None:
+    def sockets(self) -> Path | None:
         """Where the processes of this machine that share it find each other; None: it has one."""
         ...
 

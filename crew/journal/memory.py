@@ -39,7 +39,7 @@ class MemoryStore:
     """Dictionaries that behave like a database; the simplest store, and the model of the others."""
 
     url = ":memory:"
-    bells: Path | None = None
+    sockets: Path | None = None
 
     def __init__(self) -> None:
         self._rows: dict[int, RunRow] = {}

@@ -22,7 +22,7 @@ from crew.journal import (
     StoredEvent,
     ThreadRow,
 )
-from crew.journal.bell import bells_of
+from crew.journal.datagrams import sockets_of
 from crew.journal.owner_place import Place
 from crew.journal.postgres_accounts import ACCOUNTS_BY_ID, account_row
 from crew.journal.postgres_commits import Commits
@@ -69,14 +69,14 @@ class PostgresStore:
             ) from error
 
     @property
-    def bells(self) -> Path | None:
+    def sockets(self) -> Path | None:
         # Whichever way its address is written.
         query = "SELECT system_identifier, 'crew_schema'::regclass::oid FROM pg_control_system()"
         try:
             (row,) = self._read(query, ())
         except (StoreError, Busy):
             return None  # this user may not know which server it is
-        return bells_of("/".join(map(str, row)))
+        return sockets_of("/".join(map(str, row)))
 
     def commit(self, operations: Sequence[Operation]) -> list[object]:
         return self._commits.commit(operations)

@@ -39,7 +39,7 @@ from crew.journal import (
     ThreadRow,
     rules,
 )
-from crew.journal.bell import bells_of
+from crew.journal.datagrams import sockets_of
 from crew.journal.deflate import Deflater
 from crew.journal.owner_files import OwnerFiles
 from crew.journal.sqlite_accounts import draw, read_accounts, settle
@@ -112,8 +112,8 @@ class SqliteStore:
         self._connected()
 
     @property
-    def bells(self) -> Path:
-        return bells_of(str(self.path.resolve()))
+    def sockets(self) -> Path:
+        return sockets_of(str(self.path.resolve()))
 
     def commit(self, operations: Sequence[Operation]) -> list[object]:
         with self._errors("write"):

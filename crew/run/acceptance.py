@@ -16,10 +16,10 @@ from crew.journal import OPEN, PARKED, NewRun, RunRow, Started, WhenBusy, rules
 from crew.journal.reading import JournalReader
 from crew.journal.writer import OpenRun, seal
 from crew.message import Json
-from crew.run.elsewhere import Elsewhere
 from crew.run.folding import Begun
 from crew.run.fork import new_fork
 from crew.run.handle import Home, Run
+from crew.run.other_runtimes import OtherRuntimes
 from crew.run.worker import Worker
 from crew.value import Mismatch, aside, canonical, canonical_lines, is_big
 
@@ -31,7 +31,7 @@ class Premises(Home, Protocol):
 
     fleet: Any
     """The hosts that drive its runs, or None."""
-    elsewhere: Elsewhere
+    other_runtimes: OtherRuntimes
     worker: bool
     """Whether it has runs driven, here or there."""
 
@@ -109,7 +109,7 @@ class Acceptance:
         """
         if self._home.drives:
             return self._worker.owned.owner
-        elsewhere = self._home.elsewhere
+        elsewhere = self._home.other_runtimes
         if self._home.fleet is None or not self._home.worker:
             return elsewhere.only_host(workflow)
         host: str | None = self._home.fleet.host_of(workflow)

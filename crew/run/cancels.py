@@ -83,7 +83,7 @@ class Cancels:
         """Let children see the cancel in their inboxes; record it for those nobody drives."""
         for child in children:
             if not await self.of_unowned(child):
-                self._employer.elsewhere.post(child)
+                self._employer.other_runtimes.post(child)
         self._employer.look()
 
 

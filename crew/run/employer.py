@@ -4,8 +4,8 @@ from collections.abc import Coroutine
 from typing import Any, Protocol
 
 from crew.journal import Store
-from crew.run.elsewhere import Elsewhere
 from crew.run.followers import Followers
+from crew.run.other_runtimes import OtherRuntimes
 from crew.run.surroundings import Surroundings
 from crew.run.workflows import Workflows
 
@@ -17,6 +17,6 @@ class Employer(Surroundings, Protocol):
     workflows: Workflows
     """Those whose runs may be driven here."""
     followers: Followers
-    elsewhere: Elsewhere
+    other_runtimes: OtherRuntimes
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> object: ...

@@ -23,9 +23,9 @@ from crew.run.account_rows import AccountRows
 from crew.run.asked import OpenQuestions
 from crew.run.calls import RunCalls
 from crew.run.children import ChildRuns
-from crew.run.elsewhere import REASONS, Elsewhere, Reason
 from crew.run.followers import Followers
 from crew.run.heart import Heart
+from crew.run.other_runtimes import REASONS, OtherRuntimes, Reason
 from crew.run.owned import TAKE_SECONDS
 from crew.run.surroundings import Children
 from crew.run.tenant import Tenant
@@ -95,7 +95,7 @@ class Runtime(Tenant):
         )
         owned = self._worker.owned
         self.followers = Followers(owned.lost, owned.durable, self._is_here)
-        self.elsewhere = Elsewhere(self, owned.owner)
+        self.other_runtimes = OtherRuntimes(self, owned.owner)
         self._attended: dict[Reason, set[int]] = {}
         """Runs of which others have told, and why."""
         self._attending: dict[Reason, set[int]] = {}
@@ -127,8 +127,8 @@ class Runtime(Tenant):
         except BaseException:
             await self._close()
             raise
-        self.elsewhere.open(self.store.bells)
-        self.workflows.joined = self.elsewhere.introduce
+        self.other_runtimes.open(self.store.sockets)
+        self.workflows.joined = self.other_runtimes.introduce
         self.followers.is_open = True
         self.spawn(self._watch())
         return self
@@ -141,7 +141,7 @@ class Runtime(Tenant):
         await self._worker.release()
         # Only now: what waits in a step for a child has been stopped, and sees no error.
         self.followers.end()
-        self.elsewhere.close()
+        self.other_runtimes.close()
         await self._close()
 
     async def _close(self) -> None:
@@ -166,7 +166,7 @@ class Runtime(Tenant):
                 message="agents='ray' needs a store that several processes can open, not :memory:; "
                 "use sqlite:///path or leave it out"
             )
-        self.fleet = await Fleet.join(self.settings, self.store.url, hosted, self.elsewhere)
+        self.fleet = await Fleet.join(self.settings, self.store.url, hosted, self.other_runtimes)
         self.followers.raise_lost = self.fleet.raise_lost
         if self.worker:
             for workflow in self.workflows:
@@ -191,9 +191,9 @@ class Runtime(Tenant):
         if self._worker.owned.drives(row.number):
             return
         if not is_new:
-            self.elsewhere.post(row)
+            self.other_runtimes.post(row)
         if not self.drives:
-            self.elsewhere.offer(row, to=self._host_of(row))
+            self.other_runtimes.offer(row, to=self._host_of(row))
 
     def _host_of(self, row: RunRow) -> str | None:
         """Return the name of the host on Ray that runs exactly the code that is known here."""

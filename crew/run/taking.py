@@ -80,7 +80,7 @@ class Taking:
             else:
                 await self.drive(mine, workflow, taken=taken)
                 if self._owned.drives(row.number):
-                    self._employer.elsewhere.taken(row.number)
+                    self._employer.other_runtimes.taken(row.number)
         except (NewerEvent, Diverged):
             if explicit:
                 raise

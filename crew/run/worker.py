@@ -128,7 +128,7 @@ class Worker:
         lost = [row for row in rows if row.number in before]
         await asyncio.gather(*(self._adopt(row) for row in lost))
         for row in lost:
-            self._employer.elsewhere.taken(row.number)
+            self._employer.other_runtimes.taken(row.number)
 
     def blink(self) -> None:
         """Note that the store could not be read: nobody's silence counts meanwhile."""
@@ -216,7 +216,7 @@ class Worker:
     async def drain(self) -> None:
         """Take no further run, and return when those under way have ended or wait."""
         self.owned.takes_over = False
-        self._employer.elsewhere.introduce()
+        self._employer.other_runtimes.introduce()
         while self.active():
             await asyncio.wait({d.ended for d in self._drivers.values()}, timeout=TAKE_SECONDS)
 

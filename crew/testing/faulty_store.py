@@ -16,7 +16,7 @@ class CrashingStore:
     no other process: whoever looks finds it.
     """
 
-    bells: Path | None = None
+    sockets: Path | None = None
 
     def __init__(self, store: Store, *, after: int) -> None:
         self._store = store

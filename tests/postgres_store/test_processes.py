@@ -190,7 +190,7 @@ async def test_a_user_who_may_not_know_the_server_looks_for_what_others_write(po
         db.execute("REVOKE EXECUTE ON FUNCTION pg_control_system() FROM PUBLIC")
     url, graph = postgres_url.replace("crew@", f"{role}@"), counting()
     async with Runtime(url, workflows=[graph]) as there, Runtime(url, worker=False) as here:
-        assert there.store.bells is None
+        assert there.store.sockets is None
         run = await here.start(graph, Count(n=0))
         async with asyncio.timeout(20):
             while not await run.questions():

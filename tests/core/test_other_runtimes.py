@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 
 from crew import Context, RunCancelled, Runtime, StoreError, workflow
-from crew.journal import Started, bell
+from crew.journal import Started, datagrams
 from crew.journal.opening import open_store
-from crew.run import elsewhere, leaving
+from crew.run import leaving, other_runtimes
 from crew.testing.store_suite import new_run
 from tests.core.lives import SECONDS, result, stores, until
 
@@ -57,7 +57,7 @@ def process(url: str):
     """A worker in a process of its own, which knows `hello` and `asking`."""
     code = (
         "import asyncio\nfrom crew import Runtime\n"
-        "from tests.core.test_elsewhere import asking, hello\n"
+        "from tests.core.test_other_runtimes import asking, hello\n"
         "async def main():\n"
         f"    async with Runtime({url!r}, workflows=[asking, hello]):\n"
         "        print(flush=True)\n        await asyncio.sleep(600)\n"
@@ -285,7 +285,7 @@ async def test_nothing_is_offered_to_a_process_that_was_killed(url):
             killed.wait()
             runs = [await here.start(hello, name) for name in "abcd"]
             assert [await result(run) for run in runs] == [f"Hello, {name}" for name in "abcd"]
-            found = {path.name for path in here.store.bells.iterdir()}
+            found = {path.name for path in here.store.sockets.iterdir()}
             assert len(found) == 2  # what the dead one left is gone
 
 
@@ -296,7 +296,7 @@ async def test_where_nobody_can_be_told_everything_ends_by_looking(
     (tmp_path / "file").touch()
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "file"))
     async with Runtime(url, workflows=[hello, asking]), Runtime(url, worker=False) as here:
-        assert "bell.missing" in caplog.messages
+        assert "socket.missing" in caplog.messages
         assert await result(await here.start(hello, "Ada")) == "Hello, Ada"
         run = await here.start(asking, "a")
         following = asyncio.create_task(kinds(run))
@@ -308,44 +308,46 @@ async def test_where_nobody_can_be_told_everything_ends_by_looking(
 
 async def test_a_folder_that_others_may_enter_is_not_used(url, tmp_path, monkeypatch, caplog):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    bells = open_store(url).bells
-    assert bells is not None
-    bells.mkdir(parents=True)
-    bells.chmod(0o777)
+    sockets = open_store(url).sockets
+    assert sockets is not None
+    sockets.mkdir(parents=True)
+    sockets.chmod(0o777)
     async with Runtime(url, workflows=[hello]) as runtime:
-        assert "bell.missing" in caplog.messages
+        assert "socket.missing" in caplog.messages
         assert await result(await runtime.start(hello, "Ada")) == "Hello, Ada"
 
 
 async def test_a_runtime_has_a_bell_though_the_last_of_others_just_took_the_folder_away(
     url, monkeypatch, caplog
 ):
-    made, times = bell._make, iter(range(100))
+    made, times = datagrams._make, iter(range(100))
 
     def taken_away(folder):
         made(folder)
         if next(times) == 1:  # the one above it is made first
             folder.rmdir()
 
-    monkeypatch.setattr(bell, "_make", taken_away)
+    monkeypatch.setattr(datagrams, "_make", taken_away)
     async with worker(url, hello), client(url) as here:
         assert await result(await here.start(hello, "Ada")) == "Hello, Ada"
-    assert "bell.missing" not in caplog.messages
+    assert "socket.missing" not in caplog.messages
 
 
 async def test_a_runtime_without_a_folder_for_its_bell_goes_on_without(url, monkeypatch, caplog):
-    monkeypatch.setattr(bell, "_make", lambda folder: None)
+    monkeypatch.setattr(datagrams, "_make", lambda folder: None)
     async with Runtime(url, workflows=[hello]) as runtime:
-        assert "bell.missing" in caplog.messages
+        assert "socket.missing" in caplog.messages
         assert await result(await runtime.start(hello, "Ada")) == "Hello, Ada"
 
 
 async def test_who_does_not_listen_holds_up_nobody(url):
-    folder = open_store(url).bells
-    deaf, ringing = (bell.Bell(folder, name, lambda name, said: None) for name in "ab")
-    assert [ringing.ring("a", b"x" * 1000) for _ in range(2000)] == [True] * 2000
+    folder = open_store(url).sockets
+    deaf, ringing = (
+        datagrams.DatagramSocket(folder, name, lambda name, said: None) for name in "ab"
+    )
+    assert [ringing.send("a", b"x" * 1000) for _ in range(2000)] == [True] * 2000
     deaf.close()
-    assert not ringing.ring("a", b"x")
+    assert not ringing.send("a", b"x")
     ringing.close()
 
 
@@ -367,7 +369,7 @@ async def test_a_run_that_could_not_be_taken_when_it_was_told_of_is_taken_by_loo
 
 
 async def test_of_many_runs_that_nobody_takes_some_are_told_of_later(url, monkeypatch):
-    monkeypatch.setattr(elsewhere, "MOST_KEPT", 1)
+    monkeypatch.setattr(other_runtimes, "MOST_KEPT", 1)
     async with client(url) as here:
         runs = [await here.start(hello, name) for name in "abc"]
         async with worker(url, hello):  # it looks when it comes
@@ -377,19 +379,21 @@ async def test_of_many_runs_that_nobody_takes_some_are_told_of_later(url, monkey
 async def test_nothing_is_left_behind_by_those_who_leave(url):
     async with worker(url, hello) as there, client(url) as here:
         await result(await here.start(hello, "Ada"))
-        bells = there.store.bells
-        assert len(list(bells.iterdir())) == 2
-    assert not bells.exists()
+        sockets = there.store.sockets
+        assert len(list(sockets.iterdir())) == 2
+    assert not sockets.exists()
 
 
 @pytest.mark.parametrize("said", [b"", b"{}", b"\xff", b"7", b'[["no such thing"], 3, ["take"]]'])
 async def test_what_nobody_understands_harms_nobody(url, said, caplog):
     async with worker(url, hello) as there, client(url) as here:
-        stranger = bell.Bell(there.store.bells, "stranger", lambda name, said: None)
-        stranger.ring(there.elsewhere.name, said)
+        stranger = datagrams.DatagramSocket(
+            there.store.sockets, "stranger", lambda name, said: None
+        )
+        stranger.send(there.other_runtimes.name, said)
         stranger.close()
         assert await result(await here.start(hello, "Ada")) == "Hello, Ada"
-    assert {"bell.garbage", "notice.unknown"} & set(caplog.messages)
+    assert {"socket.garbage", "notice.unknown"} & set(caplog.messages)
 
 
 @stores
@@ -398,7 +402,7 @@ async def test_a_run_that_was_started_in_a_workers_name_is_adopted_though_nobody
         named = await here.start(hello, "Ada")  # whatever a first event looks like
         await result(named)
         first = here.store.events(named._row.number)[0]
-        new = new_run("named", owner=there.elsewhere.name, workflow="hello", first=first)
+        new = new_run("named", owner=there.other_runtimes.name, workflow="hello", first=first)
         started = await here.writer.execute(new)
         assert isinstance(started, Started)
         run = await here.get("named")
@@ -424,7 +428,7 @@ async def test_a_run_whose_worker_died_before_it_adopted_it_is_taken_by_another(
 @stores
 async def test_a_run_in_the_name_of_one_that_does_not_know_its_workflow_is_given_up(url):
     async with Runtime(url) as there, client(url) as here:
-        new = new_run("named", owner=there.elsewhere.name, workflow="another")
+        new = new_run("named", owner=there.other_runtimes.name, workflow="another")
         await here.writer.execute(new)
         async with asyncio.timeout(SECONDS):
             while here.store.run("named").owner is not None:

@@ -1,7 +1,7 @@
 """Datagrams between the processes of one machine that share a store: each has a socket of its own.
 
 Nothing waits for a datagram, and nothing depends on one: where a socket is full it is lost, and
-whoever would have heard it finds by looking what it was about. The sockets of a store lie in a
+whoever would have received it finds by looking what it was about. The sockets of a store lie in a
 folder that one user alone may enter. Its path is short, since that of a socket has room for some
 100 bytes, while a store may lie anywhere.
 """
@@ -19,31 +19,31 @@ from pathlib import Path
 MOST_BYTES = 1 << 16
 """Of one datagram."""
 MOST_AT_ONCE = 64
-"""So many are heard before the event loop goes on."""
+"""So many are received before the event loop goes on."""
 
 
-def bells_of(store: str) -> Path:
+def sockets_of(store: str) -> Path:
     """Return the folder for the sockets of those who share a store, named by what it is."""
     digest = hashlib.sha256(store.encode()).hexdigest()[:16]
     return Path(tempfile.gettempdir()) / f"crew-{os.getuid()}" / digest
 
 
-class Bell:
+class DatagramSocket:
     """The socket of one who shares a store, and the way to those of the others.
 
     Args:
         folder: where the sockets are; made if missing.
         name: of this one; no other has it.
-        heard: called with the name of who rings, and what was said.
+        received: called with the name of who sent something, and that.
 
     Raises:
         OSError: there can be no socket; or the folder is somebody else's.
     """
 
-    def __init__(self, folder: Path, name: str, heard: Callable[[str, bytes], None]) -> None:
+    def __init__(self, folder: Path, name: str, received: Callable[[str, bytes], None]) -> None:
         self._folder = folder
         self._name = name
-        self._heard = heard
+        self._received = received
         self._loop = asyncio.get_running_loop()
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         try:
@@ -71,10 +71,10 @@ class Bell:
         """Return the names of the sockets there are; who left one behind may be dead."""
         return [path.name for path in self._folder.iterdir() if path.name != self._name]
 
-    def ring(self, name: str, said: bytes) -> bool:
-        """Say something to another one, and wait for nothing; False if it is not there any more."""
+    def send(self, name: str, data: bytes) -> bool:
+        """Send to another one, and wait for nothing; False if it is not there any more."""
         try:
-            self._socket.sendto(said, str(self._folder / name))
+            self._socket.sendto(data, str(self._folder / name))
         except (ConnectionRefusedError, FileNotFoundError):
             (self._folder / name).unlink(missing_ok=True)
             return False
@@ -83,7 +83,7 @@ class Bell:
         return True
 
     def close(self) -> None:
-        """Hear nothing more, and leave nothing behind."""
+        """Receive nothing more, and leave nothing behind."""
         self._loop.remove_reader(self._socket)
         self._socket.close()
         (self._folder / self._name).unlink(missing_ok=True)
@@ -93,10 +93,10 @@ class Bell:
     def _listen(self) -> None:
         for _ in range(MOST_AT_ONCE):
             try:
-                said, address = self._socket.recvfrom(MOST_BYTES)
+                data, address = self._socket.recvfrom(MOST_BYTES)
             except BlockingIOError:
                 return
-            self._heard(Path(address).name, said)
+            self._received(Path(address or "?").name, data)  # one without a name is no runtime
 
 
 def _make(folder: Path) -> None:

@@ -1,13 +1,13 @@
 """What the runtimes that share a store tell each other, so that none waits for its next look.
 
 A notice is a hint. Nobody waits for one, it may be lost or come twice, and whoever gets none finds
-by looking what it was about. Each runtime has a name; what it says is one of:
+by looking what it was about. Each runtime has a name; what it sends is one of:
 
 - `here`: it has come, whether it drives runs, and of which workflows it takes some.
 - `take`: a run is there for you to drive, or there is something for it in its inbox.
 - `adopt`: a run was started in your name.
 - `look`: if you drive this run, there is something in its inbox.
-- `follow`: if you drive this run, say when it has events after an offset, or its end.
+- `follow`: if you drive this run, let me know when it has events after an offset, or its end.
 - `grown`: a run that you follow has grown, or is driven here from now on.
 """
 
@@ -23,17 +23,17 @@ from typing import Literal, Protocol, TypeAlias, get_args
 
 from crew.graph import Workflow
 from crew.journal import RunRow
-from crew.journal.bell import Bell
+from crew.journal.datagrams import DatagramSocket
 from crew.message import Json
 from crew.run.followers import Followers
 
 Notice: TypeAlias = Sequence[Json]
 Reason = Literal["look", "take", "adopt"]
 REASONS: tuple[Reason, ...] = get_args(Reason)
-Say: TypeAlias = Callable[[Sequence[Notice]], bool]
-"""Says something to another runtime; False if it is not there any more."""
+Send: TypeAlias = Callable[[Sequence[Notice]], bool]
+"""Sends notices to another runtime; False if it is not there any more."""
 
-MOST_SAID = 500
+MOST_NOTICES = 500
 """Notices in one datagram."""
 MOST_KEPT = 1024
 """Runs that nobody took yet, of which others are told when they come."""
@@ -42,7 +42,7 @@ logger = logging.getLogger(__name__)
 
 
 class Listener(Protocol):
-    """What is done with what is heard."""
+    """What is done with what others send."""
 
     followers: Followers
 
@@ -57,14 +57,14 @@ class Listener(Protocol):
 
 @dataclass(slots=True)
 class _Other:
-    """Another runtime, and what it said of itself."""
+    """Another runtime, and what it wrote of itself."""
 
-    say: Say
+    send: Send
     drives: bool = False
     serves: frozenset[tuple[str, str]] = frozenset()
 
 
-class Elsewhere:
+class OtherRuntimes:
     """The other runtimes.
 
     Args:
@@ -75,39 +75,39 @@ class Elsewhere:
     def __init__(self, listener: Listener, name: str) -> None:
         self.name = name
         self._listener = listener
-        self._bell: Bell | None = None
+        self._socket: DatagramSocket | None = None
         self._others: dict[str, _Other] = {}
-        self._said: dict[str, list[Notice]] = {}
-        self._saying: asyncio.Handle | None = None
+        self._queued: dict[str, list[Notice]] = {}
+        self._flushing: asyncio.Handle | None = None
         self._untaken: OrderedDict[int, tuple[str, str]] = OrderedDict()
         """Runs for which nobody was there, by their numbers, and their workflows."""
 
-    def open(self, bells: Path | None) -> None:
-        """Hear others of this machine from now on; they are in a folder, if there can be any."""
+    def open(self, sockets: Path | None) -> None:
+        """Receive from others of this machine from now on, whose sockets are in a folder."""
         followers = self._listener.followers
         followers.ask, followers.tell = self.follow, self._grown
-        if bells is None:
+        if sockets is None:
             return
         try:
-            self._bell = Bell(bells, self.name, self._heard)
+            self._socket = DatagramSocket(sockets, self.name, self._received)
         except OSError as error:
             hint = "what other processes write is found by looking for it"
-            logger.warning("bell.missing", extra={"error": str(error), "hint": hint})
+            logger.warning("socket.missing", extra={"error": str(error), "hint": hint})
             return
-        for name in self._bell.others():
+        for name in self._socket.others():
             self._meet(name)
 
     def close(self) -> None:
-        """Say what is still to be said, and hear nothing more."""
-        self._say_all()
-        if self._bell is not None:
-            self._bell.close()
-            self._bell = None
+        """Send what is still to be sent, and receive nothing more."""
+        self._flush()
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None
         self._others.clear()
 
     def introduce(self) -> None:
-        """Say what this runtime is, since it has changed."""
-        self._tell(self._others, self._here())
+        """Send what this runtime is, since it has changed."""
+        self._notify(self._others, self._here())
 
     def only_host(self, workflow: Workflow) -> str | None:
         """Return the one that takes runs of a workflow, if it is the only one."""
@@ -116,7 +116,7 @@ class Elsewhere:
         return hosts[0] if len(hosts) == 1 else None
 
     def knows(self, name: str | None) -> bool:
-        """Return whether another one can be told things."""
+        """Return whether another one can be reached."""
         return name in self._others
 
     def offer(self, row: RunRow, to: str | None = None) -> None:
@@ -127,29 +127,29 @@ class Elsewhere:
             to: the one that is to drive it, if it matters.
         """
         if row.owner is not None and self.knows(row.owner):
-            self._tell((row.owner,), ("adopt", row.number))
+            self._notify((row.owner,), ("adopt", row.number))
         elif to is None:
             self._offer(row.number, (row.workflow, row.version))
         elif self.knows(to):
-            self._tell((to,), ("take", row.number, row.workflow, row.version))
+            self._notify((to,), ("take", row.number, row.workflow, row.version))
 
     def post(self, row: RunRow) -> None:
         """Let whoever drives a run look at its inbox."""
-        self._tell(self._drivers(), ("look", row.number))
+        self._notify(self._drivers(), ("look", row.number))
 
     def follow(self, number: int, after: int, to_end: bool) -> None:
-        """Ask to be told when a run has events after an offset, or its end."""
-        self._tell(self._drivers(), ("follow", number, after, to_end))
+        """Ask for a notice when a run has events after an offset, or its end."""
+        self._notify(self._drivers(), ("follow", number, after, to_end))
 
     def taken(self, number: int) -> None:
         """Let those who follow a run know that it is driven here from now on."""
-        self._tell(self._others, ("grown", number))
+        self._notify(self._others, ("grown", number))
 
-    def hear(self, name: str, notices: Sequence[Notice], say: Say) -> None:
-        """Act upon what another one said, which hears what one has to `say`."""
+    def receive(self, name: str, notices: Sequence[Notice], send: Send) -> None:
+        """Act upon notices of another one, which `send` reaches."""
         if name not in self._others:
-            self._others[name] = _Other(say)
-            self._tell((name,), self._here())
+            self._others[name] = _Other(send)
+            self._notify((name,), self._here())
         for notice in notices:
             self._act(name, notice)
 
@@ -188,7 +188,7 @@ class Elsewhere:
         """Choose one in turn: if all of them tried to take a run, all but one would in vain."""
         for name, other in self._others.items():
             if workflow in other.serves:
-                self._tell((name,), ("take", number, *workflow))
+                self._notify((name,), ("take", number, *workflow))
                 self._others[name] = self._others.pop(name)
                 return
         self._untaken[number] = workflow
@@ -196,7 +196,7 @@ class Elsewhere:
             self._untaken.popitem(last=False)
 
     def _grown(self, name: str, number: int) -> None:
-        self._tell((name,), ("grown", number))
+        self._notify((name,), ("grown", number))
 
     def _drivers(self) -> list[str]:
         return [name for name, other in self._others.items() if other.drives]
@@ -205,28 +205,27 @@ class Elsewhere:
         serves = self._listener.serves()
         return ("here", serves is not None, serves or ())
 
-    def _tell(self, names: Iterable[str], notice: Notice) -> None:
-        """Say something once the event loop has turned, with whatever else is said till then."""
+    def _notify(self, names: Iterable[str], notice: Notice) -> None:
+        """Send a notice once the event loop has turned, with whatever else there is by then."""
         for name in names:
-            self._said.setdefault(name, []).append(notice)
-        if self._said and self._saying is None:
+            self._queued.setdefault(name, []).append(notice)
+        if self._queued and self._flushing is None:
             loop = asyncio.get_running_loop()
-            self._saying = loop.call_soon(self._say_all, context=Variables())
+            self._flushing = loop.call_soon(self._flush, context=Variables())
 
-    def _say_all(self) -> None:
-        if self._saying is not None:
-            self._saying.cancel()
-            self._saying = None
-        said = self._said
-        self._said = {}
-        for name, notices in said.items():
+    def _flush(self) -> None:
+        if self._flushing is not None:
+            self._flushing.cancel()
+            self._flushing = None
+        queued, self._queued = self._queued, dict[str, list[Notice]]()
+        for name, notices in queued.items():
             other = self._others.get(name)
-            if other is None or not other.say(notices):
+            if other is None or not other.send(notices):
                 self.lose(name)
                 self._offer_again(notices)
 
     def _offer_again(self, notices: Sequence[Notice]) -> None:
-        """Offer to others what was said to nobody."""
+        """Offer to others what reached nobody."""
         for notice in notices:
             match notice:
                 case ("take", int(number), str(name), str(version)):
@@ -234,25 +233,25 @@ class Elsewhere:
 
     def _meet(self, name: str) -> None:
         """Know one of this machine, which may be dead."""
-        self.hear(name, (), self._ringing(name))
+        self.receive(name, (), self._sender(name))
 
-    def _ringing(self, name: str) -> Say:
-        def say(notices: Sequence[Notice]) -> bool:
-            assert self._bell is not None
-            ring = self._bell.ring
-            parts = range(0, len(notices), MOST_SAID)
+    def _sender(self, name: str) -> Send:
+        def send(notices: Sequence[Notice]) -> bool:
+            assert self._socket is not None
+            send_to = self._socket.send
+            parts = range(0, len(notices), MOST_NOTICES)
             return all(
-                ring(name, json.dumps(notices[at : at + MOST_SAID]).encode()) for at in parts
+                send_to(name, json.dumps(notices[at : at + MOST_NOTICES]).encode()) for at in parts
             )
 
-        return say
+        return send
 
-    def _heard(self, name: str, said: bytes) -> None:
+    def _received(self, name: str, data: bytes) -> None:
         """Act upon a datagram, which may be anybody's of this user."""
         try:
-            notices = json.loads(said)
+            notices = json.loads(data)
             assert isinstance(notices, list)
         except (ValueError, AssertionError):
-            logger.warning("bell.garbage", extra={"bell": name})
+            logger.warning("socket.garbage", extra={"socket": name})
             return
-        self.hear(name, notices, self._ringing(name))
+        self.receive(name, notices, self._sender(name))
