@@ -203,7 +203,9 @@ class Subject:
         held = read(store, life.number)
         check_counts(life)
         check_acts(life, {})
-        check_bills(life, held, store, exact=not life.world.is_dead)
+        # A run that was let go by a commit that failed is settled by whoever takes it again.
+        is_calm = not life.world.is_dead and not life.has_failed
+        check_bills(life, held, store, exact=is_calm)
         if life.outcome or life.problems:
             self.check_outcome(life, held)
             return self._point(event, how, life, held)
