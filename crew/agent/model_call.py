@@ -110,21 +110,36 @@ class ModelCall:
         self._broke_off = error
         lost = cost_of(error)
         known: dict[str, Json] = {} if lost is None else {"lost": lost}
-        try:
-            await self._restart({**data, **known})
-        except BudgetExceeded as refused:
-            assert self._reservation is not None
-            self._reservation = self._reservation.within(int(refused.left))
-            if refused.unit != "tokens" or self._reservation is None:
-                raise
-            await self._restart({**data, **known, **self._reservation.data()})
+        assert self._reservation is not None
+        held = self._reservation.tokens
+        freed = 0 if lost is None else held - Usage(**lost).total_tokens
+        while True:
+            data = {**data, **known, **self._reservation.data()}
+            try:
+                await self._calls.restart(self._path, "model", "model", data)
+                break
+            except BudgetExceeded as refused:
+                self._reservation = await self._smaller(self._reservation, freed, refused)
         self._broke_off = None
         self.lost += Usage(**lost) if lost else _NOTHING
-        assert self._reservation is not None
         return self._reservation.limited(self._request)
 
-    async def _restart(self, data: dict[str, Json]) -> None:
-        await self._calls.restart(self._path, "model", "model", data)
+    async def _smaller(
+        self, wanted: Reservation, freed: int, refused: BudgetExceeded
+    ) -> Reservation:
+        """Return what fits once nothing can come back any more, or enough has.
+
+        Raises:
+            BudgetExceeded: not even a short answer does.
+        """
+        if refused.unit != "tokens":
+            raise refused
+        allowance = await self._calls.allowance(self._path, wanted.tokens - freed)
+        left = 0 if allowance is None else allowance.left + freed
+        found = wanted if left >= wanted.tokens else wanted.within(left)
+        if found is None:
+            raise refused
+        return found
 
 
 def reply_data(reply: ModelReply) -> dict[str, Json]:

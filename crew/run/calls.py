@@ -309,6 +309,7 @@ class RunCalls:
         """Return what a model call at `path` may spend; see `crew.call.record.Calls`."""
         if not self.accounts.ledgers.limits_tokens(path) or not self.lookup.is_due(path):
             return None
+        self.spending.rest(path)
         await self.spending.until_free(path, needed)
         if self.shared is not None:
             return await self.shared.allowance(path, needed)

@@ -66,6 +66,14 @@ class Spending:
         if self.ledgers.limits_tokens(path):
             self._under_way.add(path)
 
+    def rest(self, path: str) -> None:
+        """Note that a request that broke off is not made anew yet, so that it gives nothing back.
+
+        Else two of them would wait for each other.
+        """
+        if path in self._under_way:
+            self._end(path, self._accounts.bound_of(path))
+
     def check(self, run: str, path: str, asked: dict[str, Json]) -> None:
         """Let a model call be made that may cost so many tokens.
 

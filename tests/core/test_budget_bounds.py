@@ -172,6 +172,52 @@ async def test_an_answer_that_breaks_off_is_reserved_anew_each_time(runtime):
     assert len(model.requests) == 3
 
 
+class Late(Counting):
+    """Answers once somebody says so."""
+
+    def __init__(self, **given) -> None:
+        super().__init__(**given)
+        self.asked, self.gate = asyncio.Event(), asyncio.Event()
+
+    async def complete(self, request, *, on_text=None):
+        self.asked.set()
+        await self.gate.wait()
+        return await super().complete(request, on_text=on_text)
+
+
+@pytest.mark.parametrize("shared", [True, False])
+@pytest.mark.parametrize("counted", [True, False])
+async def test_an_answer_that_broke_off_waits_for_what_others_give_back(runtime, shared, counted):
+    late = Late(wanted=5)
+    cost = {"input_tokens": 100, "output_tokens": 400} if counted else {}
+
+    def breaks(number: int) -> ModelError | None:
+        if number > 1:
+            return None
+        asyncio.get_running_loop().call_later(0.5, late.gate.set)
+        return ModelError(message="broke", broke_off=True, **cost)
+
+    broken = Counting(wanted=400, fails=breaks)
+    first = Agent("first", model=late, max_tokens=400)
+    second = Agent("second", model=broken, max_tokens=400)
+
+    @workflow(name="child")
+    async def child(ctx: Context, is_first: bool) -> str:
+        if not is_first:
+            await late.asked.wait()
+        return (await ctx.run(first if is_first else second, "hello", emit=True)).output
+
+    @workflow(name="flow")
+    async def flow(ctx: Context, text: str) -> list[str]:
+        if shared:
+            return await asyncio.gather(ctx.run(child, True), ctx.run(child, False))
+        return await asyncio.gather(child.function(ctx, True), child.function(ctx, False))
+
+    run = await runtime.start(flow, "go", budget=Budget(tokens=1300))
+    assert [len(text.split()) for text in await result(run)] == [5, 400]
+    assert [request.max_tokens for request in broken.requests] == [400, 400]
+
+
 @pytest.mark.parametrize("reports", [True, False])
 async def test_an_endpoint_that_reports_nothing_is_not_free(runtime, reports):
     model = Counting(rate=0.25, reports=reports)
