@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Generic, TypeVar, cast
 
-from crew.agent.loop import Loop, ToolLike
+from crew.agent.loop import Loop
+from crew.agent.tool_call import ToolLike
 from crew.call.record import AgentTask, Calls, Equipment, Unrecorded
 from crew.config import load_settings
 from crew.hosts import Resources

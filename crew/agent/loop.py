@@ -3,61 +3,27 @@
 Source: ReAct, Yao et al., 2022, in the form that chat models with tool calls gave it.
 """
 
-import difflib
 import functools
 import hashlib
 import json
-from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, Protocol, TypeVar, cast
+from collections.abc import Mapping
+from typing import Any, Protocol
 
 from crew.agent.model_call import ModelCall, reply_from
+from crew.agent.recorded import Recorded
+from crew.agent.tool_call import ToolCalls, ToolLike
 from crew.call.concurrent import together
-from crew.call.invoke import invoke
 from crew.call.record import (
     AgentTask,
     Calls,
-    idempotency_key,
-    outcome,
-    unstorable,
 )
 from crew.errors import (
-    BudgetExceeded,
-    CrewError,
-    EffectUnknown,
     ModelError,
-    NotAnException,
     OutputInvalid,
-    ToolError,
 )
-from crew.event import CallKind, failure_from
-from crew.failure import failure_of, message_of, raise_again
-from crew.llm import Model, ModelReply, ModelRequest, ToolSpec
-from crew.llm.wire import INVALID_ARGUMENTS
+from crew.llm import Model, ModelReply, ModelRequest
 from crew.message import Json, Message, ToolCall, Usage, message_data
-from crew.value import Codec, aside, canonical, document, is_big, own_copy
-
-T = TypeVar("T")
-
-MAX_RESULT_CHARACTERS = 16_000
-"""What a model gets to see of one tool result."""
-
-
-class ToolLike(Protocol):
-    """What an agent needs of a tool; `crew.tool.Tool` is one."""
-
-    function: Callable[..., Any]
-
-    @property
-    def name(self) -> str: ...
-    @property
-    def effect(self) -> str: ...
-    @property
-    def spec(self) -> ToolSpec: ...
-
-    @property
-    def codec(self) -> Codec: ...
-
-    async def act(self, arguments: dict[str, Json], *, idempotency_key: str = "") -> Any: ...
+from crew.value import Codec
 
 
 class Definition(Protocol):
@@ -83,6 +49,8 @@ class Loop:
     def __init__(self, agent: Definition, task: AgentTask, calls: Calls, model: Model) -> None:
         self.agent, self.task, self.calls, self.model = agent, task, calls, model
         self.codec = agent.codec
+        self.recorded = Recorded(calls, task)
+        self.tool_calls = ToolCalls(agent.tools, task, self.recorded)
         self.schema = None if agent.output is str else self.codec.schema()
         self.messages: list[Message] = []
         self.usage = Usage()
@@ -146,9 +114,14 @@ class Loop:
         self.turn += 1
         # No lambda: what is no async function by its looks is called in a thread.
         complete = functools.partial(call.complete, data)
-        result = await self._journalled(path, "model", "model", data, complete, paying=call)
+        result = await self.recorded.call(
+            path, "model", "model", data, complete, self._wrap, paying=call
+        )
         self.usage += call.lost + Usage(**result["usage"])
         return reply_from(result)
+
+    def _wrap(self, words: str) -> ModelError:
+        return ModelError(message=f"the model {self.model.name!r} raised {words}")
 
     def _request(self) -> ModelRequest:
         return ModelRequest(
@@ -163,7 +136,7 @@ class Loop:
 
     async def _call_tools(self, wanted: tuple[ToolCall, ...]) -> list[Message]:
         paths = [self._tool_path(call.name) for call in wanted]
-        texts = await together(map(self._call_tool, wanted, paths))
+        texts = await together(map(self.tool_calls.call, wanted, paths))
         return [
             Message("tool", text, tool_call_id=call.id)
             for call, text in zip(wanted, texts, strict=True)
@@ -173,109 +146,6 @@ class Loop:
         count = self.tool_counts.get(name, 0)
         self.tool_counts[name] = count + 1
         return f"{self.task.path}/{name}.{count}"
-
-    async def _call_tool(self, call: ToolCall, path: str) -> str:
-        """Return what the model gets to read: the tool's result, or why there is none."""
-        tool = self.agent.tools.get(call.name)
-        if tool is None:
-            return _no_such_tool(call.name, list(self.agent.tools))
-        if INVALID_ARGUMENTS in call.arguments:
-            text = call.arguments[INVALID_ARGUMENTS]
-            return f"error: the arguments of {call.name!r} are not a JSON object: {text!r:.200}"
-        key = idempotency_key(self.task.run, path)
-        data = {"tool": tool.name, "arguments": call.arguments, "effect": tool.effect}
-        fingerprint = f"{tool.name}:{canonical(call.arguments)}"
-
-        async def perform(streamed: str) -> dict[str, Json]:
-            result = await tool.act(own_copy(call.arguments), idempotency_key=key)
-            try:
-                return {"result": await _stored(tool.codec, result)}
-            except Exception as error:  # a serializer of the user's raises anything
-                if tool.effect == "read":
-                    raise ToolError(message=message_of(error), tool=tool.name) from error
-                return unstorable(error, path, "the tool")
-
-        try:
-            result = await self._journalled(
-                path, "tool", fingerprint, data, perform, once=tool.effect == "once"
-            )
-        except ToolError as error:
-            return f"error: {error}"
-        if (failure := result.get("unstorable")) is not None:
-            return f"{failure_from(failure).message}. It is done: do not call it again for that."
-        found = result["result"]
-        if not is_big(found):
-            return _bounded(_text_of(found))
-        text = found if isinstance(found, str) else (await aside(document, found)).decode()
-        return _bounded(text)
-
-    async def _journalled(
-        self,
-        path: str,
-        call: CallKind,
-        fingerprint: str,
-        data: dict[str, Json],
-        perform: Callable[[str], Any],
-        *,
-        once: bool = False,
-        paying: ModelCall | None = None,
-    ) -> dict[str, Json]:
-        """Answer a call from the journal, or make it between its intent and its result."""
-        reserves = paying if self.task.limited else None
-        if reserves is None:
-            record = await self.calls.begin(path, call, fingerprint, data)
-        else:
-            begin = functools.partial(self.calls.begin, path, call, fingerprint, data)
-            record = await self._begun(begin, data, reserves)
-        if record is not None and record.state in ("completed", "failed"):
-            return record.result if record.error is None else outcome(record)
-        if record is not None:
-            if once:
-                if record.state != "unknown":
-                    await self.calls.mark_unknown(path, call)
-                raise EffectUnknown(
-                    message=f"a crash hid whether the tool call {path} of run {self.task.run} "
-                    "happened; look, then fork the run, or declare the tool idempotent",
-                    run=self.task.run,
-                    path=path,
-                )
-            if reserves is None:
-                await self.calls.restart(path, call, fingerprint, data)
-            else:
-                restart = functools.partial(self.calls.restart, path, call, fingerprint, data)
-                await self._begun(restart, data, reserves)
-        try:
-            result = await invoke(perform, record.streamed if record is not None else "")
-        except Exception as error:  # noqa: BLE001  a tool's code, or a model's, raises anything
-            failure = failure_of(self._wrapped(error, path, call), path)
-            await self.calls.fail(path, call, failure, paying.cost(error) if paying else None)
-            raise_again(failure)
-        await self.calls.complete(path, call, result)
-        return cast("dict[str, Json]", result)
-
-    async def _begun(
-        self, begin: Callable[[], Awaitable[T]], data: dict[str, Json], paying: ModelCall
-    ) -> T:
-        """Begin a call whose intent is `data`, or begin it anew, once that is paid for."""
-        while True:
-            data |= await paying.reserve()
-            try:
-                return await begin()
-            except BudgetExceeded as error:
-                # Others took what was left while the engine counted; it is asked for once more.
-                if error.unit != "tokens":
-                    raise
-
-    def _wrapped(self, error: Exception, path: str, call: CallKind) -> CrewError:
-        """Return what an error of a model's or a tool's own is recorded as."""
-        if isinstance(error, CrewError) and not isinstance(error, NotAnException):
-            return error
-        described = f"{type(error).__name__}: {message_of(error)}"
-        wrapped: CrewError = ToolError(message=described, tool=path)
-        if call == "model":
-            wrapped = ModelError(message=f"the model {self.model.name!r} raised {described}")
-        wrapped.__cause__ = error
-        return wrapped
 
     def _read(self, text: str) -> Json:
         if self.agent.output is str:
@@ -313,25 +183,3 @@ def _json_part(text: str) -> str:
 
 def _repair_request(error: OutputInvalid) -> str:
     return f"That was not a valid answer. {error} Answer again, with the JSON alone."
-
-
-def _no_such_tool(name: str, names: list[str]) -> str:
-    near = difflib.get_close_matches(name, names, n=1)
-    hint = f"; did you mean {near[0]!r}?" if near else ""
-    return f"error: there is no tool {name!r}{hint} There are: {', '.join(names) or 'none'}"
-
-
-async def _stored(codec: Codec, result: Any) -> Json:
-    if is_big(result):
-        return (await aside(codec.big, result)).stored
-    return codec.passed_on(result)[0]
-
-
-def _text_of(result: Json) -> str:
-    return result if isinstance(result, str) else json.dumps(result, ensure_ascii=False)
-
-
-def _bounded(text: str) -> str:
-    if len(text) <= MAX_RESULT_CHARACTERS:
-        return text
-    return f"{text[:MAX_RESULT_CHARACTERS]}\n[cut: {len(text)} characters in all]"

@@ -1,0 +1,112 @@
+"""One call of a tool that a model asked for, and what the model gets to read of it."""
+
+import difflib
+import json
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
+
+from crew.agent.recorded import Recorded
+from crew.call.record import AgentTask, idempotency_key, unstorable
+from crew.errors import ToolError
+from crew.event import failure_from
+from crew.failure import message_of
+from crew.llm import ToolSpec
+from crew.llm.wire import INVALID_ARGUMENTS
+from crew.message import Json, ToolCall
+from crew.value import Codec, aside, canonical, document, is_big, own_copy
+
+__all__ = ["ToolCalls", "ToolLike"]
+
+MAX_RESULT_CHARACTERS = 16_000
+"""What a model gets to see of one tool result."""
+
+
+class ToolLike(Protocol):
+    """What an agent needs of a tool; `crew.tool.Tool` is one."""
+
+    function: Callable[..., Any]
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def effect(self) -> str: ...
+    @property
+    def spec(self) -> ToolSpec: ...
+
+    @property
+    def codec(self) -> Codec: ...
+
+    async def act(self, arguments: dict[str, Json], *, idempotency_key: str = "") -> Any: ...
+
+
+class ToolCalls:
+    """Makes the calls of tools of one task.
+
+    Args:
+        tools: those of the agent, by name.
+        task: the agent's.
+        recorded: makes them once.
+    """
+
+    def __init__(self, tools: Mapping[str, ToolLike], task: AgentTask, recorded: Recorded) -> None:
+        self._tools, self._task, self._recorded = tools, task, recorded
+
+    async def call(self, call: ToolCall, path: str) -> str:
+        """Return what the model gets to read: the tool's result, or why there is none."""
+        tool = self._tools.get(call.name)
+        if tool is None:
+            return _no_such_tool(call.name, list(self._tools))
+        if INVALID_ARGUMENTS in call.arguments:
+            text = call.arguments[INVALID_ARGUMENTS]
+            return f"error: the arguments of {call.name!r} are not a JSON object: {text!r:.200}"
+        key = idempotency_key(self._task.run, path)
+        data = {"tool": tool.name, "arguments": call.arguments, "effect": tool.effect}
+        fingerprint = f"{tool.name}:{canonical(call.arguments)}"
+
+        async def perform(streamed: str) -> dict[str, Json]:
+            result = await tool.act(own_copy(call.arguments), idempotency_key=key)
+            try:
+                return {"result": await _stored(tool.codec, result)}
+            except Exception as error:  # a serializer of the user's raises anything
+                if tool.effect == "read":
+                    raise ToolError(message=message_of(error), tool=tool.name) from error
+                return unstorable(error, path, "the tool")
+
+        def wrap(words: str) -> ToolError:
+            return ToolError(message=words, tool=path)
+
+        try:
+            result = await self._recorded.call(
+                path, "tool", fingerprint, data, perform, wrap, once=tool.effect == "once"
+            )
+        except ToolError as error:
+            return f"error: {error}"
+        if (failure := result.get("unstorable")) is not None:
+            return f"{failure_from(failure).message}. It is done: do not call it again for that."
+        found = result["result"]
+        if not is_big(found):
+            return _bounded(_text_of(found))
+        text = found if isinstance(found, str) else (await aside(document, found)).decode()
+        return _bounded(text)
+
+
+def _no_such_tool(name: str, names: list[str]) -> str:
+    near = difflib.get_close_matches(name, names, n=1)
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    return f"error: there is no tool {name!r}{hint} There are: {', '.join(names) or 'none'}"
+
+
+async def _stored(codec: Codec, result: Any) -> Json:
+    if is_big(result):
+        return (await aside(codec.big, result)).stored
+    return codec.passed_on(result)[0]
+
+
+def _text_of(result: Json) -> str:
+    return result if isinstance(result, str) else json.dumps(result, ensure_ascii=False)
+
+
+def _bounded(text: str) -> str:
+    if len(text) <= MAX_RESULT_CHARACTERS:
+        return text
+    return f"{text[:MAX_RESULT_CHARACTERS]}\n[cut: {len(text)} characters in all]"
