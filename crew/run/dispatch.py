@@ -3,7 +3,7 @@
 import functools
 import hashlib
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 
 from crew.call.record import AgentTask, Calls, Performer
 from crew.errors import CrewError
@@ -54,16 +54,9 @@ class Dispatch:
         return record
 
     async def perform(
-        self,
-        agent: Performer,
-        task: AgentTask,
-        fingerprint: str,
-        calls: Calls,
-        leave: Callable[[], Awaitable[None]] | None = None,
+        self, agent: Performer, task: AgentTask, fingerprint: str, calls: Calls
     ) -> dict[str, Json]:
         """Do a task in a host, and in another one if that dies; each call goes through `calls`.
-
-        `leave` ends what was entered here for the agent; its next host enters it again.
 
         Raises:
             CrewError: too many hosts died at it.
@@ -86,8 +79,6 @@ class Dispatch:
                 facts = {"run": run.run_id, "path": task.path, "agent": agent.name}
                 logger.warning("host.lost", extra={**facts, "error": str(lost)})
                 run.append(ProgressMade(f"{task.path}/host", f"host lost: {lost}"))
-                if leave is not None:
-                    await leave()
         raise CrewError(
             message=f"{MOST_HOSTS_LOST} hosts of agent {agent.name!r} died one after the other at "
             f"{task.path}; does its work kill them (memory, native code)?"

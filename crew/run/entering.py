@@ -8,6 +8,7 @@ in another process; the tool does not.
 import asyncio
 from collections.abc import Callable, Mapping
 from contextvars import copy_context
+from dataclasses import dataclass
 from typing import Any, Protocol, cast
 
 from crew.call.attempt import STOP_SECONDS, Attempt
@@ -49,6 +50,14 @@ class WithTools(Protocol):
     def tools(self) -> Mapping[str, HoldingTool]: ...
 
 
+@dataclass(frozen=True, slots=True)
+class _Entered:
+    """A tool that was entered."""
+
+    task: "asyncio.Task[dict[str, Json]]"
+    attempt: Attempt
+
+
 class EnteredTools:
     """The tools that one agent's call is in.
 
@@ -74,12 +83,27 @@ class EnteredTools:
         self._inside = inside
         self._depth = depth
         self._variables = copy_context()
-        self._attempts: dict[asyncio.Task[Any], Attempt] = {}
+        self._under_way: dict[str, _Entered] = {}
+        """By the paths of their calls; also one whose result nobody has fetched yet."""
         self._others: set[str] = set()
         """The agent's calls under way that are none of these."""
 
     async def enter(self, path: str, name: str, arguments: dict[str, Json]) -> dict[str, Json]:
-        """Call a tool; see `crew.call.record.Calls.enter`."""
+        """Call a tool, or go on waiting for it; see `crew.call.record.Calls.enter`.
+
+        It goes on if the agent's host is lost meanwhile: the next one asks for it again.
+        """
+        self._others.discard(path)
+        tool = self._under_way.get(path)
+        if tool is None:
+            tool = self._under_way[path] = self._begun(path, name, arguments)
+        try:
+            return await asyncio.shield(tool.task)
+        finally:
+            if tool.task.done():
+                self._under_way.pop(path, None)
+
+    def _begun(self, path: str, name: str, arguments: dict[str, Json]) -> "_Entered":
         if self._depth >= MAX_DEPTH:
             raise ToolError(
                 message=f"agents and tools hold the run {MAX_DEPTH} deep already at {path}: answer "
@@ -89,16 +113,10 @@ class EnteredTools:
         attempt = Attempt(path, path)
         attempt.changed = self._outer.changed
         self._of_run.enter_within(attempt)
-        self._others.discard(path)
         work = self._called(attempt, self._tools[name], arguments)
         task = asyncio.create_task(work, context=self._variables.copy())
-        self._attempts[task] = attempt
         attempt.begin(task)
-        try:
-            return await task  # a cancel of the agent goes on to it
-        finally:
-            del self._attempts[task]
-            self._of_run.leave_within(attempt)
+        return _Entered(task, attempt)
 
     async def _called(
         self, attempt: Attempt, tool: HoldingTool, arguments: dict[str, Json]
@@ -120,19 +138,23 @@ class EnteredTools:
             raise _wrapped(error, attempt.path) from error
         finally:
             await attempt.end()
-            attempt.close()
+            self._of_run.leave_within(attempt)
 
     async def leave(self) -> None:
         """Cancel those that are under way, and wait `STOP_SECONDS` for their ends.
 
         What takes longer writes nothing any more.
         """
-        if self._attempts:
-            tasks = set(self._attempts)
-            for attempt in self._attempts.values():
-                attempt.cancel()
-            await asyncio.wait(tasks, timeout=STOP_SECONDS)
-            self.close()
+        left = [*self._under_way.values()]
+        self._under_way.clear()
+        for tool in left:
+            tool.attempt.cancel()
+        if left:
+            ended, _ = await asyncio.wait({tool.task for tool in left}, timeout=STOP_SECONDS)
+            for task in ended:
+                _ = task.cancelled() or task.exception()  # what nobody fetched is nobody's
+        for tool in left:
+            tool.attempt.close()
 
     def begun(self, path: str) -> None:
         """Note that the agent began another call."""
@@ -145,17 +167,18 @@ class EnteredTools:
 
     def all_wait(self) -> bool:
         """Return whether the agent can only go on once one of its tools does, and each waits."""
-        attempts = self._attempts.values()
-        return bool(attempts) and not self._others and all(each.all_wait() for each in attempts)
+        if not self._under_way or self._others:
+            return False
+        return all(tool.attempt.all_wait() for tool in self._under_way.values())
 
     def has_timer(self) -> bool:
         """Return whether code of one of them has set a timer of the event loop that runs."""
-        return any(attempt.has_timer() for attempt in self._attempts.values())
+        return any(tool.attempt.has_timer() for tool in self._under_way.values())
 
     def close(self) -> None:
         """Let nothing be written from here on."""
-        for attempt in self._attempts.values():
-            attempt.close()
+        for tool in self._under_way.values():
+            tool.attempt.close()
 
 
 def _wrapped(error: Exception, path: str) -> ToolError:

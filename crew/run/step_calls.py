@@ -238,7 +238,7 @@ class StepCalls:
         self._run.entered[task.path] = tools
         attempt.entered = {**(attempt.entered or {}), caller: tools}
         try:
-            return await self._dispatch.perform(agent, task, fingerprint, self, tools.leave)
+            return await self._dispatch.perform(agent, task, fingerprint, self)
         finally:
             await tools.leave()
             del attempt.entered[caller]
