@@ -38,7 +38,7 @@ class WithModel:
         return f"model={self.model.name}"
 
 
-_DERIVED = frozenset({"codec", "_code"})
+_DERIVED = frozenset({"codec", "_code", "_schema"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +139,7 @@ class Agent(Generic[T]):
 
     def defined_by(self) -> tuple[Any, ...]:
         """Return what it is made of; see `crew.source.definition_of`."""
-        return repr(self._settings), repr(self.codec.schema()), [*self.tools.values()]
+        return repr(self._settings), self._schema, [*self.tools.values()]
 
     @property
     def _settings(self) -> tuple[Any, ...]:
@@ -149,8 +149,11 @@ class Agent(Generic[T]):
 
     @cached_property
     def _code(self) -> str:
-        tools = definition_of([*self.tools.values()], around=self)
-        return repr((self.codec.schema(), tools))
+        return self._schema + definition_of([*self.tools.values()], around=self)
+
+    @cached_property
+    def _schema(self) -> str:
+        return repr(self.codec.schema())
 
     def result_of(self, result: dict[str, Json]) -> AgentResult[T]:
         return AgentResult(

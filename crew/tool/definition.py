@@ -14,6 +14,7 @@ from crew.call.invoke import invoke
 from crew.errors import CrewError, ToolError
 from crew.llm import ToolSpec
 from crew.message import Json
+from crew.source import definition_of
 from crew.value import Codec
 
 Effect = Literal["read", "idempotent", "once"]
@@ -82,7 +83,15 @@ class Tool:
 
     def defined_by(self) -> tuple[Any, ...]:
         """Return what it is made of; see `crew.source.definition_of`."""
-        return repr(self.spec), self.function
+        if self.holds_run:  # it may hold agents that hold it
+            return self._text, self.function
+        return (self._text,)
+
+    @functools.cached_property
+    def _text(self) -> str:
+        # A start of a run asks for it.
+        spec = repr(self.spec)
+        return spec if self.holds_run else f"{spec}{definition_of(self.function, around=self)}"
 
     async def invoke(self, arguments: dict[str, Json], *, idempotency_key: str = "") -> Json:
         """Call the function with a model's arguments, and return its result as JSON.
