@@ -92,6 +92,8 @@ class RunCalls:
         """The ids of the children that are waited for, by the paths of their calls."""
         self.entered: dict[str, EnteredTools] = {}
         """The tools that hold the run of agents at work, by the paths of the agents' calls."""
+        self.deps: Any = None
+        """What the workflow's code depends on, once that is open."""
         self.served = 0
         """How many calls were answered from the journal."""
         self.records, offered = Records(), Records()

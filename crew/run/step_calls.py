@@ -156,8 +156,15 @@ class StepCalls:
     def confirm(self) -> None:
         self._run.confirm()
 
+    @property
+    def deps(self) -> Any:
+        return self._run.deps
+
     def thread(self) -> Thread:
         return self._run.thread()
+
+    def metadata(self) -> dict[str, Json]:
+        return self._run.around.read_metadata(self._run.row)
 
     def emit(self, path: str, text: str) -> None:
         if not self.is_stopping:
