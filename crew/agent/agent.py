@@ -63,6 +63,11 @@ class Agent(Generic[T]):
         temperature: None leaves it to the model.
         resources: what its Ray host needs.
         history: whether it sees the earlier turns of the run's thread.
+        parallel_tools: how many of the calls that one reply asks for are under way at once; 1 for
+            one after the other, None for all.
+
+    Raises:
+        GraphError, ToolError: it cannot work; the message says what to write instead.
     """
 
     def __init__(
@@ -78,6 +83,7 @@ class Agent(Generic[T]):
         temperature: float | None = None,
         resources: Resources | None = None,
         history: bool = False,
+        parallel_tools: int | None = None,
     ) -> None:
         self.name = name
         self.instructions = instructions
@@ -89,6 +95,7 @@ class Agent(Generic[T]):
         self.temperature = temperature
         self.resources = resources or Resources()
         self.history = history
+        self.parallel_tools = parallel_tools
 
     def __repr__(self) -> str:
         return f"<agent {self.name!r}>"

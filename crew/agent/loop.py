@@ -9,10 +9,11 @@ import json
 from collections.abc import Mapping
 from typing import Any, Protocol
 
+from crew.agent.approval import Approvals
+from crew.agent.branches import Branches
 from crew.agent.model_call import ModelCall, reply_from
 from crew.agent.recorded import Recorded
 from crew.agent.tool_call import ToolCalls, ToolLike
-from crew.call.concurrent import together
 from crew.call.record import (
     AgentTask,
     Calls,
@@ -35,6 +36,7 @@ class Definition(Protocol):
     max_turns: int
     max_tokens: int | None
     temperature: float | None
+    parallel_tools: int | None
 
     @property
     def tools(self) -> Mapping[str, ToolLike]: ...
@@ -50,7 +52,9 @@ class Loop:
         self.agent, self.task, self.calls, self.model = agent, task, calls, model
         self.codec = agent.codec
         self.recorded = Recorded(calls, task)
-        self.tool_calls = ToolCalls(agent.tools, task, self.recorded)
+        self.branches = Branches(calls, task.path, agent.parallel_tools)
+        approvals = Approvals(calls, self.recorded, self.branches)
+        self.tool_calls = ToolCalls(agent.tools, task, self.recorded, approvals)
         self.schema = None if agent.output is str else self.codec.schema()
         self.messages: list[Message] = []
         self.usage = Usage()
@@ -135,8 +139,11 @@ class Loop:
         )
 
     async def _call_tools(self, wanted: tuple[ToolCall, ...]) -> list[Message]:
-        paths = [self._tool_path(call.name) for call in wanted]
-        texts = await together(map(self.tool_calls.call, wanted, paths))
+        work = [
+            functools.partial(self.tool_calls.call, call, self._tool_path(call.name))
+            for call in wanted
+        ]
+        texts = await self.branches.run(work)
         return [
             Message("tool", text, tool_call_id=call.id)
             for call, text in zip(wanted, texts, strict=True)

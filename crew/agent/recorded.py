@@ -11,9 +11,13 @@ from crew.event import CallKind
 from crew.failure import failure_of, message_of, raise_again
 from crew.message import Json
 
-__all__ = ["Paying", "Recorded"]
+__all__ = ["OutOfTime", "Paying", "Recorded"]
 
 T = TypeVar("T")
+
+
+class OutOfTime(Exception):
+    """A call that must not be repeated took too long: nobody knows whether it happened."""
 
 
 class Paying(Protocol):
@@ -70,16 +74,11 @@ class Recorded:
             record = await self._begun(begin, data, reserves)
         if record is not None and record.state in ("completed", "failed"):
             return record.result if record.error is None else outcome(record)
-        if record is not None:
+        if record is not None and call != "function":
             if once:
                 if record.state != "unknown":
                     await self._calls.mark_unknown(path, call)
-                raise EffectUnknown(
-                    message=f"a crash hid whether the tool call {path} of run {self._task.run} "
-                    "happened; look, then fork the run, or declare the tool idempotent",
-                    run=self._task.run,
-                    path=path,
-                )
+                raise self._unknown(path, "its process ended, or it took too long")
             if reserves is None:
                 await self._calls.restart(path, call, fingerprint, data)
             else:
@@ -87,12 +86,23 @@ class Recorded:
                 await self._begun(restart, data, reserves)
         try:
             result = await invoke(perform, record.streamed if record is not None else "")
+        except OutOfTime as error:
+            await self._calls.mark_unknown(path, call)
+            raise self._unknown(path, str(error)) from error
         except Exception as error:  # noqa: BLE001  a tool's code, or a model's, raises anything
             failure = failure_of(_wrapped(error, wrap), path)
             await self._calls.fail(path, call, failure, paying.cost(error) if paying else None)
             raise_again(failure)
         await self._calls.complete(path, call, result)
         return cast("dict[str, Json]", result)
+
+    def _unknown(self, path: str, why: str) -> EffectUnknown:
+        return EffectUnknown(
+            message=f"nobody knows whether the tool call {path} of run {self._task.run} happened: "
+            f"{why}; look, then fork the run, or declare the tool idempotent",
+            run=self._task.run,
+            path=path,
+        )
 
     async def _begun(
         self, begin: Callable[[], Awaitable[T]], data: dict[str, Json], paying: Paying

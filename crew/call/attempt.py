@@ -39,10 +39,12 @@ class Attempt:
     """
 
     __slots__ = (
+        "_agents",
         "_gate",
         "_is_watched",
         "_kept",
         "_refused",
+        "_resting",
         "_root",
         "_stopping",
         "_tasks",
@@ -82,7 +84,12 @@ class Attempt:
         self._tasks: dict[asyncio.Task[Any], Scope] = {}
         self._kept = _MOST_KEPT
         self._is_watched = False
-        self._waiting: set[asyncio.Task[Any] | None] = set()
+        self._waiting: dict[str, asyncio.Task[Any] | None] = {}
+        """What waits for the world outside, by the paths of the calls that do."""
+        self._agents: dict[str, asyncio.Task[Any] | None] = {}
+        """The tasks that wait for agents, by the paths of their calls."""
+        self._resting: dict[str, frozenset[str]] = {}
+        """Of agents in whose task nothing goes on: by what calls it would."""
         self._refused: list[asyncio.Future[None]] = []
         self._stopping: set[asyncio.Task[Any]] = set()
 
@@ -169,18 +176,38 @@ class Attempt:
             await self.gate.turn(order, swallows)
 
     @contextmanager
-    def waiting(self) -> Iterator[None]:
-        """A block in which the current task waits for the world outside."""
+    def waiting(self, path: str) -> Iterator[None]:
+        """A block in which the current task waits for the world outside, by the call at `path`."""
         if not self._is_watched:
             self._is_watched = True
             for other in self._at_work():
                 other.add_done_callback(self._ended, context=_CLEAN)
-        task = asyncio.current_task()
-        self._waiting.add(task)
+        self._waiting[path] = asyncio.current_task()
         try:
             yield
         finally:
-            self._waiting.discard(task)
+            del self._waiting[path]
+
+    @contextmanager
+    def performing(self, path: str) -> Iterator[None]:
+        """A block in which the current task waits for an agent, called at `path`."""
+        self._agents[path] = asyncio.current_task()
+        try:
+            yield
+        finally:
+            del self._agents[path]
+            self._resting.pop(path, None)
+
+    def rest(self, agent: str, calls: Iterable[str]) -> None:
+        """Note that an agent goes on by the ends of some calls alone, which wait as tasks do."""
+        if agent in self._agents:
+            self._resting[agent] = frozenset(calls)
+
+    def _at_rest(self) -> "Iterable[asyncio.Task[Any] | None]":
+        """Yield the tasks that wait for agents which go on when somebody answers."""
+        for agent, calls in self._resting.items():
+            if calls <= self._waiting.keys():
+                yield self._agents[agent]
 
     def all_wait(self) -> bool:
         """Return whether no task of the step can go on by itself.
@@ -200,7 +227,7 @@ class Attempt:
 
     def _rest_waits(self, known: "set[asyncio.Task[Any] | None]") -> bool:
         tasks = {*self._at_work()} if self._root is None else {self._root, *self._at_work()}
-        known = known | self._waiting
+        known = known | {*self._waiting.values(), *self._at_rest()}
         return all(task in known or _awaits_some_of(tasks, task) for task in tasks)
 
     def cancel(self) -> None:
