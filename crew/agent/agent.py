@@ -11,7 +11,8 @@ from crew.agent.tool_call import ToolLike
 from crew.call.record import AgentTask, Calls, Equipment, Unrecorded
 from crew.config import load_settings
 from crew.hosts import Resources
-from crew.llm import Model
+from crew.llm.choice import ModelChoice, check, models_of, name_of
+from crew.llm.settings import ModelSettings
 from crew.message import Json, Message, Usage, message_from
 from crew.run import run_sync
 from crew.source import definition_of
@@ -24,7 +25,7 @@ T = TypeVar("T")
 class WithModel:
     """Any agent, with another model: what stands in for `"*"` in the overrides of a fork."""
 
-    model: Model
+    model: ModelChoice
 
     def __call__(self, agent: "Agent[Any]") -> "Agent[Any]":
         """Return the agent with this model."""
@@ -34,7 +35,7 @@ class WithModel:
 
     def definition(self) -> str:
         """Return a text that differs for another model."""
-        return f"model={self.model.name}"
+        return f"model={name_of(self.model)}"
 
 
 _DERIVED = frozenset({"codec", "_code"})
@@ -55,12 +56,14 @@ class Agent(Generic[T]):
     Args:
         name: how it is called in paths, logs and hosts.
         instructions: what it is for; the prompt begins with it, so keep clocks and ids out.
-        model: where its tokens come from; by default what the settings say.
+        model: where its tokens come from: a name of `crew.toml`, a model, or a `Fallback`; by
+            default what the settings say.
         output: the type of its answer: `str`, or a type whose JSON schema the model must follow.
         tools: what it may call.
         max_turns: bounds its model calls.
-        max_tokens: bounds each answer.
-        temperature: None leaves it to the model.
+        settings: how its model is asked.
+        max_tokens: bounds each answer; short for `ModelSettings(max_tokens=…)`.
+        temperature: short for `ModelSettings(temperature=…)`.
         resources: what its Ray host needs.
         history: whether it sees the earlier turns of the run's thread.
         parallel_tools: how many of the calls that one reply asks for are under way at once; 1 for
@@ -75,24 +78,27 @@ class Agent(Generic[T]):
         name: str,
         *,
         instructions: str = "",
-        model: Model | None = None,
+        model: ModelChoice = None,
         output: Any = str,
         tools: Sequence[ToolLike] = (),
         max_turns: int = 8,
+        settings: ModelSettings | None = None,
         max_tokens: int | None = None,
         temperature: float | None = None,
         resources: Resources | None = None,
         history: bool = False,
         parallel_tools: int | None = None,
     ) -> None:
+        check(model, name)
         self.name = name
         self.instructions = instructions
         self.model = model
         self.output = output
         self.tools = {tool.name: tool for tool in tools}
         self.max_turns = max_turns
-        self.max_tokens = max_tokens
-        self.temperature = temperature
+        self.settings = (settings or ModelSettings()).with_short_forms(
+            max_tokens=max_tokens, temperature=temperature
+        )
         self.resources = resources or Resources()
         self.history = history
         self.parallel_tools = parallel_tools
@@ -119,13 +125,12 @@ class Agent(Generic[T]):
 
     async def perform(self, task: AgentTask, calls: Calls, equipment: Equipment) -> dict[str, Json]:
         """Do a task, each model and tool call through `calls`; the result is JSON."""
-        return await Loop(self, task, calls, self._model(equipment)).run()
+        return await Loop(self, task, calls, models_of(self.model, equipment)).run()
 
     def definition(self) -> str:
         """Return what the agent is made of as text, for the name of the host that runs it."""
-        model = self.model.name if self.model else ""
-        parts = (self.name, self.instructions, model, self._code, self.max_turns)
-        return repr((*parts, self.max_tokens, self.temperature, self.history))
+        parts = (self.name, self.instructions, name_of(self.model), self._code, self.max_turns)
+        return repr((*parts, self.settings, self.history))
 
     @cached_property
     def _code(self) -> str:
@@ -143,14 +148,3 @@ class Agent(Generic[T]):
     def codec(self) -> Codec:
         """What stores the agent's output."""
         return Codec(self.output, where=f"the output of agent {self.name!r}")
-
-    def _model(self, equipment: Equipment) -> Model:
-        if (model := self.model) is not None:
-            return equipment.use(model)
-
-        def make() -> Model:
-            from crew.llm.choice import default_model  # engines load when first needed
-
-            return default_model(equipment.settings, will_close=True)
-
-        return equipment.keep("default model", make)

@@ -6,23 +6,18 @@ Source: ReAct, Yao et al., 2022, in the form that chat models with tool calls ga
 import functools
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from crew.agent.approval import Approvals
 from crew.agent.branches import Branches
-from crew.agent.model_call import ModelCall, reply_from
 from crew.agent.recorded import Recorded
 from crew.agent.tool_call import ToolCalls, ToolLike
-from crew.call.record import (
-    AgentTask,
-    Calls,
-)
-from crew.errors import (
-    ModelError,
-    OutputInvalid,
-)
+from crew.agent.tries import Tries
+from crew.call.record import AgentTask, Calls
+from crew.errors import OutputInvalid
 from crew.llm import Model, ModelReply, ModelRequest
+from crew.llm.settings import ModelSettings
 from crew.message import Json, Message, ToolCall, Usage, message_data
 from crew.value import Codec
 
@@ -34,9 +29,8 @@ class Definition(Protocol):
     instructions: str
     output: Any
     max_turns: int
-    max_tokens: int | None
-    temperature: float | None
     parallel_tools: int | None
+    settings: ModelSettings
 
     @property
     def tools(self) -> Mapping[str, ToolLike]: ...
@@ -48,10 +42,13 @@ class Definition(Protocol):
 class Loop:
     """One task of one agent: model, tools, model, …, output."""
 
-    def __init__(self, agent: Definition, task: AgentTask, calls: Calls, model: Model) -> None:
-        self.agent, self.task, self.calls, self.model = agent, task, calls, model
+    def __init__(
+        self, agent: Definition, task: AgentTask, calls: Calls, models: Sequence[Model]
+    ) -> None:
+        self.agent, self.task = agent, task
         self.codec = agent.codec
         self.recorded = Recorded(calls, task)
+        self.tries = Tries(calls, task, models, self.recorded)
         self.branches = Branches(calls, task.path, agent.parallel_tools)
         approvals = Approvals(calls, self.recorded, self.branches)
         self.tool_calls = ToolCalls(agent.tools, task, self.recorded, approvals)
@@ -59,6 +56,8 @@ class Loop:
         self.messages: list[Message] = []
         self.usage = Usage()
         self.turn = 0
+        self.answered = ""
+        """The path of the call that gave the last reply."""
         self.sent = 0
         self.tool_counts: dict[str, int] = {}
 
@@ -107,33 +106,26 @@ class Loop:
 
     async def _ask_model(self) -> ModelReply:
         path = f"{self.task.path}/model.{self.turn}"
-        new = self._of_this_task(self.sent)
-        call = ModelCall(self.calls, self.task, self.model, path, self._request())
-        data: dict[str, Json] = {"model": self.model.name, "messages": new, **call.provider()}
+        data: dict[str, Json] = {"messages": self._of_this_task(self.sent)}
         if self.turn:
-            data["base"] = f"{self.task.path}/model.{self.turn - 1}"
+            data["base"] = self.answered
         elif self.task.history:
             data["history"] = len(self.task.history)
         self.sent = len(self.messages) + 1  # with the reply, which its own event holds
         self.turn += 1
-        # No lambda: what is no async function by its looks is called in a thread.
-        complete = functools.partial(call.complete, data)
-        result = await self.recorded.call(
-            path, "model", "model", data, complete, self._wrap, paying=call
-        )
-        self.usage += call.lost + Usage(**result["usage"])
-        return reply_from(result)
-
-    def _wrap(self, words: str) -> ModelError:
-        return ModelError(message=f"the model {self.model.name!r} raised {words}")
+        answered = await self.tries.answer(path, self._request(), data)
+        self.usage += answered.usage
+        self.answered = answered.path
+        return answered.reply
 
     def _request(self) -> ModelRequest:
         return ModelRequest(
             messages=tuple(self.messages),
             tools=tuple(tool.spec for tool in self.agent.tools.values()),
             schema=self.schema,
-            max_tokens=self.agent.max_tokens,
-            temperature=self.agent.temperature,
+            max_tokens=self.agent.settings.max_tokens,
+            temperature=self.agent.settings.temperature,
+            parameters=self.agent.settings.parameters(),
             session=self.task.session,
             cache_salt=_salt(self.task.tenant),
         )
