@@ -1,17 +1,28 @@
 """An agent: instructions, a model, tools and an output type."""
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Generic, TypeVar, cast
 
+from crew.agent.check import Check
 from crew.agent.loop import Loop
+from crew.agent.output import TOOL, Output
+from crew.agent.requirements import (
+    require_check,
+    require_model,
+    require_name,
+    require_number,
+    require_output,
+    require_text,
+    tools_of,
+)
 from crew.agent.tool_call import ToolLike
 from crew.call.record import AgentTask, Calls, Equipment, Unrecorded
 from crew.config import load_settings
 from crew.hosts import Resources
-from crew.llm.choice import ModelChoice, check, models_of, name_of
+from crew.llm.choice import ModelChoice, models_of, name_of
 from crew.llm.settings import ModelSettings
 from crew.message import Json, Message, Usage, message_from
 from crew.run import run_sync
@@ -38,7 +49,7 @@ class WithModel:
         return f"model={name_of(self.model)}"
 
 
-_DERIVED = frozenset({"codec", "_code"})
+_DERIVED = frozenset({"answers", "codec", "_code"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,14 +69,19 @@ class Agent(Generic[T]):
         instructions: what it is for; the prompt begins with it, so keep clocks and ids out.
         model: where its tokens come from: a name of `crew.toml`, a model, or a `Fallback`; by
             default what the settings say.
-        output: the type of its answer: `str`, or a type whose JSON schema the model must follow.
-        tools: what it may call.
-        max_turns: bounds its model calls.
+        output: the type of its answer: `str`, or a type whose JSON schema the model must follow,
+            such as `Plan`, `Plan | str` or `list[Plan]`.
+        tools: what it may call: tools, and functions, which become tools that act once.
+        max_turns: bounds its model calls; the last one is made without tools, and must answer.
         settings: how its model is asked.
         max_tokens: bounds each answer; short for `ModelSettings(max_tokens=…)`.
         temperature: short for `ModelSettings(temperature=…)`.
         resources: what its Ray host needs.
         history: whether it sees the earlier turns of the run's thread.
+        check: a function of the output, which refuses it with a text for the model, or a
+            ValueError; what else it raises fails the call.
+        retries: how often the model may repair an output that does not validate, or that `check`
+            refuses.
         parallel_tools: how many of the calls that one reply asks for are under way at once; 1 for
             one after the other, None for all.
 
@@ -80,22 +96,34 @@ class Agent(Generic[T]):
         instructions: str = "",
         model: ModelChoice = None,
         output: Any = str,
-        tools: Sequence[ToolLike] = (),
+        tools: Sequence[ToolLike | Callable[..., Any]] = (),
         max_turns: int = 8,
         settings: ModelSettings | None = None,
         max_tokens: int | None = None,
         temperature: float | None = None,
         resources: Resources | None = None,
         history: bool = False,
+        check: Check | None = None,
+        retries: int = 1,
         parallel_tools: int | None = None,
     ) -> None:
-        check(model, name)
+        require_name(name)
+        require_model(model, name)
+        require_text(name, instructions)
+        require_check(name, check)
+        require_number(name, "retries", retries, least=0)
+        if parallel_tools is not None:
+            require_number(name, "parallel_tools", parallel_tools, least=1)
         self.name = name
         self.instructions = instructions
         self.model = model
         self.output = output
-        self.tools = {tool.name: tool for tool in tools}
+        require_output(name, output, lambda: self.codec)
+        self.tools = tools_of(name, tools, reserved="" if output is str else TOOL)
+        require_number(name, "max_turns", max_turns, least=2 if self.tools else 1)
         self.max_turns = max_turns
+        self.check = check
+        self.retries = retries
         self.settings = (settings or ModelSettings()).with_short_forms(
             max_tokens=max_tokens, temperature=temperature
         )
@@ -130,12 +158,14 @@ class Agent(Generic[T]):
     def definition(self) -> str:
         """Return what the agent is made of as text, for the name of the host that runs it."""
         parts = (self.name, self.instructions, name_of(self.model), self._code, self.max_turns)
-        return repr((*parts, self.settings, self.history))
+        answering = self.retries, self.parallel_tools
+        return repr((*parts, self.settings, self.history, *answering))
 
     @cached_property
     def _code(self) -> str:
-        tools = [(tool.spec, definition_of(tool.function)) for tool in self.tools.values()]
-        return repr((self.codec.schema(), tools))
+        tools = [(tool.spec, _code_of(tool)) for tool in self.tools.values()]
+        check = definition_of(self.check) if self.check is not None else ""
+        return repr((self.codec.schema(), tools, check))
 
     def result_of(self, result: dict[str, Json]) -> AgentResult[T]:
         return AgentResult(
@@ -148,3 +178,14 @@ class Agent(Generic[T]):
     def codec(self) -> Codec:
         """What stores the agent's output."""
         return Codec(self.output, where=f"the output of agent {self.name!r}")
+
+    @cached_property
+    def answers(self) -> Output:
+        """What its model is told to answer, and what reads that."""
+        return Output(self.name, self.codec)
+
+
+def _code_of(tool: ToolLike) -> str:
+    approve = "" if isinstance(tool.approve, bool) else definition_of(tool.approve)
+    policies = tool.effect, tool.timeout, tool.retries, approve or tool.approve
+    return repr((definition_of(tool.function), policies))

@@ -1,7 +1,8 @@
 """Whether a person lets an agent call a tool: asked before the call's intent, and once."""
 
 import json
-from typing import Protocol
+from collections.abc import Callable
+from typing import Any, Protocol
 
 from crew.agent.branches import Branches
 from crew.agent.recorded import Recorded
@@ -24,7 +25,7 @@ class Guarded(Protocol):
     def name(self) -> str: ...
 
     @property
-    def approve(self) -> object: ...
+    def approve(self) -> bool | Callable[[Any], Any]: ...
 
     async def needs_approval(self, arguments: dict[str, Json]) -> bool: ...
 

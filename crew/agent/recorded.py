@@ -45,7 +45,7 @@ class Recorded:
         fingerprint: str,
         data: dict[str, Json],
         perform: Callable[[str], Any],
-        wrap: Callable[[str], CrewError],
+        wrap: Callable[[str], CrewError] | None = None,
         *,
         once: bool = False,
         paying: Paying | None = None,
@@ -58,7 +58,8 @@ class Recorded:
             fingerprint: what tells it from another call at its path.
             data: what its intent holds.
             perform: makes it; given the text that was streamed before a crash.
-            wrap: makes an error of the package's out of the words for one that is not.
+            wrap: makes an error of the package's out of the words for one that is not; without,
+                it is recorded as it is.
             once: whether it must not be made again where a crash hid what came of it.
             paying: what reserves its tokens, where it costs any.
 
@@ -118,9 +119,9 @@ class Recorded:
                     raise
 
 
-def _wrapped(error: Exception, wrap: Callable[[str], CrewError]) -> CrewError:
+def _wrapped(error: Exception, wrap: Callable[[str], CrewError] | None) -> Exception:
     """Return what an error of a model's or a tool's own is recorded as."""
-    if isinstance(error, CrewError) and not isinstance(error, NotAnException):
+    if wrap is None or (isinstance(error, CrewError) and not isinstance(error, NotAnException)):
         return error
     wrapped = wrap(f"{type(error).__name__}: {message_of(error)}")
     wrapped.__cause__ = error

@@ -436,7 +436,8 @@ class RunCalls:
             self.around.writer.hasten()  # somebody waits for the first word
 
     async def discard_text(self, path: str) -> None:
-        self.append(TextDiscarded(path))
+        if self.records.has_streamed(path):
+            self.append(TextDiscarded(path))
 
     def cancelled(self, path: str, call: CallKind) -> None:
         """Record that the code of the run, or its end, cancelled a call, and that it has ended."""
