@@ -1,8 +1,7 @@
 """The calls of tools of one reply: so many at once, and whether all that go on wait for people."""
 
-import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
-from contextlib import asynccontextmanager, nullcontext
+from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
 from crew.call.concurrent import together
@@ -33,23 +32,27 @@ class Branches:
     async def run(self, makes: Iterable[Callable[[], Coroutine[Any, Any, T]]]) -> list[T]:
         """Make coroutines and run them, in order as far as there is room; return their results.
 
+        They begin in this order whatever the event loop does: one whose act is on record must not
+        wait for room behind one whose act is new, which waits for it.
+
         Raises:
             Exception: as of `together`.
         """
         work = list(makes)
-        room = asyncio.Semaphore(self._limit) if self._limit is not None else nullcontext()
+        left, results = iter(enumerate(work)), dict[int, T]()
         self._queued, self._under_way = len(work), 0
 
-        async def one(make: Callable[[], Coroutine[Any, Any, T]]) -> T:
-            async with room:
+        async def one_by_one() -> None:
+            for number, make in left:
                 self._queued -= 1
                 self._under_way += 1
-                result = await make()
+                results[number] = await make()
                 self._under_way -= 1
                 await self._review()
-                return result
 
-        return await together(map(one, work))
+        room = len(work) if self._limit is None else min(self._limit, len(work))
+        await together(one_by_one() for _ in range(room))
+        return [results[number] for number in range(len(work))]
 
     @asynccontextmanager
     async def waiting(self, path: str) -> AsyncIterator[None]:

@@ -164,7 +164,9 @@ def _hints(function: Callable[..., Any], name: str) -> dict[str, Any]:
 
 def _docstring(function: Callable[..., Any]) -> tuple[str, dict[str, str]]:
     """Return a docstring's text before its sections, and what its Args section says of each."""
-    text = inspect.getdoc(_called(function)) or inspect.getdoc(_beneath(function)) or ""
+    # Not that of `object.__call__`, which an undocumented method would have.
+    own = inspect.cleandoc(_called(function).__doc__ or "")
+    text = own or inspect.getdoc(_beneath(function)) or ""
     before, _, after = text.partition("\nArgs:\n")
     section = re.split(r"\n(?=\S)", after)[0]
     notes: dict[str, str] = {}

@@ -278,7 +278,10 @@ async def test_a_store_on_disk_keeps_the_question_and_its_answer(url, after):
     check(output, events)
 
 
-def test_approvals_survive_every_schedule():
-    """Nobody answers in a simulation: the condition says each time that nobody has to."""
-    done = simulate(flow_of(SMALL, LOOK, SMALL), "go", seeds=30)
-    assert done.output == "refunded b | saw c | refunded b"
+@pytest.mark.parametrize("limit", [None, 1])
+def test_approvals_survive_every_schedule(limit):
+    flow = flow_of(BIG, LOOK, SMALL, BIG, parallel_tools=limit)
+    done = simulate(flow, "go", seeds=40, answer=lambda question: question.key.endswith(".0"))
+    first, second, third, fourth = done.output.split(" | ")
+    assert [first, second, third] == ["refunded a", "saw c", "refunded b"]
+    assert "refused" in fourth
