@@ -45,6 +45,9 @@ if TYPE_CHECKING:
     from crew.graph.node import Append, Quorum
     from crew.graph.retry import Retry
     from crew.hosts import Resources
+    from crew.llm.client import OpenAIModel
+    from crew.llm.fallback import Fallback
+    from crew.llm.settings import ModelSettings
     from crew.message import Message, ToolCall, Usage
     from crew.run import Graph, Run, Runtime, workflow
 
@@ -57,8 +60,11 @@ _LATER = {
     "Budget": "crew.budget",
     "Context": "crew.call.context",
     "Event": "crew.event",
+    "Fallback": "crew.llm.fallback",
     "Graph": "crew.run",
     "Message": "crew.message",
+    "ModelSettings": "crew.llm.settings",
+    "OpenAIModel": "crew.llm.client",
     "Quorum": "crew.graph.node",
     "Resources": "crew.hosts",
     "Retry": "crew.graph.retry",
@@ -82,6 +88,7 @@ __all__ = [
     "EffectUnknown",
     "Event",
     "ExtraMissing",
+    "Fallback",
     "Fenced",
     "Graph",
     "GraphError",
@@ -89,8 +96,10 @@ __all__ = [
     "KeyReused",
     "Message",
     "ModelError",
+    "ModelSettings",
     "NewerEvent",
     "NoOutput",
+    "OpenAIModel",
     "OutputInvalid",
     "Quorum",
     "Resources",

@@ -17,6 +17,7 @@ from operator import length_hint
 from typing import Any, Generic, cast
 
 from pydantic import BaseModel
+from pydantic_core import to_jsonable_python
 from typing_extensions import TypeVar
 
 from crew.budget import Budget
@@ -49,7 +50,7 @@ from crew.graph.patch import Patch
 from crew.graph.retry import ONCE, Retry
 from crew.message import Json
 from crew.thread import Thread
-from crew.value import LIGHT, Codec, aside, describe, is_big, with_own_arguments
+from crew.value import LIGHT, Codec, aside, describe, is_big, text_of, with_own_arguments
 
 _STATELESS = "this workflow has no state; make it with Graph(state=Model)"
 
@@ -280,7 +281,7 @@ class Context(Generic[D]):
         result = await self._made(record, place, "agent", work, policies.timeout)
         found = self._read_back(agent.result_of, result, path)
         if emit and not driver.has_streamed(path):
-            self.emit(str(found.output))
+            self.emit(text_of(to_jsonable_python(found.output)))
         return found
 
     async def _run_child(
