@@ -11,6 +11,7 @@ from crew.agent.speech import Speech
 from crew.call.record import AgentTask, Calls
 from crew.errors import BudgetExceeded, ModelError
 from crew.llm import Model, ModelReply, ModelRequest, continues, provider_of
+from crew.llm.terms import priced, terms_of
 from crew.llm.wire import with_usage
 from crew.message import Json, ToolCall, Usage
 
@@ -40,6 +41,7 @@ class ModelCall:
         self.lost = _NOTHING
         """What requests cost that broke off and were settled before the next was made."""
         self._calls, self._task, self._model, self._path = calls, task, model, path
+        self._terms = terms_of(model)
         self._request = request
         self._reservation: Reservation | None = None
         self._broke_off: ModelError | None = None
@@ -69,6 +71,7 @@ class ModelCall:
             request = replace(request, partial="")
         began = time.monotonic()
         reply = await self._answered(request, data)
+        reply = replace(reply, usage=priced(reply.usage, self._terms))
         seconds = round(time.monotonic() - began, 3)
         return {**reply_data(reply), "seconds": seconds, **self.provider()}
 
@@ -78,8 +81,8 @@ class ModelCall:
         return {"provider": provider} if provider else {}
 
     def cost(self, error: Exception) -> dict[str, int] | None:
-        """Return the tokens of the request that failed last; None if nobody knows them."""
-        return cost_of(self._broke_off or error)
+        """Return what the request cost that failed last; None if nobody knows that."""
+        return cost_of(self._broke_off or error, self._terms)
 
     async def _answered(self, request: ModelRequest, data: dict[str, Json]) -> ModelReply:
         """Return the answer; one that breaks off is begun anew, and paid twice."""
@@ -108,7 +111,7 @@ class ModelCall:
     async def _again(self, error: ModelError, data: dict[str, Json]) -> ModelRequest:
         """Settle what a request cost that broke off, and reserve what the next one may cost."""
         self._broke_off = error
-        lost = cost_of(error)
+        lost = cost_of(error, self._terms)
         known: dict[str, Json] = {} if lost is None else {"lost": lost}
         assert self._reservation is not None
         held = self._reservation.tokens

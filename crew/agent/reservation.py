@@ -8,6 +8,7 @@ from crew.call.record import Calls
 from crew.errors import BudgetExceeded, ModelError
 from crew.llm import Model, ModelRequest
 from crew.llm.cost import DEFAULT_OUTPUT, LEAST_OUTPUT, input_bound, request_bytes
+from crew.llm.terms import Terms
 from crew.message import Json
 
 __all__ = ["Reservation", "cost_of", "reserved"]
@@ -71,12 +72,14 @@ async def reserved(
     return Reservation(needed, wanted, request_bytes(request))
 
 
-def cost_of(error: Exception) -> dict[str, int] | None:
-    """Return the tokens of a failed request, as its endpoint reported; None if it did not."""
+def cost_of(error: Exception, terms: Terms) -> dict[str, int] | None:
+    """Return what a failed request cost, as its endpoint reported; None if it did not."""
     if not isinstance(error, ModelError):
         return None
     if error.is_counted:
-        return {"input_tokens": error.input_tokens, "output_tokens": error.output_tokens}
+        nanos = terms.money_nanos(error.input_tokens, error.output_tokens)
+        tokens = {"input_tokens": error.input_tokens, "output_tokens": error.output_tokens}
+        return {**tokens, "money_nanos": nanos} if nanos else tokens
     if error.status is not None and (400 <= error.status < 500 or error.status == 503):
         return {}  # it was refused before anything was computed
     return None

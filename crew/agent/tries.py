@@ -6,7 +6,6 @@ from typing import NamedTuple
 
 from crew.agent.model_call import ModelCall, reply_from
 from crew.agent.recorded import Recorded
-from crew.agent.reservation import cost_of
 from crew.call.record import AgentTask, Calls
 from crew.errors import ModelError
 from crew.llm import Model, ModelReply, ModelRequest
@@ -63,7 +62,7 @@ class Tries:
                 if error.is_refusal:
                     raise
                 errors.append(error)
-                lost += call.lost + Usage(**(cost_of(error) or {}))
+                lost += call.lost + Usage(**(call.cost(error) or {}))
                 continue
             return Answered(reply_from(result), place, lost + call.lost + Usage(**result["usage"]))
         if len(errors) == 1:

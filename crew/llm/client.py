@@ -19,6 +19,7 @@ from crew.llm.answer import Answer, OnText
 from crew.llm.counting import COUNTERS
 from crew.llm.provider import provider_at
 from crew.llm.refusal import explain, pause, refuses_grammar, refuses_limit
+from crew.llm.terms import Terms
 from crew.llm.wire import (
     Assembly,
     event_data,
@@ -77,6 +78,8 @@ class OpenAIModel:
         max_attempts: calls in all, so 1 never repeats.
         will_close: whether `close` is sure to be called: aiohttp, which reads streams for less
             where it is installed, complains of what is left open.
+        price_in, price_out, context_window, max_output, requests_per_second: its terms; see
+            `crew.llm.terms.Terms`.
     """
 
     def __init__(
@@ -88,7 +91,19 @@ class OpenAIModel:
         timeout: float = 600.0,
         max_attempts: int = 4,
         will_close: bool = False,
+        price_in: float | None = None,
+        price_out: float | None = None,
+        context_window: int | None = None,
+        max_output: int | None = None,
+        requests_per_second: float | None = None,
     ) -> None:
+        self.terms = Terms(
+            price_in=price_in,
+            price_out=price_out,
+            context_window=context_window,
+            max_output=max_output,
+            requests_per_second=requests_per_second,
+        )
         self._model = model
         self.base_url = base_url.rstrip("/")
         self._api_key = api_key

@@ -1,0 +1,57 @@
+"""What a model costs, what fits into it, and how often its endpoint may be asked."""
+
+from dataclasses import dataclass, replace
+
+from crew.llm import Model
+from crew.message import Usage
+
+__all__ = ["FREE", "UNKNOWN", "Terms", "priced", "terms_of"]
+
+_NANOS = 1000
+"""A price is for a million tokens, so that a token costs so many billionths of one."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Terms:
+    """Those of one model; what is None nobody has said.
+
+    Args:
+        price_in: of a million tokens that are read, in the currency of budgets.
+        price_out: of a million tokens that are written.
+        context_window: the tokens of a request and its answer together.
+        max_output: the most tokens of an answer.
+        requests_per_second: how many its endpoint takes.
+    """
+
+    price_in: float | None = None
+    price_out: float | None = None
+    context_window: int | None = None
+    max_output: int | None = None
+    requests_per_second: float | None = None
+
+    @property
+    def have_price(self) -> bool:
+        return self.price_in is not None or self.price_out is not None
+
+    def money_nanos(self, input_tokens: int, output_tokens: int) -> int:
+        """Return what tokens cost, in billionths, rounded: more tokens never cost less.
+
+        Tokens that an endpoint read from its cache cost as others do.
+        """
+        price_in, price_out = self.price_in or 0.0, self.price_out or 0.0
+        return round((input_tokens * price_in + output_tokens * price_out) * _NANOS)
+
+
+UNKNOWN = Terms()
+FREE = Terms(price_in=0.0, price_out=0.0)
+
+
+def terms_of(model: Model) -> Terms:
+    """Return what a model's `terms` say, if it has some."""
+    return getattr(model, "terms", UNKNOWN)
+
+
+def priced(usage: Usage, terms: Terms) -> Usage:
+    """Return a usage with the money that its tokens cost."""
+    nanos = terms.money_nanos(usage.input_tokens, usage.output_tokens)
+    return replace(usage, money_nanos=nanos) if nanos else usage
