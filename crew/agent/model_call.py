@@ -11,7 +11,8 @@ from crew.agent.speech import Speech
 from crew.call.record import AgentTask, Calls
 from crew.errors import BudgetExceeded, ModelError
 from crew.llm import Model, ModelReply, ModelRequest, continues, provider_of
-from crew.llm.terms import priced, terms_of
+from crew.llm.bucket import turn_at
+from crew.llm.terms import fitted, priced, terms_of
 from crew.llm.wire import with_usage
 from crew.message import Json, ToolCall, Usage
 
@@ -42,7 +43,7 @@ class ModelCall:
         """What requests cost that broke off and were settled before the next was made."""
         self._calls, self._task, self._model, self._path = calls, task, model, path
         self._terms = terms_of(model)
-        self._request = request
+        self._request = fitted(request, self._terms)
         self._reservation: Reservation | None = None
         self._broke_off: ModelError | None = None
 
@@ -95,6 +96,7 @@ class ModelCall:
             except ModelError as error:
                 if not error.broke_off or times == MAX_STREAMS:
                     raise
+                await turn_at(self._model)
                 if self._reservation is None:
                     lost += Usage(error.input_tokens, error.output_tokens)
                 else:

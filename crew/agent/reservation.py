@@ -8,7 +8,7 @@ from crew.call.record import Calls
 from crew.errors import BudgetExceeded, ModelError
 from crew.llm import Model, ModelRequest
 from crew.llm.cost import DEFAULT_OUTPUT, LEAST_OUTPUT, input_bound, request_bytes
-from crew.llm.terms import Terms
+from crew.llm.terms import Terms, terms_of
 from crew.message import Json
 
 __all__ = ["Reservation", "cost_of", "reserved"]
@@ -59,7 +59,8 @@ async def reserved(
     allowance = await calls.allowance(path, 0)
     if allowance is None:
         return None
-    wanted = request.max_tokens or DEFAULT_OUTPUT
+    terms = terms_of(model)
+    wanted = request.max_tokens or min(DEFAULT_OUTPUT, terms.max_output or DEFAULT_OUTPUT)
     asked = await input_bound(model, request, allowance, _output(wanted, allowance))
     needed = asked + _output(wanted, allowance)
     if needed > allowance.left:

@@ -52,6 +52,10 @@ class Calls(Protocol):
         """
         ...
 
+    async def is_due(self, path: str) -> bool:
+        """Return whether the model call at `path` is to be made: nothing on record answers it."""
+        ...
+
     async def complete(self, path: str, call: CallKind, data: dict[str, Json]) -> None: ...
 
     async def fail(
@@ -298,6 +302,10 @@ class Unrecorded:
     async def allowance(self, path: str, needed: int) -> Allowance | None:
         """Nothing limits it."""
         return None
+
+    async def is_due(self, path: str) -> bool:
+        """Nothing is on record."""
+        return True
 
     async def begin(
         self, path: str, call: CallKind, fingerprint: str, data: dict[str, Json]

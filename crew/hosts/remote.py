@@ -46,6 +46,9 @@ class RemoteCalls:
         answer = await self._ask("allowance", path, needed)
         return None if answer is None else Allowance(**answer)
 
+    async def is_due(self, path: str) -> bool:
+        return bool(await self._ask("is_due", path))
+
     async def complete(self, path: str, call: CallKind, data: dict[str, Json]) -> None:
         await self._send("complete", path, call, data)
 
@@ -95,6 +98,8 @@ async def carry_out(calls: Calls, verb: str, arguments: Json) -> Json:
         case "allowance", [path, needed]:
             allowance = await calls.allowance(path, needed)
             return None if allowance is None else asdict(allowance)
+        case "is_due", [path]:
+            return await calls.is_due(path)
         case "complete", [path, call, data]:
             await calls.complete(path, call, data)
         case "fail", [path, call, error, usage]:

@@ -16,6 +16,7 @@ from urllib.parse import quote
 from crew.errors import ModelError
 from crew.llm import ModelReply, ModelRequest
 from crew.llm.answer import Answer, OnText
+from crew.llm.bucket import put_off, turn_at
 from crew.llm.counting import COUNTERS
 from crew.llm.provider import provider_at
 from crew.llm.refusal import explain, pause, refuses_grammar, refuses_limit
@@ -253,6 +254,8 @@ class OpenAIModel:
         goes_on = on_text is not None and await self.continues()  # not once it is broken off
 
         async def attempt() -> ModelReply:
+            if retrying.statistics.get("attempt_number", 1) > 1:
+                await turn_at(self)  # for the first one whoever asks has waited
             rest, received = answer.rest(), Assembly()
             body = await self._body(rest, stream=on_text is not None, model=model)
             try:
@@ -357,10 +360,12 @@ class OpenAIModel:
             raise _BrokenOff(f"with an error: {data}")
         return chunk
 
-    def _note(self, state: "RetryCallState") -> None:
+    async def _note(self, state: "RetryCallState") -> None:
         error = state.outcome.exception() if state.outcome else None
         facts = {"endpoint": self.base_url, "attempt": state.attempt_number, "error": repr(error)}
         logger.info("model.retried", extra=facts)
+        if getattr(error, "status_code", None) == 429:
+            await put_off(self, state.upcoming_sleep)
 
     def _parse(self, text: str, *, allow_error: bool = False) -> dict[str, Json]:
         try:

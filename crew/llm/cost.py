@@ -5,6 +5,7 @@ import math
 
 from crew.budget import Allowance
 from crew.llm import Model, ModelRequest, count_tokens
+from crew.llm.terms import terms_of
 from crew.llm.wire import request_body, with_schema_in_prompt
 
 __all__ = ["DEFAULT_OUTPUT", "LEAST_OUTPUT", "MARGIN", "input_bound", "request_bytes"]
@@ -52,6 +53,8 @@ async def input_bound(
     frame = _FRAME_TOKENS + (_TOOLS_TOKENS if request.tools else 0)
     # An endpoint that counts more than a token a byte has shown that bytes are no bound there.
     bound = math.ceil(max(size + frame, size * _with_margin(allowance.rate)))
+    if (window := terms_of(model).context_window) is not None:
+        bound = min(bound, window)  # its endpoint refuses what does not fit
     if bound + output <= allowance.left:
         return bound
     counted = await count_tokens(model, request)

@@ -2,10 +2,10 @@
 
 from dataclasses import dataclass, replace
 
-from crew.llm import Model
+from crew.llm import Model, ModelRequest
 from crew.message import Usage
 
-__all__ = ["FREE", "UNKNOWN", "Terms", "priced", "terms_of"]
+__all__ = ["FREE", "UNKNOWN", "Terms", "fitted", "priced", "terms_of"]
 
 _NANOS = 1000
 """A price is for a million tokens, so that a token costs so many billionths of one."""
@@ -49,6 +49,14 @@ FREE = Terms(price_in=0.0, price_out=0.0)
 def terms_of(model: Model) -> Terms:
     """Return what a model's `terms` say, if it has some."""
     return getattr(model, "terms", UNKNOWN)
+
+
+def fitted(request: ModelRequest, terms: Terms) -> ModelRequest:
+    """Return a request that asks for no longer answer than its model gives."""
+    most, wanted = terms.max_output, request.max_tokens
+    if most is None or wanted is None or wanted <= most:
+        return request
+    return replace(request, max_tokens=most)
 
 
 def priced(usage: Usage, terms: Terms) -> Usage:

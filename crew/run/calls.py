@@ -315,6 +315,10 @@ class RunCalls:
             return await self.shared.allowance(path, needed)
         return self.spending.allowance(path)
 
+    async def is_due(self, path: str) -> bool:
+        """Return whether the model call at `path` is to be made."""
+        return self.lookup.is_due(path)
+
     async def _draw(self, shared: SharedAccounts, path: str, data: dict[str, Json]) -> None:
         """Draw for a model call on what is left of all that is around it.
 

@@ -81,6 +81,10 @@ class StepCalls:
         await self._require_running()
         return await self._run.allowance(path, needed)
 
+    async def is_due(self, path: str) -> bool:
+        await self._require_running()
+        return await self._run.is_due(path)
+
     async def complete(self, path: str, call: CallKind, data: dict[str, Json]) -> None:
         self._require_open()
         if call in GIVES and is_big(data.get(GIVES[call])):
