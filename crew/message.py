@@ -3,8 +3,7 @@
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
-NANOS = 1_000_000_000
-"""The parts of a unit of money in which costs are added up, so that no cent is lost in a sum."""
+from crew.budget import NANOS
 
 Role = Literal["system", "user", "assistant", "tool"]
 Json = Any  # a JSON value: dict, list, str, int, float, bool or None

@@ -8,8 +8,10 @@ from typing import Any
 
 from crew.agent.reservation import Reservation, cost_of, reserved
 from crew.agent.speech import Speech
+from crew.budget import NOTHING, Amount
 from crew.call.record import AgentTask, Calls
 from crew.errors import BudgetExceeded, ModelError
+from crew.fold import amount_of
 from crew.llm import Model, ModelReply, ModelRequest, continues, provider_of
 from crew.llm.bucket import turn_at
 from crew.llm.terms import fitted, priced, terms_of
@@ -116,8 +118,8 @@ class ModelCall:
         lost = cost_of(error, self._terms)
         known: dict[str, Json] = {} if lost is None else {"lost": lost}
         assert self._reservation is not None
-        held = self._reservation.tokens
-        freed = 0 if lost is None else held - Usage(**lost).total_tokens
+        held = self._reservation.amount
+        freed = NOTHING if lost is None else held - amount_of(lost)
         while True:
             data = {**data, **known, **self._reservation.data()}
             try:
@@ -130,18 +132,20 @@ class ModelCall:
         return self._reservation.limited(self._request)
 
     async def _smaller(
-        self, wanted: Reservation, freed: int, refused: BudgetExceeded
+        self, wanted: Reservation, freed: Amount, refused: BudgetExceeded
     ) -> Reservation:
         """Return what fits once nothing can come back any more, or enough has.
 
         Raises:
             BudgetExceeded: not even a short answer does.
         """
-        if refused.unit != "tokens":
+        if refused.unit not in ("tokens", "money"):
             raise refused
-        allowance = await self._calls.allowance(self._path, wanted.tokens - freed)
-        left = 0 if allowance is None else allowance.left + freed
-        found = wanted if left >= wanted.tokens else wanted.within(left)
+        allowance = await self._calls.allowance(self._path, wanted.amount - freed)
+        if allowance is None:
+            raise refused
+        money = None if allowance.money is None else allowance.money + freed.money
+        found = wanted.within(allowance.left + freed.tokens, money)
         if found is None:
             raise refused
         return found

@@ -6,7 +6,7 @@ an event holds.
 """
 
 from crew.event import Event, Failure, RunEvent
-from crew.fold.accounts import Accounts
+from crew.fold.accounts import Accounts, amount_of
 from crew.fold.acts import Act, Acts
 from crew.fold.agents import Agents, Placement
 from crew.fold.calls import Record, Records, is_act
@@ -62,6 +62,7 @@ __all__ = [
     "Text",
     "Work",
     "WorkUnderWay",
+    "amount_of",
     "error_data",
     "fold",
     "folded",

@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from crew.budget import NANOS
 from crew.event import CallCompleted, CallFailed, CallStarted, RunEvent, RunForked
-from crew.message import NANOS
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,5 +1,6 @@
 """What a model costs, what fits into it, and how often its endpoint may be asked."""
 
+import math
 from dataclasses import dataclass, replace
 
 from crew.llm import Model, ModelRequest
@@ -32,6 +33,32 @@ class Terms:
     @property
     def have_price(self) -> bool:
         return self.price_in is not None or self.price_out is not None
+
+    def input_within(self, tokens: int, money: int | None, output: int) -> int:
+        """Return how many tokens may be read beside so many written, below 0 if none.
+
+        Args:
+            tokens: that may be spent.
+            money: billionths that may be; None if that is not limited.
+            output: tokens that are written.
+        """
+        room = tokens - output
+        if money is None:
+            return room
+        left = money - self.money_nanos(0, output)
+        if left < 0 or not self.price_in:
+            return min(room, left) if left < 0 else room
+        return min(room, math.floor(left / (self.price_in * _NANOS)))
+
+    def output_within(self, tokens: int, money: int | None, read: int) -> int:
+        """Return how many tokens may be written beside so many read; see `input_within`."""
+        room = tokens - read
+        if money is None:
+            return room
+        left = money - self.money_nanos(read, 0)
+        if left < 0 or not self.price_out:
+            return min(room, left) if left < 0 else room
+        return min(room, math.floor(left / (self.price_out * _NANOS)))
 
     def money_nanos(self, input_tokens: int, output_tokens: int) -> int:
         """Return what tokens cost, in billionths, rounded: more tokens never cost less.

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable, Iterable
 from typing import Any, NoReturn
 
-from crew.budget import Account, Allowance, Budget, limits_of
+from crew.budget import Account, Allowance, Amount, Budget, limits_of
 from crew.call.attempt import Attempt
 from crew.call.gate import LAST
 from crew.clock import wall_clock
@@ -305,9 +305,9 @@ class RunCalls:
         if call in _LEAVES_PROCESS:
             await self.around.writer.durable(self._open)
 
-    async def allowance(self, path: str, needed: int) -> Allowance | None:
+    async def allowance(self, path: str, needed: Amount) -> Allowance | None:
         """Return what a model call at `path` may spend; see `crew.call.record.Calls`."""
-        if not self.accounts.ledgers.limits_tokens(path) or not self.lookup.is_due(path):
+        if not self.accounts.ledgers.limits_amounts(path) or not self.lookup.is_due(path):
             return None
         self.spending.rest(path)
         await self.spending.until_free(path, needed)

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any, NoReturn, TypeVar
 
-from crew.budget import Allowance, Budget
+from crew.budget import Allowance, Amount, Budget
 from crew.call.attempt import Attempt
 from crew.call.gate import LAST, Order, overdue
 from crew.call.record import AgentTask, Performer
@@ -77,7 +77,7 @@ class StepCalls:
         await self._require_running()
         await self._or_stop(self._run.restart(path, call, fingerprint, data))
 
-    async def allowance(self, path: str, needed: int) -> Allowance | None:
+    async def allowance(self, path: str, needed: Amount) -> Allowance | None:
         await self._require_running()
         return await self._run.allowance(path, needed)
 
@@ -247,8 +247,8 @@ class StepCalls:
                 await self._or_stop(run.around.children.cancel(run.row, path))
             raise
 
-    def limits_tokens(self, path: str) -> bool:
-        return self._run.accounts.ledgers.limits_tokens(path)
+    def limits_amounts(self, path: str) -> bool:
+        return self._run.accounts.ledgers.limits_amounts(path)
 
     def give(self, path: str, budget: Budget) -> None:
         """Let what is called at `path` and beneath it spend so much at most."""

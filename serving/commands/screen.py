@@ -11,9 +11,9 @@ from rich.live import Live
 from rich.text import Text
 from rich.tree import Tree
 
+from crew.budget import NANOS
 from crew.fold import Activity, Ending, Event, Remarks, Steps, typed_of
 from crew.fold import Text as Answer
-from crew.message import NANOS
 
 _MARKS = {
     "running": "…",
