@@ -12,7 +12,7 @@ from pydantic_core import PydanticSerializationError, to_json
 
 from crew.budget import Allowance, Amount
 from crew.config import Settings
-from crew.errors import OutputInvalid, Unreadable
+from crew.errors import CrewError, OutputInvalid, Unreadable
 from crew.event import CallKind, Failure, failure_data, failure_from
 from crew.failure import error_of, failure_of, safe_text
 from crew.fold.calls import Record
@@ -54,6 +54,19 @@ class Calls(Protocol):
 
     async def is_due(self, path: str) -> bool:
         """Return whether the model call at `path` is to be made: nothing on record answers it."""
+        ...
+
+    async def enter(self, path: str, tool: str, arguments: dict[str, Json]) -> dict[str, Json]:
+        """Have a tool that holds the run called where the run is driven; return its result.
+
+        Args:
+            path: that of the tool's call, which has begun.
+            tool: its name; it is one of the agent whose call is around that path.
+            arguments: what the model gave.
+
+        Raises:
+            CrewError: it failed; a `ToolError` is for the model to read.
+        """
         ...
 
     async def complete(self, path: str, call: CallKind, data: dict[str, Json]) -> None: ...
@@ -316,6 +329,12 @@ class Unrecorded:
         self, path: str, call: CallKind, fingerprint: str, data: dict[str, Json]
     ) -> None:
         """Nothing is kept."""
+
+    async def enter(self, path: str, tool: str, arguments: dict[str, Json]) -> dict[str, Json]:
+        raise CrewError(
+            message=f"tool {tool!r} takes a context, which only a run has: call the agent in a "
+            "workflow, as ctx.run(agent, text)"
+        )
 
     async def complete(self, path: str, call: CallKind, data: dict[str, Json]) -> None:
         """Nothing is kept."""

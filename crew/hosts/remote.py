@@ -49,6 +49,10 @@ class RemoteCalls:
     async def is_due(self, path: str) -> bool:
         return bool(await self._ask("is_due", path))
 
+    async def enter(self, path: str, tool: str, arguments: dict[str, Json]) -> dict[str, Json]:
+        result: dict[str, Json] = await self._ask("enter", path, tool, arguments)
+        return result
+
     async def complete(self, path: str, call: CallKind, data: dict[str, Json]) -> None:
         await self._send("complete", path, call, data)
 
@@ -100,6 +104,8 @@ async def carry_out(calls: Calls, verb: str, arguments: Json) -> Json:
             return None if allowance is None else asdict(allowance)
         case "is_due", [path]:
             return await calls.is_due(path)
+        case "enter", [path, tool, arguments]:
+            return await calls.enter(path, tool, arguments)
         case "complete", [path, call, data]:
             await calls.complete(path, call, data)
         case "fail", [path, call, error, usage]:
