@@ -3,6 +3,8 @@
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
+from crew.budget import NANOS
+
 Role = Literal["system", "user", "assistant", "tool"]
 Json = Any  # a JSON value: dict, list, str, int, float, bool or None
 
@@ -32,12 +34,21 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Tokens counted by the endpoint; `calls` is the number of model calls summed."""
+    """Tokens counted by the endpoint; `calls` is the number of model calls summed.
+
+    `money_nanos` is what the tokens cost by the prices of their models, in billionths.
+    """
 
     input_tokens: int = 0
     output_tokens: int = 0
     cached_tokens: int = 0
     calls: int = 0
+    money_nanos: int = 0
+
+    @property
+    def money(self) -> float:
+        """What the tokens cost, in the currency in which their prices are given."""
+        return self.money_nanos / NANOS
 
     @property
     def total_tokens(self) -> int:
@@ -45,12 +56,13 @@ class Usage:
 
     def to_data(self) -> dict[str, Json]:
         """Return it as it is stored."""
-        return {
+        data = {
             "input_tokens": self.input_tokens,
             "output_tokens": self.output_tokens,
             "cached_tokens": self.cached_tokens,
             "calls": self.calls,
         }
+        return {**data, "money_nanos": self.money_nanos} if self.money_nanos else data
 
     def __add__(self, other: "Usage") -> "Usage":
         return Usage(
@@ -58,6 +70,7 @@ class Usage:
             self.output_tokens + other.output_tokens,
             self.cached_tokens + other.cached_tokens,
             self.calls + other.calls,
+            self.money_nanos + other.money_nanos,
         )
 
 

@@ -16,9 +16,11 @@ from urllib.parse import quote
 from crew.errors import ModelError
 from crew.llm import ModelReply, ModelRequest
 from crew.llm.answer import Answer, OnText
+from crew.llm.bucket import put_off, turn_at
 from crew.llm.counting import COUNTERS
 from crew.llm.provider import provider_at
 from crew.llm.refusal import explain, pause, refuses_grammar, refuses_limit
+from crew.llm.terms import Terms
 from crew.llm.wire import (
     Assembly,
     event_data,
@@ -77,6 +79,8 @@ class OpenAIModel:
         max_attempts: calls in all, so 1 never repeats.
         will_close: whether `close` is sure to be called: aiohttp, which reads streams for less
             where it is installed, complains of what is left open.
+        price_in, price_out, context_window, max_output, requests_per_second: its terms; see
+            `crew.llm.terms.Terms`.
     """
 
     def __init__(
@@ -88,7 +92,19 @@ class OpenAIModel:
         timeout: float = 600.0,
         max_attempts: int = 4,
         will_close: bool = False,
+        price_in: float | None = None,
+        price_out: float | None = None,
+        context_window: int | None = None,
+        max_output: int | None = None,
+        requests_per_second: float | None = None,
     ) -> None:
+        self.terms = Terms(
+            price_in=price_in,
+            price_out=price_out,
+            context_window=context_window,
+            max_output=max_output,
+            requests_per_second=requests_per_second,
+        )
         self._model = model
         self.base_url = base_url.rstrip("/")
         self._api_key = api_key
@@ -238,6 +254,8 @@ class OpenAIModel:
         goes_on = on_text is not None and await self.continues()  # not once it is broken off
 
         async def attempt() -> ModelReply:
+            if retrying.statistics.get("attempt_number", 1) > 1:
+                await turn_at(self)  # for the first one whoever asks has waited
             rest, received = answer.rest(), Assembly()
             body = await self._body(rest, stream=on_text is not None, model=model)
             try:
@@ -342,10 +360,12 @@ class OpenAIModel:
             raise _BrokenOff(f"with an error: {data}")
         return chunk
 
-    def _note(self, state: "RetryCallState") -> None:
+    async def _note(self, state: "RetryCallState") -> None:
         error = state.outcome.exception() if state.outcome else None
         facts = {"endpoint": self.base_url, "attempt": state.attempt_number, "error": repr(error)}
         logger.info("model.retried", extra=facts)
+        if getattr(error, "status_code", None) == 429:
+            await put_off(self, state.upcoming_sleep)
 
     def _parse(self, text: str, *, allow_error: bool = False) -> dict[str, Json]:
         try:
