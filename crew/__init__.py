@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from crew.agent import Agent, AgentResult
     from crew.budget import Budget
     from crew.call.context import Context
+    from crew.content import File, Image
     from crew.event import Event
     from crew.graph.node import Append, Quorum
     from crew.graph.retry import Retry
@@ -57,7 +58,9 @@ _LATER = {
     "Budget": "crew.budget",
     "Context": "crew.call.context",
     "Event": "crew.event",
+    "File": "crew.content",
     "Graph": "crew.run",
+    "Image": "crew.content",
     "Message": "crew.message",
     "Quorum": "crew.graph.node",
     "Resources": "crew.hosts",
@@ -83,8 +86,10 @@ __all__ = [
     "Event",
     "ExtraMissing",
     "Fenced",
+    "File",
     "Graph",
     "GraphError",
+    "Image",
     "InputInvalid",
     "KeyReused",
     "Message",

@@ -22,6 +22,7 @@ from crew.errors import (
     OutputInvalid,
 )
 from crew.llm import Model, ModelReply, ModelRequest
+from crew.llm.extraction import json_in
 from crew.message import Json, Message, ToolCall, Usage, message_data
 from crew.value import Codec
 
@@ -63,7 +64,7 @@ class Loop:
         repaired = False
         while self.turn < self.agent.max_turns:
             reply = await self._ask_model()
-            self.messages.append(Message("assistant", reply.text, reply.tool_calls))
+            self.messages.append(reply.message())
             if reply.tool_calls:
                 self.messages += await self._call_tools(reply.tool_calls)
                 continue
@@ -151,7 +152,7 @@ class Loop:
         if self.agent.output is str:
             return text
         try:
-            found = json.loads(_json_part(text))
+            found = json.loads(json_in(text))
         except ValueError as error:
             raise OutputInvalid(
                 message=f"agent {self.agent.name!r} must answer in JSON, got {text!r:.300}",
@@ -171,14 +172,6 @@ class Loop:
 def _salt(tenant: str) -> str:
     """Return what keeps a tenant's cached prefixes apart, and does not tell who it is."""
     return hashlib.sha256(tenant.encode()).hexdigest()[:32] if tenant else ""
-
-
-def _json_part(text: str) -> str:
-    """Return the JSON in a reply that a model wrapped in a Markdown fence."""
-    stripped = text.strip()
-    if stripped.startswith("```"):
-        return stripped.removeprefix("```json").removeprefix("```").removesuffix("```")
-    return stripped
 
 
 def _repair_request(error: OutputInvalid) -> str:
