@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Generic, TypeVar, cast
 
+from crew.agent.delegate import AgentTool
 from crew.agent.loop import Loop
 from crew.agent.tool_call import ToolLike
 from crew.call.record import AgentTask, Calls, Equipment, Unrecorded
@@ -55,9 +56,11 @@ class Agent(Generic[T]):
     Args:
         name: how it is called in paths, logs and hosts.
         instructions: what it is for; the prompt begins with it, so keep clocks and ids out.
+        description: what another agent's model reads of it that may ask it; by default the first
+            line of the instructions.
         model: where its tokens come from; by default what the settings say.
         output: the type of its answer: `str`, or a type whose JSON schema the model must follow.
-        tools: what it may call.
+        tools: what it may call; an agent among them is asked as by `as_tool`.
         max_turns: bounds its model calls.
         max_tokens: bounds each answer.
         temperature: None leaves it to the model.
@@ -70,9 +73,10 @@ class Agent(Generic[T]):
         name: str,
         *,
         instructions: str = "",
+        description: str = "",
         model: Model | None = None,
         output: Any = str,
-        tools: Sequence[ToolLike] = (),
+        tools: "Sequence[ToolLike | Agent[Any]]" = (),
         max_turns: int = 8,
         max_tokens: int | None = None,
         temperature: float | None = None,
@@ -81,9 +85,13 @@ class Agent(Generic[T]):
     ) -> None:
         self.name = name
         self.instructions = instructions
+        self.description = description
         self.model = model
         self.output = output
-        self.tools = {tool.name: tool for tool in tools}
+        given = [tool.as_tool() if isinstance(tool, Agent) else tool for tool in tools]
+        self.tools: dict[str, ToolLike] = {tool.name: tool for tool in given}
+        self.holds_run = any(tool.holds_run for tool in given)
+        """Whether a tool of its is entered where its run is driven."""
         self.max_turns = max_turns
         self.max_tokens = max_tokens
         self.temperature = temperature
@@ -96,6 +104,17 @@ class Agent(Generic[T]):
     def __getstate__(self) -> dict[str, Any]:
         # What is derived stays here: it is made again where the agent travels to.
         return {name: value for name, value in vars(self).items() if name not in _DERIVED}
+
+    def as_tool(self, name: str = "", description: str = "") -> AgentTool:
+        """Return it as a tool of another agent, whose model asks it with a text.
+
+        Its own calls are journalled beneath the tool's, under the same budgets.
+
+        Args:
+            name: how the model calls it; by default the agent's name.
+            description: what the model reads of it; by default the agent's own.
+        """
+        return AgentTool(self, name, description)
 
     async def run(self, text: str) -> AgentResult[T]:
         """Do one task outside any workflow; nothing is stored."""
@@ -116,13 +135,21 @@ class Agent(Generic[T]):
 
     def definition(self) -> str:
         """Return what the agent is made of as text, for the name of the host that runs it."""
+        return repr((*self._settings, self._code))
+
+    def defined_by(self) -> tuple[Any, ...]:
+        """Return what it is made of; see `crew.source.definition_of`."""
+        return repr(self._settings), repr(self.codec.schema()), [*self.tools.values()]
+
+    @property
+    def _settings(self) -> tuple[Any, ...]:
         model = self.model.name if self.model else ""
-        parts = (self.name, self.instructions, model, self._code, self.max_turns)
-        return repr((*parts, self.max_tokens, self.temperature, self.history))
+        of_prompt = (self.name, self.instructions, model, self.history)
+        return (*of_prompt, self.max_turns, self.max_tokens, self.temperature)
 
     @cached_property
     def _code(self) -> str:
-        tools = [(tool.spec, definition_of(tool.function)) for tool in self.tools.values()]
+        tools = definition_of([*self.tools.values()], around=self)
         return repr((self.codec.schema(), tools))
 
     def result_of(self, result: dict[str, Json]) -> AgentResult[T]:

@@ -51,7 +51,7 @@ class Loop:
         self.agent, self.task, self.calls, self.model = agent, task, calls, model
         self.codec = agent.codec
         self.recorded = Recorded(calls, task)
-        self.tool_calls = ToolCalls(agent.tools, task, self.recorded)
+        self.tool_calls = ToolCalls(agent.tools, calls, task, self.recorded)
         self.schema = None if agent.output is str else self.codec.schema()
         self.messages: list[Message] = []
         self.usage = Usage()

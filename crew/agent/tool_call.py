@@ -2,11 +2,11 @@
 
 import difflib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, Protocol
 
 from crew.agent.recorded import Recorded
-from crew.call.record import AgentTask, idempotency_key, unstorable
+from crew.call.record import AgentTask, Calls, idempotency_key, unstorable
 from crew.errors import ToolError
 from crew.event import failure_from
 from crew.failure import message_of
@@ -24,17 +24,19 @@ MAX_RESULT_CHARACTERS = 16_000
 class ToolLike(Protocol):
     """What an agent needs of a tool; `crew.tool.Tool` is one."""
 
-    function: Callable[..., Any]
-
     @property
     def name(self) -> str: ...
     @property
     def effect(self) -> str: ...
     @property
+    def holds_run(self) -> bool: ...
+    @property
     def spec(self) -> ToolSpec: ...
 
     @property
     def codec(self) -> Codec: ...
+
+    def defined_by(self) -> tuple[Any, ...]: ...
 
     async def act(self, arguments: dict[str, Json], *, idempotency_key: str = "") -> Any: ...
 
@@ -44,12 +46,16 @@ class ToolCalls:
 
     Args:
         tools: those of the agent, by name.
+        calls: the journal of the run.
         task: the agent's.
         recorded: makes them once.
     """
 
-    def __init__(self, tools: Mapping[str, ToolLike], task: AgentTask, recorded: Recorded) -> None:
-        self._tools, self._task, self._recorded = tools, task, recorded
+    def __init__(
+        self, tools: Mapping[str, ToolLike], calls: Calls, task: AgentTask, recorded: Recorded
+    ) -> None:
+        self._tools, self._calls = tools, calls
+        self._task, self._recorded = task, recorded
 
     async def call(self, call: ToolCall, path: str) -> str:
         """Return what the model gets to read: the tool's result, or why there is none."""
@@ -64,6 +70,8 @@ class ToolCalls:
         fingerprint = f"{tool.name}:{canonical(call.arguments)}"
 
         async def perform(streamed: str) -> dict[str, Json]:
+            if tool.holds_run:
+                return await self._calls.enter(path, tool.name, call.arguments)
             result = await tool.act(own_copy(call.arguments), idempotency_key=key)
             try:
                 return {"result": await _stored(tool.codec, result)}

@@ -12,7 +12,7 @@ from pydantic_core import PydanticSerializationError, to_json
 
 from crew.budget import Allowance
 from crew.config import Settings
-from crew.errors import OutputInvalid, Unreadable
+from crew.errors import CrewError, OutputInvalid, Unreadable
 from crew.event import CallKind, Failure, failure_data, failure_from
 from crew.failure import error_of, failure_of, safe_text
 from crew.fold.calls import Record
@@ -49,6 +49,19 @@ class Calls(Protocol):
 
         Where fewer than `needed` are left it waits for other calls of models to give some back, as
         long as any is under way here. A call that has an end on record needs nothing.
+        """
+        ...
+
+    async def enter(self, path: str, tool: str, arguments: dict[str, Json]) -> dict[str, Json]:
+        """Have a tool that holds the run called where the run is driven; return its result.
+
+        Args:
+            path: that of the tool's call, which has begun.
+            tool: its name; it is one of the agent whose call is around that path.
+            arguments: what the model gave.
+
+        Raises:
+            CrewError: it failed; a `ToolError` is for the model to read.
         """
         ...
 
@@ -308,6 +321,12 @@ class Unrecorded:
         self, path: str, call: CallKind, fingerprint: str, data: dict[str, Json]
     ) -> None:
         """Nothing is kept."""
+
+    async def enter(self, path: str, tool: str, arguments: dict[str, Json]) -> dict[str, Json]:
+        raise CrewError(
+            message=f"tool {tool!r} takes a context, which only a run has: call the agent in a "
+            "workflow, as ctx.run(agent, text)"
+        )
 
     async def complete(self, path: str, call: CallKind, data: dict[str, Json]) -> None:
         """Nothing is kept."""

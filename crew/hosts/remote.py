@@ -46,6 +46,10 @@ class RemoteCalls:
         answer = await self._ask("allowance", path, needed)
         return None if answer is None else Allowance(**answer)
 
+    async def enter(self, path: str, tool: str, arguments: dict[str, Json]) -> dict[str, Json]:
+        result: dict[str, Json] = await self._ask("enter", path, tool, arguments)
+        return result
+
     async def complete(self, path: str, call: CallKind, data: dict[str, Json]) -> None:
         await self._send("complete", path, call, data)
 
@@ -95,6 +99,8 @@ async def carry_out(calls: Calls, verb: str, arguments: Json) -> Json:
         case "allowance", [path, needed]:
             allowance = await calls.allowance(path, needed)
             return None if allowance is None else asdict(allowance)
+        case "enter", [path, tool, arguments]:
+            return await calls.enter(path, tool, arguments)
         case "complete", [path, call, data]:
             await calls.complete(path, call, data)
         case "fail", [path, call, error, usage]:

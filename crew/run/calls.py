@@ -38,6 +38,7 @@ from crew.journal.writer import OpenRun
 from crew.message import Json
 from crew.run.attempts import Attempts
 from crew.run.ending import End
+from crew.run.entering import EnteredTools
 from crew.run.lookup import OF_AGENTS, Lookup
 from crew.run.sharing import SharedAccounts
 from crew.run.spending import Spending
@@ -89,6 +90,8 @@ class RunCalls:
         """The accounts that it draws on together with other runs, while it is driven here."""
         self.children: dict[str, str] = {}
         """The ids of the children that are waited for, by the paths of their calls."""
+        self.entered: dict[str, EnteredTools] = {}
+        """The tools that hold the run of agents at work, by the paths of the agents' calls."""
         self.served = 0
         """How many calls were answered from the journal."""
         self.records, offered = Records(), Records()
@@ -123,6 +126,8 @@ class RunCalls:
                 self.drop(step_of(path))
             case CallCompleted(call=call):
                 self.records.apply(event, offset)
+                if self.entered and call in OF_AGENTS:
+                    self._of_agent(event.path, is_over=True)
                 if call == "agent":
                     self.spending.left(event.path)
                 elif call in _SPENDS:
@@ -131,6 +136,8 @@ class RunCalls:
                     self.deadlines.apply(event)
             case CallStarted(call=call):
                 self.records.apply(event, offset)
+                if self.entered and call in OF_AGENTS:
+                    self._of_agent(event.path, is_over=False)
                 if call == "agent":
                     self.spending.left(event.path)  # anew, in another host
                 elif call in _SPENDS:
@@ -140,6 +147,7 @@ class RunCalls:
             case CallFailed():
                 self.records.apply(event, offset)
                 self.spending.apply(event)
+                self._of_agent(event.path, is_over=True)
             case BudgetGiven():
                 self.spending.apply(event)
             case CallCancelled(path=path, call=call, by_end=True):
@@ -162,6 +170,16 @@ class RunCalls:
                 self.spending.apply(event)
             case _:
                 self.records.apply(event, offset)
+
+    def _of_agent(self, path: str, *, is_over: bool) -> None:
+        """Let the tools that an agent has entered know of its other calls."""
+        tools = self.entered.get(path.rpartition("/")[0])
+        if tools is None:
+            return
+        if is_over:
+            tools.ended(path)
+        else:
+            tools.begun(path)
 
     def drop(self, step: str) -> None:
         """Forget the calls of a step that is over: nobody asks for them any more."""
@@ -355,6 +373,12 @@ class RunCalls:
         if path in self.accounts.ledgers.of_calls or not self.lookup.rules.live:
             return
         self.append(BudgetGiven(path, wall_clock(), *limits_of(budget)))
+
+    async def enter(self, path: str, tool: str, arguments: dict[str, Json]) -> dict[str, Json]:
+        tools = self.entered.get(path.rpartition("/")[0])
+        if tools is None:
+            raise asyncio.CancelledError  # the agent's call is over
+        return await tools.enter(path, tool, arguments)
 
     async def complete(self, path: str, call: CallKind, data: dict[str, Json]) -> None:
         await self.write_end_down(call, data)

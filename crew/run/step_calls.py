@@ -18,6 +18,7 @@ from crew.message import Json
 from crew.run.calls import GIVES, RunCalls
 from crew.run.deadline import AGAIN_SECONDS, Deadline
 from crew.run.dispatch import Dispatch
+from crew.run.entering import EnteredTools
 from crew.thread import Thread
 from crew.value import Codec, is_big
 
@@ -38,6 +39,7 @@ class StepCalls:
         dispatch: has agents' work done.
         attempt: whose calls these are.
         stop: stops the run for an error, which cancels the attempt.
+        depth: how many tools that hold the run are around the code that calls.
     """
 
     def __init__(
@@ -46,6 +48,7 @@ class StepCalls:
         dispatch: Dispatch,
         attempt: Attempt,
         stop: Callable[[Exception], None],
+        depth: int = 0,
     ) -> None:
         self.run_id = run.run_id
         self.thread_id = run.row.thread
@@ -55,6 +58,7 @@ class StepCalls:
         self._run = run
         self._dispatch = dispatch
         self._stop = stop
+        self._depth = depth
 
     async def begin(
         self, path: str, call: CallKind, fingerprint: str, data: dict[str, Json]
@@ -217,11 +221,35 @@ class StepCalls:
         if self.is_stopping:
             await self.attempt.until_closed()
         try:
-            result = await self._dispatch.perform(agent, task, fingerprint, self)
+            result = await self._performed(agent, task, fingerprint)
             await self._run.write_end_down("agent", result)
             return result
         except _ENDS_RUN as error:
             await self._stopped(error)
+
+    async def _performed(
+        self, agent: Performer, task: AgentTask, fingerprint: str
+    ) -> dict[str, Json]:
+        if not getattr(agent, "holds_run", False):
+            return await self._dispatch.perform(agent, task, fingerprint, self)
+        attempt = self.attempt
+        tools = EnteredTools(agent, attempt, self._run.attempts, self._inside, self._depth)
+        caller = asyncio.current_task()
+        self._run.entered[task.path] = tools
+        attempt.entered = {**(attempt.entered or {}), caller: tools}
+        try:
+            return await self._dispatch.perform(agent, task, fingerprint, self)
+        finally:
+            await tools.leave()
+            del attempt.entered[caller]
+            self._run.entered.pop(task.path, None)
+
+    def _inside(self, attempt: Attempt) -> "StepCalls":
+        return StepCalls(self._run, self._dispatch, attempt, self._stop, self._depth + 1)
+
+    async def enter(self, path: str, tool: str, arguments: dict[str, Json]) -> dict[str, Json]:
+        await self._require_running()
+        return await self._run.enter(path, tool, arguments)
 
     async def child(self, workflow: Workflow, value: object, path: str) -> dict[str, Json]:
         await self._require_running()

@@ -27,23 +27,36 @@ class Tool:
     Args:
         function: synchronous or not, with an annotation for each parameter.
         effect: what a repeated call does: `read` and `idempotent` ones may be made again after a
-            crash; `once` ones never are by themselves.
+            crash; `once` ones never are by themselves. One whose first parameter is a context is
+            no act: it is entered again like a node, and acts through the context.
         name: by default the function's own.
 
     Raises:
-        ToolError: the signature has no JSON schema.
+        ToolError: the signature has no JSON schema; or it takes a context, and has an effect.
     """
 
     def __init__(
-        self, function: Callable[..., Any], *, effect: Effect = "once", name: str | None = None
+        self,
+        function: Callable[..., Any],
+        *,
+        effect: Effect | None = None,
+        name: str | None = None,
     ) -> None:
         self.function = function
-        self.effect: str = effect
         self.name = name or function.__name__
         self.description, notes = _docstring(function)
         hints = _hints(function, self.name)
         self._takes_key = _KEY in inspect.signature(function).parameters
-        self._arguments = _arguments(self.name, function, hints, notes)
+        self.context = _context_of(function, hints)
+        if self.context and effect is not None:
+            raise ToolError(
+                message=f"tool {self.name!r} takes a context, so that it is entered again after a "
+                "crash and no act by itself: leave effect= out, and act by ctx.effect(…) in it",
+                tool=self.name,
+            )
+        self.given_effect = effect
+        self.effect: str = "enters" if self.context else effect or "once"
+        self._arguments = _arguments(self.name, function, hints, notes, self.context)
         where = f"what tool {self.name!r} returns"
         self.codec = Codec(hints.get("return", Any), where=where, only_read=True)
         functools.update_wrapper(self, function)
@@ -56,7 +69,7 @@ class Tool:
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Made anew on the other side: a model class built at run time does not travel.
-        return _remake, (self.function, self.effect, self.name)
+        return _remake, (self.function, self.given_effect, self.name)
 
     @property
     def spec(self) -> ToolSpec:
@@ -66,6 +79,10 @@ class Tool:
         for item in schema.get("properties", {}).values():
             item.pop("title", None)
         return ToolSpec(self.name, self.description, schema)
+
+    def defined_by(self) -> tuple[Any, ...]:
+        """Return what it is made of; see `crew.source.definition_of`."""
+        return repr(self.spec), self.function
 
     async def invoke(self, arguments: dict[str, Json], *, idempotency_key: str = "") -> Json:
         """Call the function with a model's arguments, and return its result as JSON.
@@ -82,24 +99,40 @@ class Tool:
         Raises:
             ToolError: the arguments do not validate; the message lets a model repair them.
         """
+        values = self._checked(arguments)
+        if self._takes_key:
+            values[_KEY] = idempotency_key
+        return await invoke(self.function, **values)
+
+    @property
+    def holds_run(self) -> bool:
+        """Whether it takes a context, so that it is entered where its run is driven."""
+        return bool(self.context)
+
+    async def enter(self, context: Any, arguments: dict[str, Json]) -> Any:
+        """Call a function that takes a context, and return its result as it is.
+
+        Raises:
+            ToolError: the arguments do not validate; the message lets a model repair them.
+        """
+        return await invoke(self.function, context, **self._checked(arguments))
+
+    def _checked(self, arguments: dict[str, Json]) -> dict[str, Any]:
         try:
             checked = self._arguments.model_validate(arguments)
         except ValidationError as error:
             raise ToolError(message=_advice(self.name, error), tool=self.name) from error
-        values = {name: getattr(checked, name) for name in self._arguments.model_fields}
-        if self._takes_key:
-            values[_KEY] = idempotency_key
-        return await invoke(self.function, **values)
+        return {name: getattr(checked, name) for name in self._arguments.model_fields}
 
 
 @overload
 def tool(function: Callable[..., Any]) -> Tool: ...
 @overload
-def tool(*, effect: Effect = "once", name: str | None = None) -> Callable[..., Tool]: ...
+def tool(*, effect: Effect | None = None, name: str | None = None) -> Callable[..., Tool]: ...
 def tool(
     function: Callable[..., Any] | None = None,
     *,
-    effect: Effect = "once",
+    effect: Effect | None = None,
     name: str | None = None,
 ) -> Any:
     """Make a function a tool: `@tool`, or `@tool(effect="read")`; see `Tool`."""
@@ -108,7 +141,7 @@ def tool(
     return functools.partial(Tool, effect=effect, name=name)
 
 
-def _remake(function: Callable[..., Any], effect: Effect, name: str) -> Tool:
+def _remake(function: Callable[..., Any], effect: Effect | None, name: str) -> Tool:
     return Tool(function, effect=effect, name=name)
 
 
@@ -123,12 +156,23 @@ def _hints(function: Callable[..., Any], name: str) -> dict[str, Any]:
         ) from error
 
 
+def _context_of(function: Callable[..., Any], hints: dict[str, Any]) -> str:
+    """Return the name of the first parameter if that is a context; empty if it is not."""
+    first = next(iter(inspect.signature(function).parameters), "")
+    is_context = getattr(hints.get(first), "is_crew_context", first == "ctx")
+    return first if is_context else ""
+
+
 def _arguments(
-    name: str, function: Callable[..., Any], hints: dict[str, Any], notes: dict[str, str]
+    name: str,
+    function: Callable[..., Any],
+    hints: dict[str, Any],
+    notes: dict[str, str],
+    context: str,
 ) -> type[BaseModel]:
     fields: dict[str, Any] = {}
     for parameter in inspect.signature(function).parameters.values():
-        if parameter.name == _KEY:
+        if parameter.name in (_KEY, context):
             continue
         if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
             raise ToolError(
