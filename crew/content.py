@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, ClassVar, TypeAlias
+from typing import Any, ClassVar, Literal, TypeAlias
 
 __all__ = [
     "Content",
@@ -13,7 +13,10 @@ __all__ = [
     "as_content",
     "content_data",
     "content_from",
+    "content_in",
+    "content_key",
     "plain_text",
+    "split",
 ]
 
 _STORED: dict[str, str] = {"ser_json_bytes": "base64", "val_json_bytes": "base64"}
@@ -32,6 +35,7 @@ class Image:
 
     data: bytes = field(repr=False)
     media_type: str = "image/png"
+    type: Literal["image"] = field(default="image", kw_only=True, repr=False)
 
     @cached_property
     def base64(self) -> str:
@@ -54,6 +58,7 @@ class File:
     name: str
     data: bytes = field(repr=False)
     media_type: str = ""
+    type: Literal["file"] = field(default="file", kw_only=True, repr=False)
 
     @cached_property
     def base64(self) -> str:
@@ -86,6 +91,9 @@ def _base64(data: bytes) -> str:
 
 _OF_TEXT = frozenset({"application/json", "application/xml", "application/yaml"})
 
+MOST_PARTS = 256
+"""A longer list is no content, and is not looked through."""
+
 Part: TypeAlias = str | Image | File
 Content: TypeAlias = str | tuple[Part, ...]
 
@@ -98,10 +106,11 @@ def as_content(value: object) -> Content | None:
     if isinstance(value, str):
         return value
     items: tuple[Any, ...] = tuple(value) if isinstance(value, (list, tuple)) else (value,)
-    if not items or not all(isinstance(item, (str, Image, File)) for item in items):
+    if not items or len(items) > MOST_PARTS:
         return None
-    parts: tuple[Part, ...] = items
-    return parts if any(not isinstance(part, str) for part in parts) else plain_text(parts)
+    if not all(isinstance(item, (str, Image, File)) for item in items):
+        return None
+    return items if any(not isinstance(item, str) for item in items) else plain_text(items)
 
 
 def plain_text(parts: Iterable[Part]) -> str:
@@ -109,10 +118,16 @@ def plain_text(parts: Iterable[Part]) -> str:
     return "\n".join(part for part in parts if isinstance(part, str))
 
 
+def split(content: Content) -> tuple[str, tuple[Part, ...]]:
+    """Return the text of a content, and its parts if it is more than that."""
+    return (content, ()) if isinstance(content, str) else (plain_text(content), content)
+
+
 def content_data(content: Content) -> Any:
     """Return content as it is stored: a text, or a list of texts and of what has a type.
 
-    Data is base64, so that the journal stores it as it stores long texts: once.
+    Data is base64, so that the journal stores it as it stores long texts: once. It is what a codec
+    makes of such a list, too.
     """
     return content if isinstance(content, str) else [_part_data(part) for part in content]
 
@@ -122,17 +137,57 @@ def content_from(data: Any) -> Content:
     return data if isinstance(data, str) else tuple(_part_from(item) for item in data)
 
 
+def content_in(value: Any) -> Content | None:
+    """Return a stored value as content, if it is an image, a file, or a list with any of them."""
+    items = value if isinstance(value, list) else [value]
+    if len(items) > MOST_PARTS:
+        return None
+    bare = [_without_branch(item) for item in items]
+    if all(isinstance(item, str) or _is_part(item) for item in bare) and any(map(_is_part, bare)):
+        return content_from(bare)
+    return None
+
+
+def _without_branch(item: Any) -> Any:
+    """Return an item of a union as it is; a codec stores with it which of the types it has."""
+    is_wrapped = isinstance(item, dict) and item.keys() == {"type", "value"}
+    return item["value"] if is_wrapped else item
+
+
+def content_key(content: Content) -> Any:
+    """Return what tells content from another: as it is stored, with digests for its data."""
+    if isinstance(content, str):
+        return content
+    return [part if isinstance(part, str) else _digested(part) for part in content]
+
+
+def _digested(part: Image | File) -> Any:
+    import hashlib
+
+    digest = hashlib.sha256(part.data).hexdigest()
+    name = part.name if isinstance(part, File) else ""
+    return [part.type, name, part.media_type, digest]
+
+
+_KEYS = {
+    "image": {"type", "media_type", "data"},
+    "file": {"type", "name", "media_type", "data"},
+}
+
+
+def _is_part(item: Any) -> bool:
+    if not isinstance(item, dict):
+        return False
+    kind = item.get("type")
+    return isinstance(kind, str) and item.keys() == _KEYS.get(kind)
+
+
 def _part_data(part: Part) -> Any:
     match part:
-        case Image(media_type=media_type):
-            return {"type": "image", "media_type": media_type, "data": part.base64}
-        case File(name=name):
-            return {
-                "type": "file",
-                "name": name,
-                "media_type": part.media_type,
-                "data": part.base64,
-            }
+        case Image(media_type=kind):
+            return {"data": part.base64, "media_type": kind, "type": "image"}
+        case File(name=name, media_type=kind):
+            return {"name": name, "data": part.base64, "media_type": kind, "type": "file"}
         case _:
             return part
 
@@ -142,7 +197,11 @@ def _part_from(item: Any) -> Part:
         return item
     import base64
 
-    data = base64.b64decode(item["data"])
+    # A codec writes the alphabet of URLs.
+    data = base64.b64decode(item["data"].translate(_FROM_URLS))
     if item["type"] == "image":
         return Image(data, item["media_type"])
     return File(item["name"], data, item["media_type"])
+
+
+_FROM_URLS = str.maketrans("-_", "+/")

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from crew.content import Content, Part, content_data, content_from, plain_text
+from crew.content import Content, Part, content_data, content_from, plain_text, split
 
 Role = Literal["system", "user", "assistant", "tool"]
 Json = Any  # a JSON value: dict, list, str, int, float, bool or None
@@ -79,9 +79,8 @@ class Usage:
 
 def message_with(role: Role, content: Content, *, tool_call_id: str = "") -> Message:
     """Return a message that says a text, or parts."""
-    if isinstance(content, str):
-        return Message(role, content, tool_call_id=tool_call_id)
-    return Message(role, plain_text(content), tool_call_id=tool_call_id, parts=content)
+    text, parts = split(content)
+    return Message(role, text, tool_call_id=tool_call_id, parts=parts)
 
 
 def message_data(message: Message) -> dict[str, Json]:

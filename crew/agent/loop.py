@@ -23,7 +23,7 @@ from crew.errors import (
 )
 from crew.llm import Model, ModelReply, ModelRequest
 from crew.llm.extraction import json_in
-from crew.message import Json, Message, ToolCall, Usage, message_data
+from crew.message import Json, Message, ToolCall, Usage, message_data, message_with
 from crew.value import Codec
 
 
@@ -83,7 +83,7 @@ class Loop:
         )
 
     def _first_messages(self) -> list[Message]:
-        return [*self._opening(), *self.task.history, Message("user", self.task.text)]
+        return [*self._opening(), *self.task.history, self.task.message()]
 
     def _opening(self) -> list[Message]:
         instructions = self.agent.instructions
@@ -137,10 +137,10 @@ class Loop:
 
     async def _call_tools(self, wanted: tuple[ToolCall, ...]) -> list[Message]:
         paths = [self._tool_path(call.name) for call in wanted]
-        texts = await together(map(self.tool_calls.call, wanted, paths))
+        results = await together(map(self.tool_calls.call, wanted, paths))
         return [
-            Message("tool", text, tool_call_id=call.id)
-            for call, text in zip(wanted, texts, strict=True)
+            message_with("tool", result, tool_call_id=call.id)
+            for call, result in zip(wanted, results, strict=True)
         ]
 
     def _tool_path(self, name: str) -> str:
