@@ -82,10 +82,11 @@ class Assembly:
         if not isinstance(choices, list) or not choices or not isinstance(choices[0], dict):
             return ""
         choice = cast("dict[str, Json]", choices[0])
-        self.is_answer = True
-        self.finish_reason = choice.get("finish_reason") or self.finish_reason
+        self.finish_reason = _str(choice.get("finish_reason")) or self.finish_reason
         self.usage = choice.get("usage") or self.usage  # Moonshot's
-        return self._add_message(_dict(choice.get("delta") or choice.get("message")))
+        message = choice.get("message") if choice.get("delta") is None else choice["delta"]
+        self.is_answer = self.is_answer or isinstance(message, dict) or bool(self.finish_reason)
+        return self._add_message(_dict(message))
 
     def end(self) -> str:
         """Take note that nothing more comes; return the text that was held back till then."""
@@ -176,7 +177,8 @@ class Assembly:
 
     def _known(self, piece: dict[str, Json], *, is_next: bool) -> Call | None:
         name, index = _str(piece.get("id")), piece.get("index")
-        if name and (same := [call for call in self.calls if call.id == name]):
+        same = [call for call in self.calls if name and call.id == name]
+        if same := [call for call in same if None in (index, call.index) or call.index == index]:
             return None if is_next and same[-1].is_whole else same[-1]
         of_index = self.calls if index is None else [c for c in self.calls if c.index == index]
         last = of_index[-1] if of_index else None

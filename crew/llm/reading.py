@@ -94,9 +94,10 @@ def _no_answer(received: Assembly, reply: ModelReply, request: ModelRequest) -> 
             f"ended the answer by its content filter (finish_reason {reason!r}) after "
             f"{reply.text[-100:]!r}; rephrase what is asked, or relax the filter there"
         )
-    if reason in ("length", "max_tokens", "MAX_TOKENS") and is_empty:
+    if reason.lower() in ("length", "max_tokens") and is_empty:
+        limit = reply.usage.output_tokens or request.max_tokens
         return (
-            f"used up the {reply.usage.output_tokens} tokens of the answer before it said "
+            f"used up {f'the {limit}' if limit else 'all'} tokens of the answer before it said "
             "anything: thinking counts, too; raise max_tokens, or have it think less"
         )
     return None

@@ -155,7 +155,8 @@ def _message(message: Message, model: str | None) -> dict[str, Json]:
     if echoed and message.extra:
         body |= {name: item for name, item in message.extra.items() if name not in NOT_ECHOED}
         if thoughts := message.extra.get(THOUGHTS):
-            body["content"] = [*thoughts, {"type": "text", "text": message.text}]
+            said: list[Json] = [{"type": "text", "text": message.text}] if message.text else []
+            body["content"] = [*thoughts, *said]
     return body
 
 
