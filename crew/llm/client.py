@@ -319,6 +319,7 @@ class OpenAIModel:
         self, body: dict[str, Json], session: str, received: Assembly, add_text: OnText
     ) -> None:
         """Post one request; what comes of it is in `received`, also if it breaks."""
+        import httpx2
         import openai
 
         # Quoted: a header is ASCII, and threads are named in any language.
@@ -334,7 +335,10 @@ class OpenAIModel:
             stream_cls=openai.AsyncStream[object],
         )
         async with stream:
-            await receive(stream.response, received, add_text, endpoint=self.base_url)
+            try:
+                await receive(stream.response, received, add_text, endpoint=self.base_url)
+            except (httpx2.ProtocolError, httpx2.NetworkError) as error:
+                raise BrokenOff(f"before its end: {error}") from error
 
     def _note(self, state: "RetryCallState") -> None:
         error = state.outcome.exception() if state.outcome else None
