@@ -138,7 +138,12 @@ def content_from(data: Any) -> Content:
 
 
 def content_in(value: Any) -> Content | None:
-    """Return a stored value as content, if it is an image, a file, or a list with any of them."""
+    """Return a stored value as content, if it is an image, a file, or a list with any of them.
+
+    Also if it is a model with such a list as its field `parts`, as inputs over HTTP have it.
+    """
+    if isinstance(value, dict) and isinstance(value.get("parts"), list):
+        value = value["parts"]
     items = value if isinstance(value, list) else [value]
     if len(items) > MOST_PARTS:
         return None
