@@ -22,6 +22,8 @@ from crew.agent.requirements import (
 from crew.agent.tool_call import ToolLike
 from crew.call.record import AgentTask, Calls, Equipment, Unrecorded
 from crew.config import load_settings
+from crew.content import Part, as_content, split
+from crew.errors import GraphError
 from crew.hosts import Resources
 from crew.llm.choice import ModelChoice, models_of, name_of
 from crew.llm.settings import ModelSettings
@@ -157,16 +159,27 @@ class Agent(Generic[T]):
         """
         return AgentTool(self, name, description)
 
-    async def run(self, text: str) -> AgentResult[T]:
-        """Do one task outside any workflow; nothing is stored."""
+    async def run(self, text: str | Sequence[Part]) -> AgentResult[T]:
+        """Do one task outside any workflow; nothing is stored.
+
+        Args:
+            text: what is asked, or a list of texts, images and files.
+
+        Raises:
+            GraphError: it is something else.
+        """
+        content = as_content(text)
+        if content is None:
+            raise GraphError(message=f"{self.name}.run(…) takes texts, images and files")
         equipment = Equipment(load_settings())
         try:
-            task = AgentTask("", self.name, text)
+            said, parts = split(content)
+            task = AgentTask("", self.name, said, parts=parts)
             return self.result_of(await self.perform(task, Unrecorded(), equipment))
         finally:
             await equipment.close()
 
-    def run_sync(self, text: str) -> AgentResult[T]:
+    def run_sync(self, text: str | Sequence[Part]) -> AgentResult[T]:
         """Do one task from a script; see `run`."""
         return cast("AgentResult[T]", run_sync(self.run(text), f"{self.name}.run(…)"))
 

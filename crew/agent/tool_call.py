@@ -9,6 +9,7 @@ from typing import Any, Protocol
 from crew.agent.approval import Approvals
 from crew.agent.recorded import OutOfTime, Recorded
 from crew.call.record import AgentTask, Calls, idempotency_key, unstorable
+from crew.content import Content, as_content, content_data, content_in
 from crew.errors import ToolError
 from crew.event import failure_from
 from crew.failure import message_of
@@ -77,7 +78,7 @@ class ToolCalls:
         self._task, self._recorded = task, recorded
         self._approvals = approvals
 
-    async def call(self, call: ToolCall, path: str) -> str:
+    async def call(self, call: ToolCall, path: str) -> Content:
         """Return what the model gets to read: the tool's result, or why there is none."""
         tool = self._tools.get(call.name)
         if tool is None:
@@ -92,7 +93,7 @@ class ToolCalls:
         except ToolError as error:
             return f"error: {error}"
 
-    async def _function(self, tool: ToolLike, call: ToolCall, path: str) -> str:
+    async def _function(self, tool: ToolLike, call: ToolCall, path: str) -> Content:
         """Call a function of the user's, as often as it may be.
 
         Raises:
@@ -103,6 +104,8 @@ class ToolCalls:
         if (failure := result.get("unstorable")) is not None:
             return f"{failure_from(failure).message}. It is done: do not call it again for that."
         found = result["result"]
+        if (content := content_in(found)) is not None:
+            return content
         if not is_big(found):
             return _bounded(_text_of(found))
         text = found if isinstance(found, str) else (await aside(document, found)).decode()
@@ -192,6 +195,8 @@ def _no_such_tool(name: str, names: list[str]) -> str:
 
 
 async def _stored(codec: Codec, result: Any) -> Json:
+    if isinstance(content := as_content(result), tuple):
+        return content_data(content)
     if is_big(result):
         return (await aside(codec.big, result)).stored
     return codec.passed_on(result)[0]

@@ -12,6 +12,7 @@ from pydantic_core import PydanticSerializationError, to_json
 
 from crew.budget import Allowance, Amount
 from crew.config import Settings
+from crew.content import Content, Part
 from crew.errors import CrewError, GraphError, OutputInvalid, Unreadable
 from crew.event import CallKind, Failure, failure_data, failure_from
 from crew.failure import error_of, failure_of, safe_text
@@ -114,6 +115,7 @@ class AgentTask:
     `epoch` is that of the run's owner who dispatched it; a later owner fences it off. `emit`: what
     its model streams is passed on as the workflow's answer, piece by piece. `tenant` is the run's.
     `limited`: what it spends is, so that each call of a model asks for its allowance before.
+    `parts`: all that it is asked, where that is more than the `text`.
     """
 
     run: str
@@ -125,6 +127,16 @@ class AgentTask:
     emit: bool = False
     tenant: str = ""
     limited: bool = False
+    parts: tuple[Part, ...] = ()
+
+    @property
+    def content(self) -> Content:
+        """All that it is asked: a text, or parts."""
+        return self.parts or self.text
+
+    def message(self) -> Message:
+        """Return what it is asked as the user's message."""
+        return Message("user", self.text, parts=self.parts)
 
 
 class Closable(Protocol):

@@ -6,6 +6,7 @@ from typing import Protocol
 
 from crew.budget import Allowance, Amount
 from crew.call.record import AgentTask, Calls
+from crew.content import content_data, content_from
 from crew.errors import Fenced
 from crew.event import CallKind, Failure, failure_data, failure_from
 from crew.fold.calls import Record, record_data, record_from
@@ -140,6 +141,7 @@ def task_data(task: AgentTask) -> dict[str, Json]:
         "emit": task.emit,
         "tenant": task.tenant,
         "limited": task.limited,
+        "parts": content_data(task.parts),
     }
 
 
@@ -155,4 +157,5 @@ def task_from(run: str, epoch: int, path: str, data: Mapping[str, Json]) -> Agen
         data["emit"],
         data["tenant"],
         data["limited"],
+        tuple(content_from(data["parts"])),
     )
