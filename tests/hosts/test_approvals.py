@@ -3,6 +3,7 @@
 import asyncio
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pytest
 
@@ -83,7 +84,7 @@ async def ended(run: Any) -> tuple[str, list[str]]:
 
 @pytest.mark.parametrize("victim", ["", "agent", "run"])
 async def test_who_is_asked_answers_once_whichever_host_dies(runtime, tmp_path, victim):
-    name = f"approving{victim}{len(str(tmp_path))}"
+    name = f"approving{uuid4().hex[:8]}"  # the cluster holds hosts of other tests, too
     run = await runtime.start(flow_of(tmp_path / "done", name), "go")
     await asked(run)
     if victim:
@@ -98,7 +99,7 @@ async def test_who_is_asked_answers_once_whichever_host_dies(runtime, tmp_path, 
 async def test_a_run_whose_agent_waits_in_its_host_is_let_go_and_asks_no_second_time(
     runtime, tmp_path
 ):
-    run = await runtime.start(flow_of(tmp_path / "done", "letgo"), "go")
+    run = await runtime.start(flow_of(tmp_path / "done", f"letgo{uuid4().hex[:8]}"), "go")
     await asked(run)
     await asyncio.sleep(3)  # longer than a run that waits lingers; right without it, too
     output, begun = await ended(run)
