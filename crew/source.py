@@ -45,10 +45,14 @@ def _source_of_code(code: CodeType, module_name: str) -> str:
     return text or f"{code.co_code.hex()}{code.co_consts!r}"
 
 
-def definition_of(function: Callable[..., Any]) -> str:
-    """Return a text that changes when a function does, or anything that it holds."""
+def definition_of(value: Any, *, around: object = None) -> str:
+    """Return a text that changes when a function does, or anything that it holds.
+
+    What says by `defined_by` what it is made of is looked through likewise, each thing once, as
+    agents may hold each other. `around` is the one that asks, which is not looked through again.
+    """
     parts: list[str] = []
-    _collect(function, parts, set())
+    _collect(value, parts, {id(around)})
     return "\0".join(parts)
 
 
@@ -89,6 +93,9 @@ def _collect(value: Any, parts: list[str], seen: set[int]) -> None:
     elif isinstance(value, dict):
         for key, item in value.items():
             parts.append(repr(key))
+            _collect(item, parts, seen)
+    elif callable(made := getattr(value, "defined_by", None)) and not inspect.isclass(value):
+        for item in made():
             _collect(item, parts, seen)
     elif callable(define := getattr(value, "definition", None)) and not inspect.isclass(value):
         parts.append(define())

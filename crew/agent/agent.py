@@ -7,6 +7,7 @@ from functools import cached_property
 from typing import Any, Generic, TypeVar, cast
 
 from crew.agent.check import Check
+from crew.agent.delegate import AgentTool
 from crew.agent.loop import Loop
 from crew.agent.output import TOOL, Output
 from crew.agent.requirements import (
@@ -21,6 +22,8 @@ from crew.agent.requirements import (
 from crew.agent.tool_call import ToolLike
 from crew.call.record import AgentTask, Calls, Equipment, Unrecorded
 from crew.config import load_settings
+from crew.content import Part, as_content, split
+from crew.errors import GraphError
 from crew.hosts import Resources
 from crew.llm.choice import ModelChoice, models_of, name_of
 from crew.llm.settings import ModelSettings
@@ -49,7 +52,7 @@ class WithModel:
         return f"model={name_of(self.model)}"
 
 
-_DERIVED = frozenset({"answers", "codec", "_code"})
+_DERIVED = frozenset({"answers", "codec", "_code", "_schema"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,11 +70,14 @@ class Agent(Generic[T]):
     Args:
         name: how it is called in paths, logs and hosts.
         instructions: what it is for; the prompt begins with it, so keep clocks and ids out.
+        description: what another agent's model reads of it that may ask it; by default the first
+            line of the instructions.
         model: where its tokens come from: a name of `crew.toml`, a model, or a `Fallback`; by
             default what the settings say.
         output: the type of its answer: `str`, or a type whose JSON schema the model must follow,
             such as `Plan`, `Plan | str` or `list[Plan]`.
-        tools: what it may call: tools, and functions, which become tools that act once.
+        tools: what it may call: tools; functions, which become tools that act once, or hold the run
+            if they take a context; and agents, which are asked as by `as_tool`.
         max_turns: bounds its model calls; the last one is made without tools, and must answer.
         settings: how its model is asked.
         max_tokens: bounds each answer; short for `ModelSettings(max_tokens=…)`.
@@ -94,9 +100,10 @@ class Agent(Generic[T]):
         name: str,
         *,
         instructions: str = "",
+        description: str = "",
         model: ModelChoice = None,
         output: Any = str,
-        tools: Sequence[ToolLike | Callable[..., Any]] = (),
+        tools: "Sequence[ToolLike | Callable[..., Any] | Agent[Any]]" = (),
         max_turns: int = 8,
         settings: ModelSettings | None = None,
         max_tokens: int | None = None,
@@ -116,10 +123,13 @@ class Agent(Generic[T]):
             require_number(name, "parallel_tools", parallel_tools, least=1)
         self.name = name
         self.instructions = instructions
+        self.description = description
         self.model = model
         self.output = output
         require_output(name, output, lambda: self.codec)
         self.tools = tools_of(name, tools, reserved="" if output is str else TOOL)
+        self.holds_run = any(tool.holds_run for tool in self.tools.values())
+        """Whether a tool of its is entered where its run is driven."""
         require_number(name, "max_turns", max_turns, least=2 if self.tools else 1)
         self.max_turns = max_turns
         self.check = check
@@ -138,16 +148,38 @@ class Agent(Generic[T]):
         # What is derived stays here: it is made again where the agent travels to.
         return {name: value for name, value in vars(self).items() if name not in _DERIVED}
 
-    async def run(self, text: str) -> AgentResult[T]:
-        """Do one task outside any workflow; nothing is stored."""
+    def as_tool(self, name: str = "", description: str = "") -> AgentTool:
+        """Return it as a tool of another agent, whose model asks it with a text.
+
+        Its own calls are journalled beneath the tool's, under the same budgets.
+
+        Args:
+            name: how the model calls it; by default the agent's name.
+            description: what the model reads of it; by default the agent's own.
+        """
+        return AgentTool(self, name, description)
+
+    async def run(self, text: str | Sequence[Part]) -> AgentResult[T]:
+        """Do one task outside any workflow; nothing is stored.
+
+        Args:
+            text: what is asked, or a list of texts, images and files.
+
+        Raises:
+            GraphError: it is something else.
+        """
+        content = as_content(text)
+        if content is None:
+            raise GraphError(message=f"{self.name}.run(…) takes texts, images and files")
         equipment = Equipment(load_settings())
         try:
-            task = AgentTask("", self.name, text)
+            said, parts = split(content)
+            task = AgentTask("", self.name, said, parts=parts)
             return self.result_of(await self.perform(task, Unrecorded(), equipment))
         finally:
             await equipment.close()
 
-    def run_sync(self, text: str) -> AgentResult[T]:
+    def run_sync(self, text: str | Sequence[Part]) -> AgentResult[T]:
         """Do one task from a script; see `run`."""
         return cast("AgentResult[T]", run_sync(self.run(text), f"{self.name}.run(…)"))
 
@@ -157,15 +189,25 @@ class Agent(Generic[T]):
 
     def definition(self) -> str:
         """Return what the agent is made of as text, for the name of the host that runs it."""
-        parts = (self.name, self.instructions, name_of(self.model), self._code, self.max_turns)
-        answering = self.retries, self.parallel_tools
-        return repr((*parts, self.settings, self.history, *answering))
+        return repr((*self._set, self._code))
+
+    def defined_by(self) -> tuple[Any, ...]:
+        """Return what it is made of; see `crew.source.definition_of`."""
+        return repr(self._set), self._schema, self.check, [*self.tools.values()]
+
+    @property
+    def _set(self) -> tuple[Any, ...]:
+        of_prompt = (self.name, self.instructions, name_of(self.model), self.history)
+        return (*of_prompt, self.max_turns, self.settings, self.retries, self.parallel_tools)
 
     @cached_property
     def _code(self) -> str:
-        tools = [(tool.spec, _code_of(tool)) for tool in self.tools.values()]
-        check = definition_of(self.check) if self.check is not None else ""
-        return repr((self.codec.schema(), tools, check))
+        made_of = [self.check, *self.tools.values()]
+        return self._schema + definition_of(made_of, around=self)
+
+    @cached_property
+    def _schema(self) -> str:
+        return repr(self.codec.schema())
 
     def result_of(self, result: dict[str, Json]) -> AgentResult[T]:
         return AgentResult(
@@ -183,9 +225,3 @@ class Agent(Generic[T]):
     def answers(self) -> Output:
         """What its model is told to answer, and what reads that."""
         return Output(self.name, self.codec)
-
-
-def _code_of(tool: ToolLike) -> str:
-    approve = "" if isinstance(tool.approve, bool) else definition_of(tool.approve)
-    policies = tool.effect, tool.timeout, tool.retries, approve or tool.approve
-    return repr((definition_of(tool.function), policies))

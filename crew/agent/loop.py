@@ -17,10 +17,18 @@ from crew.agent.recorded import Recorded
 from crew.agent.tool_call import ToolCalls, ToolLike
 from crew.agent.tries import Tries
 from crew.call.record import AgentTask, Calls
+from crew.content import Content
 from crew.errors import OutputInvalid
 from crew.llm import Model, ModelReply, ModelRequest
 from crew.llm.settings import ModelSettings
-from crew.message import Json, Message, ToolCall, Usage, message_data
+from crew.message import (
+    Json,
+    Message,
+    ToolCall,
+    Usage,
+    message_data,
+    message_with,
+)
 
 
 class Definition(Protocol):
@@ -55,7 +63,7 @@ class Loop:
         self.tries = Tries(calls, spoken, models, self.recorded)
         self.branches = Branches(calls, task.path, agent.parallel_tools)
         approvals = Approvals(calls, self.recorded, self.branches)
-        self.tool_calls = ToolCalls(agent.tools, task, self.recorded, approvals)
+        self.tool_calls = ToolCalls(agent.tools, calls, task, self.recorded, approvals)
         self.checks = Checks(agent.check, task, self.recorded)
         self.specs = tuple(tool.spec for tool in agent.tools.values())
         if self.specs and not self.output.is_text:
@@ -77,7 +85,7 @@ class Loop:
         self.messages = self._first_messages()
         while self.turn < self.agent.max_turns:
             reply = await self._ask_model()
-            self.messages.append(Message("assistant", reply.text, reply.tool_calls))
+            self.messages.append(reply.message())
             if reply.tool_calls and not self._is_given(reply):
                 self.messages += await self._call_tools(reply.tool_calls)
             else:
@@ -143,7 +151,7 @@ class Loop:
             await self.calls.discard_text(self.answered)
 
     def _first_messages(self) -> list[Message]:
-        return [*self._opening(), *self.task.history, Message("user", self.task.text)]
+        return [*self._opening(), *self.task.history, self.task.message()]
 
     def _opening(self) -> list[Message]:
         instructions = self.agent.instructions
@@ -195,10 +203,10 @@ class Loop:
         if not self.has_offered:
             words = "error: no tool can be called any more; answer with what you know"
             return [_result_of(call, words) for call in wanted]
-        texts = await self.branches.run(map(self._tool_call, wanted))
-        return list(map(_result_of, wanted, texts))
+        results = await self.branches.run(map(self._tool_call, wanted))
+        return list(map(_result_of, wanted, results))
 
-    def _tool_call(self, call: ToolCall) -> Callable[[], Coroutine[Any, Any, str]]:
+    def _tool_call(self, call: ToolCall) -> Callable[[], Coroutine[Any, Any, Content]]:
         if call.name == TOOL and not self.output.is_text:
             return _too_early
         path = self._tool_path(call.name)
@@ -220,11 +228,11 @@ class Loop:
         }
 
 
-def _result_of(call: ToolCall, text: str) -> Message:
-    return Message("tool", text, tool_call_id=call.id)
+def _result_of(call: ToolCall, content: Content) -> Message:
+    return message_with("tool", content, tool_call_id=call.id)
 
 
-async def _too_early() -> str:
+async def _too_early() -> Content:
     return "error: it came beside other calls; give the answer once you have read their results"
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from crew.errors import OutputInvalid
 from crew.llm import ToolSpec
+from crew.llm.extraction import json_in
 from crew.llm.wire import INVALID_ARGUMENTS
 from crew.message import Json, ToolCall
 from crew.value import Codec, describe, union_members
@@ -64,7 +65,7 @@ class Output:
         if self.is_text:
             return text
         try:
-            found = json.loads(_json_part(text))
+            found = json.loads(json_in(text))
         except ValueError as error:
             if self._takes_text:
                 return self._encoded(text)
@@ -136,11 +137,3 @@ def _wrapped(schema: dict[str, Json]) -> dict[str, Json]:
         "additionalProperties": False,
     }
     return {**outer, "$defs": schema["$defs"]} if "$defs" in schema else outer
-
-
-def _json_part(text: str) -> str:
-    """Return the JSON in a reply that a model wrapped in a Markdown fence."""
-    stripped = text.strip()
-    if stripped.startswith("```"):
-        return stripped.removeprefix("```json").removeprefix("```").removesuffix("```")
-    return stripped

@@ -2,7 +2,7 @@
 
 import inspect
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, TypeGuard
+from typing import Any, Protocol, TypeGuard, runtime_checkable
 
 from pydantic.errors import PydanticInvalidForJsonSchema, PydanticUserError
 
@@ -21,6 +21,13 @@ __all__ = [
     "require_text",
     "tools_of",
 ]
+
+
+@runtime_checkable
+class Askable(Protocol):
+    """An agent, which another one may ask."""
+
+    def as_tool(self) -> ToolLike: ...
 
 
 def require_name(name: object) -> None:
@@ -93,7 +100,7 @@ def tools_of(agent: str, given: Iterable[object], *, reserved: str = "") -> Mapp
 
     Args:
         agent: its name.
-        given: functions and tools.
+        given: functions, tools and agents.
         reserved: a name that no tool may have.
 
     Raises:
@@ -122,6 +129,8 @@ def tools_of(agent: str, given: Iterable[object], *, reserved: str = "") -> Mapp
 def _tool_of(agent: str, given: object) -> ToolLike:
     if _is_tool(given):
         return given
+    if isinstance(given, Askable):
+        return given.as_tool()
     if not callable(given):
         raise GraphError(
             message=f"agent {agent!r}: {given!r:.200} in tools= is neither a function nor a tool; "

@@ -8,7 +8,8 @@ from typing import Any, Protocol
 
 from crew.agent.approval import Approvals
 from crew.agent.recorded import OutOfTime, Recorded
-from crew.call.record import AgentTask, idempotency_key, unstorable
+from crew.call.record import AgentTask, Calls, idempotency_key, unstorable
+from crew.content import Content, as_content, content_data, content_in
 from crew.errors import ToolError
 from crew.event import failure_from
 from crew.failure import message_of
@@ -27,12 +28,12 @@ MAX_RESULT_CHARACTERS = 16_000
 class ToolLike(Protocol):
     """What an agent needs of a tool; `crew.tool.Tool` is one."""
 
-    function: Callable[..., Any]
-
     @property
     def name(self) -> str: ...
     @property
     def effect(self) -> str: ...
+    @property
+    def holds_run(self) -> bool: ...
     @property
     def timeout(self) -> float | None: ...
     @property
@@ -44,6 +45,8 @@ class ToolLike(Protocol):
 
     @property
     def codec(self) -> Codec: ...
+
+    def defined_by(self) -> tuple[Any, ...]: ...
 
     def read(self, arguments: dict[str, Json]) -> dict[str, Any]: ...
 
@@ -57,6 +60,7 @@ class ToolCalls:
 
     Args:
         tools: those of the agent, by name.
+        calls: the journal of the run.
         task: the agent's.
         recorded: makes them once.
         approvals: asks people about them.
@@ -65,14 +69,16 @@ class ToolCalls:
     def __init__(
         self,
         tools: Mapping[str, ToolLike],
+        calls: Calls,
         task: AgentTask,
         recorded: Recorded,
         approvals: Approvals,
     ) -> None:
-        self._tools, self._task, self._recorded = tools, task, recorded
+        self._tools, self._calls = tools, calls
+        self._task, self._recorded = task, recorded
         self._approvals = approvals
 
-    async def call(self, call: ToolCall, path: str) -> str:
+    async def call(self, call: ToolCall, path: str) -> Content:
         """Return what the model gets to read: the tool's result, or why there is none."""
         tool = self._tools.get(call.name)
         if tool is None:
@@ -87,7 +93,7 @@ class ToolCalls:
         except ToolError as error:
             return f"error: {error}"
 
-    async def _function(self, tool: ToolLike, call: ToolCall, path: str) -> str:
+    async def _function(self, tool: ToolLike, call: ToolCall, path: str) -> Content:
         """Call a function of the user's, as often as it may be.
 
         Raises:
@@ -98,6 +104,8 @@ class ToolCalls:
         if (failure := result.get("unstorable")) is not None:
             return f"{failure_from(failure).message}. It is done: do not call it again for that."
         found = result["result"]
+        if (content := content_in(found)) is not None:
+            return content
         if not is_big(found):
             return _bounded(_text_of(found))
         text = found if isinstance(found, str) else (await aside(document, found)).decode()
@@ -127,6 +135,8 @@ class ToolCalls:
         fingerprint = f"{tool.name}:{canonical(call.arguments)}"
 
         async def perform(streamed: str) -> dict[str, Json]:
+            if tool.holds_run:
+                return await self._calls.enter(path, tool.name, call.arguments)
             if pause:
                 await asyncio.sleep(pause)
             result = await _in_time(tool, own_copy(call.arguments), key, path)
@@ -185,6 +195,8 @@ def _no_such_tool(name: str, names: list[str]) -> str:
 
 
 async def _stored(codec: Codec, result: Any) -> Json:
+    if isinstance(content := as_content(result), tuple):
+        return content_data(content)
     if is_big(result):
         return (await aside(codec.big, result)).stored
     return codec.passed_on(result)[0]

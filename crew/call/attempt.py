@@ -1,15 +1,19 @@
 """One attempt of a step: the tasks it owns, the order in which they go on, and its end."""
 
 import asyncio
+import logging
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import Context as Variables
-from typing import Any, NoReturn
+from typing import Any, NoReturn, Protocol
 
 from crew.call.gate import Gate, Order
 from crew.call.lineage import SCOPE, Scope
 from crew.call.timers import owners
 
+logger = logging.getLogger(__name__)
+
+_HINT = "a step's tasks end with it; open a connection pool before the runtime, not in a step"
 STOP_SECONDS = 1.2
 """How long the tasks of an attempt may take to end once they were cancelled: a second for effects
 that are under way, and a moment for what follows."""
@@ -28,6 +32,14 @@ _WAITED_FOR: dict[str, Callable[[dict[str, Any]], Iterable[Any]]] = {
 
 _CLEAN = Variables()
 """That a task has ended is noted by no task of the step."""
+
+
+class Entered(Protocol):
+    """Code that is at work for a task of an attempt, in attempts of its own."""
+
+    def all_wait(self) -> bool: ...
+    def has_timer(self) -> bool: ...
+    def close(self) -> None: ...
 
 
 class Attempt:
@@ -53,6 +65,7 @@ class Attempt:
         "changed",
         "cut_off",
         "deadlines",
+        "entered",
         "forgotten",
         "held",
         "is_over",
@@ -79,6 +92,8 @@ class Attempt:
         """How many blocks of its code are to be broken off when their time has come."""
         self.is_reentered = False
         """Whether something of it was on record when it began."""
+        self.entered: dict[str, Entered] = {}
+        """The tools that hold the run of agents at work for it, by the paths of their calls."""
         self._gate: Gate | None = None
         self._root: asyncio.Task[Any] | None = None
         self._tasks: dict[asyncio.Task[Any], Scope] = {}
@@ -113,7 +128,7 @@ class Attempt:
         self._root = task
 
     def leave_root(self) -> None:
-        """Note that the step's function has ended."""
+        """Note that its function has ended."""
         self._root = None
 
     @property
@@ -208,6 +223,9 @@ class Attempt:
         for agent, calls in self._resting.items():
             if calls <= self._waiting.keys():
                 yield self._agents[agent]
+        for agent, inner in self.entered.items():
+            if inner.all_wait():
+                yield self._agents[agent]
 
     def all_wait(self) -> bool:
         """Return whether no task of the step can go on by itself.
@@ -255,6 +273,14 @@ class Attempt:
             self._cancel_tasks(tasks)
             await asyncio.wait(tasks, timeout=left, return_when=asyncio.FIRST_COMPLETED)
 
+    async def end(self) -> None:
+        """End the tasks that its function has left, which has ended itself."""
+        self.leave_root()
+        if self.has_tasks:
+            facts = {"step": self.path, "tasks": self.task_names(), "hint": _HINT}
+            logger.warning("step.tasks_left", extra=facts)
+            await self.stop()
+
     def _left_by(self, call: str) -> "set[asyncio.Task[Any]]":
         tasks = self._at_work()
         if not call:
@@ -283,13 +309,17 @@ class Attempt:
             future.cancel()
         if self._tasks:
             self._cancel_tasks(self._at_work())
+        for inner in self.entered.values():
+            inner.close()
 
     def has_timer(self) -> bool:
         """Whether a timer of the event loop is running that code of the step set.
 
         One that sets such a timer, as by `asyncio.timeout`, goes on by itself some time.
         """
-        return any(owner is self for owner in owners(asyncio.get_running_loop()))
+        if any(owner is self for owner in owners(asyncio.get_running_loop())):
+            return True
+        return any(inner.has_timer() for inner in self.entered.values())
 
     def _is_own(self, variables: Variables) -> bool:
         scope = variables.get(SCOPE)

@@ -14,10 +14,11 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from inspect import isfunction
 from operator import length_hint
-from typing import Any, TypeVar, cast
+from typing import Any, Generic, cast
 
 from pydantic import BaseModel
 from pydantic_core import to_jsonable_python
+from typing_extensions import TypeVar
 
 from crew.budget import Budget
 from crew.call.concurrent import all_at_once, few_at_once
@@ -40,6 +41,7 @@ from crew.call.record import (
     unreadable,
 )
 from crew.clock import wall_clock
+from crew.content import as_content, content_key, split
 from crew.errors import GraphError, InputInvalid, OutputInvalid
 from crew.event import CallKind, Failure
 from crew.failure import failure_of, raise_again
@@ -53,7 +55,13 @@ from crew.value import LIGHT, Codec, aside, describe, is_big, text_of, with_own_
 
 _STATELESS = "this workflow has no state; make it with Graph(state=Model)"
 
+_WITHOUT_DEPS = (
+    "this workflow has no deps; give it what opens them: Graph(…, deps=open_deps), or "
+    "@workflow(deps=open_deps)"
+)
+
 T = TypeVar("T")
+D = TypeVar("D", default=Any)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,8 +75,8 @@ class _Policies:
 _NO_POLICIES = _Policies()
 
 
-class Context:
-    """What a node holds of its run.
+class Context(Generic[D]):
+    """What a node, or a tool of an agent, holds of its run; `Context[Deps]` says what it needs.
 
     Every method that is awaited is journalled: after a crash the node is entered again, and each
     of its calls that has a recorded result returns that result at once, in the order in which the
@@ -94,6 +102,28 @@ class Context:
     def run_id(self) -> str:
         """The id of the run this step belongs to."""
         return self._driver.run_id
+
+    @property
+    def deps(self) -> D:
+        """What the workflow's `deps=` has opened in this process.
+
+        Raises:
+            GraphError: it has none.
+        """
+        deps: D | None = self._driver.deps
+        if deps is None:
+            raise GraphError(message=_WITHOUT_DEPS)
+        return deps
+
+    @property
+    def tenant(self) -> str:
+        """Who the run belongs to."""
+        return self._driver.tenant
+
+    @property
+    def metadata(self) -> dict[str, Json]:
+        """What the run was started with to be kept beside it; empty if that was nothing."""
+        return self._driver.metadata()
 
     @property
     def thread(self) -> Thread:
@@ -138,8 +168,9 @@ class Context:
         """Call an agent, a workflow or a function, once per run.
 
         Args:
-            callee: an agent (with its text), a workflow (with its input, as a run of its own), or
-                a function (with its arguments, which must be data).
+            callee: an agent (with its text, or a list of texts, images and files), a workflow
+                (with its input, as a run of its own), or a function (with its arguments, which
+                must be data).
             arguments: what it is given.
             key: a name that keeps the call's place when the code around it changes.
             retry: attempts of this call alone.
@@ -236,17 +267,30 @@ class Context:
         place: Place,
         policies: _Policies,
     ) -> Any:
-        if len(arguments) != 1 or not isinstance(arguments[0], str):
-            raise GraphError(message=f"ctx.run(agent, text): {agent.name!r} takes one text")
-        (text,) = arguments
+        content = as_content(arguments[0]) if len(arguments) == 1 else None
+        if content is None:
+            raise GraphError(
+                message=f"ctx.run(agent, text): {agent.name!r} takes one text, or a list of texts, "
+                "Image(data, media_type) and File(name, data)"
+            )
+        text, parts = split(content)
         path, driver, emit = place.path, self._driver, policies.emit
         history = self.thread.messages if agent.history else ()
         session = f"{driver.thread_id or self.run_id}/{agent.name}"
-        limited = driver.limits_tokens(path)
+        limited = driver.limits_amounts(path)
         task = AgentTask(
-            self.run_id, path, text, history, session, driver.epoch, emit, driver.tenant, limited
+            self.run_id,
+            path,
+            text,
+            history,
+            session,
+            driver.epoch,
+            emit,
+            driver.tenant,
+            limited,
+            parts,
         )
-        fingerprint = fingerprint_of(agent.name, text)
+        fingerprint = fingerprint_of(agent.name, content_key(content))
         record = await driver.agent(agent, path, fingerprint)
         work = functools.partial(driver.perform, agent, task, fingerprint)
         result = await self._made(record, place, "agent", work, policies.timeout)

@@ -26,6 +26,13 @@ class Driven(Calls, Timing, Protocol):
     attempt: Attempt
 
     @property
+    def deps(self) -> Any:
+        """What the workflow's code depends on; None if it says nothing of it."""
+        ...
+
+    def metadata(self) -> dict[str, Json]: ...
+
+    @property
     def is_stopping(self) -> bool:
         """Whether nothing new may begin: the attempt is over, or the run is about to end here."""
         ...
@@ -105,8 +112,8 @@ class Driven(Calls, Timing, Protocol):
         """Run a workflow as a run of its own; return its id, its encoded output and its usage."""
         ...
 
-    def limits_tokens(self, path: str) -> bool:
-        """Return whether what is called at `path` may spend so many tokens and no more."""
+    def limits_amounts(self, path: str) -> bool:
+        """Return whether what is called at `path` may spend so many tokens, or so much money."""
         ...
 
     def give(self, path: str, budget: Budget) -> None:

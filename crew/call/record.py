@@ -10,9 +10,10 @@ from typing import Any, Protocol, TypeGuard, TypeVar, cast, runtime_checkable
 
 from pydantic_core import PydanticSerializationError, to_json
 
-from crew.budget import Allowance
+from crew.budget import Allowance, Amount
 from crew.config import Settings
-from crew.errors import GraphError, OutputInvalid, Unreadable
+from crew.content import Content, Part
+from crew.errors import CrewError, GraphError, OutputInvalid, Unreadable
 from crew.event import CallKind, Failure, failure_data, failure_from
 from crew.failure import error_of, failure_of, safe_text
 from crew.fold.calls import Record
@@ -44,11 +45,28 @@ class Calls(Protocol):
         """Write the intent of a call once more, after its first one got no result."""
         ...
 
-    async def allowance(self, path: str, needed: int) -> Allowance | None:
-        """Return what a model call at `path` may spend; None where no tokens are limited.
+    async def allowance(self, path: str, needed: Amount) -> Allowance | None:
+        """Return what a model call at `path` may spend; None where nothing limits it.
 
-        Where fewer than `needed` are left it waits for other calls of models to give some back, as
+        Where less than `needed` is left it waits for other calls of models to give some back, as
         long as any is under way here. A call that has an end on record needs nothing.
+        """
+        ...
+
+    async def is_due(self, path: str) -> bool:
+        """Return whether the model call at `path` is to be made: nothing on record answers it."""
+        ...
+
+    async def enter(self, path: str, tool: str, arguments: dict[str, Json]) -> dict[str, Json]:
+        """Have a tool that holds the run called where the run is driven; return its result.
+
+        Args:
+            path: that of the tool's call, which has begun.
+            tool: its name; it is one of the agent whose call is around that path.
+            arguments: what the model gave.
+
+        Raises:
+            CrewError: it failed; a `ToolError` is for the model to read.
         """
         ...
 
@@ -96,7 +114,8 @@ class AgentTask:
 
     `epoch` is that of the run's owner who dispatched it; a later owner fences it off. `emit`: what
     its model streams is passed on as the workflow's answer, piece by piece. `tenant` is the run's.
-    `limited`: its tokens are, so that each call of a model asks for its allowance before.
+    `limited`: what it spends is, so that each call of a model asks for its allowance before.
+    `parts`: all that it is asked, where that is more than the `text`.
     """
 
     run: str
@@ -108,6 +127,16 @@ class AgentTask:
     emit: bool = False
     tenant: str = ""
     limited: bool = False
+    parts: tuple[Part, ...] = ()
+
+    @property
+    def content(self) -> Content:
+        """All that it is asked: a text, or parts."""
+        return self.parts or self.text
+
+    def message(self) -> Message:
+        """Return what it is asked as the user's message."""
+        return Message("user", self.text, parts=self.parts)
 
 
 class Closable(Protocol):
@@ -312,9 +341,13 @@ def data_arguments(function: Callable[..., Any], arguments: Sequence[Any]) -> li
 class Unrecorded:
     """Calls of an agent that works outside any run."""
 
-    async def allowance(self, path: str, needed: int) -> Allowance | None:
+    async def allowance(self, path: str, needed: Amount) -> Allowance | None:
         """Nothing limits it."""
         return None
+
+    async def is_due(self, path: str) -> bool:
+        """Nothing is on record."""
+        return True
 
     async def begin(
         self, path: str, call: CallKind, fingerprint: str, data: dict[str, Json]
@@ -325,6 +358,12 @@ class Unrecorded:
         self, path: str, call: CallKind, fingerprint: str, data: dict[str, Json]
     ) -> None:
         """Nothing is kept."""
+
+    async def enter(self, path: str, tool: str, arguments: dict[str, Json]) -> dict[str, Json]:
+        raise CrewError(
+            message=f"tool {tool!r} takes a context, which only a run has: call the agent in a "
+            "workflow, as ctx.run(agent, text)"
+        )
 
     async def complete(self, path: str, call: CallKind, data: dict[str, Json]) -> None:
         """Nothing is kept."""

@@ -39,6 +39,8 @@ class Attempts:
         self._offered = offered
         self._append = append
         self._attempts: dict[str, Attempt] = {}
+        self._within: dict[str, Attempt] = {}
+        """Those of tools that hold the run, by the paths of their calls."""
 
     def enter(self, attempt: Attempt) -> None:
         """Take the calls of an attempt that begins now, in the place of an earlier one."""
@@ -58,6 +60,33 @@ class Attempts:
             record = self._records.get(path)
             if record is not None and record.state == "started":
                 self._append(CallUnknown(path, record.call))
+
+    def enter_within(self, attempt: Attempt) -> None:
+        """Take the calls of a tool that holds the run; its step's attempt answers for its acts."""
+        beneath = f"{attempt.path}/"
+        known = self._records.beneath(step_of(attempt.path))
+        attempt.is_reentered = any(path.startswith(beneath) for path in known)
+        self._within[attempt.path] = attempt
+
+    def leave_within(self, attempt: Attempt) -> None:
+        """Take no more calls of such a tool."""
+        attempt.close()
+        if self._within.get(attempt.path) is attempt:
+            del self._within[attempt.path]
+
+    def around(self, path: str, call: CallKind) -> Attempt:
+        """Return the attempt whose code waits for a call: that of a tool, or of the step.
+
+        Raises:
+            CancelledError: it is over.
+        """
+        attempt = self.of(path, call)
+        above = path if self._within else ""
+        while above:
+            above = above.rpartition("/")[0]
+            if (within := self._within.get(above)) is not None:
+                return within
+        return attempt
 
     def of(self, path: str, call: CallKind) -> Attempt:
         """Return the attempt that a call is of.

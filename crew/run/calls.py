@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NoReturn
 
-from crew.budget import Account, Allowance, Budget, limits_of
+from crew.budget import Account, Allowance, Amount, Budget, limits_of
 from crew.call import approval
 from crew.call.attempt import Attempt
 from crew.call.gate import LAST
@@ -39,6 +39,7 @@ from crew.journal.writer import OpenRun
 from crew.message import Json
 from crew.run.attempts import Attempts
 from crew.run.ending import End
+from crew.run.entering import EnteredTools
 from crew.run.lookup import OF_AGENTS, Lookup
 from crew.run.sharing import SharedAccounts
 from crew.run.spending import Spending
@@ -90,6 +91,10 @@ class RunCalls:
         """The accounts that it draws on together with other runs, while it is driven here."""
         self.children: dict[str, str] = {}
         """The ids of the children that are waited for, by the paths of their calls."""
+        self.entered: dict[str, EnteredTools] = {}
+        """The tools that hold the run of agents at work, by the paths of the agents' calls."""
+        self.deps: Any = None
+        """What the workflow's code depends on, once that is open."""
         self.served = 0
         """How many calls were answered from the journal."""
         self.records, offered = Records(), Records()
@@ -124,6 +129,8 @@ class RunCalls:
                 self.drop(step_of(path))
             case CallCompleted(call=call):
                 self.records.apply(event, offset)
+                if self.entered and call in OF_AGENTS:
+                    self._of_agent(event.path, is_over=True)
                 if call == "agent":
                     self.spending.left(event.path)
                 elif call in _SPENDS:
@@ -132,6 +139,8 @@ class RunCalls:
                     self.deadlines.apply(event)
             case CallStarted(call=call):
                 self.records.apply(event, offset)
+                if self.entered and call in OF_AGENTS:
+                    self._of_agent(event.path, is_over=False)
                 if call == "agent":
                     self.spending.left(event.path)  # anew, in another host
                 elif call in _SPENDS:
@@ -141,6 +150,7 @@ class RunCalls:
             case CallFailed():
                 self.records.apply(event, offset)
                 self.spending.apply(event)
+                self._of_agent(event.path, is_over=True)
             case BudgetGiven():
                 self.spending.apply(event)
             case CallCancelled(path=path, call=call, by_end=True):
@@ -163,6 +173,16 @@ class RunCalls:
                 self.spending.apply(event)
             case _:
                 self.records.apply(event, offset)
+
+    def _of_agent(self, path: str, *, is_over: bool) -> None:
+        """Let the tools that an agent has entered know of its other calls."""
+        tools = self.entered.get(path.rpartition("/")[0])
+        if tools is None:
+            return
+        if is_over:
+            tools.ended(path)
+        else:
+            tools.begun(path)
 
     def drop(self, step: str) -> None:
         """Forget the calls of a step that is over: nobody asks for them any more."""
@@ -212,7 +232,7 @@ class RunCalls:
 
     async def answer(self, path: str, codec: Codec) -> Json:
         """Wait for an answer that validates to the question at `path`, until it is recorded."""
-        attempt = self.attempts.of(path, "ask")
+        attempt = self.attempts.around(path, "ask")
         if attempt.is_reentered:
             # Behind what is on record, and beside what else it waits for: that may have come first.
             await attempt.turn(LAST)
@@ -223,7 +243,7 @@ class RunCalls:
         return await self.answer(path, approval.codec())
 
     async def rests(self, path: str, calls: Sequence[str]) -> None:
-        self.attempts.of(path, "agent").rest(path, calls)
+        self.attempts.around(path, "agent").rest(path, calls)
         self.waits.review()
 
     async def begin(
@@ -322,15 +342,19 @@ class RunCalls:
         if call in _LEAVES_PROCESS:
             await self.around.writer.durable(self._open)
 
-    async def allowance(self, path: str, needed: int) -> Allowance | None:
+    async def allowance(self, path: str, needed: Amount) -> Allowance | None:
         """Return what a model call at `path` may spend; see `crew.call.record.Calls`."""
-        if not self.accounts.ledgers.limits_tokens(path) or not self.lookup.is_due(path):
+        if not self.accounts.ledgers.limits_amounts(path) or not self.lookup.is_due(path):
             return None
         self.spending.rest(path)
         await self.spending.until_free(path, needed)
         if self.shared is not None:
             return await self.shared.allowance(path, needed)
         return self.spending.allowance(path)
+
+    async def is_due(self, path: str) -> bool:
+        """Return whether the model call at `path` is to be made."""
+        return self.lookup.is_due(path)
 
     async def _draw(self, shared: SharedAccounts, path: str, data: dict[str, Json]) -> None:
         """Draw for a model call on what is left of all that is around it.
@@ -372,6 +396,12 @@ class RunCalls:
         if path in self.accounts.ledgers.of_calls or not self.lookup.rules.live:
             return
         self.append(BudgetGiven(path, wall_clock(), *limits_of(budget)))
+
+    async def enter(self, path: str, tool: str, arguments: dict[str, Json]) -> dict[str, Json]:
+        tools = self.entered.get(path.rpartition("/")[0])
+        if tools is None:
+            raise asyncio.CancelledError  # the agent's call is over
+        return await tools.enter(path, tool, arguments)
 
     async def complete(self, path: str, call: CallKind, data: dict[str, Json]) -> None:
         await self.write_end_down(call, data)

@@ -124,7 +124,7 @@ class Lookup:
 
     async def _turn(self, path: str, record: Record, order: Order) -> None:
         """Return when a call's end may be handed out; what it swallowed then is swallowed now."""
-        await self._attempts.of(path, record.call).turn(order, record.swallowed)
+        await self._attempts.around(path, record.call).turn(order, record.swallowed)
 
     def _reuse(self, path: str, record: Record) -> None:
         """Make a record of another run one of this run's; with an agent's go its calls."""

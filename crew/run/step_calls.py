@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, NoReturn, TypeVar
 
-from crew.budget import Allowance, Budget
+from crew.budget import Allowance, Amount, Budget
 from crew.call.attempt import Attempt
 from crew.call.gate import Order, overdue
 from crew.call.record import AgentTask, Performer
@@ -18,6 +18,7 @@ from crew.message import Json
 from crew.run.calls import GIVES, RunCalls
 from crew.run.deadline import AGAIN_SECONDS, Deadline
 from crew.run.dispatch import Dispatch
+from crew.run.entering import EnteredTools
 from crew.thread import Thread
 from crew.value import Codec, is_big
 
@@ -38,6 +39,7 @@ class StepCalls:
         dispatch: has agents' work done.
         attempt: whose calls these are.
         stop: stops the run for an error, which cancels the attempt.
+        depth: how many tools that hold the run are around the code that calls.
     """
 
     def __init__(
@@ -46,6 +48,7 @@ class StepCalls:
         dispatch: Dispatch,
         attempt: Attempt,
         stop: Callable[[Exception], None],
+        depth: int = 0,
     ) -> None:
         self.run_id = run.run_id
         self.thread_id = run.row.thread
@@ -55,6 +58,7 @@ class StepCalls:
         self._run = run
         self._dispatch = dispatch
         self._stop = stop
+        self._depth = depth
 
     async def begin(
         self, path: str, call: CallKind, fingerprint: str, data: dict[str, Json]
@@ -77,9 +81,13 @@ class StepCalls:
         await self._require_running()
         await self._or_stop(self._run.restart(path, call, fingerprint, data))
 
-    async def allowance(self, path: str, needed: int) -> Allowance | None:
+    async def allowance(self, path: str, needed: Amount) -> Allowance | None:
         await self._require_running()
         return await self._run.allowance(path, needed)
+
+    async def is_due(self, path: str) -> bool:
+        await self._require_running()
+        return await self._run.is_due(path)
 
     async def complete(self, path: str, call: CallKind, data: dict[str, Json]) -> None:
         self._require_open()
@@ -152,8 +160,15 @@ class StepCalls:
     def confirm(self) -> None:
         self._run.confirm()
 
+    @property
+    def deps(self) -> Any:
+        return self._run.deps
+
     def thread(self) -> Thread:
         return self._run.thread()
+
+    def metadata(self) -> dict[str, Json]:
+        return self._run.around.read_metadata(self._run.row)
 
     def emit(self, path: str, text: str) -> None:
         if not self.is_stopping:
@@ -221,7 +236,7 @@ class StepCalls:
             await self.attempt.until_closed()
         with self.attempt.performing(task.path):
             try:
-                result = await self._dispatch.perform(agent, task, fingerprint, self)
+                result = await self._performed(agent, task, fingerprint)
                 await self._run.write_end_down("agent", result)
                 return result
             except _ENDS_RUN as error:
@@ -239,6 +254,27 @@ class StepCalls:
         if not self.attempt.is_over and (end is None or end.is_final):
             for question in self._run.records.asked_within(path):
                 self._run.cancelled(question, "ask")
+
+    async def _performed(
+        self, agent: Performer, task: AgentTask, fingerprint: str
+    ) -> dict[str, Json]:
+        if not getattr(agent, "holds_run", False):
+            return await self._dispatch.perform(agent, task, fingerprint, self)
+        attempt, path = self.attempt, task.path
+        tools = EnteredTools(agent, attempt, self._run.attempts, self._inside, self._depth)
+        self._run.entered[path] = attempt.entered[path] = tools
+        try:
+            return await self._dispatch.perform(agent, task, fingerprint, self)
+        finally:
+            await tools.leave()
+            del attempt.entered[path], self._run.entered[path]
+
+    def _inside(self, attempt: Attempt) -> "StepCalls":
+        return StepCalls(self._run, self._dispatch, attempt, self._stop, self._depth + 1)
+
+    async def enter(self, path: str, tool: str, arguments: dict[str, Json]) -> dict[str, Json]:
+        await self._require_running()
+        return await self._run.enter(path, tool, arguments)
 
     async def child(self, workflow: Workflow, value: object, path: str) -> dict[str, Json]:
         await self._require_running()
@@ -260,8 +296,8 @@ class StepCalls:
                 await self._or_stop(run.around.children.cancel(run.row, path))
             raise
 
-    def limits_tokens(self, path: str) -> bool:
-        return self._run.accounts.ledgers.limits_tokens(path)
+    def limits_amounts(self, path: str) -> bool:
+        return self._run.accounts.ledgers.limits_amounts(path)
 
     def give(self, path: str, budget: Budget) -> None:
         """Let what is called at `path` and beneath it spend so much at most."""

@@ -1,7 +1,6 @@
 """One attempt of a step, carried out: from what it takes to what it gives, with all its tasks."""
 
 import asyncio
-import logging
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any
@@ -21,10 +20,6 @@ from crew.run.calls import RunCalls
 from crew.run.dispatch import Dispatch
 from crew.run.step_calls import StepCalls
 from crew.value import LIGHT, Codec, aside, is_big
-
-logger = logging.getLogger(__name__)
-
-_HINT = "a step's tasks end with it; open a connection pool before the runtime, not in a step"
 
 
 @dataclass(slots=True)
@@ -155,12 +150,6 @@ class StepRun:
     async def _end(self) -> None:
         """End the tasks that are left, and let nothing be written from there on."""
         attempt = self.attempt
-        attempt.leave_root()
-        if attempt.has_tasks:
-            names = attempt.task_names()
-            logger.warning(
-                "step.tasks_left", extra={"step": attempt.path, "tasks": names, "hint": _HINT}
-            )
-            await attempt.stop()
+        await attempt.end()
         self._run.attempts.leave(attempt)
         self._run.spending.left(attempt.step)

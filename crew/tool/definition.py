@@ -12,6 +12,7 @@ from crew.call.invoke import invoke
 from crew.errors import ToolError
 from crew.llm import ToolSpec
 from crew.message import Json
+from crew.source import definition_of
 from crew.tool.signature import KEY, Signature, name_of
 from crew.value import Codec
 
@@ -31,7 +32,9 @@ class Tool:
         function: synchronous or not, with an annotation for each parameter; a wrapped or partial
             function, a method, or an object that can be called will do.
         effect: what a repeated call does: `read` and `idempotent` ones may be made again after a
-            crash; `once` ones never are by themselves.
+            crash; `once` ones, as all are by default, never are by themselves. A function whose
+            first parameter is a context is no act, and has none: it is entered again like a node,
+            and acts through the context.
         name: by default the function's own.
         timeout: seconds for one attempt. A `read` or `idempotent` tool that takes longer has
             failed, as the model gets to read; of a `once` tool nobody knows then whether it acted.
@@ -47,20 +50,25 @@ class Tool:
         self,
         function: Callable[..., Any],
         *,
-        effect: Effect = "once",
+        effect: Effect | None = None,
         name: str | None = None,
         timeout: float | None = None,
         retries: int = 0,
         approve: Approve = False,
     ) -> None:
         self.name = name if name is not None else name_of(function)
-        _require(function, self.name, effect, timeout, retries, approve)
+        _require(function, self.name, effect or "once", timeout, retries, approve)
         self.function = function
-        self.effect: str = effect
         self.timeout = timeout
         self.retries = retries
         self.approve = approve
+        self._given_effect = effect
         self._signature = Signature(function, self.name)
+        self.holds_run = bool(self._signature.context)
+        """Whether it takes a context, so that it is entered where its run is driven."""
+        if self.holds_run:
+            _require_of_context(self.name, effect, timeout, retries)
+        self.effect: str = "enters" if self.holds_run else effect or "once"
         self.codec = _returned(self._signature.returns, self.name)
         functools.update_wrapper(self, function, updated=())
 
@@ -72,7 +80,7 @@ class Tool:
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Made anew on the other side: a model class built at run time does not travel.
-        policies = self.effect, self.name, self.timeout, self.retries, self.approve
+        policies = self._given_effect, self.name, self.timeout, self.retries, self.approve
         return _remake, (self.function, *policies)
 
     @property
@@ -108,6 +116,30 @@ class Tool:
         """
         return self.codec.passed_on(await self.act(arguments, idempotency_key=idempotency_key))[0]
 
+    async def enter(self, context: Any, arguments: dict[str, Json]) -> Any:
+        """Call a function that takes a context, and return its result as it is.
+
+        Raises:
+            ToolError: the arguments do not validate; the message lets a model repair them.
+        """
+        by_position, by_name = self._signature.apart(self.read(arguments))
+        return await invoke(self.function, context, *by_position, **by_name)
+
+    def defined_by(self) -> tuple[Any, ...]:
+        """Return what it is made of; see `crew.source.definition_of`."""
+        if self.holds_run:  # it may hold agents that hold it
+            return self._text, self.function
+        return (self._text,)
+
+    @functools.cached_property
+    def _text(self) -> str:
+        # A start of a run asks for it.
+        approve = repr(self.approve) if isinstance(self.approve, bool) else ""
+        policies = repr((self.spec, self.effect, self.timeout, self.retries, approve))
+        functions = [each for each in (self.function, self.approve) if callable(each)]
+        of_functions = "" if self.holds_run else definition_of(functions, around=self)
+        return policies + of_functions
+
     async def act(self, arguments: dict[str, Json], *, idempotency_key: str = "") -> Any:
         """Call the function with a model's arguments, and return its result as it is.
 
@@ -125,7 +157,7 @@ def tool(function: Callable[..., Any]) -> Tool: ...
 @overload
 def tool(
     *,
-    effect: Effect = "once",
+    effect: Effect | None = None,
     name: str | None = None,
     timeout: float | None = None,
     retries: int = 0,
@@ -134,7 +166,7 @@ def tool(
 def tool(
     function: Callable[..., Any] | None = None,
     *,
-    effect: Effect = "once",
+    effect: Effect | None = None,
     name: str | None = None,
     timeout: float | None = None,
     retries: int = 0,
@@ -149,7 +181,7 @@ def tool(
 
 def _remake(
     function: Callable[..., Any],
-    effect: Effect,
+    effect: Effect | None,
     name: str,
     timeout: float | None,
     retries: int,
@@ -180,6 +212,27 @@ def _require(
     ):
         if problem:
             raise ToolError(message=f"tool {name!r}: {problem}", tool=name)
+
+
+def _require_of_context(name: str, effect: object, timeout: object, retries: object) -> None:
+    """Refuse what a tool cannot have that is entered again like a node.
+
+    Raises:
+        ToolError: it has it.
+    """
+    given = {"effect": effect, "timeout": timeout, "retries": retries or None}
+    ways = {
+        "effect": "act by ctx.effect(…) in it",
+        "timeout": "use `async with ctx.timeout(…)` in it",
+        "retries": "use ctx.run(…, retry=…) in it",
+    }
+    for what, value in given.items():
+        if value is not None:
+            raise ToolError(
+                message=f"tool {name!r} takes a context, so that it is entered again after a crash "
+                f"and no act by itself: leave {what}= out, and {ways[what]}",
+                tool=name,
+            )
 
 
 def _problem_of_name(name: object) -> str:

@@ -43,7 +43,11 @@ class Signature:
         self.returns = hints.get("return", Any)
         every = _parameters(function, name)
         self.takes_key = KEY in every
-        self._parameters = tuple(_filled_by_model(function, every))
+        self.context = _context_of(every, hints)
+        """The name of the first parameter if that is the context of a run; else empty."""
+        self._parameters = tuple(
+            each for each in _filled_by_model(function, every) if each.name != self.context
+        )
         self._by_position = tuple(
             each.name for each in self._parameters if each.kind is each.POSITIONAL_ONLY
         )
@@ -149,6 +153,12 @@ def _filled_by_model(
         filled |= function.keywords.keys()
         function = function.func
     return (each for name, each in every.items() if name != KEY and name not in filled)
+
+
+def _context_of(parameters: typing.Mapping[str, inspect.Parameter], hints: dict[str, Any]) -> str:
+    first = next(iter(parameters), "")
+    is_context = getattr(hints.get(first), "is_crew_context", first == "ctx")
+    return first if is_context else ""
 
 
 def _hints(function: Callable[..., Any], name: str) -> dict[str, Any]:

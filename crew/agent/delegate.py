@@ -1,0 +1,111 @@
+"""An agent as a tool of another one: asked with a text, its answer is the tool's result."""
+
+import re
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from crew.call.context import Context
+from crew.errors import ToolError
+from crew.llm import ToolSpec
+from crew.message import Json
+from crew.value import Codec
+
+__all__ = ["AgentTool"]
+
+_NOT_IN_NAMES = re.compile(r"[^a-zA-Z0-9_-]")
+_PARAMETERS: dict[str, Json] = {
+    "type": "object",
+    "properties": {"text": {"type": "string", "description": "everything it needs to know"}},
+    "required": ["text"],
+    "additionalProperties": False,
+}
+
+
+class Asked(Protocol):
+    """What is needed of the agent that is asked."""
+
+    name: str
+    instructions: str
+    description: str
+
+    @property
+    def codec(self) -> Codec: ...
+
+
+class AgentTool:
+    """Lets a model ask an agent, as a call of its own beneath the tool's.
+
+    Args:
+        agent: who is asked.
+        name: how the model calls it; by default the agent's name.
+        description: what the model reads of it; by default the agent's description.
+    """
+
+    effect = "enters"
+    holds_run = True
+    timeout: float | None = None
+    retries = 0
+    approve = False
+
+    def __init__(self, agent: Asked, name: str = "", description: str = "") -> None:
+        self.agent = agent
+        self.name = name or _NOT_IN_NAMES.sub("_", agent.name)
+        self.description = description or agent.description or _first_line(agent)
+
+    def __repr__(self) -> str:
+        return f"<tool {self.name!r}: {self.agent!r}>"
+
+    @property
+    def function(self) -> Callable[..., Any]:
+        """What is entered; it raises what the agent's call does."""
+        return self.enter
+
+    @property
+    def spec(self) -> ToolSpec:
+        """The tool as a model sees it."""
+        return ToolSpec(self.name, self.description, _PARAMETERS)
+
+    @property
+    def codec(self) -> Codec:
+        """What stores the answer."""
+        return self.agent.codec
+
+    def defined_by(self) -> tuple[Any, ...]:
+        """Return what it is made of; see `crew.source.definition_of`."""
+        return self.name, self.description, self.agent
+
+    async def enter(self, context: Context, arguments: dict[str, Json]) -> Any:
+        """Ask the agent.
+
+        Raises:
+            ToolError: the model gave no text.
+            CrewError: the agent failed.
+        """
+        return (await context.run(self.agent, self.read(arguments)["text"])).output
+
+    def read(self, arguments: dict[str, Json]) -> dict[str, Any]:
+        """Return the arguments, which are one text.
+
+        Raises:
+            ToolError: they are something else.
+        """
+        if not isinstance(arguments.get("text"), str) or len(arguments) != 1:
+            raise ToolError(message=f"{self.name!r} takes one text, as `text`", tool=self.name)
+        return arguments
+
+    async def needs_approval(self, arguments: dict[str, Json]) -> bool:
+        """It asks nobody by itself."""
+        return False
+
+    async def act(self, arguments: dict[str, Json], *, idempotency_key: str = "") -> Any:
+        """It is only entered.
+
+        Raises:
+            ToolError: always.
+        """
+        raise ToolError(message=f"{self.name!r} is an agent, which a run calls", tool=self.name)
+
+
+def _first_line(agent: Asked) -> str:
+    line = agent.instructions.strip().partition("\n")[0]
+    return f"Ask the agent {agent.name}. {line}".strip()
