@@ -179,6 +179,29 @@ async def test_in_order_the_next_call_begins_once_the_first_was_answered(runtime
     assert await result(run) == "refunded a | saw c"
 
 
+@pytest.mark.parametrize("first", ["support/refund.0", "which"])
+async def test_it_waits_beside_a_tool_that_asks_a_person_itself(runtime, first):
+    @tool
+    async def which(ctx: Context) -> str:
+        """Ask which."""
+        return f"chose {await ctx.ask(str, 'Which?', key='which')}"
+
+    flow = flow_of(BIG, ToolCall("which"), tools=[refund, which])
+    answers = {"support/refund.0": True, "which": "that"}
+    run = await runtime.start(flow, "go")
+    await asked(run, 2)
+    assert await until(run, "waiting") == "waiting"
+    await run.answer(first, answers.pop(first))
+    async with asyncio.timeout(SECONDS):
+        while len(await run.questions()) != 1:
+            await asyncio.sleep(0.005)
+    assert await until(run, "waiting") == "waiting"
+    ((key, answer),) = answers.items()
+    await run.answer(key, answer)
+    assert await result(run) == "refunded a | chose that"
+    assert DONE == ["a"]
+
+
 @pytest.mark.parametrize("kind", ["timeout", "cancel", "sibling"])
 async def test_a_question_closes_with_the_agent_that_asks_it(runtime, kind):
     asking = asyncio.Event()
