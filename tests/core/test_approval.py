@@ -202,6 +202,64 @@ async def test_it_waits_beside_a_tool_that_asks_a_person_itself(runtime, first):
     assert DONE == ["a"]
 
 
+async def test_an_agent_that_another_one_asks_waits_for_approval_out_of_memory_too(runtime):
+    clerk = Agent("clerk", model=ScriptedModel([BIG, "done"]), tools=[refund])
+    boss = Agent("boss", model=ScriptedModel(_asks_the_clerk), tools=[clerk, look])
+
+    @workflow(name="flow")
+    async def flow(ctx: Context, text: str) -> str:
+        return (await ctx.run(boss, text)).output
+
+    run = await runtime.start(flow, "go")
+    (question,) = await asked(run)
+    assert await until(run, "waiting") == "waiting"
+    async with asyncio.timeout(SECONDS):
+        while runtime._worker.owned.drivers:
+            await asyncio.sleep(0.05)
+    await run.answer(question.key, True)
+    assert await result(run) == "done | saw c"
+    assert DONE == ["a"]
+
+
+def _asks_the_clerk(request: ModelRequest) -> Any:
+    read = [message.text for message in request.messages if message.role == "tool"]
+    return " | ".join(read) if read else [ToolCall("clerk", {"text": "refund a"}), LOOK]
+
+
+async def test_a_replay_asks_nobody(runtime):
+    run = await runtime.start(flow_of(BIG, SMALL, LOOK), "go")
+    await asked(run)
+    await run.answer("support/refund.0", {"approved": False, "reason": "no"})
+    live = await result(run)
+    replay = await runtime.replay(run.id)
+    assert await result(replay) == live
+    assert DONE == ["b"]
+
+
+@pytest.mark.parametrize("answer", [True, False])
+async def test_a_fork_from_before_the_answer_asks_anew(runtime, answer):
+    run = await runtime.start(flow_of(BIG), "go")
+    await asked(run)
+    await run.answer("support/refund.0", True)
+    await result(run)
+    opened = next(e.offset for e in await run.recorded() if e.kind == "ask.opened")
+    fork = await runtime.fork(run.id, at=opened, live=True)
+    (question,) = await asked(fork)
+    await fork.answer(question.key, answer)
+    assert (await result(fork) == "refunded a") is answer
+    assert DONE == ["a", "a"] if answer else ["a"]
+
+
+async def test_a_fork_that_reuses_records_asks_for_nothing_that_was_answered(runtime):
+    run = await runtime.start(flow_of(BIG), "go")
+    await asked(run)
+    await run.answer("support/refund.0", True)
+    await result(run)
+    fork = await runtime.fork(run.id)
+    assert await result(fork) == "refunded a"
+    assert DONE == ["a"]
+
+
 @pytest.mark.parametrize("kind", ["timeout", "cancel", "sibling"])
 async def test_a_question_closes_with_the_agent_that_asks_it(runtime, kind):
     asking = asyncio.Event()
