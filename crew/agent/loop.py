@@ -58,8 +58,9 @@ class Loop:
         self.agent, self.task, self.calls = agent, task, calls
         self.output = agent.answers
         self.recorded = Recorded(calls, task)
-        # What a reader gets of an answer that is no text is made of the whole of it.
-        spoken = task if self.output.is_text else replace(task, emit=False)
+        is_spoken = self.output.is_text or (self.output.has_text and not agent.tools)
+        # What else a reader gets is made of the whole answer.
+        spoken = task if is_spoken or not task.emit else replace(task, emit=False)
         self.tries = Tries(calls, spoken, models, self.recorded)
         self.branches = Branches(calls, task.path, agent.parallel_tools)
         approvals = Approvals(calls, self.recorded, self.branches)
@@ -147,7 +148,7 @@ class Loop:
 
     async def _take_back(self, reply: ModelReply) -> None:
         """Let a reader forget what was passed on of a reply that is not the answer."""
-        if self.task.emit and self.output.is_text and reply.text:
+        if self.task.emit and reply.text:
             await self.calls.discard_text(self.answered)
 
     def _first_messages(self) -> list[Message]:

@@ -85,13 +85,13 @@ def kill_around_appends(moment: Moment) -> None:
 
 def commit_each_event() -> None:
     """Commit as soon as the engine knows of an event: a snapshot holds what was appended."""
-    record = Driver._append
+    record = Driver.append
 
     def recording(self: Driver, *arguments: Any) -> None:
         record(self, *arguments)
         self._around.writer._commit()
 
-    Driver._append = recording  # type: ignore[method-assign]
+    Driver.append = recording  # type: ignore[method-assign]
 
 
 async def finish(url: str, folder: Path, moment: Moment, key: str) -> dict[str, Any]:
@@ -230,8 +230,9 @@ def problems(
         for label in (begun - ended) - unknown
         if WAYS[label] != "retry"
     ]
-    paths = [event.path for event in after if event.kind == "step.completed"]
-    found += [f"{path} completed twice" for path, n in Counter(paths).items() if n > 1]
+    once = ("step.completed", "ask.opened", "ask.answered")
+    seen = Counter(f"{event.kind} {event.path}" for event in after if event.kind in once)
+    found += [f"{each} came {n} times" for each, n in seen.items() if n > 1]
     return found
 
 
