@@ -8,6 +8,7 @@ what is stored. Prints a table; exits with 1 if anything was lost, repeated or n
 
 import argparse
 import asyncio
+import contextlib
 import json
 import os
 import re
@@ -22,7 +23,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from crew import RunFailed, Runtime
+from crew import AskError, RunFailed, Runtime
 from crew.journal.opening import open_store
 from crew.journal.reading import JournalReader
 from crew.journal.writer import Writer
@@ -128,7 +129,8 @@ async def answer(run: Run, folder: Path) -> None:
             if "happen?" in question.question:
                 label = label_of(question.path).partition(":")[0]
                 said = label in labels(folder)
-            await run.answer(question.path, said)
+            with contextlib.suppress(AskError):  # whoever was killed had taken the answer
+                await run.answer(question.path, said)
         await asyncio.sleep(0.005)
 
 
