@@ -64,9 +64,9 @@ class Loop:
         self.agent, self.task, self.calls = agent, task, calls
         self.output = agent.answers
         self.recorded = Recorded(calls, task)
-        # What a reader gets of an answer that is no text is made of the whole of it.
-        is_spoken = self.output.is_text or not task.emit
-        spoken = task if is_spoken else replace(task, emit=False)
+        answers, spoken = self.output, task
+        if task.emit and not answers.is_text and not (answers.has_text and not agent.tools):
+            spoken = replace(task, emit=False)  # what a reader gets is made of the whole answer
         self.tries = Tries(calls, spoken, models, self.recorded)
         self.checks = Checks(agent.check, task, self.recorded) if agent.check is not None else None
         self.specs = agent.specs
@@ -160,7 +160,7 @@ class Loop:
 
     async def _take_back(self, reply: ModelReply) -> None:
         """Let a reader forget what was passed on of a reply that is not the answer."""
-        if self.task.emit and self.output.is_text and reply.text:
+        if self.task.emit and reply.text:
             await self.calls.discard_text(self.answered)
 
     def _first_messages(self) -> list[Message]:
