@@ -167,6 +167,7 @@ async def look(site: str, value: int) -> str:
 
 LOOK = Tool(look, effect="read", name="look")
 ORDER = Tool(look, effect="once", name="order")
+SIGN = Tool(look, effect="once", name="sign", approve=True)
 
 
 class PacedModel(ScriptedModel):
@@ -193,7 +194,7 @@ class PacedModel(ScriptedModel):
 def agent() -> Agent[str]:
     """Return an agent whose task says which tools to call."""
     model = PacedModel(_reply)
-    return Agent("helper", model=model, tools=[LOOK, ORDER], max_tokens=MOST_OUTPUT)
+    return Agent("helper", model=model, tools=[LOOK, ORDER, SIGN], max_tokens=MOST_OUTPUT)
 
 
 def task(site: str, value: int, *, tools: int, once: bool) -> str:
@@ -220,8 +221,15 @@ def _reply(request: ModelRequest) -> Any:
         return result_of(site, weight(" ".join([value, *seen])))
     return [
         ToolCall(
-            "order" if once == "1" and not n else "look",
+            _tool(site, once=once == "1" and not n),
             {"site": f"{site}.t{n}", "value": number_in(value)},
         )
         for n in range(int(tools))
     ]
+
+
+def _tool(site: str, *, once: bool) -> str:
+    """Return the tool to be called; of those that act once most need a person's approval."""
+    if not once:
+        return LOOK.name
+    return SIGN.name if weight(site) % 4 else ORDER.name
