@@ -3,6 +3,7 @@
 import pytest
 
 from crew import Agent, Context, Fallback, OpenAIModel, Runtime, workflow
+from crew.budget import UNLIMITED
 from crew.config import NamedModel, Settings
 from crew.errors import ModelError
 from crew.fold import Steps, fold
@@ -85,3 +86,17 @@ async def test_a_difference_of_two_runs_says_what_each_paid(runtime):
     base, forked = compare(await one.recorded(), await fork.recorded()).costs
     assert base.money == forked.reused_money > 0
     assert forked.money == 0
+
+
+@pytest.mark.parametrize("prices", [(2.5, 10), (0.075, 0.3), (0, 1 / 3), (1 / 7, 0), (0.002, 999)])
+def test_what_is_affordable_is_the_most_that_is(prices):
+    terms = Terms(price_in=prices[0], price_out=prices[1])
+    for money in (0, 1, 999, 12_345, 1_000_003):
+        for other in (0, 1, 7, 333):
+            read = terms.input_within(UNLIMITED, money, other)
+            written = terms.output_within(UNLIMITED, money, other)
+            if 0 <= read < UNLIMITED - other:
+                assert terms.money_nanos(read, other) <= money < terms.money_nanos(read + 2, other)
+            if 0 <= written < UNLIMITED - other:
+                assert terms.money_nanos(other, written) <= money
+                assert money < terms.money_nanos(other, written + 2)
