@@ -99,12 +99,15 @@ async def test_a_refusal_of_the_content_and_a_spent_budget_are_no_reason_to_ask_
     assert cheap.requests == []
 
 
-async def test_what_the_first_model_said_is_taken_back_before_the_next_speaks(runtime):
-    class BreaksOff(ScriptedModel):
-        async def complete(self, request, *, on_text=None):
-            on_text("half a sen")
-            raise GONE
+class BreaksOff(ScriptedModel):
+    """Says the beginning of something else."""
 
+    async def complete(self, request, *, on_text=None):
+        on_text("half a sen")
+        raise GONE
+
+
+async def test_what_the_first_model_said_is_taken_back_before_the_next_speaks(runtime):
     run = await runtime.start(flow_of(BreaksOff(), ScriptedModel(["yes"]), emit=True), "go")
     await result(run)
     assert str(folded(await run.recorded(), Text())) == "yes"
@@ -167,6 +170,21 @@ def free(model: Counting) -> int:
 async def test_no_try_is_made_again_wherever_the_process_is_killed():
     for after in range(2, 100):
         if not await killed_at(MemoryStore(), after, agents=3):
+            return
+    raise AssertionError("no run came to its end undisturbed")
+
+
+async def test_a_reader_gets_one_answer_wherever_the_process_is_killed():
+    flow = flow_of(BreaksOff(), ScriptedModel(lambda request: "yes, and that is it"), emit=True)
+    for after in range(2, 40):
+        memory = MemoryStore()
+        run_id, died = await lived(memory, flow, None, after)
+        memory.forget_owners()
+        async with Runtime(memory, workflows=[flow]) as runtime:
+            run = await runtime.get(run_id)
+            assert await result(run) == ["yes, and that is it"]
+            assert str(folded(await run.recorded(), Text())) == "yes, and that is it"
+        if not died:
             return
     raise AssertionError("no run came to its end undisturbed")
 
