@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from crew.agent import Agent, AgentResult
     from crew.budget import Budget
     from crew.call.context import Context
+    from crew.content import File, Image
     from crew.event import Event
     from crew.graph.node import Append, Quorum
     from crew.graph.retry import Retry
@@ -61,7 +62,9 @@ _LATER = {
     "Context": "crew.call.context",
     "Event": "crew.event",
     "Fallback": "crew.llm.fallback",
+    "File": "crew.content",
     "Graph": "crew.run",
+    "Image": "crew.content",
     "Message": "crew.message",
     "ModelSettings": "crew.llm.settings",
     "OpenAIModel": "crew.llm.client",
@@ -90,8 +93,10 @@ __all__ = [
     "ExtraMissing",
     "Fallback",
     "Fenced",
+    "File",
     "Graph",
     "GraphError",
+    "Image",
     "InputInvalid",
     "KeyReused",
     "Message",

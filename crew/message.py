@@ -1,9 +1,10 @@
 """Messages, the calls in them, and what they cost in tokens."""
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from crew.budget import NANOS
+from crew.content import Content, Part, content_data, content_from, plain_text, split
 
 Role = Literal["system", "user", "assistant", "tool"]
 Json = Any  # a JSON value: dict, list, str, int, float, bool or None
@@ -14,22 +15,36 @@ class ToolCall:
     """A model's wish to call a tool.
 
     `id` joins the call to its result within one conversation; empty until the agent loop
-    or the endpoint gives one.
+    or the endpoint gives one. `extra` is what the endpoint sent with it and wants back, such as a
+    signature.
     """
 
     name: str
     arguments: dict[str, Json] = field(default_factory=dict)
     id: str = ""
+    extra: dict[str, Json] | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One message of a conversation, as in the OpenAI chat API."""
+    """One message of a conversation, as in the OpenAI chat API.
+
+    `text` is all that it says, unless it has `parts`: these are everything, in order, and `text`
+    what is text among them. `extra` is what its endpoint sent beside text and calls, such as its
+    reasoning, by name; and under `model` the id of who understands it, and may want it back.
+    """
 
     role: Role
     text: str = ""
     tool_calls: tuple[ToolCall, ...] = ()
     tool_call_id: str = ""
+    parts: tuple[Part, ...] = ()
+    extra: dict[str, Json] | None = None
+
+    @property
+    def content(self) -> Content:
+        """All that it says: a text, or parts."""
+        return self.parts or self.text
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,13 +89,25 @@ class Usage:
         )
 
 
+def message_with(role: Role, content: Content, *, tool_call_id: str = "") -> Message:
+    """Return a message that says a text, or parts."""
+    text, parts = split(content)
+    return Message(role, text, tool_call_id=tool_call_id, parts=parts)
+
+
 def message_data(message: Message) -> dict[str, Json]:
     """Return a message as it is stored: without what is empty."""
-    data: dict[str, Json] = {"role": message.role, "text": message.text}
+    data: dict[str, Json] = {"role": message.role}
+    if message.parts:
+        data["parts"] = content_data(message.parts)
+    else:
+        data["text"] = message.text
     if message.tool_calls:
-        data["tool_calls"] = [asdict(call) for call in message.tool_calls]
+        data["tool_calls"] = [call_data(call) for call in message.tool_calls]
     if message.tool_call_id:
         data["tool_call_id"] = message.tool_call_id
+    if message.extra:
+        data["extra"] = message.extra
     return data
 
 
@@ -88,4 +115,15 @@ def message_from(data: dict[str, Json]) -> Message:
     """Return a stored message."""
     asked = data.get("tool_calls")
     calls = tuple([ToolCall(**call) for call in asked]) if asked else ()
-    return Message(data["role"], data["text"], calls, data.get("tool_call_id", ""))
+    found = data.get("parts")
+    parts = tuple(content_from(found)) if found else ()
+    text = plain_text(parts) if parts else data["text"]
+    return Message(
+        data["role"], text, calls, data.get("tool_call_id", ""), parts, data.get("extra")
+    )
+
+
+def call_data(call: ToolCall) -> dict[str, Json]:
+    """Return a call of a tool as it is stored."""
+    data = {"name": call.name, "arguments": call.arguments, "id": call.id}
+    return {**data, "extra": call.extra} if call.extra else data

@@ -5,10 +5,11 @@ from collections import OrderedDict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from crew.content import content_data, content_from, content_in
 from crew.fold import Ending, Origin, folded
 from crew.journal import OPEN, RunRow, Store, ThreadRow
 from crew.journal.reading import JournalReader
-from crew.message import Message
+from crew.message import Message, message_with
 from crew.value import text_of
 
 MOST_REMEMBERED = 256
@@ -32,7 +33,7 @@ class Thread:
 
 def opening_text(messages: Iterable[Message]) -> str:
     """Return messages of user and assistant as a thread's opening is stored."""
-    return json.dumps([[message.role, message.text] for message in messages])
+    return json.dumps([[message.role, content_data(message.content)] for message in messages])
 
 
 class Conversations:
@@ -109,12 +110,13 @@ class _Known:
 def _opening(kept: ThreadRow | None) -> list[Message]:
     if kept is None:
         return []
-    return [Message(role, text) for role, text in json.loads(kept.opening)]
+    return [message_with(role, content_from(said)) for role, said in json.loads(kept.opening)]
 
 
 def _turn(store: Store, row: RunRow) -> list[Message]:
     reader = JournalReader(store, row)
-    asked = Message("user", text_of(folded([reader.one(1)], Origin()).input))
+    given = folded([reader.one(1)], Origin()).input
+    asked = message_with("user", content_in(given) or text_of(given))
     if row.status == "completed":
         output = folded([reader.one(row.offset)], Ending()).output
         return [asked, Message("assistant", text_of(output))]

@@ -3,7 +3,7 @@
 import asyncio
 import random
 import time
-from dataclasses import asdict, replace
+from dataclasses import replace
 from typing import Any
 
 from crew.agent.reservation import Reservation, cost_of, reserved
@@ -16,7 +16,7 @@ from crew.llm import Model, ModelReply, ModelRequest, continues, provider_of
 from crew.llm.bucket import turn_at
 from crew.llm.terms import fitted, priced, terms_of
 from crew.llm.wire import with_usage
-from crew.message import Json, ToolCall, Usage
+from crew.message import Json, ToolCall, Usage, call_data
 
 __all__ = ["MAX_STREAMS", "ModelCall", "reply_data", "reply_from"]
 
@@ -155,11 +155,13 @@ def reply_data(reply: ModelReply) -> dict[str, Json]:
     """Return a model's reply as it is stored."""
     data: dict[str, Any] = {
         "text": reply.text,
-        "tool_calls": [asdict(call) for call in reply.tool_calls],
+        "tool_calls": [call_data(call) for call in reply.tool_calls],
         "usage": reply.usage.to_data(),
         "model": reply.model,
         "finish_reason": reply.finish_reason,
     }
+    if reply.extra:
+        data["extra"] = reply.extra
     return data if reply.is_counted else {**data, "estimated": True}
 
 
@@ -172,4 +174,5 @@ def reply_from(data: dict[str, Json]) -> ModelReply:
         model=data["model"],
         finish_reason=data["finish_reason"],
         is_counted=not data.get("estimated"),
+        extra=data.get("extra"),
     )

@@ -17,6 +17,7 @@ from operator import length_hint
 from typing import Any, Generic, cast
 
 from pydantic import BaseModel
+from pydantic_core import to_jsonable_python
 from typing_extensions import TypeVar
 
 from crew.budget import Budget
@@ -40,6 +41,7 @@ from crew.call.record import (
     unreadable,
 )
 from crew.clock import wall_clock
+from crew.content import as_content, content_key, split
 from crew.errors import GraphError, InputInvalid, OutputInvalid
 from crew.event import CallKind, Failure
 from crew.failure import failure_of, raise_again
@@ -49,7 +51,7 @@ from crew.graph.patch import Patch
 from crew.graph.retry import ONCE, Retry
 from crew.message import Json
 from crew.thread import Thread
-from crew.value import LIGHT, Codec, aside, describe, is_big, with_own_arguments
+from crew.value import LIGHT, Codec, aside, describe, is_big, text_of, with_own_arguments
 
 _STATELESS = "this workflow has no state; make it with Graph(state=Model)"
 
@@ -166,8 +168,9 @@ class Context(Generic[D]):
         """Call an agent, a workflow or a function, once per run.
 
         Args:
-            callee: an agent (with its text), a workflow (with its input, as a run of its own), or
-                a function (with its arguments, which must be data).
+            callee: an agent (with its text, or a list of texts, images and files), a workflow
+                (with its input, as a run of its own), or a function (with its arguments, which
+                must be data).
             arguments: what it is given.
             key: a name that keeps the call's place when the code around it changes.
             retry: attempts of this call alone.
@@ -264,23 +267,36 @@ class Context(Generic[D]):
         place: Place,
         policies: _Policies,
     ) -> Any:
-        if len(arguments) != 1 or not isinstance(arguments[0], str):
-            raise GraphError(message=f"ctx.run(agent, text): {agent.name!r} takes one text")
-        (text,) = arguments
+        content = as_content(arguments[0]) if len(arguments) == 1 else None
+        if content is None:
+            raise GraphError(
+                message=f"ctx.run(agent, text): {agent.name!r} takes one text, or a list of texts, "
+                "Image(data, media_type) and File(name, data)"
+            )
+        text, parts = split(content)
         path, driver, emit = place.path, self._driver, policies.emit
         history = self.thread.messages if agent.history else ()
         session = f"{driver.thread_id or self.run_id}/{agent.name}"
         limited = driver.limits_amounts(path)
         task = AgentTask(
-            self.run_id, path, text, history, session, driver.epoch, emit, driver.tenant, limited
+            self.run_id,
+            path,
+            text,
+            history,
+            session,
+            driver.epoch,
+            emit,
+            driver.tenant,
+            limited,
+            parts,
         )
-        fingerprint = fingerprint_of(agent.name, text)
+        fingerprint = fingerprint_of(agent.name, content_key(content))
         record = await driver.agent(agent, path, fingerprint)
         work = functools.partial(driver.perform, agent, task, fingerprint)
         result = await self._made(record, place, "agent", work, policies.timeout)
         found = self._read_back(agent.result_of, result, path)
         if emit and not driver.has_streamed(path):
-            self.emit(str(found.output))
+            self.emit(text_of(to_jsonable_python(found.output)))
         return found
 
     async def _run_child(

@@ -13,7 +13,8 @@ from pydantic_core import PydanticSerializationError, to_json
 
 from crew.budget import Allowance, Amount
 from crew.config import Settings
-from crew.errors import CrewError, OutputInvalid, Unreadable
+from crew.content import Content, Part
+from crew.errors import CrewError, GraphError, OutputInvalid, Unreadable
 from crew.event import CallKind, Failure, failure_data, failure_from
 from crew.failure import error_of, failure_of, safe_text
 from crew.fold.calls import Record
@@ -82,6 +83,23 @@ class Calls(Protocol):
         """Record that nobody can tell whether the call happened."""
         ...
 
+    async def approval(self, path: str) -> Json:
+        """Wait for a person's answer to the question at `path`, which has begun as an `ask`.
+
+        It is of `crew.call.approval.codec()`; on return it is recorded.
+
+        Raises:
+            GraphError: nobody can be asked here.
+        """
+        ...
+
+    async def rests(self, path: str, calls: Sequence[str]) -> None:
+        """Note that the agent's task at `path` goes on when one of these calls is answered.
+
+        Nothing else goes on in it till then, so that its run need not stay in memory.
+        """
+        ...
+
     async def emit_text(self, path: str, text: str) -> None:
         """Add text that the model of the call at `path` streams to the workflow's answer."""
         ...
@@ -98,6 +116,7 @@ class AgentTask:
     `epoch` is that of the run's owner who dispatched it; a later owner fences it off. `emit`: what
     its model streams is passed on as the workflow's answer, piece by piece. `tenant` is the run's.
     `limited`: what it spends is, so that each call of a model asks for its allowance before.
+    `parts`: all that it is asked, where that is more than the `text`.
     """
 
     run: str
@@ -109,6 +128,16 @@ class AgentTask:
     emit: bool = False
     tenant: str = ""
     limited: bool = False
+    parts: tuple[Part, ...] = ()
+
+    @property
+    def content(self) -> Content:
+        """All that it is asked: a text, or parts."""
+        return self.parts or self.text
+
+    def message(self) -> Message:
+        """Return what it is asked as the user's message."""
+        return Message("user", self.text, parts=self.parts)
 
 
 class Closable(Protocol):
@@ -366,6 +395,15 @@ class Unrecorded:
 
     async def mark_unknown(self, path: str, call: CallKind) -> None:
         """Nothing is kept."""
+
+    async def approval(self, path: str) -> Json:
+        raise GraphError(
+            message=f"{path} needs a person's approval, whom only a workflow's run can ask: call "
+            "the agent there, by ctx.run(agent, text)"
+        )
+
+    async def rests(self, path: str, calls: Sequence[str]) -> None:
+        """Nobody waits."""
 
     async def emit_text(self, path: str, text: str) -> None:
         """Nobody listens."""

@@ -1,11 +1,12 @@
 """The journal of a run, seen from another process: calls of `Calls` as messages, and back."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Protocol
 
 from crew.budget import Allowance, Amount
 from crew.call.record import AgentTask, Calls
+from crew.content import content_data, content_from
 from crew.errors import Fenced
 from crew.event import CallKind, Failure, failure_data, failure_from
 from crew.fold.calls import Record, record_data, record_from
@@ -64,6 +65,12 @@ class RemoteCalls:
     async def mark_unknown(self, path: str, call: CallKind) -> None:
         await self._send("mark_unknown", path, call)
 
+    async def approval(self, path: str) -> Json:
+        return await self._ask("approval", path)
+
+    async def rests(self, path: str, calls: Sequence[str]) -> None:
+        await self._send("rests", path, list(calls))
+
     async def emit_text(self, path: str, text: str) -> None:
         await self._send("emit_text", path, text)
 
@@ -112,6 +119,10 @@ async def carry_out(calls: Calls, verb: str, arguments: Json) -> Json:
             await calls.fail(path, call, failure_from(error), usage)
         case "mark_unknown", [path, call]:
             await calls.mark_unknown(path, call)
+        case "approval", [path]:
+            return await calls.approval(path)
+        case "rests", [path, asked]:
+            await calls.rests(path, asked)
         case "emit_text", [path, text]:
             await calls.emit_text(path, text)
         case "discard_text", [path]:
@@ -130,6 +141,7 @@ def task_data(task: AgentTask) -> dict[str, Json]:
         "emit": task.emit,
         "tenant": task.tenant,
         "limited": task.limited,
+        "parts": content_data(task.parts),
     }
 
 
@@ -145,4 +157,5 @@ def task_from(run: str, epoch: int, path: str, data: Mapping[str, Json]) -> Agen
         data["emit"],
         data["tenant"],
         data["limited"],
+        tuple(content_from(data["parts"])),
     )

@@ -57,7 +57,8 @@ class ModelRequest:
 class ModelReply:
     """What a model answered, with what the request held of it; `model` is what it calls itself.
 
-    `is_counted`: whether the usage is the endpoint's own count, and no estimate.
+    `is_counted`: whether the usage is the endpoint's own count, and no estimate. `extra` is as that
+    of a `crew.message.Message`.
     """
 
     text: str
@@ -66,6 +67,11 @@ class ModelReply:
     model: str = ""
     finish_reason: str = "stop"
     is_counted: bool = True
+    extra: dict[str, Json] | None = None
+
+    def message(self) -> Message:
+        """Return it as a message of the conversation."""
+        return Message("assistant", self.text, self.tool_calls, extra=self.extra)
 
 
 @runtime_checkable

@@ -5,7 +5,8 @@ from dataclasses import replace
 from typing import TypeAlias
 
 from crew.llm import ModelReply, ModelRequest
-from crew.llm.wire import Assembly, read_reply
+from crew.llm.assembly import Assembly
+from crew.llm.reading import reply_of
 from crew.message import Usage
 
 __all__ = ["Answer", "OnText"]
@@ -55,7 +56,7 @@ class Answer:
         An endpoint that had not begun to answer is taken to have computed nothing.
         """
         if received.head:
-            reply = read_reply(received.completion(), asked, endpoint="")
+            reply = reply_of(received, asked)
             self.lost += replace(reply.usage, calls=0)
             self.is_counted = self.is_counted and reply.is_counted
 

@@ -3,12 +3,10 @@
 import asyncio
 import importlib
 import importlib.util
-import json
 import logging
 import sys
 import time
 import weakref
-from collections.abc import AsyncIterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import quote
@@ -16,19 +14,16 @@ from urllib.parse import quote
 from crew.errors import ModelError
 from crew.llm import ModelReply, ModelRequest
 from crew.llm.answer import Answer, OnText
+from crew.llm.assembly import Assembly
 from crew.llm.bucket import put_off, turn_at
 from crew.llm.counting import COUNTERS
+from crew.llm.dialect import APART, FORCING, REFUSALS, Dialect, Lesson, lesson, rendered
 from crew.llm.provider import provider_at
-from crew.llm.refusal import explain, pause, refuses_grammar, refuses_limit
+from crew.llm.reading import read_reply, with_json
+from crew.llm.receiving import BrokenOff, receive, unusable
+from crew.llm.refusal import explain, pause
+from crew.llm.sight import cannot_take, kinds_of, refused_kind
 from crew.llm.terms import Terms
-from crew.llm.wire import (
-    Assembly,
-    event_data,
-    read_reply,
-    request_body,
-    with_schema_in_prompt,
-    without_fence,
-)
 from crew.message import Json
 
 if TYPE_CHECKING:  # importing it takes a second, which hello must not pay
@@ -51,10 +46,6 @@ _CONTINUATIONS: dict[str, dict[str, Json]] = {
 """What a request says besides, to go on with the assistant's message it ends with."""
 
 
-class _BrokenOff(Exception):
-    """The stream of an answer ended before the answer did."""
-
-
 class OpenAIModel:
     """Speaks the chat completions API; vLLM, Ollama, llama.cpp and most vendors answer it.
 
@@ -66,9 +57,9 @@ class OpenAIModel:
 
     A request's `cache_salt` is sent to vLLM alone: others may refuse what they do not know.
 
-    An endpoint that refuses `response_format` is asked again with the schema in the system
-    prompt, and so from then on; one that refuses `max_tokens`, with `max_completion_tokens`.
-    Arguments of a tool call that are no JSON object come back under
+    What an endpoint refuses it is not sent again: a schema goes into the prompt then, a limit has
+    its other name, other parameters are left out, which the log says (`model.learnt`, see
+    `crew.llm.dialect`). Arguments of a tool call that are no JSON object come back under
     `crew.llm.wire.INVALID_ARGUMENTS`.
 
     Args:
@@ -111,8 +102,7 @@ class OpenAIModel:
         self._timeout = timeout
         self._max_attempts = max_attempts
         self._by_aiohttp = will_close and importlib.util.find_spec("aiohttp") is not None
-        self._knows_grammar = True
-        self._limit_name = "max_tokens"
+        self._learnt: Dialect = frozenset()
         self._owner: str | None = None
         self._ask_again_at = 0.0
         # One client per event loop: its connections belong to the loop they were opened in.
@@ -150,38 +140,70 @@ class OpenAIModel:
             ModelError: no usable reply; the message names the cause and the way on.
         """
         await _import_openai()
+        self._refuse_unseen(request)
+        known = dialect = await self._dialect(request)
+        refused: ModelError | None = None
         while True:
             try:
-                if request.schema is not None and not self._knows_grammar:
-                    return await self._complete_in_words(request, on_text)
-                return await self._complete(request, on_text)
+                reply = await self._complete(request, dialect, on_text)
+                break
             except ModelError as error:
-                if not self._learns_from(error, request):
+                found = self._lesson(error, request, dialect, streams=on_text is not None)
+                if found is None and refused is not None and error.status in REFUSALS:
+                    raise refused from error  # a guess that proved wrong tells less
+                if found is None:
                     raise
+                refused = (refused or error) if found.is_guess else None
+                dialect |= {found.fact}
+        self._learn(dialect - known)
+        return with_json(reply) if request.schema is not None else reply
 
-    def _learns_from(self, error: ModelError, request: ModelRequest) -> bool:
-        """Return whether the endpoint refused what is asked in another way from now on."""
-        limited, unlimited = request.max_tokens is not None, self._limit_name == "max_tokens"
-        if limited and unlimited and refuses_limit(error):
-            self._limit_name = "max_completion_tokens"
-            return True
-        if request.schema is not None and self._knows_grammar and refuses_grammar(error):
-            self._knows_grammar = False
-            return True
-        return False
+    async def _dialect(self, request: ModelRequest) -> Dialect:
+        """Return what is known of the endpoint, by what it refused, or by its engine."""
+        both = request.tools and request.schema is not None
+        if both and await self._owned_by() in FORCING:
+            return self._learnt | {APART}
+        return self._learnt
+
+    def _lesson(
+        self, error: ModelError, request: ModelRequest, dialect: Dialect, *, streams: bool
+    ) -> Lesson | None:
+        """Return what is learnt from a refusal; None if nothing is.
+
+        Raises:
+            ModelError: the model takes no images, or no files.
+        """
+        kind = refused_kind(error.message, kinds_of(request))
+        if kind is not None and error.status is not None:
+            self._learnt |= {f"no {kind}"}
+            raise cannot_take(kind, self.name, self.base_url, error.message) from error
+        sent = {*rendered(request, "", dialect, stream=streams), "cache_salt"}
+        return lesson(error, request, sent, dialect)
+
+    def _learn(self, facts: Dialect) -> None:
+        """Keep what has proved true, and say it once."""
+        for fact in sorted(facts - self._learnt):
+            logger.warning("model.learnt", extra={"endpoint": self.base_url, "fact": fact})
+        self._learnt |= facts
+
+    def _refuse_unseen(self, request: ModelRequest) -> None:
+        for kind in kinds_of(request) if self._learnt else ():
+            if f"no {kind}" in self._learnt:
+                raise cannot_take(kind, self.name, self.base_url)
 
     async def count_tokens(self, request: ModelRequest) -> int | None:
         """Return the tokens of a request as vLLM or llama.cpp counts them; None elsewhere.
 
-        None, too, where that fails, or the schema has to be put into the prompt.
+        None, too, where that fails.
         """
         counter = COUNTERS.get(await self._owned_by() or "")
-        if counter is None or (request.schema is not None and not self._knows_grammar):
+        if counter is None:
             return None
         import httpx2
         import openai
 
-        body = request_body(request, await self._id(), stream=False)
+        dialect = await self._dialect(request)
+        body = rendered(request, await self._id(), dialect, stream=False)
         try:
             return await counter(self._ask_engine, body)
         except (openai.OpenAIError, httpx2.TransportError, KeyError, TypeError):
@@ -223,51 +245,52 @@ class OpenAIModel:
         if client is not None:
             await client.close()
 
-    async def _complete_in_words(self, request: ModelRequest, on_text: OnText | None) -> ModelReply:
-        reply = await self._complete(with_schema_in_prompt(request), on_text)
-        return without_fence(reply)
-
-    async def _complete(self, request: ModelRequest, on_text: OnText | None) -> ModelReply:
+    async def _complete(
+        self, request: ModelRequest, dialect: Dialect, on_text: OnText | None
+    ) -> ModelReply:
         import httpx2
         import openai
 
         model = await self._id()
         try:
-            reply = await self._persist(request, model, on_text)
+            return await self._persist(request, model, dialect, on_text)
         except openai.NotFoundError as error:
             raise explain(error, self.base_url, self._model, await self._offered()) from error
         except (openai.OpenAIError, httpx2.TransportError) as error:
             raise explain(error, self.base_url, self._model) from error
-        except _BrokenOff as error:
-            raise self._unusable("broke the stream off", str(error)) from error
-        return reply
+        except BrokenOff as error:
+            raise unusable(self.base_url, "broke the stream off", str(error)) from error
 
     async def _persist(
-        self, request: ModelRequest, model: str, on_text: OnText | None
+        self, request: ModelRequest, model: str, dialect: Dialect, on_text: OnText | None
     ) -> ModelReply:
         """Post until there is an answer or no sense in trying again."""
         import httpx2
         import openai
         from tenacity import AsyncRetrying, retry_if_exception, stop_after_attempt
 
-        answer = Answer(request, on_text)
+        answer, kinds = Answer(request, on_text), kinds_of(request)
         goes_on = on_text is not None and await self.continues()  # not once it is broken off
 
         async def attempt() -> ModelReply:
             if retrying.statistics.get("attempt_number", 1) > 1:
                 await turn_at(self)  # for the first one whoever asks has waited
-            rest, received = answer.rest(), Assembly()
-            body = await self._body(rest, stream=on_text is not None, model=model)
+            rest = answer.rest()
+            received = Assembly(goes_on=bool(rest.partial))
+            body = await self._body(rest, dialect, stream=on_text is not None, model=model)
             try:
-                completion = await self._post(body, request.session, received, answer.add_text)
-            except (openai.APIConnectionError, httpx2.TransportError, _BrokenOff):
+                await self._post(body, request.session, received, answer.add_text)
+            except (openai.APIConnectionError, httpx2.TransportError, BrokenOff):
                 answer.broke(rest, received)
                 raise
-            return answer.whole(rest, read_reply(completion, rest, endpoint=self.base_url))
+            reply = read_reply(received, rest, endpoint=self.base_url, model=model)
+            return answer.whole(rest, reply)
 
         def may_try_again(error: BaseException) -> bool:
             if request.once and not _is_free(error):
                 return False
+            if refused_kind(str(error), kinds) is not None:
+                return False  # llama.cpp refuses images with a 500
             return _is_passing(error) and (goes_on or not answer.has_text)
 
         retrying = AsyncRetrying(
@@ -279,7 +302,7 @@ class OpenAIModel:
         )
         try:
             return await retrying(attempt)
-        except (openai.APIConnectionError, httpx2.TransportError, _BrokenOff) as error:
+        except (openai.APIConnectionError, httpx2.TransportError, BrokenOff) as error:
             is_known = _is_free(error) or not request.once
             if is_known and (goes_on or not answer.has_text):
                 raise
@@ -291,7 +314,7 @@ class OpenAIModel:
 
     def _broken_off(self, answer: Answer, error: Exception) -> ModelError:
         return replace(
-            self._unusable("broke the answer off", str(error)),
+            unusable(self.base_url, "broke the answer off", str(error)),
             broke_off=True,
             status=getattr(error, "status_code", None),
             uncounted=not answer.is_counted,
@@ -299,20 +322,22 @@ class OpenAIModel:
             output_tokens=answer.lost.output_tokens,
         )
 
-    async def _body(self, request: ModelRequest, *, stream: bool, model: str) -> dict[str, Json]:
-        body = request_body(request, model, stream=stream)
-        if self._limit_name != "max_tokens" and "max_tokens" in body:
-            body[self._limit_name] = body.pop("max_tokens")
+    async def _body(
+        self, request: ModelRequest, dialect: Dialect, *, stream: bool, model: str
+    ) -> dict[str, Json]:
+        body: dict[str, Json] = rendered(request, model, dialect, stream=stream)
         if request.partial:
             body |= _CONTINUATIONS.get(self._owner or "", {})
-        if request.cache_salt and await self._owned_by() == "vllm":
+        is_salted = request.cache_salt and "-cache_salt" not in dialect
+        if is_salted and await self._owned_by() == "vllm":
             body["cache_salt"] = request.cache_salt
         return body
 
     async def _post(
         self, body: dict[str, Json], session: str, received: Assembly, add_text: OnText
-    ) -> dict[str, Json]:
-        """Post one request; what comes of its stream is in `received`, also if it breaks."""
+    ) -> None:
+        """Post one request; what comes of it is in `received`, also if it breaks."""
+        import httpx2
         import openai
 
         # Quoted: a header is ASCII, and threads are named in any language.
@@ -328,37 +353,10 @@ class OpenAIModel:
             stream_cls=openai.AsyncStream[object],
         )
         async with stream:
-            response = stream.response
-            if response.headers.get("content-type", "").startswith("text/event-stream"):
-                await self._receive(response.aiter_bytes(), received, add_text)
-                return received.completion()
-            await response.aread()
-            completion = self._parse(response.text)
-        if body.get("stream") and completion.get("choices"):
-            add_text(completion["choices"][0].get("message", {}).get("content") or "")
-        return completion
-
-    async def _receive(
-        self, body: AsyncIterator[bytes], received: Assembly, add_text: OnText
-    ) -> None:
-        done = False
-        async for data in event_data(body):
-            if data == b"[DONE]":
-                done = True
-            elif piece := received.add(self._streamed(data.decode())):
-                add_text(piece)
-        if not done and received.finish_reason is None:
-            raise _BrokenOff("before its end, after: " + "".join(received.text)[-100:])
-
-    def _streamed(self, data: str) -> dict[str, Json]:
-        """Read one chunk; an error in mid-stream is the engine's end, unless it is a refusal."""
-        chunk = self._parse(data, allow_error=True)
-        if (error := chunk.get("error")) is not None:
-            code = error.get("code") if isinstance(error, dict) else None
-            if isinstance(code, int) and 400 <= code < 500 and code != 429:
-                raise self._unusable("answered with an error", data)
-            raise _BrokenOff(f"with an error: {data}")
-        return chunk
+            try:
+                await receive(stream.response, received, add_text, endpoint=self.base_url)
+            except (httpx2.ProtocolError, httpx2.NetworkError) as error:
+                raise BrokenOff(f"before its end: {error}") from error
 
     async def _note(self, state: "RetryCallState") -> None:
         error = state.outcome.exception() if state.outcome else None
@@ -366,22 +364,6 @@ class OpenAIModel:
         logger.info("model.retried", extra=facts)
         if getattr(error, "status_code", None) == 429:
             await put_off(self, state.upcoming_sleep)
-
-    def _parse(self, text: str, *, allow_error: bool = False) -> dict[str, Json]:
-        try:
-            value = json.loads(text)
-        except ValueError as error:
-            raise self._unusable("answered with what is not JSON", text) from error
-        if not isinstance(value, dict) or (value.get("error") and not allow_error):
-            raise self._unusable("answered with an error", text)
-        return value
-
-    def _unusable(self, what: str, text: str) -> ModelError:
-        return ModelError(
-            message=f"{self.base_url} {what}: {text[:200]!r}; check that CREW_BASE_URL is an "
-            "OpenAI-compatible endpoint (it usually ends in /v1), and its own log",
-            endpoint=self.base_url,
-        )
 
     async def _id(self) -> str:
         if not self._model:
@@ -478,7 +460,7 @@ def _is_passing(error: BaseException) -> bool:
     import httpx2
     import openai
 
-    if isinstance(error, _BrokenOff):
+    if isinstance(error, BrokenOff):
         return True
     if isinstance(error, openai.APIStatusError):
         return error.status_code in (408, 429) or (

@@ -6,7 +6,7 @@ import math
 from crew.budget import Allowance
 from crew.llm import Model, ModelRequest, count_tokens
 from crew.llm.terms import terms_of
-from crew.llm.wire import request_body, with_schema_in_prompt
+from crew.llm.wire import counted_body, with_schema_in_prompt
 
 __all__ = ["DEFAULT_OUTPUT", "LEAST_OUTPUT", "MARGIN", "input_bound", "request_bytes"]
 
@@ -30,8 +30,7 @@ def request_bytes(request: ModelRequest) -> int:
     back to them.
     """
     worded = request if request.schema is None else with_schema_in_prompt(request)
-    body = request_body(worded, "", stream=False)
-    read = {name: body[name] for name in ("messages", "tools") if name in body}
+    read = counted_body(worded)
     return len(json.dumps(read, ensure_ascii=False).encode("utf-8", "surrogatepass"))
 
 

@@ -10,13 +10,16 @@ from pathlib import Path
 from typing import Any
 
 from crew.llm import ModelReply, ModelRequest
+from crew.llm.assembly import Assembly
 from crew.llm.default_weights import DEFAULT
 from crew.llm.gguf import knows_tools
 from crew.llm.llamacpp import Engine, require_engine
 from crew.llm.provider import LLAMACPP
+from crew.llm.reading import read_reply, with_json
+from crew.llm.sight import cannot_take, kinds_of
 from crew.llm.terms import FREE, Terms
 from crew.llm.weights import OnProgress, ensure_weights
-from crew.llm.wire import Assembly, read_reply, request_body
+from crew.llm.wire import request_body
 
 __all__ = ["EmbeddedModel"]
 
@@ -82,18 +85,23 @@ class EmbeddedModel:
                 or its schema cannot be used.
             ExtraMissing: xllamacpp is not installed.
         """
+        for kind in kinds_of(request):
+            raise cannot_take(kind, self.name, "the embedded engine")
         engine = await self._ready()
         if request.tools:
             await self._warn_of_tools(engine)
         body = request_body(_completed(request), engine.name, stream=True)
-        assembly = Assembly()
+        assembly = Assembly(goes_on=bool(request.partial))
         async with aclosing(engine.stream(body)) as chunks:
             async for chunk in chunks:
                 piece = assembly.add(chunk)
                 if piece and on_text is not None:
                     on_text(piece)
-        reply = read_reply(assembly.completion(), request, endpoint="embedded")
-        return replace(reply, text=request.partial + reply.text)
+        if (piece := assembly.end()) and on_text is not None:
+            on_text(piece)
+        reply = read_reply(assembly, request, endpoint="embedded", model=engine.name)
+        reply = replace(reply, text=request.partial + reply.text)
+        return with_json(reply) if request.schema is not None else reply
 
     async def continues(self) -> bool:
         """Return True: a chat that ends with a part of an answer is gone on with."""

@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from crew.errors import ExtraMissing, ModelError
+from crew.llm.assembly import Assembly
 from crew.llm.prefix_gate import PrefixGate, Ticket
-from crew.llm.wire import Assembly, prompt_text
+from crew.llm.wire import prompt_text
 from crew.message import Json
 
 __all__ = ["Engine", "require_engine", "usable_cores"]

@@ -89,6 +89,8 @@ def _refusal(status: int, model: str, offered: Sequence[str]) -> str:
 def _reason(error: Exception) -> str:
     """Return what the endpoint itself said, on one short line."""
     body: Any = getattr(error, "body", None)
+    if isinstance(body, list) and body:  # Gemini's
+        body = body[0].get("error", body[0]) if isinstance(body[0], dict) else body[0]
     text = body.get("message") if isinstance(body, dict) else body
     return " ".join(str(text or error).split())[:300]
 

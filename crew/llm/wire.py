@@ -1,25 +1,22 @@
-"""The chat completion wire format: what is sent, and what comes back, whole or in pieces."""
+"""The chat completion wire format: what is sent, and what it takes to read it."""
 
 import json
-from collections.abc import AsyncIterator
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
-from crew.errors import ModelError
+from crew.content import File, Image, Part
 from crew.llm import ModelReply, ModelRequest, ToolSpec
 from crew.message import Json, Message, ToolCall, Usage
 
 __all__ = [
     "INVALID_ARGUMENTS",
-    "Assembly",
+    "NOT_ECHOED",
+    "counted_body",
     "estimate_tokens",
     "estimate_usage",
-    "event_data",
     "prompt_text",
-    "read_reply",
     "request_body",
     "with_schema_in_prompt",
     "with_usage",
-    "without_fence",
 ]
 
 INVALID_ARGUMENTS = "_invalid"
@@ -30,6 +27,17 @@ sends the model a tool result that says what was wrong, as for arguments that do
 """
 
 BYTES_PER_TOKEN = 4
+IMAGE_CHARACTERS = 8192
+"""What an image counts like in a prompt: 2,048 tokens by estimate, 8,192 as a bound.
+
+The most common models take 85 to 1,600 tokens for one; some take more for a big one.
+"""
+NOTHING_SAID = "(no answer)"
+"""Stands for an answer without text and calls, which strict endpoints refuse to read."""
+THOUGHTS = "thinking"
+"""Name in `extra` of the parts of the content that were no answer (Mistral)."""
+NOT_ECHOED = frozenset({"model", THOUGHTS, "think"})
+"""Names in `extra` that are no fields of a message."""
 
 
 def request_body(request: ModelRequest, model: str, *, stream: bool) -> dict[str, Json]:
@@ -38,9 +46,7 @@ def request_body(request: ModelRequest, model: str, *, stream: bool) -> dict[str
     Equal requests give equal bytes, and a longer conversation begins with the bytes of the
     shorter: nothing here depends on time or chance.
     """
-    body: dict[str, Json] = {"model": model, "messages": [_message(m) for m in request.messages]}
-    if request.partial:
-        body["messages"].append({"role": "assistant", "content": request.partial})
+    body: dict[str, Json] = {"model": model, "messages": _messages(request, model)}
     if request.tools:
         body["tools"] = [_tool(spec) for spec in request.tools]
     if request.schema is not None:
@@ -58,6 +64,12 @@ def request_body(request: ModelRequest, model: str, *, stream: bool) -> dict[str
     return body
 
 
+def counted_body(request: ModelRequest) -> dict[str, Json]:
+    """Return what a request sends to be read, with text of a likely length for each image."""
+    body: dict[str, Json] = {"messages": _messages(request, None)}
+    return {**body, "tools": [_tool(spec) for spec in request.tools]} if request.tools else body
+
+
 def with_schema_in_prompt(request: ModelRequest) -> ModelRequest:
     """Return the request with its schema said in words, for endpoints that know no grammar."""
     words = (
@@ -71,103 +83,6 @@ def with_schema_in_prompt(request: ModelRequest) -> ModelRequest:
     return replace(request, schema=None, messages=(first, *rest))
 
 
-def without_fence(reply: ModelReply) -> ModelReply:
-    """Take the code fence away that models like to put around JSON."""
-    text = reply.text.strip()
-    if text.startswith("```") and text.endswith("```"):
-        text = text.removesuffix("```").partition("\n")[2].strip()
-    return replace(reply, text=text)
-
-
-def read_reply(completion: Json, request: ModelRequest, *, endpoint: str) -> ModelReply:
-    """Read a chat completion.
-
-    Raises:
-        ModelError: it has no choices, or is none; also an `error` object sent with status 200.
-    """
-    choices = completion.get("choices") if isinstance(completion, dict) else None
-    if not choices or not isinstance(choices[0], dict) or not choices[0].get("message"):
-        raise ModelError(
-            message=f"{endpoint} answered without choices: {json.dumps(completion)[:200]}; "
-            "check that CREW_BASE_URL is an OpenAI-compatible chat endpoint",
-            endpoint=endpoint,
-        )
-    message = choices[0]["message"]
-    reply = ModelReply(
-        text=message.get("content") or "",
-        tool_calls=tuple(_read_call(call) for call in message.get("tool_calls") or ()),
-        usage=_read_usage(completion.get("usage")),
-        model=completion.get("model") or "",
-        finish_reason=choices[0].get("finish_reason") or "stop",
-    )
-    return with_usage(reply, request)
-
-
-async def event_data(body: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    """Yield the data of each server-sent event of one line, which is how chunks are sent.
-
-    Source: the HTML standard, section 9.2.6.
-    """
-    rest = b""
-    async for piece in body:
-        # A line may end with either or both; an empty one more says nothing.
-        *lines, rest = (rest + piece.replace(b"\r", b"\n")).split(b"\n")
-        for line in lines:
-            if line.startswith(b"data:") and (data := line[5:].strip()):
-                yield data
-    if rest.startswith(b"data:") and (data := rest[5:].strip()):
-        yield data
-
-
-@dataclass(slots=True)
-class Assembly:
-    """Puts the chunks of one stream together to the completion they are pieces of."""
-
-    text: list[str] = field(default_factory=list)
-    calls: dict[int, dict[str, Json]] = field(default_factory=dict)
-    head: dict[str, Json] = field(default_factory=dict)
-    finish_reason: str | None = None
-    usage: Json = None
-
-    def add(self, chunk: dict[str, Json]) -> str:
-        """Take one chunk; return the text that is new in it."""
-        self.head = self.head or {key: chunk.get(key) for key in ("id", "created", "model")}
-        self.usage = chunk.get("usage") or self.usage
-        for choice in chunk.get("choices") or ():
-            self.finish_reason = choice.get("finish_reason") or self.finish_reason
-            return self._add_delta(choice.get("delta") or {})
-        return ""
-
-    def completion(self) -> dict[str, Json]:
-        """Return what the endpoint would have answered without streaming."""
-        message: dict[str, Json] = {"role": "assistant", "content": "".join(self.text)}
-        if self.calls:
-            message["tool_calls"] = [self.calls[index] for index in sorted(self.calls)]
-        choice = {"index": 0, "message": message, "finish_reason": self.finish_reason}
-        choices = [choice] if self.head else []
-        return {
-            **self.head,
-            "object": "chat.completion",
-            "choices": choices,
-            "usage": self.usage,
-        }
-
-    def _add_delta(self, delta: dict[str, Json]) -> str:
-        for call in delta.get("tool_calls") or ():
-            self._add_call(call)
-        if piece := delta.get("content") or "":
-            self.text.append(piece)
-        return piece
-
-    def _add_call(self, piece: dict[str, Json]) -> None:
-        blank = {"id": "", "type": "function", "function": {"name": "", "arguments": ""}}
-        call = self.calls.setdefault(piece.get("index") or 0, blank)
-        call["id"] = piece.get("id") or call["id"]
-        function = piece.get("function") or {}
-        call["function"]["name"] += function.get("name") or ""
-        call["function"]["arguments"] += function.get("arguments") or ""
-
-
 def estimate_tokens(text: str) -> int:
     """Guess a text's tokens where no engine counted them: one for four bytes, rounded up."""
     return -(-len(text.encode("utf-8", "surrogatepass")) // BYTES_PER_TOKEN)
@@ -177,66 +92,6 @@ def prompt_text(body: dict[str, Json]) -> str:
     """Render a body's prompt so that two share a prefix about where their tokens do."""
     tools = json.dumps(body["tools"]) if body.get("tools") else "[]"
     return tools + "".join(f"\n{json.dumps(message)}" for message in body.get("messages") or ())
-
-
-def _message(message: Message) -> dict[str, Json]:
-    body: dict[str, Json] = {"role": message.role, "content": message.text}
-    if message.tool_calls:
-        body["tool_calls"] = [_call(call) for call in message.tool_calls]
-    if message.role == "tool":
-        body["tool_call_id"] = message.tool_call_id
-    return body
-
-
-def _call(call: ToolCall) -> dict[str, Json]:
-    function = {"name": call.name, "arguments": json.dumps(call.arguments)}
-    return {"id": call.id, "type": "function", "function": function}
-
-
-def _tool(spec: ToolSpec) -> dict[str, Json]:
-    return {
-        "type": "function",
-        "function": {
-            "name": spec.name,
-            "description": spec.description,
-            "parameters": spec.parameters,
-        },
-    }
-
-
-def _read_call(call: dict[str, Json]) -> ToolCall:
-    function = call.get("function") or {}
-    return ToolCall(
-        name=function.get("name") or "",
-        arguments=_read_arguments(function.get("arguments")),
-        id=call.get("id") or "",
-    )
-
-
-def _read_arguments(written: Json) -> dict[str, Json]:
-    if isinstance(written, dict):
-        return written
-    try:
-        arguments = json.loads(written or "{}")
-    except (ValueError, TypeError):
-        return {INVALID_ARGUMENTS: str(written)}
-    return arguments if isinstance(arguments, dict) else {INVALID_ARGUMENTS: str(written)}
-
-
-def _read_usage(usage: Json) -> Usage:
-    """Read what an endpoint counted; what is no count of tokens is 0."""
-    known: dict[str, Json] = usage if isinstance(usage, dict) else {}
-    details = known.get("prompt_tokens_details")
-    return Usage(
-        input_tokens=_count(known.get("prompt_tokens")),
-        output_tokens=_count(known.get("completion_tokens")),
-        cached_tokens=_count(details.get("cached_tokens")) if isinstance(details, dict) else 0,
-        calls=1,
-    )
-
-
-def _count(value: Json) -> int:
-    return value if type(value) is int and value > 0 else 0
 
 
 def with_usage(reply: ModelReply, request: ModelRequest) -> ModelReply:
@@ -262,6 +117,103 @@ def with_usage(reply: ModelReply, request: ModelRequest) -> ModelReply:
 
 def estimate_usage(request: ModelRequest, text: str, calls: tuple[ToolCall, ...]) -> Usage:
     """Guess what a call cost from its bytes."""
-    asked = prompt_text(request_body(request, "", stream=False))
+    asked = prompt_text(counted_body(request))
     answered = text + "".join(json.dumps(_call(call)) for call in calls)
     return Usage(estimate_tokens(asked), estimate_tokens(answered), calls=1)
+
+
+def _messages(request: ModelRequest, model: str | None) -> list[Json]:
+    """Render the messages of a request to a model; None: as they are counted."""
+    rendered: list[Json] = []
+    shown: list[Json] = []  # what tools returned beside text
+    for message in request.messages:
+        if message.role == "tool":
+            shown += _parts(message.parts, model) if message.parts else ()
+        elif shown:
+            rendered.append({"role": "user", "content": shown})
+            shown = []
+        rendered.append(_message(message, model))
+    if shown:
+        rendered.append({"role": "user", "content": shown})
+    if request.partial:
+        rendered.append({"role": "assistant", "content": request.partial})
+    return rendered
+
+
+def _message(message: Message, model: str | None) -> dict[str, Json]:
+    body: dict[str, Json] = {"role": message.role, "content": message.text}
+    if message.role == "tool":
+        body["tool_call_id"] = message.tool_call_id
+        if message.parts:
+            body["content"] = _told(message.parts)
+    elif message.parts:
+        body["content"] = _parts(message.parts, model)
+    echoed = _is_of(message, model)
+    if message.tool_calls:
+        body["tool_calls"] = [_call(call, echoed=echoed) for call in message.tool_calls]
+    elif message.role == "assistant" and not message.text.strip():
+        body["content"] = NOTHING_SAID
+    if echoed and message.extra:
+        body |= {name: item for name, item in message.extra.items() if name not in NOT_ECHOED}
+        if thoughts := message.extra.get(THOUGHTS):
+            said: list[Json] = [{"type": "text", "text": message.text}] if message.text else []
+            body["content"] = [*thoughts, *said]
+    return body
+
+
+def _is_of(message: Message, model: str | None) -> bool:
+    """Tell whether a model said it, so that it understands what else came with it."""
+    return message.extra is not None and (model is None or message.extra.get("model") == model)
+
+
+def _told(parts: tuple[Part, ...]) -> str:
+    """Return what a tool's result says; its images and files follow, since it may hold no such."""
+    return "\n".join(_name(part) for part in parts)
+
+
+def _name(part: Part) -> str:
+    match part:
+        case Image(media_type=kind):
+            return f"[an image, {kind}: it follows the results]"
+        case File(name=name):
+            return f"[the file {name}: it follows the results]"
+        case text:
+            return text
+
+
+def _parts(parts: tuple[Part, ...], model: str | None) -> list[Json]:
+    return [_part(part, is_counted=model is None) for part in parts]
+
+
+def _part(part: Part, *, is_counted: bool) -> dict[str, Json]:
+    match part:
+        case Image(media_type=kind):
+            data = _SOME_DATA if is_counted else part.base64
+            return {"type": "image_url", "image_url": {"url": f"data:{kind};base64,{data}"}}
+        case File(name=name, kind=kind, text=None):
+            data = f"data:{kind};base64,{part.base64}"
+            return {"type": "file", "file": {"filename": name, "file_data": data}}
+        case File(name=name, text=text):
+            return {"type": "text", "text": f"{name}:\n{text}"}
+        case text:
+            return {"type": "text", "text": text}
+
+
+_SOME_DATA = "x" * IMAGE_CHARACTERS
+
+
+def _call(call: ToolCall, *, echoed: bool = False) -> dict[str, Json]:
+    function = {"name": call.name, "arguments": json.dumps(call.arguments)}
+    body = {"id": call.id, "type": "function", "function": function}
+    return {**body, **call.extra} if echoed and call.extra else body
+
+
+def _tool(spec: ToolSpec) -> dict[str, Json]:
+    return {
+        "type": "function",
+        "function": {
+            "name": spec.name,
+            "description": spec.description,
+            "parameters": spec.parameters,
+        },
+    }

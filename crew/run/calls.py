@@ -1,10 +1,11 @@
 """The calls of one run: recorded when they are made, and answered from their records."""
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NoReturn
 
 from crew.budget import Account, Allowance, Amount, Budget, limits_of
+from crew.call import approval
 from crew.call.attempt import Attempt
 from crew.call.gate import LAST
 from crew.clock import wall_clock
@@ -229,6 +230,22 @@ class RunCalls:
         self.waits.answered(path, value)
         return True
 
+    async def answer(self, path: str, codec: Codec) -> Json:
+        """Wait for an answer that validates to the question at `path`, until it is recorded."""
+        attempt = self.attempts.around(path, "ask")
+        if attempt.is_reentered:
+            # Behind what is on record, and beside what else it waits for: that may have come first.
+            await attempt.turn(LAST)
+        self.around.look()  # the answer may have come already: that is why a run was taken
+        return await self.waits.answer(path, codec, attempt)
+
+    async def approval(self, path: str) -> Json:
+        return await self.answer(path, approval.codec())
+
+    async def rests(self, path: str, calls: Sequence[str]) -> None:
+        self.attempts.around(path, "agent").rest(path, calls)
+        self.waits.review()
+
     async def begin(
         self, path: str, call: CallKind, fingerprint: str, data: dict[str, Json]
     ) -> Record | None:
@@ -449,7 +466,8 @@ class RunCalls:
             self.around.writer.hasten()  # somebody waits for the first word
 
     async def discard_text(self, path: str) -> None:
-        self.append(TextDiscarded(path))
+        if self.records.has_streamed(path):
+            self.append(TextDiscarded(path))
 
     def cancelled(self, path: str, call: CallKind) -> None:
         """Record that the code of the run, or its end, cancelled a call, and that it has ended."""

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable
 
 from crew.call.record import AgentTask, Calls, Performer
+from crew.content import content_data
 from crew.errors import CrewError
 from crew.event import ProgressMade
 from crew.fold.calls import Record
@@ -65,7 +66,7 @@ class Dispatch:
         agent = self._substitute(agent)
         data: dict[str, Json] = {
             "agent": agent.name,
-            "input": task.text,
+            "input": content_data(task.content),
             "definition": _definition_hash(agent),
         }
         hosts = run.around.hosts

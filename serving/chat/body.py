@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from serving.chat.sampling import Sampling, TokenLimit
-from serving.http.content import Text
+from serving.http.content import Saying
 from serving.http.errors import ApiError
 
 __all__ = ["ChatBody", "ChatMessage", "Conversation", "NoTools", "asked_place"]
@@ -35,12 +35,11 @@ def _small(metadata: dict[str, Any] | None) -> dict[str, Any] | None:
 NoTools = Annotated[list[Any] | None, AfterValidator(_no_tools)]
 
 
-class ChatMessage(BaseModel):
-    """One message; its content's text parts are joined."""
+class ChatMessage(Saying):
+    """One message; its content's text parts are joined, and it may have images and files."""
 
     model_config = ConfigDict(frozen=True)
     role: Literal["system", "developer", "user", "assistant", "tool", "function"]
-    content: Text = ""
 
 
 class StreamOptions(BaseModel):
@@ -83,13 +82,18 @@ class ChatBody(Sampling):
         return self.max_completion_tokens or self.max_tokens
 
     @property
-    def question(self) -> str:
-        """The text of the last user message.
+    def asked(self) -> ChatMessage:
+        """The last user message.
 
         Raises:
-            ApiError: there is none with text.
+            ApiError: there is none that says anything.
         """
-        return self.messages[asked_place(self.messages, "messages")].content
+        return self.messages[asked_place(self.messages, "messages")]
+
+    @property
+    def question(self) -> str:
+        """The text of the last user message."""
+        return self.asked.content
 
     @property
     def history(self) -> list[ChatMessage]:
@@ -99,12 +103,13 @@ class ChatBody(Sampling):
 
 
 def asked_place(messages: Sequence[ChatMessage], param: str) -> int:
-    """Return the place of the last user message with text.
+    """Return the place of the last user message that says anything.
 
     Raises:
         ApiError: there is none in `param`.
     """
     for place, message in reversed(list(enumerate(messages))):
-        if message.role == "user" and message.content.strip():
+        said = message.said
+        if message.role == "user" and (said.strip() if isinstance(said, str) else said):
             return place
     raise ApiError(status=400, message=f"{param} must hold a user message with text", param=param)

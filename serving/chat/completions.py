@@ -103,7 +103,7 @@ async def _start(
     # With a thread the journal knows what was said before; the client's copy is not appended.
     history = [] if thread else body.history
     defaults = {**door.input_defaults, **body.handed_down}
-    value = workflow_input(workflow, body.question, history, defaults)
+    value = workflow_input(workflow, body.asked.said, history, defaults)
     key = request.headers.get("idempotency-key")
     budget = _budget((body.metadata or {}).get("budget_tokens"))
     return await door.tenant(request).start(

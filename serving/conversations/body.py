@@ -9,10 +9,11 @@ from pydantic import (
     ConfigDict,
     Field,
     StringConstraints,
+    field_validator,
 )
 
-from crew.message import Message
-from serving.http.content import Text
+from crew.message import Message, message_with
+from serving.http.content import Saying
 
 __all__ = ["ConversationBody", "ItemsBody", "Metadata", "UpdateBody"]
 
@@ -46,17 +47,23 @@ def _a_speaker(role: object) -> object:
     return role
 
 
-class OpeningItem(BaseModel):
+class OpeningItem(Saying):
     """A message from before the first turn."""
 
     model_config = ConfigDict(frozen=True)
     type: Annotated[Literal["message"], BeforeValidator(_a_message)] = "message"
     role: Annotated[Literal["user", "assistant"], BeforeValidator(_a_speaker)]
-    content: Annotated[Text, Field(min_length=1)]
+
+    @field_validator("content", mode="before")
+    @classmethod
+    def _says_something(cls, given: object) -> object:
+        if not given:
+            raise ValueError("must have at least 1 character, image or file")
+        return given
 
     @property
     def message(self) -> Message:
-        return Message(self.role, self.content)
+        return message_with(self.role, self.said)
 
 
 class UpdateBody(BaseModel):

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 
+from crew.content import Content, File, Image, Part
 from crew.message import Json, Message
 from crew.run import Run, Tenant
 from serving.http.errors import ApiError
@@ -35,7 +36,7 @@ async def conversation_items(tenant: Tenant, thread: str) -> list[dict[str, Json
             code="conversation_changed",
         )
     opening = [
-        input_item(thread, message.text, name=str(place), role=message.role)
+        input_item(thread, message.content, name=str(place), role=message.role)
         for place, message in enumerate(whole.messages[: whole.opening])
     ]
     return opening + [
@@ -45,19 +46,33 @@ async def conversation_items(tenant: Tenant, thread: str) -> list[dict[str, Json
     ]
 
 
-def input_item(origin: str, text: str, *, name: str = "in", role: str = "user") -> dict[str, Json]:
+def input_item(
+    origin: str, said: Content, *, name: str = "in", role: str = "user"
+) -> dict[str, Json]:
     """Return a message that a run was given, or a conversation began with."""
-    kind = "output_text" if role == "assistant" else "input_text"
-    part: dict[str, Json] = {"type": kind, "text": text}
-    if role == "assistant":
-        part |= {"annotations": list[Json](), "logprobs": list[Json]()}
+    parts = (said,) if isinstance(said, str) else said
     return {
         "id": f"msg_{origin}_{name}",
         "type": "message",
         "role": role,
         "status": "completed",
-        "content": [part],
+        "content": [_part(part, role) for part in parts],
     }
+
+
+def _part(part: Part, role: str) -> dict[str, Json]:
+    match part:
+        case Image(media_type=kind):
+            url = f"data:{kind};base64,{part.base64}"
+            return {"type": "input_image", "image_url": url, "detail": "auto"}
+        case File(name=name, kind=kind):
+            data = f"data:{kind};base64,{part.base64}"
+            return {"type": "input_file", "filename": name, "file_data": data}
+        case text if role == "assistant":
+            empty: dict[str, Json] = {"annotations": list[Json](), "logprobs": list[Json]()}
+            return {"type": "output_text", "text": text, **empty}
+        case text:
+            return {"type": "input_text", "text": text}
 
 
 def _by_turn(messages: Iterable[Message]) -> Sequence[Sequence[Message]]:
@@ -73,5 +88,5 @@ def _by_turn(messages: Iterable[Message]) -> Sequence[Sequence[Message]]:
 
 def _item(run: Run, message: Message) -> dict[str, Json]:
     if message.role == "user":
-        return input_item(run.id, message.text)
+        return input_item(run.id, message.content)
     return input_item(run.id, message.text, name="out", role="assistant")

@@ -91,13 +91,18 @@ class ResponseBody(Sampling):
         return self.text.format if self.text else None
 
     @property
-    def question(self) -> str:
-        """The text of the last user message.
+    def asked(self) -> InputItem:
+        """The last user message.
 
         Raises:
-            ApiError: there is none with text.
+            ApiError: there is none that says anything.
         """
-        return self.input[asked_place(self.input, "input")].content
+        return self.input[asked_place(self.input, "input")]
+
+    @property
+    def question(self) -> str:
+        """The text of the last user message."""
+        return self.asked.content
 
     @property
     def history(self) -> list[InputItem]:

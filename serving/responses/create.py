@@ -85,7 +85,7 @@ async def _started(
     history = body.history if turn.is_first else []
     defaults = {**door.input_defaults, **body.handed_down, **_instructions(workflow, body)}
     try:
-        value = workflow_input(workflow, body.question, history, defaults)
+        value = workflow_input(workflow, body.asked.said, history, defaults)
     except ApiError as error:
         raise replace(error, param=_param(error)) from error
     run = await door.tenant(request).start(

@@ -6,6 +6,7 @@ import contextlib
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from crew.content import content_in
 from crew.errors import RunNotFound
 from crew.fold import is_end
 from crew.message import Json
@@ -105,4 +106,4 @@ def _input_items(run: str, given: Json) -> list[dict[str, Json]]:
         for place, item in enumerate(history if isinstance(history, list) else [])
         if isinstance(item, dict)
     ]
-    return [*before, input_item(run, text_of(given))]
+    return [*before, input_item(run, content_in(given) or text_of(given))]

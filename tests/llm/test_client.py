@@ -387,7 +387,16 @@ def test_one_model_serves_one_event_loop_after_another(says, endpoint_class, run
     assert [asyncio.run(call(kept)), asyncio.run(call(kept))] == ["a", "a"]
 
 
-@pytest.mark.parametrize("count", ["5", 5.0, -1, None, 0, True, [5]])
+@pytest.mark.parametrize("count", ["50", 50.0, 50])
+async def test_a_whole_number_of_tokens_counts_in_whatever_form(model, endpoint, says, count):
+    answer = says("Hello there, you.")
+    answer.body["usage"] = {"prompt_tokens": count, "completion_tokens": count}
+    endpoint.answers = [answer]
+    reply = await model.complete(ASK)
+    assert (reply.usage, reply.is_counted) == (Usage(50, 50, calls=1), True)
+
+
+@pytest.mark.parametrize("count", ["five", 5.5, -1, None, 0, True, [5]])
 async def test_what_is_no_count_of_tokens_is_estimated(model, endpoint, says, count):
     answer = says("Hello there, you.")
     answer.body["usage"] = {"prompt_tokens": count, "completion_tokens": count}

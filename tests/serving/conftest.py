@@ -11,6 +11,7 @@ from pydantic import BaseModel
 from crew.agent import Agent
 from crew.call.context import Context
 from crew.config import Settings
+from crew.content import File, Image
 from crew.graph.retry import Retry
 from crew.llm.scripted import ScriptedModel
 from crew.run import Graph, Runtime, workflow
@@ -35,6 +36,11 @@ class Remembering(BaseModel):
 class Order(BaseModel):
     item: str
     count: int
+
+
+class Shown(BaseModel):
+    text: str
+    parts: list[str | Image | File] = []
 
 
 gates: dict[str, asyncio.Event] = {}  # what workflows wait for, by the question's text
@@ -100,6 +106,27 @@ async def remembering(ctx: Context, question: Remembering) -> str:
     return " | ".join(f"{m['role']}: {m['text']}" for m in question.history)
 
 
+def _seen(request) -> str:
+    """Say what a model is shown."""
+    parts = [part for message in request.messages for part in message.parts]
+    return "; ".join(
+        part if isinstance(part, str) else f"{part.type} {part.data}" for part in parts
+    )
+
+
+eye = Agent("eye", model=ScriptedModel(_seen), history=True)
+
+
+@workflow
+async def seeing(ctx: Context, shown: Shown) -> str:
+    return (await ctx.run(eye, shown.parts or shown.text)).output
+
+
+@workflow
+async def looking(ctx: Context, parts: list[str | Image | File]) -> str:
+    return (await ctx.run(eye, parts)).output
+
+
 hello = Agent("hello", model=ScriptedModel(["Hello there."] * 99), instructions="Be brief.")
 
 
@@ -112,6 +139,7 @@ async def greeting(ctx: Context, text: str) -> str:
 
 SERVED = [
     *(echo, telling, stumbling, failing, asking, asking_twice, ordering, remembering, greeting),
+    *(seeing, looking),
 ]
 
 

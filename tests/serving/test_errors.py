@@ -54,10 +54,10 @@ async def test_body_of_the_wrong_shape_is_refused_where_it_is_wrong(endpoint, bo
     assert await endpoint.runtime.runs() == []
 
 
-async def test_image_is_refused_by_name(endpoint):
-    image = {"type": "image_url", "image_url": {"url": "data:"}}
-    with pytest.raises(openai.BadRequestError, match=r"only text parts .* 'image_url'"):
-        await endpoint.ask("echo", "", messages=[{"role": "user", "content": [image]}])
+async def test_part_that_is_not_understood_is_refused_by_name(endpoint):
+    sound = {"type": "input_audio", "input_audio": {"data": "", "format": "wav"}}
+    with pytest.raises(openai.BadRequestError, match=r"only parts of text.* 'input_audio'"):
+        await endpoint.ask("echo", "", messages=[{"role": "user", "content": [sound]}])
 
 
 async def test_message_that_is_no_valid_input_is_refused(endpoint):

@@ -1,0 +1,45 @@
+"""The thought that some models put before their answer, in its text: `<think>…</think>`."""
+
+__all__ = ["Thought"]
+
+_OPEN, _CLOSE = "<think>", "</think>"
+
+
+class Thought:
+    """Takes the thought out of the beginning of a text that comes in pieces.
+
+    Args:
+        is_over: whether none can come any more.
+    """
+
+    __slots__ = ("_held", "_is_inside", "_is_over")
+
+    def __init__(self, *, is_over: bool = False) -> None:
+        self._held = ""
+        self._is_inside = False
+        self._is_over = is_over
+
+    def add(self, piece: str) -> str:
+        """Take a piece; return what of the text is known to be said."""
+        if self._is_over:
+            return piece
+        self._held += piece
+        begun = self._held.lstrip()
+        if not self._is_inside and not begun.startswith(_OPEN):
+            if _OPEN.startswith(begun):
+                return ""  # it may be the beginning of one
+            return self._rest()
+        self._is_inside = True
+        said = begun.partition(_CLOSE)[2].lstrip()
+        if not said:
+            return ""  # nor are the blank lines behind it an answer
+        self._is_over, self._held = True, ""
+        return said
+
+    def end(self) -> str:
+        """Return what was held back and is no thought."""
+        return "" if self._is_inside else self._rest()
+
+    def _rest(self) -> str:
+        rest, self._held, self._is_over = self._held, "", True
+        return rest
