@@ -5,7 +5,17 @@ import random
 
 import pytest
 
-from crew import Agent, Budget, Context, Fallback, RunFailed, Runtime, tool, workflow
+from crew import (
+    Agent,
+    Budget,
+    Context,
+    Fallback,
+    OpenAIModel,
+    RunFailed,
+    Runtime,
+    tool,
+    workflow,
+)
 from crew.errors import BudgetExceeded, ModelError
 from crew.fold import Text, folded
 from crew.journal.memory import MemoryStore
@@ -13,6 +23,7 @@ from crew.message import ToolCall
 from crew.testing import CrashingStore, ScriptedModel, simulate
 from tests.core.counting import Counting, crashing
 from tests.core.lives import SECONDS, result, stores
+from tests.core.test_default_model import Saying
 
 GONE = ModelError(message="gone", status=500)
 LIMIT = 6000
@@ -221,3 +232,55 @@ def test_a_fallback_survives_every_schedule():
         return [each.output for each in await ctx.map(agent, ["a", "bb", "c"])]
 
     assert simulate(flow, "go", seeds=40).output == ["cheap", "strong", "cheap"]
+
+
+class Refusing(Saying):
+    """Refuses the big model in one of the ways of providers."""
+
+    def __init__(self, status: int, answer: dict) -> None:
+        super().__init__(delay=0.0)
+        self.refusal = status, answer
+
+    def complete(self, body):
+        return self.refusal if body["model"] == "big" else super().complete(body)
+
+
+def said(content: str | None, reason: str = "stop", **message) -> dict:
+    choice = {"message": {"content": content, **message}, "finish_reason": reason}
+    return {"id": "c", "object": "chat.completion", "choices": [{"index": 0, **choice}]}
+
+
+OF_CONTENT = [
+    (200, said(None, refusal="I cannot help with that.")),
+    (200, said("Well, ", "content_filter")),
+    (400, {"error": {"message": "The prompt was filtered", "code": "content_filter"}}),
+    (400, {"error": {"message": "Content Exists Risk", "code": "invalid_request_error"}}),
+]
+NO_ANSWER = [
+    (200, said(None, "length")),
+    (200, {"odd": True}),
+    (400, {"error": {"message": "no such parameter", "code": "unknown_parameter"}}),
+    (401, {"error": {"message": "no such key"}}),
+    (404, {"error": {"message": "no such model"}}),
+]
+
+
+async def asked_of(status: int, answer: dict) -> tuple[str, int]:
+    """Return what an agent says, or the error's type, and how many requests that took."""
+    with Refusing(status, answer) as endpoint:
+        models = [OpenAIModel(name, base_url=endpoint.url) for name in ("big", "small")]
+        agent = Agent("agent", model=Fallback(*models))
+        try:
+            return (await agent.run("go")).output, len(endpoint.requests)
+        except ModelError as error:
+            return f"refusal: {error.is_refusal}", len(endpoint.requests)
+
+
+@pytest.mark.parametrize(("status", "answer"), OF_CONTENT)
+async def test_no_other_model_is_asked_for_what_was_refused_for_its_content(status, answer):
+    assert await asked_of(status, answer) == ("refusal: True", 1)
+
+
+@pytest.mark.parametrize(("status", "answer"), NO_ANSWER)
+async def test_another_model_is_asked_where_an_endpoint_gave_no_answer(status, answer):
+    assert await asked_of(status, answer) == ("small says yes", 2)
