@@ -27,7 +27,7 @@ from crew.errors import GraphError
 from crew.hosts import Resources
 from crew.llm.choice import ModelChoice, models_of, name_of
 from crew.llm.settings import ModelSettings
-from crew.message import Json, Message, Usage, message_from
+from crew.message import Json, Message, Usage, message_from, usage_from
 from crew.run import run_sync
 from crew.source import definition_of
 from crew.value import Codec
@@ -213,7 +213,7 @@ class Agent(Generic[T]):
         return AgentResult(
             output=self.codec.decode(result["output"]),
             messages=tuple(message_from(item) for item in result["messages"]),
-            usage=Usage(**result["usage"]),
+            usage=usage_from(result["usage"]),
         )
 
     @cached_property

@@ -11,7 +11,7 @@ from crew.errors import ModelError
 from crew.llm import Model, ModelReply, ModelRequest
 from crew.llm.bucket import turn_at
 from crew.llm.terms import terms_of
-from crew.message import Json, Usage
+from crew.message import Json, Usage, usage_from
 
 __all__ = ["Answered", "Tries"]
 
@@ -65,9 +65,11 @@ class Tries:
                 if error.is_refusal:
                     raise
                 errors.append(error)
-                lost += call.lost + Usage(**(call.cost(error) or {}))
+                lost += call.lost + usage_from(call.cost(error) or {})
                 continue
-            return Answered(reply_from(result), place, lost + call.lost + Usage(**result["usage"]))
+            return Answered(
+                reply_from(result), place, lost + call.lost + usage_from(result["usage"])
+            )
         if len(errors) == 1:
             raise errors[0]
         raise _none_answered(self._models, errors) from errors[-1]

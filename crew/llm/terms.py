@@ -3,13 +3,13 @@
 import math
 from dataclasses import dataclass, replace
 
-from crew.budget import UNLIMITED
+from crew.budget import NANOS, UNLIMITED
 from crew.llm import Model, ModelRequest
 from crew.message import Usage
 
 __all__ = ["FREE", "UNKNOWN", "Terms", "fitted", "priced", "terms_of"]
 
-_NANOS = 1000
+_NANOS_A_TOKEN = 1000
 """A price is for a million tokens, so that a token costs so many billionths of one."""
 
 
@@ -60,7 +60,7 @@ class Terms:
         Tokens that an endpoint read from its cache cost as others do.
         """
         price_in, price_out = self.price_in or 0.0, self.price_out or 0.0
-        return round((input_tokens * price_in + output_tokens * price_out) * _NANOS)
+        return round((input_tokens * price_in + output_tokens * price_out) * _NANOS_A_TOKEN)
 
 
 def _affordable(money: int | None, spent: int, price: float | None) -> int:
@@ -69,7 +69,7 @@ def _affordable(money: int | None, spent: int, price: float | None) -> int:
         return UNLIMITED
     if spent > money:
         return -1
-    return math.floor((money - spent) / (price * _NANOS)) if price else UNLIMITED
+    return math.floor((money - spent) / (price * _NANOS_A_TOKEN)) if price else UNLIMITED
 
 
 UNKNOWN = Terms()
@@ -92,4 +92,4 @@ def fitted(request: ModelRequest, terms: Terms) -> ModelRequest:
 def priced(usage: Usage, terms: Terms) -> Usage:
     """Return a usage with the money that its tokens cost."""
     nanos = terms.money_nanos(usage.input_tokens, usage.output_tokens)
-    return replace(usage, money_nanos=nanos) if nanos else usage
+    return replace(usage, money=nanos / NANOS) if nanos else usage
