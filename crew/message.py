@@ -85,10 +85,15 @@ class Usage:
         )
 
 
+NO_USAGE = Usage()
+
+
 def usage_from(data: Mapping[str, Json]) -> Usage:
     """Return a stored usage."""
+    if "money_nanos" not in data:
+        return Usage(**data)
     counts = {name: count for name, count in data.items() if name != "money_nanos"}
-    return Usage(**counts, money=data.get("money_nanos", 0) / NANOS)
+    return Usage(**counts, money=data["money_nanos"] / NANOS)
 
 
 def message_with(role: Role, content: Content, *, tool_call_id: str = "") -> Message:

@@ -16,13 +16,12 @@ from crew.llm import Model, ModelReply, ModelRequest, continues, provider_of
 from crew.llm.bucket import turn_at
 from crew.llm.terms import fitted, priced, terms_of
 from crew.llm.wire import with_usage
-from crew.message import Json, ToolCall, Usage, call_data, usage_from
+from crew.message import NO_USAGE, Json, ToolCall, Usage, call_data, usage_from
 
 __all__ = ["MAX_STREAMS", "ModelCall", "reply_data", "reply_from"]
 
 MAX_STREAMS = 4
 """How often one answer is begun at an engine that broke off and cannot go on."""
-_NOTHING = Usage()
 PAUSE = 0.1
 """Seconds from which the pauses grow, random and to twice their length, before it is."""
 
@@ -41,7 +40,7 @@ class ModelCall:
     def __init__(
         self, calls: Calls, task: AgentTask, model: Model, path: str, request: ModelRequest
     ) -> None:
-        self.lost = _NOTHING
+        self.lost = NO_USAGE
         """What requests cost that broke off and were settled before the next was made."""
         self._calls, self._task, self._model, self._path = calls, task, model, path
         self._terms = terms_of(model)
@@ -74,7 +73,8 @@ class ModelCall:
             request = replace(request, partial="")
         began = time.monotonic()
         reply = await self._answered(request, data)
-        reply = replace(reply, usage=priced(reply.usage, self._terms))
+        if (usage := priced(reply.usage, self._terms)) is not reply.usage:
+            reply = replace(reply, usage=usage)
         seconds = round(time.monotonic() - began, 3)
         return {**reply_data(reply), "seconds": seconds, **self.provider()}
 
@@ -89,7 +89,7 @@ class ModelCall:
 
     async def _answered(self, request: ModelRequest, data: dict[str, Json]) -> ModelReply:
         """Return the answer; one that breaks off is begun anew, and paid twice."""
-        lost, times = _NOTHING, 0
+        lost, times = NO_USAGE, 0
         while True:
             times += 1
             try:
@@ -128,7 +128,7 @@ class ModelCall:
             except BudgetExceeded as refused:
                 self._reservation = await self._smaller(self._reservation, freed, refused)
         self._broke_off = None
-        self.lost += usage_from(lost) if lost else _NOTHING
+        self.lost += usage_from(lost) if lost else NO_USAGE
         return self._reservation.limited(self._request)
 
     async def _smaller(
