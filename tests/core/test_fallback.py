@@ -149,8 +149,14 @@ def fails(number: int) -> ModelError | None:
     return ModelError(message="busy", status=503)
 
 
-async def killed_at(store, after: int, agents: int) -> bool:
-    """Kill a run after so many events and go on; return whether it was killed before its end."""
+def under_way(events) -> set[str]:
+    """Return the tries that have begun and have no end."""
+    begun = {e.path.rpartition("/")[2] for e in events if e.kind == "model.started"}
+    return begun - set(ends(events))
+
+
+async def killed_at(store, after: int, agents: int) -> tuple[bool, set[str]]:
+    """Kill a run after so many events and go on; return whether it was, and what was under way."""
     chance = random.Random(after)
     strong = Counting(rate=1.0, fails=fails, chance=chance)
     cheap = Counting(rate=1.0, chance=chance)
@@ -160,6 +166,7 @@ async def killed_at(store, after: int, agents: int) -> bool:
         store.forget_owners()
     async with Runtime(store, workflows=[flow]) as runtime:
         run = await runtime.get(run_id)
+        open_then = under_way((await run.recorded())[:after])
         assert len(await result(run)) == agents
         events = await run.recorded()
         assert made_again(events) == []
@@ -169,7 +176,7 @@ async def killed_at(store, after: int, agents: int) -> bool:
     computed = strong.tokens + cheap.tokens
     spent = sum(usage.get(f"{kind}_tokens", 0) for kind in ("input", "output", "unanswered"))
     assert computed <= spent + free(strong) <= LIMIT + free(strong)
-    return died
+    return died, open_then
 
 
 def free(model: Counting) -> int:
@@ -178,11 +185,16 @@ def free(model: Counting) -> int:
     return sum(model.reading(each) + 40 for each in refused)
 
 
-async def test_no_try_is_made_again_wherever_the_process_is_killed():
+@pytest.mark.parametrize("agents", [1, 3])
+async def test_no_try_is_made_again_wherever_the_process_is_killed(agents):
+    open_once = set[str]()
     for after in range(2, 100):
-        if not await killed_at(MemoryStore(), after, agents=3):
-            return
-    raise AssertionError("no run came to its end undisturbed")
+        died, open_then = await killed_at(MemoryStore(), after, agents)
+        open_once |= open_then
+        if not died:
+            break
+    assert not died
+    assert open_once == {"model.0", "model.0~2"}
 
 
 async def test_a_reader_gets_one_answer_wherever_the_process_is_killed():
