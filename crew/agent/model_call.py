@@ -8,6 +8,7 @@ from typing import Any
 
 from crew.agent.reservation import Reservation, cost_of, reserved
 from crew.agent.speech import Speech
+from crew.agent.text_field import TextField
 from crew.budget import NOTHING, Amount
 from crew.call.record import AgentTask, Calls
 from crew.errors import BudgetExceeded, ModelError
@@ -65,7 +66,9 @@ class ModelCall:
             data: the call's intent.
             streamed: what a reader got of the answer before a crash.
         """
-        request = replace(self._request, partial=streamed) if streamed else self._request
+        # Of JSON, what was streamed is but the text in it: nothing to go on from.
+        goes_on = bool(streamed) and self._request.schema is None
+        request = replace(self._request, partial=streamed) if goes_on else self._request
         if self._reservation is not None:
             request = self._reservation.limited(request)
         if streamed and (not request.partial or not await continues(self._model)):
@@ -106,11 +109,12 @@ class ModelCall:
                     request = await self._again(error, data)
 
     async def _ask(self, request: ModelRequest) -> ModelReply:
-        if not self._task.emit or request.schema is not None:
+        if not self._task.emit:
             return await self._model.complete(request)
         is_begun = bool(request.partial)
         async with Speech(self._calls, self._path, streamed=is_begun) as speech:
-            return await self._model.complete(request, on_text=speech.add)
+            add = speech.add if request.schema is None else TextField(speech.add).add
+            return await self._model.complete(request, on_text=add)
 
     async def _again(self, error: ModelError, data: dict[str, Json]) -> ModelRequest:
         """Settle what a request cost that broke off, and reserve what the next one may cost."""
