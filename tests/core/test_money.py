@@ -2,7 +2,7 @@
 
 import pytest
 
-from crew import Agent, Context, Fallback, OpenAIModel, Runtime, workflow
+from crew import Agent, Budget, Context, Fallback, OpenAIModel, Runtime, ToolCall, workflow
 from crew.budget import UNLIMITED
 from crew.config import NamedModel, Settings
 from crew.errors import ModelError
@@ -100,3 +100,20 @@ def test_what_is_affordable_is_the_most_that_is(prices):
             if 0 <= written < UNLIMITED - other:
                 assert terms.money_nanos(other, written) <= money
                 assert money < terms.money_nanos(other, written + 2)
+
+
+async def test_agents_that_others_ask_or_hand_on_to_cost_what_they_cost(runtime):
+    dear = Terms(price_in=0, price_out=1000)
+    helper = Agent("helper", model=ScriptedModel(["12345678"], terms=dear))
+    last = Agent("last", model=ScriptedModel(["1234"], terms=dear))
+    calls = [ToolCall("helper", {"text": "?"}), ToolCall("transfer_to_last")]
+    model = ScriptedModel([*calls], terms=Terms(price_in=0, price_out=0))
+    first = Agent("first", model=model, tools=[helper], handoffs=[last])
+
+    @workflow(name="flow")
+    async def flow(ctx: Context, text: str) -> float:
+        return (await ctx.run(first, text)).usage.money
+
+    run = await runtime.start(flow, "go", budget=Budget(money=10.0))
+    assert await result(run) == pytest.approx(1e-3)
+    assert (await run.usage())["money"] == pytest.approx(3e-3)
