@@ -85,7 +85,7 @@ def _store(settings: Settings) -> Finding:
 
 
 async def _model(settings: Settings) -> Finding:
-    if not settings.base_url and settings.model in settings.models:
+    if settings.default is settings.models.get(settings.model):
         return Finding("model", f"{settings.model!r} of crew.toml")
     if not settings.base_url:
         from crew.llm.weights import default_weights_path
