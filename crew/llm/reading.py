@@ -46,7 +46,10 @@ def read_reply(
             endpoint=endpoint,
         )
     reply = reply_of(received, request, model)
-    if (cause := _no_answer(received, reply, request)) is not None:
+    is_empty = not (request.partial or reply.text.strip() or reply.tool_calls)
+    if (cause := _refused(received, reply, is_empty=is_empty)) is not None:
+        raise replace(_error(f"{endpoint} {cause}", endpoint, reply), is_refusal=True)
+    if is_empty and (cause := _cut_off(reply, request)) is not None:
         raise _error(f"{endpoint} {cause}", endpoint, reply)
     return reply
 
@@ -83,10 +86,9 @@ def _is_json(text: str) -> bool:
     return text.lstrip().startswith(("{", "["))
 
 
-def _no_answer(received: Assembly, reply: ModelReply, request: ModelRequest) -> str | None:
-    """Return why a reply is none; None if it is one."""
+def _refused(received: Assembly, reply: ModelReply, *, is_empty: bool) -> str | None:
+    """Return what the model, or a filter, refused; None if nothing was."""
     reason = reply.finish_reason
-    is_empty = not (request.partial or reply.text.strip() or reply.tool_calls)
     if received.refusal and is_empty:
         return f"refused to answer: {received.refusal[:300]!r}; ask for something else"
     if any(word in reason.lower() for word in _FILTERED):
@@ -94,7 +96,12 @@ def _no_answer(received: Assembly, reply: ModelReply, request: ModelRequest) -> 
             f"ended the answer by its content filter (finish_reason {reason!r}) after "
             f"{reply.text[-100:]!r}; rephrase what is asked, or relax the filter there"
         )
-    if reason.lower() in ("length", "max_tokens") and is_empty:
+    return None
+
+
+def _cut_off(reply: ModelReply, request: ModelRequest) -> str | None:
+    """Return why nothing was said, where a limit of tokens was in the way."""
+    if reply.finish_reason.lower() in ("length", "max_tokens"):
         limit = reply.usage.output_tokens or request.max_tokens
         return (
             f"used up {f'the {limit}' if limit else 'all'} tokens of the answer before it said "

@@ -15,6 +15,15 @@ __all__ = ["explain", "pause", "refuses_grammar", "refuses_limit"]
 
 FIRST_PAUSE = 0.5
 LONGEST_PAUSE = 60.0
+_OF_CONTENT = (
+    "content_filter",
+    "content_policy_violation",
+    "responsibleaipolicy",
+    "data_inspection_failed",
+    "content exists risk",
+)
+"""What is in the code, or else the words, of such a refusal: OpenAI's and Azure's, DashScope's,
+DeepSeek's."""
 
 
 def pause(state: "RetryCallState") -> float:
@@ -50,7 +59,16 @@ def explain(error: Exception, endpoint: str, model: str, offered: Sequence[str] 
     message = f"{endpoint} {_refusal(status, model, offered)}: {reason}"
     if status in (400, 413, 422) and "context" in reason.lower():
         message += "; shorten the thread, the documents or the instructions"
-    return ModelError(message=message, endpoint=endpoint, status=status)
+    is_refusal = status < 500 and _is_of_content(error)
+    return ModelError(message=message, endpoint=endpoint, status=status, is_refusal=is_refusal)
+
+
+def _is_of_content(error: Exception) -> bool:
+    """Tell whether what is asked was refused for what it says, by the code of the error."""
+    body: Any = getattr(error, "body", None)
+    facts = body if isinstance(body, dict) else {}
+    said = f"{facts.get('code')} {facts.get('type')} {facts.get('message')}".lower()
+    return any(word in said for word in _OF_CONTENT)
 
 
 def _unreachable(error: Exception, endpoint: str) -> str:
