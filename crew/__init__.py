@@ -46,6 +46,9 @@ if TYPE_CHECKING:
     from crew.graph.node import Append, Quorum
     from crew.graph.retry import Retry
     from crew.hosts import Resources
+    from crew.llm.client import OpenAIModel
+    from crew.llm.fallback import Fallback
+    from crew.llm.settings import ModelSettings
     from crew.message import Message, ToolCall, Usage
     from crew.run import Graph, Run, Runtime, workflow
 
@@ -58,10 +61,13 @@ _LATER = {
     "Budget": "crew.budget",
     "Context": "crew.call.context",
     "Event": "crew.event",
+    "Fallback": "crew.llm.fallback",
     "File": "crew.content",
     "Graph": "crew.run",
     "Image": "crew.content",
     "Message": "crew.message",
+    "ModelSettings": "crew.llm.settings",
+    "OpenAIModel": "crew.llm.client",
     "Quorum": "crew.graph.node",
     "Resources": "crew.hosts",
     "Retry": "crew.graph.retry",
@@ -85,6 +91,7 @@ __all__ = [
     "EffectUnknown",
     "Event",
     "ExtraMissing",
+    "Fallback",
     "Fenced",
     "File",
     "Graph",
@@ -94,8 +101,10 @@ __all__ = [
     "KeyReused",
     "Message",
     "ModelError",
+    "ModelSettings",
     "NewerEvent",
     "NoOutput",
+    "OpenAIModel",
     "OutputInvalid",
     "Quorum",
     "Resources",

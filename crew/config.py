@@ -1,7 +1,8 @@
 """Settings: frozen, read once at a door, then passed as arguments."""
 
+import math
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -14,6 +15,30 @@ SETTINGS_FILE = Path("crew.toml")
 DATA_FOLDER = Path(".crew")
 MOST_PORT = 65_535
 LOG_LEVELS = ("debug", "info", "warning")
+
+
+@dataclass(frozen=True, slots=True)
+class NamedModel:
+    """A model that agents ask for by its name: `[models.NAME]` of `crew.toml`.
+
+    Prices are for a million tokens, in whatever currency budgets are given in. `context_window` and
+    `max_output` are in tokens: what fits into a request with its answer, and into an answer. No
+    more than `requests_per_second` are sent to its endpoint from one machine.
+    """
+
+    base_url: str = ""
+    """An OpenAI-compatible endpoint, ending in /v1. Empty: the embedded engine."""
+    model: str = ""
+    """The model's id at that endpoint; for the embedded engine a GGUF file's path or name."""
+    api_key_env: str = ""
+    """The variable that holds the endpoint's key; it is read where the settings are."""
+    context_window: int | None = None
+    max_output: int | None = None
+    price_in: float | None = None
+    price_out: float | None = None
+    requests_per_second: float | None = None
+    api_key: str = field(default="", repr=False)
+    """The key itself, of that variable. Never logged, never stored."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +74,8 @@ class Settings:
     """A file of PEM, with a key and its certificate, by which what they say is encrypted."""
     log: str = ""
     """The least level of what servers and hosts log to stderr: debug, info or warning."""
+    models: Mapping[str, NamedModel] = field(default_factory=dict[str, NamedModel])
+    """Those that agents ask for by name. They stand in `crew.toml` alone."""
 
     @property
     def ports(self) -> Iterable[int]:
@@ -79,24 +106,37 @@ def load_settings(**arguments: str | None) -> Settings:
     Raises:
         SettingsInvalid: a name or value is not understood; the message names its source.
     """
-    known = {item.name for item in fields(Settings)}
-    values = _from_file(known) | _from_environment(known)
+    known = {item.name for item in fields(Settings)} - {"models"}
+    tables = _tables()
+    models = {name: _named(name, table) for name, table in _model_tables(tables).items()}
+    values = _from_file(tables, known) | _from_environment(known)
     values |= {name: value for name, value in arguments.items() if value is not None}
+    _check(values, known)
+    settings = Settings(**cast("dict[str, Any]", values | _lease(values)), models=models)
+    _ = settings.ports
+    return settings
+
+
+def settings_from(data: Mapping[str, Any]) -> Settings:
+    """Return the settings that `dataclasses.asdict` gave."""
+    models = {name: NamedModel(**each) for name, each in data["models"].items()}
+    values: dict[str, Any] = {**data, "models": models}
+    return Settings(**values)
+
+
+def _check(values: Mapping[str, str], known: set[str]) -> None:
     if unknown := sorted(set(values) - known):
         raise SettingsInvalid(message=f"unknown setting {unknown[0]!r}; known: {sorted(known)}")
     if values.get("agents", "local") not in ("local", "ray"):
         raise SettingsInvalid(
             message=f"CREW_AGENTS is {values['agents']!r}; it must be 'local' or 'ray'"
         )
-    if (url := values.get("base_url", "")) and not url.startswith(("http://", "https://")):
+    if (url := values.get("base_url", "")) and not url.startswith(_HTTP):
         raise SettingsInvalid(message=f"CREW_BASE_URL is {url!r}; it must start with http(s)://")
     if values.get("log", "") not in ("", *LOG_LEVELS):
         raise SettingsInvalid(
             message=f"CREW_LOG is {values['log']!r}; it must be one of {', '.join(LOG_LEVELS)}"
         )
-    settings = Settings(**cast("dict[str, Any]", values | _lease(values)))
-    _ = settings.ports
-    return settings
 
 
 def _lease(values: dict[str, str]) -> dict[str, float]:
@@ -118,20 +158,86 @@ def _from_environment(known: set[str]) -> dict[str, str]:
     return {names[key]: value for key, value in os.environ.items() if key in names and value}
 
 
-def _from_file(known: set[str]) -> dict[str, str]:
-    """Read `crew.toml`; unlike variables, which other programs may share, it is checked whole."""
+def _tables() -> dict[str, Any]:
+    """Read `crew.toml`, if there is one."""
     if not SETTINGS_FILE.is_file():
         return {}
     import tomllib
 
     try:
-        values = tomllib.loads(SETTINGS_FILE.read_text(encoding="utf-8"))
+        return tomllib.loads(SETTINGS_FILE.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise SettingsInvalid(message=f"{SETTINGS_FILE} is not valid TOML: {error}") from error
+
+
+def _from_file(tables: Mapping[str, Any], known: set[str]) -> dict[str, str]:
+    """Return what is no table; unlike variables, which others may share, it is checked whole."""
+    values = {name: value for name, value in tables.items() if name != "models"}
     for name, value in values.items():
         if name not in known or not isinstance(value, str):
             raise SettingsInvalid(
                 message=f"{SETTINGS_FILE}: {name} = {value!r} is not a setting; "
-                f"known, each a string: {sorted(known)}"
+                f"known, each a string: {sorted(known)}; and tables [models.NAME]"
             )
     return values
+
+
+def _model_tables(tables: Mapping[str, Any]) -> dict[str, Any]:
+    models = tables.get("models", {})
+    if isinstance(models, dict) and all(isinstance(each, dict) for each in models.values()):
+        return models
+    raise SettingsInvalid(
+        message=f"{SETTINGS_FILE}: models = {models!r} is not understood; give each model a table: "
+        "[models.NAME]"
+    )
+
+
+def _named(name: str, table: Mapping[str, Any]) -> NamedModel:
+    """Return the model of one table, with its key as the environment has it."""
+    for key, value in table.items():
+        if key not in _OF_MODELS:
+            raise SettingsInvalid(
+                message=f"{SETTINGS_FILE}: [models.{name}] has no key {key!r}; known: "
+                f"{', '.join(_OF_MODELS)}"
+            )
+        kind, is_right = _OF_MODELS[key]
+        if isinstance(value, bool) or not is_right(value):
+            raise SettingsInvalid(
+                message=f"{SETTINGS_FILE}: [models.{name}] {key} = {value!r}; it must be {kind}"
+            )
+    variable = table.get("api_key_env", "")
+    return NamedModel(**table, api_key=os.environ.get(variable, "") if variable else "")
+
+
+def _is_url(value: object) -> bool:
+    return isinstance(value, str) and value.startswith(_HTTP)
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str)
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and value > 0
+
+
+def _is_price(value: object) -> bool:
+    return isinstance(value, int | float) and 0 <= value < math.inf
+
+
+def _is_rate(value: object) -> bool:
+    return isinstance(value, int | float) and 0 < value < math.inf
+
+
+_HTTP = ("http://", "https://")
+_OF_MODELS: dict[str, tuple[str, Callable[[object], bool]]] = {
+    "base_url": ("a URL that starts with http(s)://", _is_url),
+    "model": ("a string", _is_text),
+    "api_key_env": ("the name of a variable", _is_text),
+    "context_window": ("a number of tokens, 1 or more", _is_count),
+    "max_output": ("a number of tokens, 1 or more", _is_count),
+    "price_in": ("what a million tokens cost, 0 or more", _is_price),
+    "price_out": ("what a million tokens cost, 0 or more", _is_price),
+    "requests_per_second": ("a number above 0", _is_rate),
+}
+"""What a table may hold: what is said of a value that is not right, and whether it is."""

@@ -303,7 +303,8 @@ class ModelError(CrewError):
     `broke_off`: for a passing reason, after a part of the answer was passed on, and the endpoint
     cannot go on from there. Asked again, it begins the answer anew. `input_tokens` and
     `output_tokens` are what that part cost, as far as is known: as the endpoint says, or by
-    estimate if they are `uncounted`.
+    estimate if they are `uncounted`. `is_refusal`: the model, or a filter before or behind it,
+    refused what it was asked, so that it makes no sense to ask another one.
     """
 
     endpoint: str = ""
@@ -312,6 +313,7 @@ class ModelError(CrewError):
     input_tokens: int = 0
     output_tokens: int = 0
     uncounted: bool = False
+    is_refusal: bool = False
 
     @property
     def is_counted(self) -> bool:

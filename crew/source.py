@@ -78,6 +78,11 @@ def _collect(value: Any, parts: list[str], seen: set[int]) -> None:
     seen.add(id(value))
     if inspect.isfunction(value):
         _collect_function(value, parts, seen)
+    elif isinstance(value, functools.partial):
+        for part in (value.func, value.args, value.keywords):
+            _collect(part, parts, seen)
+    elif inspect.ismethod(value):
+        _collect(value.__func__, parts, seen)
     elif inspect.ismodule(value):
         parts.append(value.__name__)
         if is_users_own(value):
@@ -94,6 +99,8 @@ def _collect(value: Any, parts: list[str], seen: set[int]) -> None:
             _collect(item, parts, seen)
     elif callable(define := getattr(value, "definition", None)) and not inspect.isclass(value):
         parts.append(define())
+    elif inspect.isfunction(call := getattr(type(value), "__call__", None)):  # noqa: B004
+        _collect(call, parts, seen)
     else:
         parts.append(getattr(value, "__qualname__", type(value).__qualname__))
 

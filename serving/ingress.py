@@ -29,13 +29,13 @@ class ChatIngress:
         find_package("serving", "ingress.py")
         from ray import cloudpickle
 
-        from crew.config import Settings
+        from crew.config import settings_from
         from crew.run import Runtime
         from crew.telemetry.setup import configure
         from serving.access.keys import Key
         from serving.app import create_app
 
-        loaded, in_force = cloudpickle.loads(workflows), Settings(**settings)
+        loaded, in_force = cloudpickle.loads(workflows), settings_from(settings)
         configure(in_force)
         self._runtime = Runtime(workflows=loaded, settings=in_force)
         await self._runtime.__aenter__()

@@ -1,20 +1,32 @@
 """An agent: instructions, a model, tools and an output type."""
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Generic, TypeVar, cast
 
+from crew.agent.check import Check
 from crew.agent.delegate import AgentTool
 from crew.agent.loop import Loop
+from crew.agent.output import TOOL, Output
+from crew.agent.requirements import (
+    require_check,
+    require_model,
+    require_name,
+    require_number,
+    require_output,
+    require_text,
+    tools_of,
+)
 from crew.agent.tool_call import ToolLike
 from crew.call.record import AgentTask, Calls, Equipment, Unrecorded
 from crew.config import load_settings
 from crew.content import Part, as_content, split
 from crew.errors import GraphError
 from crew.hosts import Resources
-from crew.llm import Model
+from crew.llm.choice import ModelChoice, models_of, name_of
+from crew.llm.settings import ModelSettings
 from crew.message import Json, Message, Usage, message_from
 from crew.run import run_sync
 from crew.source import definition_of
@@ -27,7 +39,7 @@ T = TypeVar("T")
 class WithModel:
     """Any agent, with another model: what stands in for `"*"` in the overrides of a fork."""
 
-    model: Model
+    model: ModelChoice
 
     def __call__(self, agent: "Agent[Any]") -> "Agent[Any]":
         """Return the agent with this model."""
@@ -37,10 +49,10 @@ class WithModel:
 
     def definition(self) -> str:
         """Return a text that differs for another model."""
-        return f"model={self.model.name}"
+        return f"model={name_of(self.model)}"
 
 
-_DERIVED = frozenset({"codec", "_code"})
+_DERIVED = frozenset({"answers", "codec", "_code", "_schema"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,14 +72,27 @@ class Agent(Generic[T]):
         instructions: what it is for; the prompt begins with it, so keep clocks and ids out.
         description: what another agent's model reads of it that may ask it; by default the first
             line of the instructions.
-        model: where its tokens come from; by default what the settings say.
-        output: the type of its answer: `str`, or a type whose JSON schema the model must follow.
-        tools: what it may call; an agent among them is asked as by `as_tool`.
-        max_turns: bounds its model calls.
-        max_tokens: bounds each answer.
-        temperature: None leaves it to the model.
+        model: where its tokens come from: a name of `crew.toml`, a model, or a `Fallback`; by
+            default what the settings say.
+        output: the type of its answer: `str`, or a type whose JSON schema the model must follow,
+            such as `Plan`, `Plan | str` or `list[Plan]`.
+        tools: what it may call: tools; functions, which become tools that act once, or hold the run
+            if they take a context; and agents, which are asked as by `as_tool`.
+        max_turns: bounds its model calls; the last one is made without tools, and must answer.
+        settings: how its model is asked.
+        max_tokens: bounds each answer; short for `ModelSettings(max_tokens=…)`.
+        temperature: short for `ModelSettings(temperature=…)`.
         resources: what its Ray host needs.
         history: whether it sees the earlier turns of the run's thread.
+        check: a function of the output, which refuses it with a text for the model, or a
+            ValueError; what else it raises fails the call.
+        retries: how often the model may repair an output that does not validate, or that `check`
+            refuses.
+        parallel_tools: how many of the calls that one reply asks for are under way at once; 1 for
+            one after the other, None for all.
+
+    Raises:
+        GraphError, ToolError: it cannot work; the message says what to write instead.
     """
 
     def __init__(
@@ -76,29 +101,45 @@ class Agent(Generic[T]):
         *,
         instructions: str = "",
         description: str = "",
-        model: Model | None = None,
+        model: ModelChoice = None,
         output: Any = str,
-        tools: "Sequence[ToolLike | Agent[Any]]" = (),
+        tools: "Sequence[ToolLike | Callable[..., Any] | Agent[Any]]" = (),
         max_turns: int = 8,
+        settings: ModelSettings | None = None,
         max_tokens: int | None = None,
         temperature: float | None = None,
         resources: Resources | None = None,
         history: bool = False,
+        check: Check | None = None,
+        retries: int = 1,
+        parallel_tools: int | None = None,
     ) -> None:
+        require_name(name)
+        require_model(model, name)
+        require_text(name, instructions)
+        require_check(name, check)
+        require_number(name, "retries", retries, least=0)
+        if parallel_tools is not None:
+            require_number(name, "parallel_tools", parallel_tools, least=1)
         self.name = name
         self.instructions = instructions
         self.description = description
         self.model = model
         self.output = output
-        given = [tool.as_tool() if isinstance(tool, Agent) else tool for tool in tools]
-        self.tools: dict[str, ToolLike] = {tool.name: tool for tool in given}
-        self.holds_run = any(tool.holds_run for tool in given)
+        require_output(name, output, lambda: self.codec)
+        self.tools = tools_of(name, tools, reserved="" if output is str else TOOL)
+        self.holds_run = any(tool.holds_run for tool in self.tools.values())
         """Whether a tool of its is entered where its run is driven."""
+        require_number(name, "max_turns", max_turns, least=2 if self.tools else 1)
         self.max_turns = max_turns
-        self.max_tokens = max_tokens
-        self.temperature = temperature
+        self.check = check
+        self.retries = retries
+        self.settings = (settings or ModelSettings()).with_short_forms(
+            max_tokens=max_tokens, temperature=temperature
+        )
         self.resources = resources or Resources()
         self.history = history
+        self.parallel_tools = parallel_tools
 
     def __repr__(self) -> str:
         return f"<agent {self.name!r}>"
@@ -144,26 +185,29 @@ class Agent(Generic[T]):
 
     async def perform(self, task: AgentTask, calls: Calls, equipment: Equipment) -> dict[str, Json]:
         """Do a task, each model and tool call through `calls`; the result is JSON."""
-        return await Loop(self, task, calls, self._model(equipment)).run()
+        return await Loop(self, task, calls, models_of(self.model, equipment)).run()
 
     def definition(self) -> str:
         """Return what the agent is made of as text, for the name of the host that runs it."""
-        return repr((*self._settings, self._code))
+        return repr((*self._set, self._code))
 
     def defined_by(self) -> tuple[Any, ...]:
         """Return what it is made of; see `crew.source.definition_of`."""
-        return repr(self._settings), repr(self.codec.schema()), [*self.tools.values()]
+        return repr(self._set), self._schema, self.check, [*self.tools.values()]
 
     @property
-    def _settings(self) -> tuple[Any, ...]:
-        model = self.model.name if self.model else ""
-        of_prompt = (self.name, self.instructions, model, self.history)
-        return (*of_prompt, self.max_turns, self.max_tokens, self.temperature)
+    def _set(self) -> tuple[Any, ...]:
+        of_prompt = (self.name, self.instructions, name_of(self.model), self.history)
+        return (*of_prompt, self.max_turns, self.settings, self.retries, self.parallel_tools)
 
     @cached_property
     def _code(self) -> str:
-        tools = definition_of([*self.tools.values()], around=self)
-        return repr((self.codec.schema(), tools))
+        made_of = [self.check, *self.tools.values()]
+        return self._schema + definition_of(made_of, around=self)
+
+    @cached_property
+    def _schema(self) -> str:
+        return repr(self.codec.schema())
 
     def result_of(self, result: dict[str, Json]) -> AgentResult[T]:
         return AgentResult(
@@ -177,13 +221,7 @@ class Agent(Generic[T]):
         """What stores the agent's output."""
         return Codec(self.output, where=f"the output of agent {self.name!r}")
 
-    def _model(self, equipment: Equipment) -> Model:
-        if (model := self.model) is not None:
-            return equipment.use(model)
-
-        def make() -> Model:
-            from crew.llm.choice import default_model  # engines load when first needed
-
-            return default_model(equipment.settings, will_close=True)
-
-        return equipment.keep("default model", make)
+    @cached_property
+    def answers(self) -> Output:
+        """What its model is told to answer, and what reads that."""
+        return Output(self.name, self.codec)

@@ -43,6 +43,9 @@ class AgentTool:
 
     effect = "enters"
     holds_run = True
+    timeout: float | None = None
+    retries = 0
+    approve = False
 
     def __init__(self, agent: Asked, name: str = "", description: str = "") -> None:
         self.agent = agent
@@ -78,10 +81,21 @@ class AgentTool:
             ToolError: the model gave no text.
             CrewError: the agent failed.
         """
-        text = arguments.get("text")
-        if not isinstance(text, str) or arguments.keys() != {"text"}:
+        return (await context.run(self.agent, self.read(arguments)["text"])).output
+
+    def read(self, arguments: dict[str, Json]) -> dict[str, Any]:
+        """Return the arguments, which are one text.
+
+        Raises:
+            ToolError: they are something else.
+        """
+        if not isinstance(arguments.get("text"), str) or len(arguments) != 1:
             raise ToolError(message=f"{self.name!r} takes one text, as `text`", tool=self.name)
-        return (await context.run(self.agent, text)).output
+        return arguments
+
+    async def needs_approval(self, arguments: dict[str, Json]) -> bool:
+        """It asks nobody by itself."""
+        return False
 
     async def act(self, arguments: dict[str, Json], *, idempotency_key: str = "") -> Any:
         """It is only entered.

@@ -5,26 +5,23 @@ Source: ReAct, Yao et al., 2022, in the form that chat models with tool calls ga
 
 import functools
 import hashlib
-import json
-from collections.abc import Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Protocol
 
-from crew.agent.model_call import ModelCall, reply_from
+from crew.agent.approval import Approvals
+from crew.agent.branches import Branches
+from crew.agent.check import Check, Checks
+from crew.agent.output import TOOL, Output
 from crew.agent.recorded import Recorded
 from crew.agent.tool_call import ToolCalls, ToolLike
-from crew.call.concurrent import together
-from crew.call.record import (
-    AgentTask,
-    Calls,
-)
-from crew.errors import (
-    ModelError,
-    OutputInvalid,
-)
+from crew.agent.tries import Tries
+from crew.call.record import AgentTask, Calls
+from crew.content import Content
+from crew.errors import OutputInvalid
 from crew.llm import Model, ModelReply, ModelRequest
-from crew.llm.extraction import json_in
+from crew.llm.settings import ModelSettings
 from crew.message import Json, Message, ToolCall, Usage, message_data, message_with
-from crew.value import Codec
 
 
 class Definition(Protocol):
@@ -32,55 +29,119 @@ class Definition(Protocol):
 
     name: str
     instructions: str
-    output: Any
     max_turns: int
-    max_tokens: int | None
-    temperature: float | None
+    parallel_tools: int | None
+    settings: ModelSettings
+    check: Check | None
+    retries: int
 
     @property
     def tools(self) -> Mapping[str, ToolLike]: ...
 
     @property
-    def codec(self) -> Codec: ...
+    def answers(self) -> Output: ...
 
 
 class Loop:
     """One task of one agent: model, tools, model, …, output."""
 
-    def __init__(self, agent: Definition, task: AgentTask, calls: Calls, model: Model) -> None:
-        self.agent, self.task, self.calls, self.model = agent, task, calls, model
-        self.codec = agent.codec
+    def __init__(
+        self, agent: Definition, task: AgentTask, calls: Calls, models: Sequence[Model]
+    ) -> None:
+        self.agent, self.task, self.calls = agent, task, calls
+        self.output = agent.answers
         self.recorded = Recorded(calls, task)
-        self.tool_calls = ToolCalls(agent.tools, calls, task, self.recorded)
-        self.schema = None if agent.output is str else self.codec.schema()
+        # What a reader gets of an answer that is no text is made of the whole of it.
+        spoken = task if self.output.is_text else replace(task, emit=False)
+        self.tries = Tries(calls, spoken, models, self.recorded)
+        self.branches = Branches(calls, task.path, agent.parallel_tools)
+        approvals = Approvals(calls, self.recorded, self.branches)
+        self.tool_calls = ToolCalls(agent.tools, calls, task, self.recorded, approvals)
+        self.checks = Checks(agent.check, task, self.recorded)
+        self.specs = tuple(tool.spec for tool in agent.tools.values())
+        if self.specs and not self.output.is_text:
+            self.specs += (self.output.spec(),)
+        self.repairs = agent.retries
+        self.is_forced = False
+        """Whether the model has said that it is done, so that no tool is offered any more."""
+        self.has_offered = False
+        """Whether tools could be called by the last reply."""
         self.messages: list[Message] = []
         self.usage = Usage()
         self.turn = 0
+        self.answered = ""
+        """The path of the call that gave the last reply."""
         self.sent = 0
         self.tool_counts: dict[str, int] = {}
 
     async def run(self) -> dict[str, Json]:
         self.messages = self._first_messages()
-        repaired = False
         while self.turn < self.agent.max_turns:
             reply = await self._ask_model()
             self.messages.append(reply.message())
-            if reply.tool_calls:
+            if reply.tool_calls and not self._is_given(reply):
                 self.messages += await self._call_tools(reply.tool_calls)
-                continue
-            try:
-                output = self._read(reply.text)
-            except OutputInvalid as error:
-                if repaired or reply.finish_reason == "length":
-                    raise  # a reply that was cut off would be cut off again
-                repaired = True
-                self.messages.append(Message("user", _repair_request(error)))
-                continue
-            return self._result(output)
+            else:
+                try:
+                    output = await self._answer(reply)
+                except OutputInvalid as error:
+                    self._ask_again(reply, error)
+                else:
+                    return self._result(output, reply)
+            await self._take_back(reply)
         raise OutputInvalid(
             message=f"agent {self.agent.name!r} gave no answer within max_turns="
             f"{self.agent.max_turns} model calls; raise it, or say in the instructions when to stop"
         )
+
+    def _is_given(self, reply: ModelReply) -> bool:
+        """Return whether a reply is an answer, given by its tool.
+
+        Beside other calls it is none: it was made without what they come to.
+        """
+        is_alone = {call.name for call in reply.tool_calls} == {TOOL}
+        return is_alone and not self.output.is_text
+
+    async def _answer(self, reply: ModelReply) -> Json:
+        """Return the answer in a reply, encoded.
+
+        Raises:
+            OutputInvalid: it is none, or the agent's check refuses it.
+        """
+        try:
+            if reply.tool_calls:
+                output = self.output.given(reply.tool_calls[0])
+            else:
+                output = self.output.read(reply.text)
+        except OutputInvalid:
+            if self.has_offered and not reply.tool_calls:
+                # Nothing made it answer in the form that is wanted: to ask for that is no repair.
+                self.is_forced, self.repairs = True, self.repairs + 1
+            raise
+        await self.checks.require(self.output, output)
+        return output
+
+    def _ask_again(self, reply: ModelReply, error: OutputInvalid) -> None:
+        """Let the model repair its answer.
+
+        Raises:
+            OutputInvalid: it may not; one that was cut off would be cut off again.
+        """
+        if not self.repairs or reply.finish_reason == "length":
+            raise error
+        self.repairs -= 1
+        if reply.tool_calls:
+            words = f"error: that was not a valid answer. {error} Call {TOOL} again."
+            self.messages += [_result_of(call, words) for call in reply.tool_calls]
+        else:
+            form = "" if self.output.is_text else ", with the JSON alone"
+            words = f"That was not a valid answer. {error} Answer again{form}."
+            self.messages.append(Message("user", words))
+
+    async def _take_back(self, reply: ModelReply) -> None:
+        """Let a reader forget what was passed on of a reply that is not the answer."""
+        if self.task.emit and self.output.is_text and reply.text:
+            await self.calls.discard_text(self.answered)
 
     def _first_messages(self) -> list[Message]:
         return [*self._opening(), *self.task.history, self.task.message()]
@@ -104,63 +165,55 @@ class Loop:
 
     async def _ask_model(self) -> ModelReply:
         path = f"{self.task.path}/model.{self.turn}"
-        new = self._of_this_task(self.sent)
-        call = ModelCall(self.calls, self.task, self.model, path, self._request())
-        data: dict[str, Json] = {"model": self.model.name, "messages": new, **call.provider()}
+        data: dict[str, Json] = {"messages": self._of_this_task(self.sent)}
         if self.turn:
-            data["base"] = f"{self.task.path}/model.{self.turn - 1}"
+            data["base"] = self.answered
         elif self.task.history:
             data["history"] = len(self.task.history)
         self.sent = len(self.messages) + 1  # with the reply, which its own event holds
         self.turn += 1
-        # No lambda: what is no async function by its looks is called in a thread.
-        complete = functools.partial(call.complete, data)
-        result = await self.recorded.call(
-            path, "model", "model", data, complete, self._wrap, paying=call
-        )
-        self.usage += call.lost + Usage(**result["usage"])
-        return reply_from(result)
-
-    def _wrap(self, words: str) -> ModelError:
-        return ModelError(message=f"the model {self.model.name!r} raised {words}")
+        answered = await self.tries.answer(path, self._request(), data)
+        self.usage += answered.usage
+        self.answered = answered.path
+        return answered.reply
 
     def _request(self) -> ModelRequest:
+        """Return what is asked for: while tools may be called, no schema is forced."""
+        is_last = self.turn == self.agent.max_turns
+        self.has_offered = bool(self.specs) and not self.is_forced and not is_last
         return ModelRequest(
             messages=tuple(self.messages),
-            tools=tuple(tool.spec for tool in self.agent.tools.values()),
-            schema=self.schema,
-            max_tokens=self.agent.max_tokens,
-            temperature=self.agent.temperature,
+            tools=self.specs if self.has_offered else (),
+            schema=None if self.has_offered else self.output.schema,
+            max_tokens=self.agent.settings.max_tokens,
+            temperature=self.agent.settings.temperature,
+            parameters=self.agent.settings.parameters(),
             session=self.task.session,
             cache_salt=_salt(self.task.tenant),
         )
 
     async def _call_tools(self, wanted: tuple[ToolCall, ...]) -> list[Message]:
-        paths = [self._tool_path(call.name) for call in wanted]
-        results = await together(map(self.tool_calls.call, wanted, paths))
-        return [
-            message_with("tool", result, tool_call_id=call.id)
-            for call, result in zip(wanted, results, strict=True)
-        ]
+        if not self.has_offered:
+            words = "error: no tool can be called any more; answer with what you know"
+            return [_result_of(call, words) for call in wanted]
+        results = await self.branches.run(map(self._tool_call, wanted))
+        return list(map(_result_of, wanted, results))
+
+    def _tool_call(self, call: ToolCall) -> Callable[[], Coroutine[Any, Any, Content]]:
+        if call.name == TOOL and not self.output.is_text:
+            return _too_early
+        path = self._tool_path(call.name)
+        return functools.partial(self.tool_calls.call, call, path)
 
     def _tool_path(self, name: str) -> str:
         count = self.tool_counts.get(name, 0)
         self.tool_counts[name] = count + 1
         return f"{self.task.path}/{name}.{count}"
 
-    def _read(self, text: str) -> Json:
-        if self.agent.output is str:
-            return text
-        try:
-            found = json.loads(json_in(text))
-        except ValueError as error:
-            raise OutputInvalid(
-                message=f"agent {self.agent.name!r} must answer in JSON, got {text!r:.300}",
-                received=text,
-            ) from error
-        return self.codec.passed_on(self.codec.read(found))[0]
-
-    def _result(self, output: Json) -> dict[str, Json]:
+    def _result(self, output: Json, reply: ModelReply) -> dict[str, Json]:
+        if reply.tool_calls:
+            # As words: a call without a result is refused by endpoints that get it as history.
+            self.messages[-1] = Message("assistant", self.output.words(reply.tool_calls[0]))
         return {
             "output": output,
             "messages": self._of_this_task(0),
@@ -168,11 +221,15 @@ class Loop:
         }
 
 
+def _result_of(call: ToolCall, content: Content) -> Message:
+    return message_with("tool", content, tool_call_id=call.id)
+
+
+async def _too_early() -> Content:
+    return "error: it came beside other calls; give the answer once you have read their results"
+
+
 @functools.lru_cache(maxsize=1024)
 def _salt(tenant: str) -> str:
     """Return what keeps a tenant's cached prefixes apart, and does not tell who it is."""
     return hashlib.sha256(tenant.encode()).hexdigest()[:32] if tenant else ""
-
-
-def _repair_request(error: OutputInvalid) -> str:
-    return f"That was not a valid answer. {error} Answer again, with the JSON alone."

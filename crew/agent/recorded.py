@@ -11,9 +11,13 @@ from crew.event import CallKind
 from crew.failure import failure_of, message_of, raise_again
 from crew.message import Json
 
-__all__ = ["Paying", "Recorded"]
+__all__ = ["OutOfTime", "Paying", "Recorded"]
 
 T = TypeVar("T")
+
+
+class OutOfTime(Exception):
+    """A call that must not be repeated took too long: nobody knows whether it happened."""
 
 
 class Paying(Protocol):
@@ -41,7 +45,7 @@ class Recorded:
         fingerprint: str,
         data: dict[str, Json],
         perform: Callable[[str], Any],
-        wrap: Callable[[str], CrewError],
+        wrap: Callable[[str], CrewError] | None = None,
         *,
         once: bool = False,
         paying: Paying | None = None,
@@ -54,7 +58,8 @@ class Recorded:
             fingerprint: what tells it from another call at its path.
             data: what its intent holds.
             perform: makes it; given the text that was streamed before a crash.
-            wrap: makes an error of the package's out of the words for one that is not.
+            wrap: makes an error of the package's out of the words for one that is not; without,
+                it is recorded as it is.
             once: whether it must not be made again where a crash hid what came of it.
             paying: what reserves its tokens, where it costs any.
 
@@ -70,16 +75,11 @@ class Recorded:
             record = await self._begun(begin, data, reserves)
         if record is not None and record.state in ("completed", "failed"):
             return record.result if record.error is None else outcome(record)
-        if record is not None:
+        if record is not None and call != "function":
             if once:
                 if record.state != "unknown":
                     await self._calls.mark_unknown(path, call)
-                raise EffectUnknown(
-                    message=f"a crash hid whether the tool call {path} of run {self._task.run} "
-                    "happened; look, then fork the run, or declare the tool idempotent",
-                    run=self._task.run,
-                    path=path,
-                )
+                raise self._unknown(path, "its process ended, or it took too long")
             if reserves is None:
                 await self._calls.restart(path, call, fingerprint, data)
             else:
@@ -87,12 +87,23 @@ class Recorded:
                 await self._begun(restart, data, reserves)
         try:
             result = await invoke(perform, record.streamed if record is not None else "")
+        except OutOfTime as error:
+            await self._calls.mark_unknown(path, call)
+            raise self._unknown(path, str(error)) from error
         except Exception as error:  # noqa: BLE001  a tool's code, or a model's, raises anything
             failure = failure_of(_wrapped(error, wrap), path)
             await self._calls.fail(path, call, failure, paying.cost(error) if paying else None)
             raise_again(failure)
         await self._calls.complete(path, call, result)
         return cast("dict[str, Json]", result)
+
+    def _unknown(self, path: str, why: str) -> EffectUnknown:
+        return EffectUnknown(
+            message=f"nobody knows whether the tool call {path} of run {self._task.run} happened: "
+            f"{why}; look, then fork the run, or declare the tool idempotent",
+            run=self._task.run,
+            path=path,
+        )
 
     async def _begun(
         self, begin: Callable[[], Awaitable[T]], data: dict[str, Json], paying: Paying
@@ -108,9 +119,9 @@ class Recorded:
                     raise
 
 
-def _wrapped(error: Exception, wrap: Callable[[str], CrewError]) -> CrewError:
+def _wrapped(error: Exception, wrap: Callable[[str], CrewError] | None) -> Exception:
     """Return what an error of a model's or a tool's own is recorded as."""
-    if isinstance(error, CrewError) and not isinstance(error, NotAnException):
+    if wrap is None or (isinstance(error, CrewError) and not isinstance(error, NotAnException)):
         return error
     wrapped = wrap(f"{type(error).__name__}: {message_of(error)}")
     wrapped.__cause__ = error

@@ -51,10 +51,12 @@ class Attempt:
     """
 
     __slots__ = (
+        "_agents",
         "_gate",
         "_is_watched",
         "_kept",
         "_refused",
+        "_resting",
         "_root",
         "_stopping",
         "_tasks",
@@ -90,14 +92,19 @@ class Attempt:
         """How many blocks of its code are to be broken off when their time has come."""
         self.is_reentered = False
         """Whether something of it was on record when it began."""
-        self.entered: dict[asyncio.Task[Any] | None, Entered] | None = None
-        """What is at work for those of its tasks whose agents have tools that hold the run."""
+        self.entered: dict[str, Entered] = {}
+        """The tools that hold the run of agents at work for it, by the paths of their calls."""
         self._gate: Gate | None = None
         self._root: asyncio.Task[Any] | None = None
         self._tasks: dict[asyncio.Task[Any], Scope] = {}
         self._kept = _MOST_KEPT
         self._is_watched = False
-        self._waiting: set[asyncio.Task[Any] | None] = set()
+        self._waiting: dict[str, asyncio.Task[Any] | None] = {}
+        """What waits for the world outside, by the paths of the calls that do."""
+        self._agents: dict[str, asyncio.Task[Any] | None] = {}
+        """The tasks that wait for agents, by the paths of their calls."""
+        self._resting: dict[str, frozenset[str]] = {}
+        """Of agents in whose task nothing goes on: by what calls it would."""
         self._refused: list[asyncio.Future[None]] = []
         self._stopping: set[asyncio.Task[Any]] = set()
 
@@ -184,18 +191,41 @@ class Attempt:
             await self.gate.turn(order, swallows)
 
     @contextmanager
-    def waiting(self) -> Iterator[None]:
-        """A block in which the current task waits for the world outside."""
+    def waiting(self, path: str) -> Iterator[None]:
+        """A block in which the current task waits for the world outside, by the call at `path`."""
         if not self._is_watched:
             self._is_watched = True
             for other in self._at_work():
                 other.add_done_callback(self._ended, context=_CLEAN)
-        task = asyncio.current_task()
-        self._waiting.add(task)
+        self._waiting[path] = asyncio.current_task()
         try:
             yield
         finally:
-            self._waiting.discard(task)
+            del self._waiting[path]
+
+    @contextmanager
+    def performing(self, path: str) -> Iterator[None]:
+        """A block in which the current task waits for an agent, called at `path`."""
+        self._agents[path] = asyncio.current_task()
+        try:
+            yield
+        finally:
+            del self._agents[path]
+            self._resting.pop(path, None)
+
+    def rest(self, agent: str, calls: Iterable[str]) -> None:
+        """Note that an agent goes on by the ends of some calls alone, which wait as tasks do."""
+        if agent in self._agents:
+            self._resting[agent] = frozenset(calls)
+
+    def _at_rest(self) -> "Iterable[asyncio.Task[Any] | None]":
+        """Yield the tasks that wait for agents which go on when somebody answers."""
+        for agent, calls in self._resting.items():
+            if calls <= self._waiting.keys():
+                yield self._agents[agent]
+        for agent, inner in self.entered.items():
+            if inner.all_wait():
+                yield self._agents[agent]
 
     def all_wait(self) -> bool:
         """Return whether no task of the step can go on by itself.
@@ -215,9 +245,7 @@ class Attempt:
 
     def _rest_waits(self, known: "set[asyncio.Task[Any] | None]") -> bool:
         tasks = {*self._at_work()} if self._root is None else {self._root, *self._at_work()}
-        known = known | self._waiting
-        if self.entered:
-            known |= {task for task, inner in self.entered.items() if inner.all_wait()}
+        known = known | {*self._waiting.values(), *self._at_rest()}
         return all(task in known or _awaits_some_of(tasks, task) for task in tasks)
 
     def cancel(self) -> None:
@@ -225,9 +253,6 @@ class Attempt:
         if self._root is not None and self._root is not asyncio.current_task():
             self._root.cancel()
         self._cancel_tasks(self._at_work())
-
-    def _inner(self) -> "list[Entered]":
-        return [*self.entered.values()] if self.entered else []
 
     def _cancel_tasks(self, tasks: "Iterable[asyncio.Task[Any]]") -> None:
         for task in {*tasks} - self._stopping:
@@ -284,7 +309,7 @@ class Attempt:
             future.cancel()
         if self._tasks:
             self._cancel_tasks(self._at_work())
-        for inner in self._inner():
+        for inner in self.entered.values():
             inner.close()
 
     def has_timer(self) -> bool:
@@ -294,7 +319,7 @@ class Attempt:
         """
         if any(owner is self for owner in owners(asyncio.get_running_loop())):
             return True
-        return any(inner.has_timer() for inner in self._inner())
+        return any(inner.has_timer() for inner in self.entered.values())
 
     def _is_own(self, variables: Variables) -> bool:
         scope = variables.get(SCOPE)

@@ -14,9 +14,11 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from inspect import isfunction
 from operator import length_hint
-from typing import Any, TypeVar, cast
+from typing import Any, Generic, cast
 
 from pydantic import BaseModel
+from pydantic_core import to_jsonable_python
+from typing_extensions import TypeVar
 
 from crew.budget import Budget
 from crew.call.concurrent import all_at_once, few_at_once
@@ -49,11 +51,17 @@ from crew.graph.patch import Patch
 from crew.graph.retry import ONCE, Retry
 from crew.message import Json
 from crew.thread import Thread
-from crew.value import LIGHT, Codec, aside, describe, is_big, with_own_arguments
+from crew.value import LIGHT, Codec, aside, describe, is_big, text_of, with_own_arguments
 
 _STATELESS = "this workflow has no state; make it with Graph(state=Model)"
 
+_WITHOUT_DEPS = (
+    "this workflow has no deps; give it what opens them: Graph(…, deps=open_deps), or "
+    "@workflow(deps=open_deps)"
+)
+
 T = TypeVar("T")
+D = TypeVar("D", default=Any)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,8 +75,8 @@ class _Policies:
 _NO_POLICIES = _Policies()
 
 
-class Context:
-    """What a node holds of its run.
+class Context(Generic[D]):
+    """What a node, or a tool of an agent, holds of its run; `Context[Deps]` says what it needs.
 
     Every method that is awaited is journalled: after a crash the node is entered again, and each
     of its calls that has a recorded result returns that result at once, in the order in which the
@@ -94,6 +102,28 @@ class Context:
     def run_id(self) -> str:
         """The id of the run this step belongs to."""
         return self._driver.run_id
+
+    @property
+    def deps(self) -> D:
+        """What the workflow's `deps=` has opened in this process.
+
+        Raises:
+            GraphError: it has none.
+        """
+        deps: D | None = self._driver.deps
+        if deps is None:
+            raise GraphError(message=_WITHOUT_DEPS)
+        return deps
+
+    @property
+    def tenant(self) -> str:
+        """Who the run belongs to."""
+        return self._driver.tenant
+
+    @property
+    def metadata(self) -> dict[str, Json]:
+        """What the run was started with to be kept beside it; empty if that was nothing."""
+        return self._driver.metadata()
 
     @property
     def thread(self) -> Thread:
@@ -266,7 +296,7 @@ class Context:
         result = await self._made(record, place, "agent", work, policies.timeout)
         found = self._read_back(agent.result_of, result, path)
         if emit and not driver.has_streamed(path):
-            self.emit(str(found.output))
+            self.emit(text_of(to_jsonable_python(found.output)))
         return found
 
     async def _run_child(

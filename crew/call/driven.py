@@ -26,6 +26,13 @@ class Driven(Calls, Timing, Protocol):
     attempt: Attempt
 
     @property
+    def deps(self) -> Any:
+        """What the workflow's code depends on; None if it says nothing of it."""
+        ...
+
+    def metadata(self) -> dict[str, Json]: ...
+
+    @property
     def is_stopping(self) -> bool:
         """Whether nothing new may begin: the attempt is over, or the run is about to end here."""
         ...

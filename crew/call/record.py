@@ -13,7 +13,7 @@ from pydantic_core import PydanticSerializationError, to_json
 from crew.budget import Allowance
 from crew.config import Settings
 from crew.content import Content, Part
-from crew.errors import CrewError, OutputInvalid, Unreadable
+from crew.errors import CrewError, GraphError, OutputInvalid, Unreadable
 from crew.event import CallKind, Failure, failure_data, failure_from
 from crew.failure import error_of, failure_of, safe_text
 from crew.fold.calls import Record
@@ -76,6 +76,23 @@ class Calls(Protocol):
 
     async def mark_unknown(self, path: str, call: CallKind) -> None:
         """Record that nobody can tell whether the call happened."""
+        ...
+
+    async def approval(self, path: str) -> Json:
+        """Wait for a person's answer to the question at `path`, which has begun as an `ask`.
+
+        It is of `crew.call.approval.codec()`; on return it is recorded.
+
+        Raises:
+            GraphError: nobody can be asked here.
+        """
+        ...
+
+    async def rests(self, path: str, calls: Sequence[str]) -> None:
+        """Note that the agent's task at `path` goes on when one of these calls is answered.
+
+        Nothing else goes on in it till then, so that its run need not stay in memory.
+        """
         ...
 
     async def emit_text(self, path: str, text: str) -> None:
@@ -350,6 +367,15 @@ class Unrecorded:
 
     async def mark_unknown(self, path: str, call: CallKind) -> None:
         """Nothing is kept."""
+
+    async def approval(self, path: str) -> Json:
+        raise GraphError(
+            message=f"{path} needs a person's approval, whom only a workflow's run can ask: call "
+            "the agent there, by ctx.run(agent, text)"
+        )
+
+    async def rests(self, path: str, calls: Sequence[str]) -> None:
+        """Nobody waits."""
 
     async def emit_text(self, path: str, text: str) -> None:
         """Nobody listens."""

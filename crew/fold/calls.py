@@ -72,6 +72,8 @@ class Records:
         self._calls: dict[str, Record] = {}
         self._steps: dict[str, dict[str, Record]] = {}
         """The same by the steps that made them."""
+        self._asked: dict[str, set[str]] = {}
+        """The paths of what steps have asked people, answered or not."""
         self._emitted: dict[str, set[str]] = {}
         self._streamed: dict[str, dict[str, Stream]] = {}
 
@@ -126,6 +128,8 @@ class Records:
                 if known is None or known.state != "completed":
                     known = Record(call, data.get("fingerprint", ""), "started", data)
                     self.put(path, known)
+                if call == "ask":
+                    self._asked.setdefault(step_of(path), set()).add(path)
                 return known
             case CallFailed(path=path, call=call, error=error, swallowed=swallowed):
                 return self._close(path, call, "failed", offset, swallowed or 0, error=error)
@@ -182,10 +186,16 @@ class Records:
                 found[path] = f"{record.call} {record.fingerprint}"
         return found
 
+    def asked_within(self, path: str) -> list[str]:
+        """Return the paths of the open questions that were asked within the call at `path`."""
+        asked = (each for each in self._asked.get(step_of(path), ()) if is_within(each, path))
+        return sorted(each for each in asked if self._calls[each].state == "started")
+
     def remove(self, path: str) -> None:
         """Forget one call, as if it had never begun."""
         if self._calls.pop(path, None) is not None:
             del self._steps[step_of(path)][path]
+            self._asked.get(step_of(path), set()).discard(path)
 
     def place_of(self, act: str) -> str:
         """Return the place of the code that made the act at a path on record."""
@@ -197,6 +207,7 @@ class Records:
         """Forget the calls of a step that is over: nobody asks for them any more."""
         for path in self._steps.pop(step, ()):
             del self._calls[path]
+        self._asked.pop(step, None)
         self._emitted.pop(step, None)
         self._streamed.pop(step, None)
 
@@ -231,7 +242,10 @@ class Records:
     def load(self, data: dict[str, Json]) -> None:
         """Read what `to_data` gave; the streamed texts are in the journal, at `streamed`."""
         for path, stored in data["records"].items():
-            self.put(path, record_from(stored))
+            record = record_from(stored)
+            self.put(path, record)
+            if record.call == "ask":
+                self._asked.setdefault(step_of(path), set()).add(path)
         for path in data["emitted"]:
             self._emitted.setdefault(step_of(path), set()).add(path)
 

@@ -3,12 +3,14 @@
 import copy
 import hashlib
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Any, Self
 
 from pydantic import BaseModel
 
+from crew.errors import GraphError
 from crew.graph.node import Function, Node, Policies, Quorum, read_node
 from crew.graph.retry import ONCE, Retry
 from crew.graph.wiring import Wiring, wire
@@ -40,6 +42,12 @@ class Workflow:
         version: raise it when runs that are under way must not go on with the new code.
         state: a pydantic model of what all steps share, or None.
         max_steps: bounds the steps in one token's own ancestry, so that a loop ends.
+        deps: opens what its code depends on, as a pool of connections: a function that returns an
+            async context manager. It is entered once in each process that runs the code, before the
+            first step, and left with the runtime; `ctx.deps` is what it gives.
+
+    Raises:
+        GraphError: `deps` is no function.
     """
 
     def __init__(
@@ -51,7 +59,15 @@ class Workflow:
         version: str = "1",
         state: type[BaseModel] | None = None,
         max_steps: int = 1000,
+        deps: Callable[[], AbstractAsyncContextManager[Any]] | None = None,
     ) -> None:
+        is_opened = hasattr(type(deps), "__aenter__")
+        if deps is not None and (is_opened or not callable(deps)):
+            raise GraphError(
+                message=f"deps of workflow {name!r} is {deps!r}; give the function that opens it, "
+                "one with @asynccontextmanager, and not what it returns"
+            )
+        self.deps = deps
         self.name = name
         self.version = version
         self.input = input
@@ -152,6 +168,8 @@ class Workflow:
         the agents' definitions.
         """
         made_of = [definition_of(node.function) for node in self.nodes.values()]
+        if self.deps is not None:
+            made_of.append(definition_of(self.deps))
         made_of += [agent.definition() for agent in self.overrides.values()]
         text = "\0".join([self.name, self.version, *made_of])
         return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:12]

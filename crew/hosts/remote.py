@@ -1,6 +1,6 @@
 """The journal of a run, seen from another process: calls of `Calls` as messages, and back."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Protocol
 
@@ -62,6 +62,12 @@ class RemoteCalls:
     async def mark_unknown(self, path: str, call: CallKind) -> None:
         await self._send("mark_unknown", path, call)
 
+    async def approval(self, path: str) -> Json:
+        return await self._ask("approval", path)
+
+    async def rests(self, path: str, calls: Sequence[str]) -> None:
+        await self._send("rests", path, list(calls))
+
     async def emit_text(self, path: str, text: str) -> None:
         await self._send("emit_text", path, text)
 
@@ -108,6 +114,10 @@ async def carry_out(calls: Calls, verb: str, arguments: Json) -> Json:
             await calls.fail(path, call, failure_from(error), usage)
         case "mark_unknown", [path, call]:
             await calls.mark_unknown(path, call)
+        case "approval", [path]:
+            return await calls.approval(path)
+        case "rests", [path, asked]:
+            await calls.rests(path, asked)
         case "emit_text", [path, text]:
             await calls.emit_text(path, text)
         case "discard_text", [path]:

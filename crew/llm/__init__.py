@@ -38,6 +38,7 @@ class ModelRequest:
     others have asked. `partial` is the beginning of the reply, which was said before: a model
     that is `Continuing` goes on from there. `once`: it is sent again only where nothing can have
     been computed for it, since whoever asks has to reserve what each of them costs.
+    `parameters` are further ones of the API, as the body of a request holds them.
     """
 
     messages: tuple[Message, ...]
@@ -49,6 +50,7 @@ class ModelRequest:
     cache_salt: str = ""
     partial: str = ""
     once: bool = False
+    parameters: dict[str, Json] = field(default_factory=dict[str, Json])
 
 
 @dataclass(frozen=True, slots=True)

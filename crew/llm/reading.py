@@ -69,14 +69,14 @@ def reply_of(received: Assembly, request: ModelRequest, model: str = "") -> Mode
     return with_usage(reply, request)
 
 
-def with_json(reply: ModelReply) -> ModelReply:
-    """Return a reply whose text has to be JSON with that alone, wherever the model put it."""
+def with_json(reply: ModelReply, schema: Json) -> ModelReply:
+    """Return a reply whose text has to follow a schema with that alone, wherever it was put."""
     if reply.tool_calls:
         return reply
     extra = reply.extra or {}
     thoughts = [extra[name] for name in ("reasoning_content", "reasoning") if name in extra]
-    text = reply.text or next((json_in(text) for text in thoughts if _is_json(text)), "")
-    return replace(reply, text=json_in(text))
+    text = reply.text or next((text for text in thoughts if _is_json(text)), "")
+    return replace(reply, text=json_in(text, schema))
 
 
 def _is_json(text: str) -> bool:

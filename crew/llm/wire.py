@@ -58,6 +58,7 @@ def request_body(request: ModelRequest, model: str, *, stream: bool) -> dict[str
         body["max_tokens"] = request.max_tokens
     if request.temperature is not None:
         body["temperature"] = request.temperature
+    body |= request.parameters
     if stream:
         body |= {"stream": True, "stream_options": {"include_usage": True}}
     return body

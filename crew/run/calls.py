@@ -1,10 +1,11 @@
 """The calls of one run: recorded when they are made, and answered from their records."""
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NoReturn
 
 from crew.budget import Account, Allowance, Budget, limits_of
+from crew.call import approval
 from crew.call.attempt import Attempt
 from crew.call.gate import LAST
 from crew.clock import wall_clock
@@ -92,6 +93,8 @@ class RunCalls:
         """The ids of the children that are waited for, by the paths of their calls."""
         self.entered: dict[str, EnteredTools] = {}
         """The tools that hold the run of agents at work, by the paths of the agents' calls."""
+        self.deps: Any = None
+        """What the workflow's code depends on, once that is open."""
         self.served = 0
         """How many calls were answered from the journal."""
         self.records, offered = Records(), Records()
@@ -226,6 +229,22 @@ class RunCalls:
         self.append(CallCompleted(path, "ask", {"value": value}))
         self.waits.answered(path, value)
         return True
+
+    async def answer(self, path: str, codec: Codec) -> Json:
+        """Wait for an answer that validates to the question at `path`, until it is recorded."""
+        attempt = self.attempts.around(path, "ask")
+        if attempt.is_reentered:
+            # Behind what is on record, and beside what else it waits for: that may have come first.
+            await attempt.turn(LAST)
+        self.around.look()  # the answer may have come already: that is why a run was taken
+        return await self.waits.answer(path, codec, attempt)
+
+    async def approval(self, path: str) -> Json:
+        return await self.answer(path, approval.codec())
+
+    async def rests(self, path: str, calls: Sequence[str]) -> None:
+        self.attempts.around(path, "agent").rest(path, calls)
+        self.waits.review()
 
     async def begin(
         self, path: str, call: CallKind, fingerprint: str, data: dict[str, Json]
@@ -443,7 +462,8 @@ class RunCalls:
             self.around.writer.hasten()  # somebody waits for the first word
 
     async def discard_text(self, path: str) -> None:
-        self.append(TextDiscarded(path))
+        if self.records.has_streamed(path):
+            self.append(TextDiscarded(path))
 
     def cancelled(self, path: str, call: CallKind) -> None:
         """Record that the code of the run, or its end, cancelled a call, and that it has ended."""

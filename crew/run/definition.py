@@ -3,6 +3,7 @@
 import asyncio
 import sys
 from collections.abc import Callable, Coroutine
+from contextlib import AbstractAsyncContextManager
 from typing import Any, overload
 
 from crew.errors import CrewError
@@ -33,9 +34,17 @@ class Graph(Workflow):
 class PlainWorkflow(Graph):
     """A workflow that is one async function: one step with many calls."""
 
-    def __init__(self, function: Callable[..., Any], name: str, version: str, frame: Any) -> None:
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        name: str,
+        version: str,
+        frame: Any,
+        deps: Callable[[], AbstractAsyncContextManager[Any]] | None = None,
+    ) -> None:
         node = read_node(name, function, name=None, frame=frame)
-        super().__init__(name, input=node.parameter, output=node.output.annotation, version=version)
+        output = node.output.annotation
+        super().__init__(name, input=node.parameter, output=output, version=version, deps=deps)
         self.nodes[node.name] = node
         self.plain = True
         self.function = function
@@ -47,14 +56,22 @@ class PlainWorkflow(Graph):
 def workflow(function: Callable[..., Any]) -> PlainWorkflow: ...
 @overload
 def workflow(
-    *, name: str | None = None, version: str = "1"
+    *,
+    name: str | None = None,
+    version: str = "1",
+    deps: Callable[[], AbstractAsyncContextManager[Any]] | None = None,
 ) -> Callable[[Callable[..., Any]], PlainWorkflow]: ...
 def workflow(
-    function: Callable[..., Any] | None = None, *, name: str | None = None, version: str = "1"
+    function: Callable[..., Any] | None = None,
+    *,
+    name: str | None = None,
+    version: str = "1",
+    deps: Callable[[], AbstractAsyncContextManager[Any]] | None = None,
 ) -> Any:
     """Make an async function a workflow, with the promises of a graph.
 
-    `@workflow` or `@workflow(name=…, version="1")`; the function takes a context and one value.
+    `@workflow` or `@workflow(name=…, version="1", deps=…)`; the function takes a context and one
+    value. For the arguments see `crew.graph.Workflow`.
 
     Raises:
         GraphError: the signature cannot be a workflow's.
@@ -62,7 +79,7 @@ def workflow(
     frame = sys._getframe(1)  # noqa: SLF001  local classes resolve where they are defined
 
     def make(function: Callable[..., Any]) -> PlainWorkflow:
-        return PlainWorkflow(function, name or function.__name__, version, frame)
+        return PlainWorkflow(function, name or function.__name__, version, frame, deps)
 
     return make if function is None else make(function)
 

@@ -122,9 +122,10 @@ class EnteredTools:
         self, attempt: Attempt, tool: HoldingTool, arguments: dict[str, Json]
     ) -> dict[str, Json]:
         driver = self._inside(attempt)
+        context = Context(driver, None, tool.function)
         try:
             with entered(attempt.scope):
-                result = await tool.enter(Context(driver, None, tool.function), arguments)
+                result = await tool.enter(context, arguments)
             if is_big(result):
                 return {"result": await driver.encoded(tool.codec, result)}
             return {"result": tool.codec.passed_on(result)[0]}

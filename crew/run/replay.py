@@ -4,7 +4,7 @@ from typing import NoReturn
 
 from crew.errors import Diverged, InputInvalid
 from crew.event import Event, from_data
-from crew.fold import Ending, folded
+from crew.fold import Ending, Origin, folded
 from crew.fold.past import Past
 from crew.graph import Workflow
 from crew.hosts import Hosts
@@ -15,6 +15,7 @@ from crew.journal.writer import OpenRun, Writer, seal
 from crew.message import Json
 from crew.run.account_rows import AccountRows
 from crew.run.asked import OpenQuestions
+from crew.run.dependencies import Dependencies
 from crew.run.driver import Driver
 from crew.run.followers import Followers
 from crew.run.handle import Run
@@ -24,8 +25,10 @@ from crew.run.workflows import Workflows
 from crew.thread import Conversations, Thread
 
 
-async def replay(store: Store, row: RunRow, workflow: Workflow) -> Run:
+async def replay(store: Store, row: RunRow, workflow: Workflow, dependencies: Dependencies) -> Run:
     """Run a workflow's code on the records of one of its runs; return the run that this gives.
+
+    Its code finds what it depends on open, and calls nothing of it in an effect.
 
     Raises:
         InputInvalid: the run has not ended by itself, so that its records are not whole.
@@ -34,7 +37,7 @@ async def replay(store: Store, row: RunRow, workflow: Workflow) -> Run:
     if row.status not in ("completed", "failed"):
         raise InputInvalid(message=f"run {row.id} is {row.status}; only one that ended is replayed")
     events = JournalReader(store, row).every(upto=row.offset)
-    copy = _Copy(store, row, workflow, events[0])
+    copy = _Copy(store, row, workflow, events[0], dependencies)
     driver = Driver(copy, workflow, copy.row)
     driver.course.fold(events[:1])
     past = Past()
@@ -72,7 +75,15 @@ def _lasting_parts(ending: Ending) -> tuple[str, Json]:
 class _Copy:
     """A run's surroundings in memory, in which nothing outside can be reached."""
 
-    def __init__(self, store: Store, row: RunRow, workflow: Workflow, first: Event) -> None:
+    def __init__(
+        self,
+        store: Store,
+        row: RunRow,
+        workflow: Workflow,
+        first: Event,
+        dependencies: Dependencies,
+    ) -> None:
+        self.dependencies = dependencies
         self.store: Store = MemoryStore()
         self.writer = Writer(self.store, on_commit=lambda grown: None)
         self.hosts: Hosts = self
@@ -108,6 +119,9 @@ class _Copy:
 
     def read_thread(self, row: RunRow) -> Thread:
         return Conversations(self._original).before(row)
+
+    def read_metadata(self, row: RunRow) -> dict[str, Json]:
+        return folded([JournalReader(self._original, self._original_row).one(1)], Origin()).metadata
 
     def look(self) -> None:
         """No letter comes for what has ended."""

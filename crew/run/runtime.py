@@ -11,11 +11,13 @@ from crew.call.lineage import task_factory
 from crew.call.timers import watch
 from crew.config import AgentsPlace, Settings, load_settings
 from crew.errors import StoreError
+from crew.fold import Origin, folded
 from crew.graph import Workflow
 from crew.hosts import Hosts
 from crew.hosts.local import LocalHosts
 from crew.journal import Busy, RunRow, Store
 from crew.journal.opening import open_store
+from crew.journal.reading import JournalReader
 from crew.journal.writer import Writer
 from crew.message import Json
 from crew.run.acceptance import Acceptance
@@ -23,6 +25,7 @@ from crew.run.account_rows import AccountRows
 from crew.run.asked import OpenQuestions
 from crew.run.calls import RunCalls
 from crew.run.children import ChildRuns
+from crew.run.dependencies import Dependencies
 from crew.run.followers import Followers
 from crew.run.heart import Heart
 from crew.run.other_runtimes import REASONS, OtherRuntimes, Reason
@@ -117,6 +120,7 @@ class Runtime(Tenant):
         committed = self.followers.committed
         self.writer = Writer(self.store, on_commit=committed, observer=self.telemetry)
         self.accounts = AccountRows(self.store, self.writer)
+        self.dependencies = Dependencies()
         self.conversations = Conversations(self.store)
         self.asked = OpenQuestions(self.store)
         try:
@@ -142,6 +146,7 @@ class Runtime(Tenant):
         # Only now: what waits in a step for a child has been stopped, and sees no error.
         self.followers.end()
         self.other_runtimes.close()
+        await self.dependencies.close()
         await self._close()
 
     async def _close(self) -> None:
@@ -205,6 +210,9 @@ class Runtime(Tenant):
 
     def read_thread(self, row: RunRow) -> Thread:
         return self.conversations.before(row)
+
+    def read_metadata(self, row: RunRow) -> dict[str, Json]:
+        return folded([JournalReader(self.store, row).one(1)], Origin()).metadata
 
     # What a run host asks of the runtime that it holds.
 

@@ -1,12 +1,12 @@
 """The calls of one attempt of a step: what its context and its agents ask of the run."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, NoReturn, TypeVar
 
 from crew.budget import Allowance, Budget
 from crew.call.attempt import Attempt
-from crew.call.gate import LAST, Order, overdue
+from crew.call.gate import Order, overdue
 from crew.call.record import AgentTask, Performer
 from crew.clock import wait_until, wall_clock
 from crew.errors import Diverged, Fenced, RuntimeLeft, StoreError
@@ -156,8 +156,15 @@ class StepCalls:
     def confirm(self) -> None:
         self._run.confirm()
 
+    @property
+    def deps(self) -> Any:
+        return self._run.deps
+
     def thread(self) -> Thread:
         return self._run.thread()
+
+    def metadata(self) -> dict[str, Json]:
+        return self._run.around.read_metadata(self._run.row)
 
     def emit(self, path: str, text: str) -> None:
         if not self.is_stopping:
@@ -169,11 +176,14 @@ class StepCalls:
 
     async def answer(self, path: str, codec: Codec) -> Json:
         await self._require_running()
-        if self.attempt.is_reentered:
-            # Behind what is on record, and beside what else it waits for: that may have come first.
-            await self.attempt.turn(LAST)
-        self._run.around.look()  # the answer may have come already: that is why a run was taken
-        return await self._run.waits.answer(path, codec, self.attempt)
+        return await self._run.answer(path, codec)
+
+    async def approval(self, path: str) -> Json:
+        await self._require_running()
+        return await self._run.approval(path)
+
+    async def rests(self, path: str, calls: Sequence[str]) -> None:
+        await self._run.rests(path, calls)
 
     async def sleep_until(self, path: str, until: float) -> None:
         await self._require_running()
@@ -220,29 +230,40 @@ class StepCalls:
     async def perform(self, agent: Performer, task: AgentTask, fingerprint: str) -> dict[str, Json]:
         if self.is_stopping:
             await self.attempt.until_closed()
-        try:
-            result = await self._performed(agent, task, fingerprint)
-            await self._run.write_end_down("agent", result)
-            return result
-        except _ENDS_RUN as error:
-            await self._stopped(error)
+        with self.attempt.performing(task.path):
+            try:
+                result = await self._performed(agent, task, fingerprint)
+                await self._run.write_end_down("agent", result)
+                return result
+            except _ENDS_RUN as error:
+                await self._stopped(error)
+            except BaseException:
+                self._withdraw_questions(task.path)
+                raise
+
+    def _withdraw_questions(self, path: str) -> None:
+        """Close what the agent at `path` asks, whose task has ended without an answer.
+
+        Where the run is only let go, its questions stay: whoever goes on with it asks them, too.
+        """
+        end = self._run.end
+        if not self.attempt.is_over and (end is None or end.is_final):
+            for question in self._run.records.asked_within(path):
+                self._run.cancelled(question, "ask")
 
     async def _performed(
         self, agent: Performer, task: AgentTask, fingerprint: str
     ) -> dict[str, Json]:
         if not getattr(agent, "holds_run", False):
             return await self._dispatch.perform(agent, task, fingerprint, self)
-        attempt = self.attempt
+        attempt, path = self.attempt, task.path
         tools = EnteredTools(agent, attempt, self._run.attempts, self._inside, self._depth)
-        caller = asyncio.current_task()
-        self._run.entered[task.path] = tools
-        attempt.entered = {**(attempt.entered or {}), caller: tools}
+        self._run.entered[path] = attempt.entered[path] = tools
         try:
             return await self._dispatch.perform(agent, task, fingerprint, self)
         finally:
             await tools.leave()
-            del attempt.entered[caller]
-            self._run.entered.pop(task.path, None)
+            del attempt.entered[path], self._run.entered[path]
 
     def _inside(self, attempt: Attempt) -> "StepCalls":
         return StepCalls(self._run, self._dispatch, attempt, self._stop, self._depth + 1)

@@ -69,6 +69,7 @@ class Steps:
             run = StepRun(node, step, path, self._calls, self._dispatch, self._stop)
             self._runs[step.path] = run
             run.attempt.changed = self.review
+            await self._open_dependencies()
             gave = await run.carry_out(task, self._shared_state)
         except asyncio.CancelledError:
             self._forget_cancel(step, task)
@@ -84,6 +85,12 @@ class Steps:
         finally:
             self._runs.pop(step.path, None)
             del self.tasks[step.path]
+
+    async def _open_dependencies(self) -> None:
+        workflow = self._course.workflow
+        if workflow.deps is not None:
+            dependencies = self._calls.around.dependencies
+            self._calls.deps = await dependencies.of(workflow.deps, workflow.name)
 
     def _is_of_its_code(self, step: RunStep, error: Exception) -> bool:
         """Return whether an error is of a store that a step's own code uses, and not of this one.

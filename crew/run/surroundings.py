@@ -9,6 +9,7 @@ from crew.journal import RunRow
 from crew.journal.writer import Writer
 from crew.message import Json
 from crew.run.account_rows import AccountRows
+from crew.run.dependencies import Dependencies
 from crew.thread import Thread
 
 
@@ -58,6 +59,8 @@ class Surroundings(Protocol):
     children: Children
     accounts: AccountRows
     """Those that its runs share."""
+    dependencies: Dependencies
+    """What the code of its workflows depends on."""
 
     def look(self) -> None:
         """Look for work and letters soon: something has changed."""
@@ -75,3 +78,7 @@ class Surroundings(Protocol):
         ...
 
     def read_thread(self, row: RunRow) -> Thread: ...
+
+    def read_metadata(self, row: RunRow) -> dict[str, Json]:
+        """Return what a run was started with to be kept beside it."""
+        ...

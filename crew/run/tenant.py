@@ -12,6 +12,7 @@ from crew.journal import NO_OPENING, STATUSES, WHEN_BUSY, KeepThread, RunRow, Ru
 from crew.message import Json, Message
 from crew.run import door
 from crew.run.acceptance import Acceptance
+from crew.run.dependencies import Dependencies
 from crew.run.handle import Answered, Home, Run
 from crew.run.replay import replay
 from crew.run.retention import Removed, erase, prune
@@ -23,6 +24,7 @@ class Landlord(Home, Protocol):
 
     conversations: Conversations
     acceptance: Acceptance
+    dependencies: Dependencies
 
 
 class Tenant:
@@ -192,7 +194,9 @@ class Tenant:
         run = await self.get(run_id)
         row = self._home.store.run(run.id)
         assert row is not None
-        return await replay(self._home.store, row, self._home.workflows.known(row))
+        return await replay(
+            self._home.store, row, self._home.workflows.known(row), self._home.dependencies
+        )
 
     async def fork(
         self,

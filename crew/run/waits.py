@@ -39,7 +39,7 @@ class Waits:
         """A block in which the branch at `path` waits."""
         self.until[path] = until
         try:
-            with nullcontext() if attempt is None else attempt.waiting():
+            with nullcontext() if attempt is None else attempt.waiting(path):
                 self._changed()
                 yield
         finally:
@@ -87,8 +87,15 @@ class Waits:
         times = [until for until in self.until.values() if until is not None]
         return min(times, default=None)
 
+    def review(self) -> None:
+        """Say that what a branch waits for may be all that is left of it."""
+        self._changed()
+
     async def answer(self, path: str, codec: Codec, attempt: Attempt) -> Json:
         """Wait for an answer to the question at `path`, and return it once it is recorded."""
+        while (older := self._answers.get(path)) is not None:
+            older[1].cancel()  # that of an agent whose host is gone
+            await asyncio.sleep(0)
         future: asyncio.Future[Json] = asyncio.get_running_loop().create_future()
         self._answers[path] = (codec, future)
         with self.waiting(path, None, attempt):

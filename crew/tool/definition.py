@@ -2,37 +2,48 @@
 
 import functools
 import inspect
+import math
 import re
-import typing
-from collections.abc import Callable
-from typing import Any, Literal, overload
-
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
-from pydantic.errors import PydanticUserError
+from collections.abc import Awaitable, Callable
+from types import SimpleNamespace
+from typing import Any, Literal, TypeAlias, get_args, overload
 
 from crew.call.invoke import invoke
-from crew.errors import CrewError, ToolError
+from crew.errors import ToolError
 from crew.llm import ToolSpec
 from crew.message import Json
+from crew.source import definition_of
+from crew.tool.signature import KEY, Signature, name_of
 from crew.value import Codec
 
 Effect = Literal["read", "idempotent", "once"]
-_KEY = "idempotency_key"
-_ARGUMENT = re.compile(r"^\s*(\w+)(?:\s*\([^)]*\))?:\s*(.+)$")
+Approve: TypeAlias = bool | Callable[[Any], bool | Awaitable[bool]]
+
+_NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}")
+"""What the OpenAI API takes for the name of a function."""
+_RESERVED = "model"
+"""The name under which an agent's calls of its model are recorded, beside those of its tools."""
 
 
 class Tool:
     """A function that a model may call; calling the object calls the function.
 
     Args:
-        function: synchronous or not, with an annotation for each parameter.
+        function: synchronous or not, with an annotation for each parameter; a wrapped or partial
+            function, a method, or an object that can be called will do.
         effect: what a repeated call does: `read` and `idempotent` ones may be made again after a
-            crash; `once` ones never are by themselves. One whose first parameter is a context is
-            no act: it is entered again like a node, and acts through the context.
+            crash; `once` ones, as all are by default, never are by themselves. A function whose
+            first parameter is a context is no act, and has none: it is entered again like a node,
+            and acts through the context.
         name: by default the function's own.
+        timeout: seconds for one attempt. A `read` or `idempotent` tool that takes longer has
+            failed, as the model gets to read; of a `once` tool nobody knows then whether it acted.
+        retries: how often a call that failed is made again before the model reads why.
+        approve: whether a person is asked before a call: always, or where a function of the call's
+            arguments says so, as `lambda call: call.cents > 1000`.
 
     Raises:
-        ToolError: the signature has no JSON schema; or it takes a context, and has an effect.
+        ToolError: it cannot be a tool; the message says what to write instead.
     """
 
     def __init__(
@@ -41,25 +52,25 @@ class Tool:
         *,
         effect: Effect | None = None,
         name: str | None = None,
+        timeout: float | None = None,
+        retries: int = 0,
+        approve: Approve = False,
     ) -> None:
+        self.name = name if name is not None else name_of(function)
+        _require(function, self.name, effect or "once", timeout, retries, approve)
         self.function = function
-        self.name = name or function.__name__
-        self.description, notes = _docstring(function)
-        hints = _hints(function, self.name)
-        self._takes_key = _KEY in inspect.signature(function).parameters
-        self.context = _context_of(function, hints)
-        if self.context and effect is not None:
-            raise ToolError(
-                message=f"tool {self.name!r} takes a context, so that it is entered again after a "
-                "crash and no act by itself: leave effect= out, and act by ctx.effect(…) in it",
-                tool=self.name,
-            )
-        self.given_effect = effect
-        self.effect: str = "enters" if self.context else effect or "once"
-        self._arguments = _arguments(self.name, function, hints, notes, self.context)
-        where = f"what tool {self.name!r} returns"
-        self.codec = Codec(hints.get("return", Any), where=where, only_read=True)
-        functools.update_wrapper(self, function)
+        self.timeout = timeout
+        self.retries = retries
+        self.approve = approve
+        self._given_effect = effect
+        self._signature = Signature(function, self.name)
+        self.holds_run = bool(self._signature.context)
+        """Whether it takes a context, so that it is entered where its run is driven."""
+        if self.holds_run:
+            _require_of_context(self.name, effect, timeout, retries)
+        self.effect: str = "enters" if self.holds_run else effect or "once"
+        self.codec = _returned(self._signature.returns, self.name)
+        functools.update_wrapper(self, function, updated=())
 
     def __repr__(self) -> str:
         return f"<tool {self.name!r} ({self.effect})>"
@@ -69,20 +80,32 @@ class Tool:
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Made anew on the other side: a model class built at run time does not travel.
-        return _remake, (self.function, self.given_effect, self.name)
+        policies = self._given_effect, self.name, self.timeout, self.retries, self.approve
+        return _remake, (self.function, *policies)
 
     @property
     def spec(self) -> ToolSpec:
         """The tool as a model sees it."""
-        schema = self._arguments.model_json_schema()
-        schema.pop("title", None)
-        for item in schema.get("properties", {}).values():
-            item.pop("title", None)
-        return ToolSpec(self.name, self.description, schema)
+        return ToolSpec(self.name, self._signature.description, self._signature.schema())
 
-    def defined_by(self) -> tuple[Any, ...]:
-        """Return what it is made of; see `crew.source.definition_of`."""
-        return repr(self.spec), self.function
+    def read(self, arguments: dict[str, Json]) -> dict[str, Any]:
+        """Return a model's arguments as values of their types, by parameter.
+
+        Raises:
+            ToolError: they do not validate; the message lets a model repair them.
+        """
+        return self._signature.read(arguments)
+
+    async def needs_approval(self, arguments: dict[str, Json]) -> bool:
+        """Return whether a person is to be asked before a call with these arguments.
+
+        Raises:
+            ToolError: they do not validate.
+            Exception: what the function raises that `approve` is.
+        """
+        if isinstance(self.approve, bool):
+            return self.approve
+        return bool(await invoke(self.approve, SimpleNamespace(**self.read(arguments))))
 
     async def invoke(self, arguments: dict[str, Json], *, idempotency_key: str = "") -> Json:
         """Call the function with a model's arguments, and return its result as JSON.
@@ -93,135 +116,178 @@ class Tool:
         """
         return self.codec.passed_on(await self.act(arguments, idempotency_key=idempotency_key))[0]
 
-    async def act(self, arguments: dict[str, Json], *, idempotency_key: str = "") -> Any:
-        """Call the function with a model's arguments, and return its result as it is.
-
-        Raises:
-            ToolError: the arguments do not validate; the message lets a model repair them.
-        """
-        values = self._checked(arguments)
-        if self._takes_key:
-            values[_KEY] = idempotency_key
-        return await invoke(self.function, **values)
-
-    @property
-    def holds_run(self) -> bool:
-        """Whether it takes a context, so that it is entered where its run is driven."""
-        return bool(self.context)
-
     async def enter(self, context: Any, arguments: dict[str, Json]) -> Any:
         """Call a function that takes a context, and return its result as it is.
 
         Raises:
             ToolError: the arguments do not validate; the message lets a model repair them.
         """
-        return await invoke(self.function, context, **self._checked(arguments))
+        by_position, by_name = self._signature.apart(self.read(arguments))
+        return await invoke(self.function, context, *by_position, **by_name)
 
-    def _checked(self, arguments: dict[str, Json]) -> dict[str, Any]:
-        try:
-            checked = self._arguments.model_validate(arguments)
-        except ValidationError as error:
-            raise ToolError(message=_advice(self.name, error), tool=self.name) from error
-        return {name: getattr(checked, name) for name in self._arguments.model_fields}
+    def defined_by(self) -> tuple[Any, ...]:
+        """Return what it is made of; see `crew.source.definition_of`."""
+        if self.holds_run:  # it may hold agents that hold it
+            return self._text, self.function
+        return (self._text,)
+
+    @functools.cached_property
+    def _text(self) -> str:
+        # A start of a run asks for it.
+        approve = repr(self.approve) if isinstance(self.approve, bool) else ""
+        policies = repr((self.spec, self.effect, self.timeout, self.retries, approve))
+        functions = [each for each in (self.function, self.approve) if callable(each)]
+        of_functions = "" if self.holds_run else definition_of(functions, around=self)
+        return policies + of_functions
+
+    async def act(self, arguments: dict[str, Json], *, idempotency_key: str = "") -> Any:
+        """Call the function with a model's arguments, and return its result as it is.
+
+        Raises:
+            ToolError: the arguments do not validate; the message lets a model repair them.
+        """
+        by_position, by_name = self._signature.apart(self.read(arguments))
+        if self._signature.takes_key:
+            by_name[KEY] = idempotency_key
+        return await invoke(self.function, *by_position, **by_name)
 
 
 @overload
 def tool(function: Callable[..., Any]) -> Tool: ...
 @overload
-def tool(*, effect: Effect | None = None, name: str | None = None) -> Callable[..., Tool]: ...
+def tool(
+    *,
+    effect: Effect | None = None,
+    name: str | None = None,
+    timeout: float | None = None,
+    retries: int = 0,
+    approve: Approve = False,
+) -> Callable[[Callable[..., Any]], Tool]: ...
 def tool(
     function: Callable[..., Any] | None = None,
     *,
     effect: Effect | None = None,
     name: str | None = None,
+    timeout: float | None = None,
+    retries: int = 0,
+    approve: Approve = False,
 ) -> Any:
     """Make a function a tool: `@tool`, or `@tool(effect="read")`; see `Tool`."""
-    if function is not None:
-        return Tool(function, effect=effect, name=name)
-    return functools.partial(Tool, effect=effect, name=name)
-
-
-def _remake(function: Callable[..., Any], effect: Effect | None, name: str) -> Tool:
-    return Tool(function, effect=effect, name=name)
-
-
-def _hints(function: Callable[..., Any], name: str) -> dict[str, Any]:
-    try:
-        return typing.get_type_hints(function, include_extras=True)
-    except NameError as error:
-        raise ToolError(
-            message=f"the annotations of tool {name!r} cannot be resolved ({error}); define its "
-            "types at the top of the module",
-            tool=name,
-        ) from error
-
-
-def _context_of(function: Callable[..., Any], hints: dict[str, Any]) -> str:
-    """Return the name of the first parameter if that is a context; empty if it is not."""
-    first = next(iter(inspect.signature(function).parameters), "")
-    is_context = getattr(hints.get(first), "is_crew_context", first == "ctx")
-    return first if is_context else ""
-
-
-def _arguments(
-    name: str,
-    function: Callable[..., Any],
-    hints: dict[str, Any],
-    notes: dict[str, str],
-    context: str,
-) -> type[BaseModel]:
-    fields: dict[str, Any] = {}
-    for parameter in inspect.signature(function).parameters.values():
-        if parameter.name in (_KEY, context):
-            continue
-        if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
-            raise ToolError(
-                message=f"tool {name!r} takes *{parameter.name}, which a model cannot fill; name "
-                "its parameters",
-                tool=name,
-            )
-        if parameter.name not in hints:
-            raise ToolError(
-                message=f"annotate {parameter.name!r} of tool {name!r}: its type tells the model "
-                "what to give",
-                tool=name,
-            )
-        default = ... if parameter.default is parameter.empty else parameter.default
-        fields[parameter.name] = (
-            hints[parameter.name],
-            Field(default, description=notes.get(parameter.name)),
-        )
-    try:
-        made = create_model(f"{name}_arguments", __config__=ConfigDict(extra="forbid"), **fields)
-        made.model_json_schema()
-    except (CrewError, PydanticUserError, TypeError, ValueError) as error:
-        raise ToolError(
-            message=f"tool {name!r} has no JSON schema: {str(error).splitlines()[0]}; use JSON "
-            "types or models",
-            tool=name,
-        ) from error
-    return made
-
-
-def _docstring(function: Callable[..., Any]) -> tuple[str, dict[str, str]]:
-    """Return a docstring's text before its sections, and what its Args section says of each."""
-    text = inspect.getdoc(function) or ""
-    before, _, after = text.partition("\nArgs:\n")
-    section = re.split(r"\n(?=\S)", after)[0]
-    notes: dict[str, str] = {}
-    last = ""
-    for line in section.splitlines():
-        if (found := _ARGUMENT.match(line)) is not None:
-            last = found[1]
-            notes[last] = found[2].strip()
-        elif last and line.strip():
-            notes[last] += f" {line.strip()}"
-    return re.split(r"\n(?:Returns|Raises):\n", before)[0].strip(), notes
-
-
-def _advice(name: str, error: ValidationError) -> str:
-    problems = "; ".join(
-        f"{'.'.join(str(part) for part in item['loc'])}: {item['msg']}"
-        for item in error.errors(include_url=False)
+    make = functools.partial(
+        Tool, effect=effect, name=name, timeout=timeout, retries=retries, approve=approve
     )
-    return f"the arguments of tool {name!r} do not fit: {problems}"
+    return make if function is None else make(function)
+
+
+def _remake(
+    function: Callable[..., Any],
+    effect: Effect | None,
+    name: str,
+    timeout: float | None,
+    retries: int,
+    approve: Approve,
+) -> Tool:
+    return Tool(
+        function, effect=effect, name=name, timeout=timeout, retries=retries, approve=approve
+    )
+
+
+def _require(
+    function: Callable[..., Any],
+    name: str,
+    effect: str,
+    timeout: float | None,
+    retries: int,
+    approve: Approve,
+) -> None:
+    """Refuse what cannot be a tool.
+
+    Raises:
+        ToolError: it cannot.
+    """
+    for problem in (
+        _problem_of_name(name),
+        _problem_of_function(function),
+        _problem_of_policies(effect, timeout, retries, approve),
+    ):
+        if problem:
+            raise ToolError(message=f"tool {name!r}: {problem}", tool=name)
+
+
+def _require_of_context(name: str, effect: object, timeout: object, retries: object) -> None:
+    """Refuse what a tool cannot have that is entered again like a node.
+
+    Raises:
+        ToolError: it has it.
+    """
+    given = {"effect": effect, "timeout": timeout, "retries": retries or None}
+    ways = {
+        "effect": "act by ctx.effect(…) in it",
+        "timeout": "use `async with ctx.timeout(…)` in it",
+        "retries": "use ctx.run(…, retry=…) in it",
+    }
+    for what, value in given.items():
+        if value is not None:
+            raise ToolError(
+                message=f"tool {name!r} takes a context, so that it is entered again after a crash "
+                f"and no act by itself: leave {what}= out, and {ways[what]}",
+                tool=name,
+            )
+
+
+def _problem_of_name(name: object) -> str:
+    if not isinstance(name, str) or not _NAME.fullmatch(name):
+        return (
+            "its name must be 1 to 64 of the characters a-z, A-Z, 0-9, _ and -, as the API of "
+            "models demands; give it one with name="
+        )
+    if name == _RESERVED:
+        return "this name stands for the agent's own model in its run; give it another with name="
+    return ""
+
+
+def _problem_of_function(function: object) -> str:
+    if not callable(function):
+        return f"{function!r:.200} is no function; give the function itself"
+    if inspect.isclass(function):
+        return "it is a class; give an object of it, or one of its methods"
+    if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+        return "it yields; return a list, which the model gets to read as a whole"
+    return ""
+
+
+def _problem_of_policies(effect: object, timeout: object, retries: object, approve: object) -> str:
+    if effect not in get_args(Effect):
+        return f"effect must be 'read', 'idempotent' or 'once', not {effect!r}"
+    if timeout is not None and not _is_seconds(timeout):
+        return f"timeout is a number of seconds above 0, not {timeout!r}"
+    if type(retries) is not int or retries < 0:
+        return f"retries is a whole number, 0 or more, not {retries!r}"
+    if retries and effect == "once":
+        return (
+            "a tool that acts once is never tried again by itself; leave retries out, or declare "
+            "effect='idempotent' if a second call does no more than the first"
+        )
+    if not isinstance(approve, bool) and not callable(approve):
+        return f"approve is True, or a function of the call's arguments, not {approve!r:.200}"
+    return ""
+
+
+def _is_seconds(value: object) -> bool:
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return is_number and math.isfinite(value) and value > 0
+
+
+def _returned(annotation: Any, name: str) -> Codec:
+    """Return what encodes the results of a tool, for the model to read.
+
+    Raises:
+        ToolError: it returns bytes, which no model reads.
+    """
+    if annotation in (bytes, bytearray, memoryview):
+        raise ToolError(
+            message=f"tool {name!r} returns {annotation.__name__}, which a model cannot read; "
+            "return text, or keep the bytes as a file and return its name",
+            tool=name,
+        )
+    return Codec(annotation, where=f"what tool {name!r} returns", only_read=True)

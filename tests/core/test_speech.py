@@ -236,7 +236,7 @@ async def test_an_agent_without_plain_text_is_emitted_when_it_is_done(runtime):
     run = await runtime.start(flow, "go")
     await run.result()
     assert [json.loads(json.dumps(e.data)) for e in await run.recorded() if "text." in e.kind] == [
-        {"text": "text='typed'"}
+        {"text": "typed"}
     ]
 
 
