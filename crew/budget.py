@@ -4,6 +4,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias, TypeVar
 
+NANOS = 1_000_000_000
+"""The parts of a unit of money in which costs are added up, so that no cent is lost in a sum."""
+UNLIMITED = 1 << 62
+"""More tokens than anything takes."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Budget:
@@ -13,6 +18,8 @@ class Budget:
         tokens: input and output together.
         calls: of models.
         seconds: since the run was accepted or the call was made, those in which it waits included.
+        money: what its tokens may cost, in the currency of the models' prices; a model without a
+            price cannot be asked then.
         strict: refuse a call of a model whose tokens can neither be bounded nor counted before it
             is made, instead of estimating them; see promise 10 of docs/design.md.
     """
@@ -21,15 +28,23 @@ class Budget:
     calls: int | None = None
     seconds: float | None = None
     strict: bool = False
+    money: float | None = None
 
     def __post_init__(self) -> None:
-        if self.tokens is self.calls is self.seconds is None:
-            raise ValueError("a budget limits tokens, calls or seconds; none was given")
+        if self.tokens is self.calls is self.seconds is self.money is None:
+            raise ValueError("a budget limits tokens, calls, seconds or money; none was given")
         for name, value in (("tokens", self.tokens), ("calls", self.calls)):
             if value is not None and value < 1:
                 raise ValueError(f"{name} must be 1 or more, not {value}")
         if self.seconds is not None and not self.seconds > 0:
             raise ValueError(f"seconds must be above 0, not {self.seconds}")
+        if self.money is not None and not self.money > 0:
+            raise ValueError(f"money must be above 0, not {self.money}")
+
+    @property
+    def money_nanos(self) -> int | None:
+        """The limit of money in billionths, as it is reckoned with."""
+        return None if self.money is None else round(self.money * NANOS)
 
     def within(self, other: "Budget | None") -> "Budget":
         """Return what both allow: of each limit the smaller."""
@@ -40,36 +55,62 @@ class Budget:
             calls=smaller(self.calls, other.calls),
             seconds=smaller(self.seconds, other.seconds),
             strict=self.strict or other.strict,
+            money=smaller(self.money, other.money),
         )
 
 
-Limits: TypeAlias = tuple[int | None, int | None, float | None, bool | None]
-"""Tokens, calls, seconds, and whether it is strict, as events hold them."""
+Limits: TypeAlias = tuple[int | None, int | None, float | None, bool | None, float | None]
+"""Tokens, calls, seconds, whether it is strict, and money, as events hold them."""
 
 
 def limits_of(budget: Budget | None) -> Limits:
     """Return what a budget limits, as events hold it; nothing where there is none."""
     if budget is None:
-        return None, None, None, None
-    return budget.tokens, budget.calls, budget.seconds, budget.strict or None
+        return None, None, None, None, None
+    return budget.tokens, budget.calls, budget.seconds, budget.strict or None, budget.money
+
+
+@dataclass(frozen=True, slots=True)
+class Amount:
+    """Tokens, and the money that they cost in billionths."""
+
+    tokens: int = 0
+    money: int = 0
+
+    def __add__(self, other: "Amount") -> "Amount":
+        return Amount(self.tokens + other.tokens, self.money + other.money)
+
+    def __sub__(self, other: "Amount") -> "Amount":
+        return Amount(self.tokens - other.tokens, self.money - other.money)
+
+    def __bool__(self) -> bool:
+        return bool(self.tokens or self.money)
+
+    def fits(self, tokens: int | None, money: int | None) -> bool:
+        """Return whether so much, where None is no limit, is enough."""
+        return (tokens is None or self.tokens <= tokens) and (money is None or self.money <= money)
+
+
+NOTHING = Amount()
 
 
 @dataclass(frozen=True, slots=True)
 class Account:
     """Where a run, or a call in one, draws on a limit together with what is beneath it.
 
-    Its `id` is that of the run; that of a call has its path behind it.
+    Its `id` is that of the run; that of a call has its path behind it. Money is in billionths.
     """
 
     id: str
     tokens: int | None = None
     calls: int | None = None
     strict: bool = False
+    money: int | None = None
 
 
 def accounts_data(accounts: Iterable[Account]) -> list[list[str | int | bool | None]]:
     """Return accounts as events hold them."""
-    return [[each.id, each.tokens, each.calls, each.strict] for each in accounts]
+    return [[each.id, each.tokens, each.calls, each.strict, each.money] for each in accounts]
 
 
 def accounts_in(data: Iterable[Iterable[Any]] | None) -> tuple[Account, ...]:
@@ -82,7 +123,9 @@ class Allowance:
     """What a model call may spend, and what its run has seen of how tokens are counted."""
 
     left: int
-    """Tokens that may still be reserved."""
+    """Tokens that may still be reserved; `UNLIMITED` where nothing limits them."""
+    money: int | None = None
+    """Billionths of money that may; None where nothing limits it."""
     strict: bool = False
     rate: float = 0.0
     """The most tokens a byte of a request that an endpoint counted; 0 if none did."""
@@ -101,21 +144,27 @@ class Ledger:
     limit: Budget | None = None
     since: float = 0.0
     """When its seconds begin to count, in unix seconds."""
-    spent: int = 0
-    reserved: int = 0
+    spent: Amount = NOTHING
+    reserved: Amount = NOTHING
     calls: int = 0
     """Calls that were made, or are reserved."""
 
     @property
-    def drawn(self) -> int:
-        """The tokens that were spent, or are reserved."""
+    def drawn(self) -> Amount:
+        """What was spent, or is reserved."""
         return self.spent + self.reserved
 
     def left(self) -> int | None:
         """Return the tokens that may still be reserved, or None without a limit."""
         if self.limit is None or self.limit.tokens is None:
             return None
-        return self.limit.tokens - self.drawn
+        return self.limit.tokens - self.drawn.tokens
+
+    def left_money(self) -> int | None:
+        """Return the billionths of money that may still be reserved, or None without a limit."""
+        if self.limit is None or (money := self.limit.money_nanos) is None:
+            return None
+        return money - self.drawn.money
 
     def left_calls(self) -> int | None:
         """Return the model calls that may still be reserved, or None without a limit."""
@@ -129,21 +178,25 @@ class Ledger:
             return None
         return self.since + self.limit.seconds
 
-    def reserve(self, bound: int, calls: int) -> None:
+    def reserve(self, bound: Amount, calls: int) -> None:
         self.reserved += bound
         self.calls += calls
 
-    def settle(self, bound: int, cost: int) -> None:
+    def settle(self, bound: Amount, cost: Amount) -> None:
         self.reserved -= bound
         self.spent += cost
 
     def to_data(self) -> dict[str, int]:
         """Return what was spent as JSON, without the limit."""
-        return {"spent": self.spent, "reserved": self.reserved, "calls": self.calls}
+        data = {"spent": self.spent.tokens, "reserved": self.reserved.tokens, "calls": self.calls}
+        money = {"money": self.spent.money, "reserved_money": self.reserved.money}
+        return data | {name: nanos for name, nanos in money.items() if nanos}
 
     def load(self, data: Mapping[str, int]) -> None:
         """Know what `to_data` gave."""
-        self.spent, self.reserved, self.calls = data["spent"], data["reserved"], data["calls"]
+        self.spent = Amount(data["spent"], data.get("money", 0))
+        self.reserved = Amount(data["reserved"], data.get("reserved_money", 0))
+        self.calls = data["calls"]
 
 
 N = TypeVar("N", int, float)

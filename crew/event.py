@@ -78,6 +78,7 @@ class RunStarted:
     """What its caller keeps with the run; no code of the run sees it."""
     format: int = FORMAT
     path: str = ""
+    budget_money: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +133,7 @@ class RunForked:
     budget_seconds: float | None = None
     budget_strict: bool | None = None
     path: str = ""
+    budget_money: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,6 +249,7 @@ class BudgetGiven:
     calls: int | None = None
     seconds: float | None = None
     strict: bool | None = None
+    money: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

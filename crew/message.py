@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from crew.budget import NANOS
 from crew.content import Content, Part, content_data, content_from, plain_text, split
 
 Role = Literal["system", "user", "assistant", "tool"]
@@ -48,12 +49,21 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Tokens counted by the endpoint; `calls` is the number of model calls summed."""
+    """Tokens counted by the endpoint; `calls` is the number of model calls summed.
+
+    `money_nanos` is what the tokens cost by the prices of their models, in billionths.
+    """
 
     input_tokens: int = 0
     output_tokens: int = 0
     cached_tokens: int = 0
     calls: int = 0
+    money_nanos: int = 0
+
+    @property
+    def money(self) -> float:
+        """What the tokens cost, in the currency in which their prices are given."""
+        return self.money_nanos / NANOS
 
     @property
     def total_tokens(self) -> int:
@@ -61,12 +71,13 @@ class Usage:
 
     def to_data(self) -> dict[str, Json]:
         """Return it as it is stored."""
-        return {
+        data = {
             "input_tokens": self.input_tokens,
             "output_tokens": self.output_tokens,
             "cached_tokens": self.cached_tokens,
             "calls": self.calls,
         }
+        return {**data, "money_nanos": self.money_nanos} if self.money_nanos else data
 
     def __add__(self, other: "Usage") -> "Usage":
         return Usage(
@@ -74,6 +85,7 @@ class Usage:
             self.output_tokens + other.output_tokens,
             self.cached_tokens + other.cached_tokens,
             self.calls + other.calls,
+            self.money_nanos + other.money_nanos,
         )
 
 

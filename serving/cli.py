@@ -18,9 +18,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     help='Teams of LLM agents that do not lose work.\n\nExample: crew ask "What is a task?"',
 )
-models = typer.Typer(
-    no_args_is_help=True, help="Model weights on this machine.\n\nExample: crew models pull"
-)
+models = typer.Typer(invoke_without_command=True)
 app.add_typer(models, name="models")
 keys = typer.Typer(
     no_args_is_help=True,
@@ -382,6 +380,27 @@ def demo(
     from serving.commands.demo import play
 
     _run(play(_settings(docs=docs), as_json=as_json))
+
+
+@models.callback()
+def models_without_command(context: typer.Context, as_json: AsJson = False) -> None:
+    """List the models that agents ask by name (`crew models` alone does), or fetch weights.
+
+    Example: crew models list
+    """
+    if context.invoked_subcommand is None:
+        list_models(as_json=as_json)
+
+
+@models.command("list")
+def list_models(as_json: AsJson = False) -> None:
+    """List the models that agents ask by name, as crew.toml has them, and the default.
+
+    Example: crew models list
+    """
+    from serving.commands.models import show_models
+
+    show_models(_settings(), as_json=as_json)
 
 
 @models.command()

@@ -21,7 +21,14 @@ from crew.content import Content
 from crew.errors import OutputInvalid
 from crew.llm import Model, ModelReply, ModelRequest
 from crew.llm.settings import ModelSettings
-from crew.message import Json, Message, ToolCall, Usage, message_data, message_with
+from crew.message import (
+    Json,
+    Message,
+    ToolCall,
+    Usage,
+    message_data,
+    message_with,
+)
 
 
 class Definition(Protocol):

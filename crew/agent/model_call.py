@@ -8,9 +8,13 @@ from typing import Any
 
 from crew.agent.reservation import Reservation, cost_of, reserved
 from crew.agent.speech import Speech
+from crew.budget import NOTHING, Amount
 from crew.call.record import AgentTask, Calls
 from crew.errors import BudgetExceeded, ModelError
+from crew.fold import amount_of
 from crew.llm import Model, ModelReply, ModelRequest, continues, provider_of
+from crew.llm.bucket import turn_at
+from crew.llm.terms import fitted, priced, terms_of
 from crew.llm.wire import with_usage
 from crew.message import Json, ToolCall, Usage, call_data
 
@@ -40,7 +44,8 @@ class ModelCall:
         self.lost = _NOTHING
         """What requests cost that broke off and were settled before the next was made."""
         self._calls, self._task, self._model, self._path = calls, task, model, path
-        self._request = request
+        self._terms = terms_of(model)
+        self._request = fitted(request, self._terms)
         self._reservation: Reservation | None = None
         self._broke_off: ModelError | None = None
 
@@ -69,6 +74,7 @@ class ModelCall:
             request = replace(request, partial="")
         began = time.monotonic()
         reply = await self._answered(request, data)
+        reply = replace(reply, usage=priced(reply.usage, self._terms))
         seconds = round(time.monotonic() - began, 3)
         return {**reply_data(reply), "seconds": seconds, **self.provider()}
 
@@ -78,8 +84,8 @@ class ModelCall:
         return {"provider": provider} if provider else {}
 
     def cost(self, error: Exception) -> dict[str, int] | None:
-        """Return the tokens of the request that failed last; None if nobody knows them."""
-        return cost_of(self._broke_off or error)
+        """Return what the request cost that failed last; None if nobody knows that."""
+        return cost_of(self._broke_off or error, self._terms)
 
     async def _answered(self, request: ModelRequest, data: dict[str, Json]) -> ModelReply:
         """Return the answer; one that breaks off is begun anew, and paid twice."""
@@ -92,6 +98,7 @@ class ModelCall:
             except ModelError as error:
                 if not error.broke_off or times == MAX_STREAMS:
                     raise
+                await turn_at(self._model)
                 if self._reservation is None:
                     lost += Usage(error.input_tokens, error.output_tokens)
                 else:
@@ -108,11 +115,11 @@ class ModelCall:
     async def _again(self, error: ModelError, data: dict[str, Json]) -> ModelRequest:
         """Settle what a request cost that broke off, and reserve what the next one may cost."""
         self._broke_off = error
-        lost = cost_of(error)
+        lost = cost_of(error, self._terms)
         known: dict[str, Json] = {} if lost is None else {"lost": lost}
         assert self._reservation is not None
-        held = self._reservation.tokens
-        freed = 0 if lost is None else held - Usage(**lost).total_tokens
+        held = self._reservation.amount
+        freed = NOTHING if lost is None else held - amount_of(lost)
         while True:
             data = {**data, **known, **self._reservation.data()}
             try:
@@ -125,18 +132,20 @@ class ModelCall:
         return self._reservation.limited(self._request)
 
     async def _smaller(
-        self, wanted: Reservation, freed: int, refused: BudgetExceeded
+        self, wanted: Reservation, freed: Amount, refused: BudgetExceeded
     ) -> Reservation:
         """Return what fits once nothing can come back any more, or enough has.
 
         Raises:
             BudgetExceeded: not even a short answer does.
         """
-        if refused.unit != "tokens":
+        if refused.unit not in ("tokens", "money"):
             raise refused
-        allowance = await self._calls.allowance(self._path, wanted.tokens - freed)
-        left = 0 if allowance is None else allowance.left + freed
-        found = wanted if left >= wanted.tokens else wanted.within(left)
+        allowance = await self._calls.allowance(self._path, wanted.amount - freed)
+        if allowance is None:
+            raise refused
+        money = None if allowance.money is None else allowance.money + freed.money
+        found = wanted.within(allowance.left + freed.tokens, money)
         if found is None:
             raise refused
         return found

@@ -115,7 +115,7 @@ class Recorded:
                 return await begin()
             except BudgetExceeded as error:
                 # Others took what was left while the engine counted; it is asked for once more.
-                if error.unit != "tokens":
+                if error.unit not in ("tokens", "money"):
                     raise
 
 

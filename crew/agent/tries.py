@@ -6,10 +6,11 @@ from typing import NamedTuple
 
 from crew.agent.model_call import ModelCall, reply_from
 from crew.agent.recorded import Recorded
-from crew.agent.reservation import cost_of
 from crew.call.record import AgentTask, Calls
 from crew.errors import ModelError
 from crew.llm import Model, ModelReply, ModelRequest
+from crew.llm.bucket import turn_at
+from crew.llm.terms import terms_of
 from crew.message import Json, Usage
 
 __all__ = ["Answered", "Tries"]
@@ -57,18 +58,24 @@ class Tries:
         for number, model in enumerate(self._models, 1):
             place = path if number == 1 else f"{path}~{number}"
             call = ModelCall(self._calls, self._task, model, place, request)
+            await self._turn(model, place)
             try:
                 result = await self._try(call, model, place, data)
             except ModelError as error:
                 if error.is_refusal:
                     raise
                 errors.append(error)
-                lost += call.lost + Usage(**(cost_of(error) or {}))
+                lost += call.lost + Usage(**(call.cost(error) or {}))
                 continue
             return Answered(reply_from(result), place, lost + call.lost + Usage(**result["usage"]))
         if len(errors) == 1:
             raise errors[0]
         raise _none_answered(self._models, errors) from errors[-1]
+
+    async def _turn(self, model: Model, path: str) -> None:
+        """Wait for the model's endpoint: before anything is reserved, or on record as begun."""
+        if terms_of(model).requests_per_second is not None and await self._calls.is_due(path):
+            await turn_at(model)
 
     async def _try(
         self, call: ModelCall, model: Model, path: str, data: dict[str, Json]

@@ -277,7 +277,7 @@ class Context(Generic[D]):
         path, driver, emit = place.path, self._driver, policies.emit
         history = self.thread.messages if agent.history else ()
         session = f"{driver.thread_id or self.run_id}/{agent.name}"
-        limited = driver.limits_tokens(path)
+        limited = driver.limits_amounts(path)
         task = AgentTask(
             self.run_id,
             path,

@@ -112,8 +112,8 @@ class Driven(Calls, Timing, Protocol):
         """Run a workflow as a run of its own; return its id, its encoded output and its usage."""
         ...
 
-    def limits_tokens(self, path: str) -> bool:
-        """Return whether what is called at `path` may spend so many tokens and no more."""
+    def limits_amounts(self, path: str) -> bool:
+        """Return whether what is called at `path` may spend so many tokens, or so much money."""
         ...
 
     def give(self, path: str, budget: Budget) -> None:

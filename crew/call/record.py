@@ -10,7 +10,7 @@ from typing import Any, Protocol, TypeGuard, TypeVar, cast, runtime_checkable
 
 from pydantic_core import PydanticSerializationError, to_json
 
-from crew.budget import Allowance
+from crew.budget import Allowance, Amount
 from crew.config import Settings
 from crew.content import Content, Part
 from crew.errors import CrewError, GraphError, OutputInvalid, Unreadable
@@ -45,12 +45,16 @@ class Calls(Protocol):
         """Write the intent of a call once more, after its first one got no result."""
         ...
 
-    async def allowance(self, path: str, needed: int) -> Allowance | None:
-        """Return what a model call at `path` may spend; None where no tokens are limited.
+    async def allowance(self, path: str, needed: Amount) -> Allowance | None:
+        """Return what a model call at `path` may spend; None where nothing limits it.
 
-        Where fewer than `needed` are left it waits for other calls of models to give some back, as
+        Where less than `needed` is left it waits for other calls of models to give some back, as
         long as any is under way here. A call that has an end on record needs nothing.
         """
+        ...
+
+    async def is_due(self, path: str) -> bool:
+        """Return whether the model call at `path` is to be made: nothing on record answers it."""
         ...
 
     async def enter(self, path: str, tool: str, arguments: dict[str, Json]) -> dict[str, Json]:
@@ -110,8 +114,8 @@ class AgentTask:
 
     `epoch` is that of the run's owner who dispatched it; a later owner fences it off. `emit`: what
     its model streams is passed on as the workflow's answer, piece by piece. `tenant` is the run's.
-    `limited`: its tokens are, so that each call of a model asks for its allowance before. `parts`:
-    all that it is asked, where that is more than the `text`.
+    `limited`: what it spends is, so that each call of a model asks for its allowance before.
+    `parts`: all that it is asked, where that is more than the `text`.
     """
 
     run: str
@@ -337,9 +341,13 @@ def data_arguments(function: Callable[..., Any], arguments: Sequence[Any]) -> li
 class Unrecorded:
     """Calls of an agent that works outside any run."""
 
-    async def allowance(self, path: str, needed: int) -> Allowance | None:
+    async def allowance(self, path: str, needed: Amount) -> Allowance | None:
         """Nothing limits it."""
         return None
+
+    async def is_due(self, path: str) -> bool:
+        """Nothing is on record."""
+        return True
 
     async def begin(
         self, path: str, call: CallKind, fingerprint: str, data: dict[str, Json]

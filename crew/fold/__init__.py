@@ -6,11 +6,11 @@ an event holds.
 """
 
 from crew.event import Event, Failure, RunEvent
-from crew.fold.accounts import Accounts
+from crew.fold.accounts import Accounts, amount_of
 from crew.fold.acts import Act, Acts
 from crew.fold.agents import Agents, Placement
 from crew.fold.calls import Record, Records, is_act
-from crew.fold.costs import Cost, Costs, tokens_in
+from crew.fold.costs import Cost, Costs, in_currency, tokens_in
 from crew.fold.deadlines import Deadlines
 from crew.fold.ends import Ending, EndKind
 from crew.fold.lines import Remarks, progress_line
@@ -62,9 +62,11 @@ __all__ = [
     "Text",
     "Work",
     "WorkUnderWay",
+    "amount_of",
     "error_data",
     "fold",
     "folded",
+    "in_currency",
     "is_act",
     "is_end",
     "is_newer",

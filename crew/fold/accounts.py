@@ -1,6 +1,6 @@
 """What a run has spent of its budgets: the tokens and calls of all its agents and children."""
 
-from crew.budget import Budget, accounts_in
+from crew.budget import NOTHING, Amount, Budget, accounts_in
 from crew.event import (
     BudgetGiven,
     CallCompleted,
@@ -17,7 +17,8 @@ from crew.message import Json
 
 UNANSWERED = "unanswered_tokens"
 """The unit of what calls may have cost that came to no answer, at their bounds."""
-_ASKED = ("reserve", "bytes", "max_tokens")
+UNANSWERED_MONEY = "unanswered_money_nanos"
+_ASKED = ("reserve", "bytes", "max_tokens", "reserve_money")
 """What is kept of the intent of a call until it ends."""
 
 
@@ -83,36 +84,37 @@ class Accounts:
         if self._drawing:
             self._drawing = {path for path in self._drawing if step_of(path) != step}
 
-    def bound_of(self, path: str) -> int:
-        """Return the tokens that are reserved for a call that has no end."""
-        return self._open.get(path, {}).get("reserve", 0)
+    def bound_of(self, path: str) -> Amount:
+        """Return what is reserved for a call that has no end."""
+        return _reserved(self._open.get(path, {}))
 
     def places_in(self, path: str) -> list[str]:
         """Return the paths of accounts and open calls in the step or the call at `path`."""
         step = step_of(path) if self._steps else path
         return [place for place in self._steps.get(step, ()) if path == step or _is_in(place, path)]
 
-    def needed(self, path: str, asked: dict[str, Json]) -> tuple[int, int]:
+    def needed(self, path: str, asked: dict[str, Json]) -> tuple[Amount, Amount]:
         """Return what a model call may cost, and what it frees that was reserved for it before."""
         freed = self.bound_of(path) - self._lost(path, asked)
-        return asked.get("reserve", 0), freed
+        return _reserved(asked), freed
 
-    def total(self, drawn: int | None = None) -> dict[str, int]:
+    def total(self, drawn: Amount | None = None) -> dict[str, int]:
         """Return what the run cost, by unit, with the bounds of calls that nobody answered.
 
         Args:
-            drawn: the tokens drawn on its account by it and beneath it, where they lie in rows.
+            drawn: what is drawn on its account by it and beneath it, where that lies in rows.
         """
         known = dict(self._paid)
         _add(known, self._below)
+        below = Amount(self._below.get(UNANSWERED, 0), self._below.get(UNANSWERED_MONEY, 0))
         if drawn is None:
-            own = tokens_of({**self._paid, UNANSWERED: 0})
-            unanswered = self.ledgers.run.drawn - own + self._below.get(UNANSWERED, 0)
+            unanswered = self.ledgers.run.drawn - _answered(self._paid) + below
         else:
-            answered = tokens_of({**known, UNANSWERED: 0}) - tokens_of(self._beside)
-            unanswered = drawn - answered
-        known.pop(UNANSWERED, None)
-        return {**known, UNANSWERED: unanswered} if unanswered > 0 else known
+            unanswered = drawn - (_answered(known) - amount_of(self._beside))
+        units = {UNANSWERED: unanswered.tokens, UNANSWERED_MONEY: unanswered.money}
+        return {name: count for name, count in known.items() if name not in units} | {
+            name: count for name, count in units.items() if count > 0
+        }
 
     def to_data(self) -> dict[str, Json]:
         """Return everything but the run's own limit as JSON, for a snapshot."""
@@ -141,22 +143,22 @@ class Accounts:
     def _reserve(self, path: str, data: dict[str, Json]) -> None:
         if "reserve" not in data and "lost" not in data and path not in self._open:
             for ledger in self.ledgers.around(path):
-                ledger.reserve(0, 1)
+                ledger.reserve(NOTHING, 1)
             return
         bound, lost = self.bound_of(path), self._lost(path, data)
         asked = {name: data[name] for name in _ASKED if name in data}
         for ledger in self.ledgers.around(path):
             ledger.settle(bound, lost)
-            ledger.reserve(asked.get("reserve", 0), 1)
+            ledger.reserve(_reserved(asked), 1)
         _add(self._paid, data.get("lost", {}))
         if asked:
             self._open[path] = asked
             self._note(path)
 
-    def _lost(self, path: str, asked: dict[str, Json]) -> int:
+    def _lost(self, path: str, asked: dict[str, Json]) -> Amount:
         """Return what an earlier request of a call cost: what is known, or else its bound."""
         lost: dict[str, int] | None = asked.get("lost")
-        return self.bound_of(path) if lost is None else tokens_of(lost)
+        return self.bound_of(path) if lost is None else amount_of(lost)
 
     def _count(self, path: str, call: CallKind, result: dict[str, Json]) -> None:
         """Count what a call that has ended did cost, in place of what was reserved for it.
@@ -177,7 +179,7 @@ class Accounts:
         if asked and usage and not result.get("estimated"):
             self._learn(asked, usage)
         for ledger in self.ledgers.around(path):
-            ledger.settle(asked.get("reserve", 0), tokens_of(usage))
+            ledger.settle(_reserved(asked), amount_of(usage))
 
     def _count_child(self, path: str, usage: dict[str, int]) -> None:
         _add(self._below, usage)
@@ -214,17 +216,34 @@ class Accounts:
         self._steps.setdefault(step_of(path), set()).add(path)
 
 
-def tokens_of(usage: dict[str, int]) -> int:
-    """Return the tokens that a usage is drawn from a budget for."""
-    return usage.get("input_tokens", 0) + usage.get("output_tokens", 0) + usage.get(UNANSWERED, 0)
+def amount_of(usage: dict[str, int]) -> Amount:
+    """Return what a usage draws from a budget."""
+    tokens = usage.get("input_tokens", 0) + usage.get("output_tokens", 0)
+    return Amount(
+        tokens + usage.get(UNANSWERED, 0),
+        usage.get("money_nanos", 0) + usage.get(UNANSWERED_MONEY, 0),
+    )
+
+
+def _answered(usage: dict[str, int]) -> Amount:
+    return amount_of({**usage, UNANSWERED: 0, UNANSWERED_MONEY: 0})
+
+
+def _reserved(asked: dict[str, Json]) -> Amount:
+    return Amount(asked.get("reserve", 0), asked.get("reserve_money", 0))
 
 
 def _budget_of(started: RunStarted) -> Budget | None:
-    limits = (started.budget, started.budget_calls, started.budget_seconds)
+    limits = (started.budget, started.budget_calls, started.budget_seconds, started.budget_money)
     if all(limit is None for limit in limits):
         return None
-    strict = bool(started.budget_strict)
-    return Budget(tokens=limits[0], calls=limits[1], seconds=limits[2], strict=strict)
+    return Budget(
+        tokens=started.budget,
+        calls=started.budget_calls,
+        seconds=started.budget_seconds,
+        strict=bool(started.budget_strict),
+        money=started.budget_money,
+    )
 
 
 def _is_in(path: str, call: str) -> bool:

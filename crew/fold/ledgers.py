@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import asdict
 
-from crew.budget import Account, Budget, Ledger, smaller
+from crew.budget import UNLIMITED, Account, Budget, Ledger, smaller
 from crew.event import BudgetGiven
 from crew.message import Json
 
@@ -36,6 +36,7 @@ class Ledgers:
             calls=event.calls,
             seconds=event.seconds,
             strict=bool(event.strict),
+            money=event.money,
         )
         self.of_calls[event.path] = Ledger(limit, event.since)
 
@@ -52,17 +53,19 @@ class Ledgers:
         """Whether nothing is limited anywhere in the run, which is so for most."""
         return self.run.limit is None and not self.of_calls and not self.above
 
-    def limits_tokens(self, path: str) -> bool:
-        """Return whether there is a limit of tokens around a call."""
+    def limits_amounts(self, path: str) -> bool:
+        """Return whether there is a limit of tokens or of money around a call."""
         if self.are_free:
             return False
-        if any(account.tokens is not None for account in self.above):
+        if any(not (each.tokens is each.money is None) for each in self.above):
             return True
-        return any(ledger.left() is not None for ledger in self.around(path))
+        return any(
+            not (ledger.left() is ledger.left_money() is None) for ledger in self.around(path)
+        )
 
     def limits_children(self, path: str) -> bool:
         """Return whether a child at `path` draws on anything beside its own."""
-        if self.above or self.limits_tokens(path):
+        if self.above or self.limits_amounts(path):
             return True
         return any(ledger.left_calls() is not None for ledger in self.around(path))
 
@@ -72,12 +75,13 @@ class Ledgers:
             return True
         return any(ledger.limit and ledger.limit.strict for ledger in self.around(path))
 
-    def left(self, path: str) -> int:
-        """Return the tokens that a call may reserve, of all that is around it in this run."""
-        left: int | None = None
+    def left(self, path: str) -> tuple[int, int | None]:
+        """Return the tokens and the money that a call may reserve, of what is around it here."""
+        tokens = money = None
         for ledger in self.around(path):
-            left = smaller(left, ledger.left())
-        return left or 0
+            tokens = smaller(tokens, ledger.left())
+            money = smaller(money, ledger.left_money())
+        return UNLIMITED if tokens is None else tokens, money
 
     def until(self, path: str) -> float | None:
         """Return when the time of what is around a call is up, in unix seconds, if it has some."""
@@ -142,7 +146,7 @@ def _account(name: str, ledger: Ledger) -> Account:
     limit = ledger.limit
     if limit is None:
         return Account(name)
-    return Account(name, limit.tokens, limit.calls, limit.strict)
+    return Account(name, limit.tokens, limit.calls, limit.strict, limit.money_nanos)
 
 
 def _limit_data(limit: Budget | None) -> dict[str, Json]:

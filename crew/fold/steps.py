@@ -41,6 +41,7 @@ class Activity:
     ended: float | None = None
     asked: dict[str, Json] = field(default_factory=dict)
     tokens: int = 0
+    money_nanos: int = 0
     error: Failure | None = None
 
     @property
@@ -72,10 +73,9 @@ class Steps:
             case CallStarted(path=path, call=call, data=data) if call in _CALLS:
                 return self._begin(path, call, data, at)
             case CallCompleted(path=path, call=call, data=data) if call in _CALLS:
-                usage = data.get("usage") or {}
-                return self._end(path, call, "completed", at, tokens=tokens_in(usage))
-            case CallFailed(path=path, call=call, error=error) if call in _CALLS:
-                return self._end(path, call, "failed", at, error=error)
+                return self._end(path, call, "completed", at, usage=data.get("usage"))
+            case CallFailed(path=path, call=call, error=error, usage=usage) if call in _CALLS:
+                return self._end(path, call, "failed", at, usage=usage, error=error)
             case CallUnknown(path=path, call=call) if call in _CALLS:
                 return self._end(path, call, "unknown", at)
             case CallCancelled(path=path, call=call) if call in _CALLS:
@@ -108,13 +108,15 @@ class Steps:
         state: State,
         at: float,
         *,
-        tokens: int = 0,
+        usage: dict[str, int] | None = None,
         error: Failure | None = None,
     ) -> Activity:
         activity = self.all.setdefault(
             path, Activity(path, kind, at)
         )  # a function has no start on record
-        activity.ended, activity.state, activity.tokens, activity.error = at, state, tokens, error
+        activity.ended, activity.state, activity.error = at, state, error
+        if usage:
+            activity.tokens, activity.money_nanos = tokens_in(usage), usage.get("money_nanos", 0)
         if state != "completed":
             self._cancel_beneath(f"{path}/", at)
         return activity

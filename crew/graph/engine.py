@@ -15,7 +15,7 @@ from dataclasses import replace
 from math import ceil
 from typing import assert_never
 
-from crew.budget import accounts_in, smaller
+from crew.budget import NANOS, accounts_in, smaller
 from crew.errors import Diverged
 from crew.event import (
     AgentDrifted,
@@ -120,10 +120,12 @@ def _apply(wiring: Wiring, state: RunState, event: RunEvent) -> list[Command]:
 def _limited(started: RunStarted | None, forked: RunForked) -> RunStarted:
     """Return how a run was started, with the limits of its fork beside its own."""
     assert started is not None  # a fork stands on its base's first event at least
-    tokens, calls = forked.budget, forked.budget_calls
+    tokens, calls, money = forked.budget, forked.budget_calls, forked.budget_money
     above = accounts_in(started.above)
     for account in above:  # it draws on none of these, but has no more than they
         tokens, calls = smaller(tokens, account.tokens), smaller(calls, account.calls)
+        if account.money is not None:
+            money = smaller(money, account.money / NANOS)
     strict = started.budget_strict or any(account.strict for account in above)
     return replace(
         started,
@@ -131,6 +133,7 @@ def _limited(started: RunStarted | None, forked: RunForked) -> RunStarted:
         budget_calls=smaller(started.budget_calls, calls),
         budget_seconds=smaller(started.budget_seconds, forked.budget_seconds),
         budget_strict=strict or forked.budget_strict,
+        budget_money=smaller(started.budget_money, money),
         above=None,
     )
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Protocol
 
-from crew.budget import Allowance
+from crew.budget import Allowance, Amount
 from crew.call.record import AgentTask, Calls
 from crew.content import content_data, content_from
 from crew.errors import Fenced
@@ -43,9 +43,12 @@ class RemoteCalls:
     ) -> None:
         await self._ask("restart", path, call, fingerprint, data)
 
-    async def allowance(self, path: str, needed: int) -> Allowance | None:
-        answer = await self._ask("allowance", path, needed)
+    async def allowance(self, path: str, needed: Amount) -> Allowance | None:
+        answer = await self._ask("allowance", path, needed.tokens, needed.money)
         return None if answer is None else Allowance(**answer)
+
+    async def is_due(self, path: str) -> bool:
+        return bool(await self._ask("is_due", path))
 
     async def enter(self, path: str, tool: str, arguments: dict[str, Json]) -> dict[str, Json]:
         result: dict[str, Json] = await self._ask("enter", path, tool, arguments)
@@ -103,9 +106,11 @@ async def carry_out(calls: Calls, verb: str, arguments: Json) -> Json:
             return None if record is None else record_data(record)
         case "restart", [path, call, fingerprint, data]:
             await calls.restart(path, call, fingerprint, data)
-        case "allowance", [path, needed]:
-            allowance = await calls.allowance(path, needed)
+        case "allowance", [path, tokens, money]:
+            allowance = await calls.allowance(path, Amount(tokens, money))
             return None if allowance is None else asdict(allowance)
+        case "is_due", [path]:
+            return await calls.is_due(path)
         case "enter", [path, tool, arguments]:
             return await calls.enter(path, tool, arguments)
         case "complete", [path, call, data]:

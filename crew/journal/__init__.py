@@ -105,17 +105,31 @@ class ThreadRow:
 
 @dataclass(frozen=True, slots=True)
 class Drawn:
-    """What of a budget is used: spent, or reserved for calls; `open` tokens may still come back."""
+    """What of a budget is used: spent, or reserved for calls; `open` tokens may still come back.
+
+    Money is in billionths. Whatever of it may come back does so with tokens.
+    """
 
     tokens: int = 0
     calls: int = 0
     open: int = 0
+    money: int = 0
 
     def __add__(self, other: "Drawn") -> "Drawn":
-        return Drawn(self.tokens + other.tokens, self.calls + other.calls, self.open + other.open)
+        return Drawn(
+            self.tokens + other.tokens,
+            self.calls + other.calls,
+            self.open + other.open,
+            self.money + other.money,
+        )
 
     def __sub__(self, other: "Drawn") -> "Drawn":
-        return Drawn(self.tokens - other.tokens, self.calls - other.calls, self.open - other.open)
+        return Drawn(
+            self.tokens - other.tokens,
+            self.calls - other.calls,
+            self.open - other.open,
+            self.money - other.money,
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ All of it is pure, and every store asks here.
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
-from crew.budget import Account
+from crew.budget import NANOS, Account
 from crew.errors import BudgetExceeded, Fenced
 from crew.journal import OPEN, AccountRow, Draw, Drawn, RunRow, Settle
 
@@ -38,26 +38,30 @@ def _refusal(draw: Draw, row: RunRow, known: dict[str, AccountRow]) -> BudgetExc
     for account in (*draw.above, *draw.own):
         found = known.get(account.id)
         is_gone = account in draw.above if found is None else found.is_closed
-        limit = Account(account.id, 0, 0) if is_gone else account
+        limit = Account(account.id, 0, 0, money=0) if is_gone else account
         if refusal := _passed(limit, Drawn() if found is None else found.total, draw.amount, row):
             return refusal
     return None
 
 
 def _passed(account: Account, drawn: Drawn, asked: Drawn, row: RunRow) -> BudgetExceeded | None:
-    tokens, calls = left(account, drawn)
+    tokens, calls, money = left(account, drawn)
     if tokens is not None and asked.tokens > max(tokens, 0):
         return BudgetExceeded(run=row.id, needed=asked.tokens, left=tokens)
     if calls is not None and asked.calls > max(calls, 0):
         return BudgetExceeded(run=row.id, needed=asked.calls, left=calls, unit="calls")
+    if money is not None and asked.money > max(money, 0):
+        needed, has = asked.money / NANOS, money / NANOS
+        return BudgetExceeded(run=row.id, needed=needed, left=has, unit="money")
     return None
 
 
-def left(account: Account, drawn: Drawn) -> tuple[int | None, int | None]:
-    """Return the tokens and the calls that an account has left; None where it has no limit."""
+def left(account: Account, drawn: Drawn) -> tuple[int | None, int | None, int | None]:
+    """Return the tokens, calls and money that an account has left; None where it has no limit."""
     return (
         None if account.tokens is None else account.tokens - drawn.tokens,
         None if account.calls is None else account.calls - drawn.calls,
+        None if account.money is None else account.money - drawn.money,
     )
 
 

@@ -57,9 +57,9 @@ class DatagramSocket:
     def _bind(self) -> None:
         """Take a name in the folder; the last of those who leave may just have removed it."""
         for is_last in (False, False, True):
-            _make(self._folder.parent)
+            make_private(self._folder.parent)
             try:
-                _make(self._folder)
+                make_private(self._folder)
                 self._socket.bind(str(self._folder / self._name))
             except FileNotFoundError:
                 if is_last:
@@ -99,7 +99,7 @@ class DatagramSocket:
             self._received(Path(address or "?").name, data)  # one without a name is no runtime
 
 
-def _make(folder: Path) -> None:
+def make_private(folder: Path) -> None:
     """Make a folder that this user alone may enter.
 
     Raises:

@@ -14,17 +14,18 @@ from crew.journal.postgres_link import Db
 ACCOUNTS_BY_ID = "SELECT * FROM accounts WHERE id = ANY(%s)"
 _OF_RUN = "SELECT * FROM accounts WHERE number = %s"
 _WRITE = (
-    "INSERT INTO accounts VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s) "
+    "INSERT INTO accounts VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s) "
     "ON CONFLICT (id) DO UPDATE SET own_tokens = excluded.own_tokens, "
     "own_calls = excluded.own_calls, own_open = excluded.own_open, tokens = excluded.tokens, "
-    "calls = excluded.calls, open = excluded.open, is_closed = excluded.is_closed"
+    "calls = excluded.calls, open = excluded.open, is_closed = excluded.is_closed, "
+    "own_money = excluded.own_money, money = excluded.money"
 )
 
 
 def account_row(stored: Sequence[Any]) -> AccountRow:
     """Return a row as it was read."""
-    name, number, above, *counts, is_closed = stored
-    own, total = Drawn(*counts[:3]), Drawn(*counts[3:])
+    name, number, above, *counts, is_closed, own_money, money = stored
+    own, total = Drawn(*counts[:3], money=own_money), Drawn(*counts[3:], money=money)
     return AccountRow(name, number, tuple(json.loads(above)), own, total, is_closed)
 
 
@@ -60,5 +61,6 @@ def _write(db: Db, rows: Sequence[AccountRow]) -> None:
     for row in rows:
         own, total = row.own, row.total
         counts = (own.tokens, own.calls, own.open, total.tokens, total.calls, total.open)
-        values = (row.id, row.number, json.dumps(row.above), *counts, row.is_closed)
+        place = (row.id, row.number, json.dumps(row.above))
+        values = (*place, *counts, row.is_closed, own.money, total.money)
         db.execute(_WRITE, values)

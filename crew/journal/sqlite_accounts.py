@@ -25,13 +25,13 @@ def _rows(db: sqlite3.Connection, where: str, values: Sequence[object]) -> list[
 
 
 def _sound(name: str, number: int, above: str, *stored: int) -> AccountRow:
-    *counts, is_closed, check = stored
-    if check != _check((name, number, above, *counts, is_closed)):
+    *counts, is_closed, check, own_money, money = stored
+    if check != _check((name, number, above, *counts, is_closed), own_money, money):
         raise StoreError(
             message=f"what the store keeps of the account {name} is damaged; restore a backup; "
             "runs without a part in it are not affected"
         )
-    own, total = Drawn(*counts[:3]), Drawn(*counts[3:])
+    own, total = Drawn(*counts[:3], money=own_money), Drawn(*counts[3:], money=money)
     return AccountRow(name, number, tuple(json.loads(above)), own, total, bool(is_closed))
 
 
@@ -54,10 +54,10 @@ def settle(db: sqlite3.Connection, settle: Settle, row: RunRow | None) -> Accoun
 
 def _write(db: sqlite3.Connection, rows: Sequence[AccountRow]) -> None:
     for row in rows:
-        values = _values(row)
+        values, money = _values(row), (row.own.money, row.total.money)
         db.execute(
-            "INSERT OR REPLACE INTO accounts VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            (*values, _check(values)),
+            "INSERT OR REPLACE INTO accounts VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (*values, _check(values, *money), *money),
         )
 
 
@@ -67,5 +67,8 @@ def _values(row: AccountRow) -> tuple[object, ...]:
     return (row.id, row.number, json.dumps(row.above), *counts, int(row.is_closed))
 
 
-def _check(values: Sequence[object]) -> int:
+def _check(values: Sequence[object], own_money: int, money: int) -> int:
+    """Return the checksum of a row; one without money has that of the schema before."""
+    if own_money or money:
+        values = (*values, own_money, money)
     return zlib.crc32(repr(tuple(values)).encode("utf-8", "surrogatepass"))

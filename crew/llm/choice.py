@@ -102,8 +102,24 @@ def named_model(name: str, named: NamedModel, *, will_close: bool) -> Model:
         from crew.llm.client import OpenAIModel  # engines load when first needed
 
         return OpenAIModel(
-            named.model, base_url=named.base_url, api_key=named.api_key, will_close=will_close
+            named.model,
+            base_url=named.base_url,
+            api_key=named.api_key,
+            will_close=will_close,
+            price_in=named.price_in,
+            price_out=named.price_out,
+            context_window=named.context_window,
+            max_output=named.max_output,
+            requests_per_second=named.requests_per_second,
         )
     from crew.llm.embedded import EmbeddedModel
+    from crew.llm.terms import Terms
 
-    return EmbeddedModel(named.model)
+    terms = Terms(
+        price_in=named.price_in or 0.0,
+        price_out=named.price_out or 0.0,
+        context_window=named.context_window,
+        max_output=named.max_output,
+        requests_per_second=named.requests_per_second,
+    )
+    return EmbeddedModel(named.model, terms=terms)

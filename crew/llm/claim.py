@@ -3,10 +3,10 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from io import BufferedWriter
+from io import IOBase
 from pathlib import Path
 
-__all__ = ["claimed"]
+__all__ = ["claimed", "is_claimed"]
 
 SECONDS_BETWEEN_TRIES = 0.1
 
@@ -20,12 +20,13 @@ async def claimed(path: Path) -> AsyncIterator[None]:
     """
     await asyncio.to_thread(path.parent.mkdir, parents=True, exist_ok=True)
     with path.open("ab") as file:
-        while not _try(file):  # noqa: ASYNC110  (another process sets no event here)
+        while not is_claimed(file):  # noqa: ASYNC110  (another process sets no event here)
             await asyncio.sleep(SECONDS_BETWEEN_TRIES)
         yield
 
 
-def _try(file: BufferedWriter) -> bool:
+def is_claimed(file: IOBase | int) -> bool:
+    """Claim an open file, until it is closed; return whether nobody else has."""
     try:
         import fcntl
     except ImportError:

@@ -15,6 +15,7 @@ from crew.errors import ModelError
 from crew.llm import ModelReply, ModelRequest
 from crew.llm.answer import Answer, OnText
 from crew.llm.assembly import Assembly
+from crew.llm.bucket import put_off, turn_at
 from crew.llm.counting import COUNTERS
 from crew.llm.dialect import APART, FORCING, REFUSALS, Dialect, Lesson, lesson, rendered
 from crew.llm.provider import provider_at
@@ -22,6 +23,7 @@ from crew.llm.reading import read_reply, with_json
 from crew.llm.receiving import BrokenOff, receive, unusable
 from crew.llm.refusal import explain, pause
 from crew.llm.sight import cannot_take, kinds_of, refused_kind
+from crew.llm.terms import Terms
 from crew.message import Json
 
 if TYPE_CHECKING:  # importing it takes a second, which hello must not pay
@@ -68,6 +70,8 @@ class OpenAIModel:
         max_attempts: calls in all, so 1 never repeats.
         will_close: whether `close` is sure to be called: aiohttp, which reads streams for less
             where it is installed, complains of what is left open.
+        price_in, price_out, context_window, max_output, requests_per_second: its terms; see
+            `crew.llm.terms.Terms`.
     """
 
     def __init__(
@@ -79,7 +83,19 @@ class OpenAIModel:
         timeout: float = 600.0,
         max_attempts: int = 4,
         will_close: bool = False,
+        price_in: float | None = None,
+        price_out: float | None = None,
+        context_window: int | None = None,
+        max_output: int | None = None,
+        requests_per_second: float | None = None,
     ) -> None:
+        self.terms = Terms(
+            price_in=price_in,
+            price_out=price_out,
+            context_window=context_window,
+            max_output=max_output,
+            requests_per_second=requests_per_second,
+        )
         self._model = model
         self.base_url = base_url.rstrip("/")
         self._api_key = api_key
@@ -257,6 +273,8 @@ class OpenAIModel:
         goes_on = on_text is not None and await self.continues()  # not once it is broken off
 
         async def attempt() -> ModelReply:
+            if retrying.statistics.get("attempt_number", 1) > 1:
+                await turn_at(self)  # for the first one whoever asks has waited
             rest = answer.rest()
             received = Assembly(goes_on=bool(rest.partial))
             body = await self._body(rest, dialect, stream=on_text is not None, model=model)
@@ -340,10 +358,12 @@ class OpenAIModel:
             except (httpx2.ProtocolError, httpx2.NetworkError) as error:
                 raise BrokenOff(f"before its end: {error}") from error
 
-    def _note(self, state: "RetryCallState") -> None:
+    async def _note(self, state: "RetryCallState") -> None:
         error = state.outcome.exception() if state.outcome else None
         facts = {"endpoint": self.base_url, "attempt": state.attempt_number, "error": repr(error)}
         logger.info("model.retried", extra=facts)
+        if getattr(error, "status_code", None) == 429:
+            await put_off(self, state.upcoming_sleep)
 
     async def _id(self) -> str:
         if not self._model:

@@ -5,6 +5,7 @@ import math
 
 from crew.budget import Allowance
 from crew.llm import Model, ModelRequest, count_tokens
+from crew.llm.terms import terms_of
 from crew.llm.wire import counted_body, with_schema_in_prompt
 
 __all__ = ["DEFAULT_OUTPUT", "LEAST_OUTPUT", "MARGIN", "input_bound", "request_bytes"]
@@ -33,25 +34,25 @@ def request_bytes(request: ModelRequest) -> int:
     return len(json.dumps(read, ensure_ascii=False).encode("utf-8", "surrogatepass"))
 
 
-async def input_bound(
-    model: Model, request: ModelRequest, allowance: Allowance, output: int
-) -> int:
+async def input_bound(model: Model, request: ModelRequest, allowance: Allowance, most: int) -> int:
     """Return what to reserve for the input of a request.
 
-    It is an upper bound by bytes, if that fits beside the output. Else it is what the engine
+    It is an upper bound by bytes, if that fits. Else it is what the engine
     counts; or, where it does not and the budget allows that, an estimate and its margin.
 
     Args:
         model: where the request goes.
         request: what is asked.
         allowance: what may be spent.
-        output: the tokens that the answer may take, in the way a budget has to reckon.
+        most: the tokens that fit beside the answer.
     """
     size = request_bytes(request)
     frame = _FRAME_TOKENS + (_TOOLS_TOKENS if request.tools else 0)
     # An endpoint that counts more than a token a byte has shown that bytes are no bound there.
     bound = math.ceil(max(size + frame, size * _with_margin(allowance.rate)))
-    if bound + output <= allowance.left:
+    if (window := terms_of(model).context_window) is not None:
+        bound = min(bound, window)  # its endpoint refuses what does not fit
+    if bound <= most:
         return bound
     counted = await count_tokens(model, request)
     if counted is not None:

@@ -17,6 +17,7 @@ from crew.llm.llamacpp import Engine, require_engine
 from crew.llm.provider import LLAMACPP
 from crew.llm.reading import read_reply, with_json
 from crew.llm.sight import cannot_take, kinds_of
+from crew.llm.terms import FREE, Terms
 from crew.llm.weights import OnProgress, ensure_weights
 from crew.llm.wire import request_body
 
@@ -43,10 +44,14 @@ class EmbeddedModel:
         path: a GGUF file, `owner/repository/file.gguf`, or empty for the default model; see
             `crew.llm.weights.ensure_weights`.
         on_progress: told how far a download is.
+        terms: what it costs, which is nothing by default, and what fits into it.
     """
 
-    def __init__(self, path: str = "", *, on_progress: OnProgress | None = None) -> None:
+    def __init__(
+        self, path: str = "", *, on_progress: OnProgress | None = None, terms: Terms = FREE
+    ) -> None:
         self.path = path
+        self.terms = terms
         self._on_progress = on_progress
         self._engine: Engine | None = None
         self._warned = False
@@ -65,7 +70,7 @@ class EmbeddedModel:
         return f"EmbeddedModel({self.path!r})"
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"path": self.path}
+        return {"path": self.path, "terms": self.terms}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state, _on_progress=None, _engine=None, _warned=False)

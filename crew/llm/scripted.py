@@ -7,6 +7,7 @@ from typing_extensions import TypeIs
 
 from crew.errors import ModelError
 from crew.llm import ModelReply, ModelRequest
+from crew.llm.terms import FREE, Terms
 from crew.llm.wire import estimate_usage
 from crew.message import ToolCall
 
@@ -41,6 +42,7 @@ class ScriptedModel:
         steps: the replies; or one function of the request, which answers every call.
         name: shown in journals.
         continues: whether it goes on with a reply that was broken off.
+        terms: what its tokens cost, which is nothing by default, and how often it may be asked.
     """
 
     def __init__(
@@ -49,7 +51,9 @@ class ScriptedModel:
         *,
         name: str = "scripted",
         continues: bool = False,
+        terms: Terms = FREE,
     ) -> None:
+        self.terms = terms
         self._always = steps if callable(steps) else None
         self._steps = list[Step]() if callable(steps) else list(steps)
         self._name = name

@@ -23,7 +23,7 @@ from crew.run.other_runtimes import OtherRuntimes
 from crew.run.worker import Worker
 from crew.value import Mismatch, aside, canonical, canonical_lines, is_big
 
-_LIMITS = ("budget", "budget_calls", "budget_seconds", "budget_strict")
+_LIMITS = ("budget", "budget_calls", "budget_seconds", "budget_strict", "budget_money")
 
 
 class Premises(Home, Protocol):
@@ -228,7 +228,7 @@ def _first_event(
     above: tuple[Account, ...],
     metadata: Mapping[str, Json] | None,
 ) -> RunStarted:
-    tokens, calls, seconds, strict = limits_of(budget)
+    tokens, calls, seconds, strict, money = limits_of(budget)
     return RunStarted(
         workflow=workflow.name,
         version=workflow.version,
@@ -238,6 +238,7 @@ def _first_event(
         budget_calls=calls,
         budget_seconds=seconds,
         budget_strict=strict,
+        budget_money=money,
         code=workflow.code_hash(),
         parent=parent,
         above=accounts_data(above) or None,
@@ -246,7 +247,7 @@ def _first_event(
 
 
 def _shown(limits: tuple[Json, ...]) -> str:
-    names = zip(("tokens", "calls", "seconds", "strict"), limits, strict=True)
+    names = zip(("tokens", "calls", "seconds", "strict", "money"), limits, strict=True)
     return ", ".join(f"{name}={limit}" for name, limit in names if limit is not None) or "none"
 
 

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
 
+from crew.budget import Amount
 from crew.fold import Accounts, typed_of
 from crew.journal import AccountRow, Draw, Drawn, RunRow, Settle, Store
 from crew.journal.reading import JournalReader
@@ -74,9 +75,9 @@ class AccountRows:
             if (typed := typed_of(event)) is not None:
                 accounts.apply(typed)
         own, above = accounts.ledgers.run, tuple(account.id for account in accounts.ledgers.above)
-        held = ((row.id, Drawn(own.drawn, own.calls)),)
+        held = ((row.id, Drawn(own.drawn.tokens, own.calls, 0, own.drawn.money)),)
         closed = await self.settle(Settle(row.number, row.epoch, above, held, ends=True))
-        return accounts.total(closed.total.tokens)
+        return accounts.total(Amount(closed.total.tokens, closed.total.money))
 
     async def changed(self) -> None:
         """Return when something may have come back."""

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NoReturn
 
-from crew.budget import Account, Allowance, Budget, limits_of
+from crew.budget import Account, Allowance, Amount, Budget, limits_of
 from crew.call import approval
 from crew.call.attempt import Attempt
 from crew.call.gate import LAST
@@ -342,15 +342,19 @@ class RunCalls:
         if call in _LEAVES_PROCESS:
             await self.around.writer.durable(self._open)
 
-    async def allowance(self, path: str, needed: int) -> Allowance | None:
+    async def allowance(self, path: str, needed: Amount) -> Allowance | None:
         """Return what a model call at `path` may spend; see `crew.call.record.Calls`."""
-        if not self.accounts.ledgers.limits_tokens(path) or not self.lookup.is_due(path):
+        if not self.accounts.ledgers.limits_amounts(path) or not self.lookup.is_due(path):
             return None
         self.spending.rest(path)
         await self.spending.until_free(path, needed)
         if self.shared is not None:
             return await self.shared.allowance(path, needed)
         return self.spending.allowance(path)
+
+    async def is_due(self, path: str) -> bool:
+        """Return whether the model call at `path` is to be made."""
+        return self.lookup.is_due(path)
 
     async def _draw(self, shared: SharedAccounts, path: str, data: dict[str, Json]) -> None:
         """Draw for a model call on what is left of all that is around it.

@@ -7,6 +7,7 @@ from contextvars import Context as Variables
 from dataclasses import replace
 from typing import Any, assert_never, cast
 
+from crew.budget import Amount
 from crew.call.record import Performer
 from crew.clock import wall_clock
 from crew.errors import BudgetExceeded, Diverged, Fenced, StoreError
@@ -208,8 +209,9 @@ class Driver:
     async def _settled(self, event: RunEvent | None, shared: SharedAccounts) -> RunEvent | None:
         """Settle the accounts that the run shares; return its end with what it has cost."""
         if isinstance(event, (RunCompleted, RunEndedInFailure, RunEndedByCancel)):
-            drawn = (await shared.close()).total.tokens
-            return replace(event, usage=self.calls.accounts.total(drawn))
+            drawn = (await shared.close()).total
+            usage = self.calls.accounts.total(Amount(drawn.tokens, drawn.money))
+            return replace(event, usage=usage)
         await shared.rest()
         return event
 

@@ -17,6 +17,7 @@ from crew.call.driven import Driven
 from crew.call.invoke import is_asked_to_stop, not_an_exception
 from crew.call.lineage import entered
 from crew.call.record import Performer
+from crew.content import as_content, content_data
 from crew.errors import CrewError, Diverged, Fenced, NotAnException, StoreError, ToolError
 from crew.failure import message_of
 from crew.message import Json
@@ -126,6 +127,8 @@ class EnteredTools:
         try:
             with entered(attempt.scope):
                 result = await tool.enter(context, arguments)
+            if isinstance(content := as_content(result), tuple):
+                return {"result": content_data(content)}
             if is_big(result):
                 return {"result": await driver.encoded(tool.codec, result)}
             return {"result": tool.codec.passed_on(result)[0]}

@@ -67,7 +67,7 @@ def new_fork(
     if override:
         version = f"{workflow.version}+{_hash(override)}"
         workflow = workflow.overridden({**workflow.overrides, **override}, version)
-    tokens, calls, seconds, strict = limits_of(budget)
+    tokens, calls, seconds, strict, money = limits_of(budget)
     event = RunForked(
         run=row.id,
         at=cut,
@@ -80,6 +80,7 @@ def new_fork(
         budget_calls=calls,
         budget_seconds=seconds,
         budget_strict=strict,
+        budget_money=money,
     )
     run_id = f"r{secrets.token_hex(8)}"
     chain = OpenRun(run_id, 0, 1, cut, _crc_at(store, row, cut))

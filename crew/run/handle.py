@@ -21,6 +21,7 @@ from crew.fold import (
     Questions,
     Steps,
     folded,
+    in_currency,
     is_end,
 )
 from crew.journal import OPEN, Post, RunRow, RunStatus, Store, StoredEvent
@@ -227,9 +228,13 @@ class Run:
             if (row := self._fresh()).status not in OPEN:
                 return await self._ending(row)
 
-    async def usage(self) -> dict[str, int]:
-        """Return the tokens and calls of a run that has ended, over all its agents and children."""
-        return (await self.ending()).usage or {}
+    async def usage(self) -> dict[str, float]:
+        """Return what a run that has ended cost, by unit, over all its agents and children.
+
+        Tokens and calls are whole numbers; `money` is in the currency of the models' prices, and is
+        there where a model has some.
+        """
+        return in_currency((await self.ending()).usage or {})
 
     async def questions(self) -> list[Question]:
         """Return the questions that wait for an answer, the oldest first."""

@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import replace
 
-from crew.budget import Account, Allowance, smaller
+from crew.budget import UNLIMITED, Account, Allowance, Amount, smaller
 from crew.errors import BudgetExceeded
 from crew.journal import AccountRow, Draw, Drawn, RunRow, Settle
 from crew.journal.accounts import left
@@ -118,28 +118,28 @@ class SharedAccounts:
         row, own = self._row, self._ledgers.accounts(self._row.id, path)
         return Draw(row.number, row.epoch, self._ledgers.above, own, amount, asks)
 
-    async def allowance(self, path: str, needed: int) -> Allowance:
+    async def allowance(self, path: str, needed: Amount) -> Allowance:
         """Return what a model call may spend, once so much is left or nothing can come back."""
         while True:
-            tokens, may_come = self._left(path, needed)
-            if tokens >= needed or not may_come:
-                return replace(self._spending.allowance(path), left=tokens)
+            tokens, money, may_come = self._left(path, needed)
+            if needed.fits(tokens, money) or not may_come:
+                return replace(self._spending.allowance(path), left=tokens, money=money)
             await self._accounts.changed()
 
-    def _left(self, path: str, needed: int) -> tuple[int, bool]:
+    def _left(self, path: str, needed: Amount) -> tuple[int, int | None, bool]:
         """Return what is left of all around a call, and whether more may be, where that is less."""
         above, own = self._ledgers.above, self._ledgers.accounts(self._row.id, path)
         rows = self._accounts.rows([account.id for account in (*above, *own)])
         if any(account.id not in rows or rows[account.id].is_closed for account in above):
-            return 0, False
-        least: int | None = None
+            return 0, 0, False
+        least = least_money = None
         may_come = True
         for account in (*above, *own):
             drawn = rows[account.id].total if account.id in rows else Drawn()
-            tokens, _ = left(account, drawn)
-            least = smaller(least, tokens)
-            may_come = may_come and (tokens is None or tokens >= needed or drawn.open > 0)
-        return least or 0, may_come
+            tokens, _, money = left(account, drawn)
+            least, least_money = smaller(least, tokens), smaller(least_money, money)
+            may_come = may_come and (needed.fits(tokens, money) or drawn.open > 0)
+        return UNLIMITED if least is None else least, least_money, may_come
 
     def lose(self) -> None:
         """Write nothing more: whoever takes the run says anew what it has drawn.

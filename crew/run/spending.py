@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Protocol
 
-from crew.budget import Allowance
+from crew.budget import NANOS, NOTHING, Allowance, Amount
 from crew.clock import wall_clock
 from crew.errors import BudgetExceeded
 from crew.event import CallCancelled, CallCompleted, CallFailed, RunEvent
@@ -63,7 +63,7 @@ class Spending:
 
     def begun(self, path: str) -> None:
         """Note that a model is called here, whose answer gives back what it does not need."""
-        if self.ledgers.limits_tokens(path):
+        if self.ledgers.limits_amounts(path):
             self._under_way.add(path)
 
     def rest(self, path: str) -> None:
@@ -90,16 +90,21 @@ class Spending:
                 raise BudgetExceeded(run=run, path=path, needed=1, left=0, unit="seconds")
             if self.shared is not None:
                 continue
-            if (left := ledger.left()) is not None and needed > left + freed:
-                raise BudgetExceeded(run=run, path=path, needed=needed, left=left + freed)
+            if (left := ledger.left()) is not None and needed.tokens > left + freed.tokens:
+                left += freed.tokens
+                raise BudgetExceeded(run=run, path=path, needed=needed.tokens, left=left)
+            if (money := ledger.left_money()) is not None and needed.money > money + freed.money:
+                wanted, has = needed.money / NANOS, (money + freed.money) / NANOS
+                raise BudgetExceeded(run=run, path=path, needed=wanted, left=has, unit="money")
             if (calls := ledger.left_calls()) is not None and calls < 1:
                 raise BudgetExceeded(run=run, path=path, needed=1, left=calls, unit="calls")
 
     def amount(self, path: str, asked: dict[str, Json]) -> Drawn:
         """Return what a model call draws, beside what an earlier request of it has drawn."""
         bound, freed = self._accounts.needed(path, asked)
-        back = self._accounts.bound_of(path) if path in self._under_way else 0
-        return Drawn(bound - freed, 1, bound - back)
+        back = self._accounts.bound_of(path) if path in self._under_way else NOTHING
+        drawn = bound - freed
+        return Drawn(drawn.tokens, 1, (bound - back).tokens, drawn.money)
 
     def drawn(self, run: str, *, rests: bool) -> Iterator[tuple[str, Drawn]]:
         """Yield what the run's own calls have drawn of each of its accounts, the run's first.
@@ -110,31 +115,34 @@ class Spending:
         """
         flying = () if rests else self._under_way
         for name, place, ledger in self.ledgers.named(run):
-            back = sum(self._accounts.bound_of(call) for call in flying if is_around(place, call))
-            yield name, Drawn(ledger.drawn, ledger.calls, back)
+            calls = [call for call in flying if is_around(place, call)]
+            back = sum(self._accounts.bound_of(call).tokens for call in calls)
+            yield name, Drawn(ledger.drawn.tokens, ledger.calls, back, ledger.drawn.money)
 
     def allowance(self, path: str) -> Allowance:
         """Return what a model call may spend, of all the accounts around it."""
+        tokens, money = self.ledgers.left(path)
         return Allowance(
-            left=self.ledgers.left(path),
+            left=tokens,
+            money=money,
             strict=self.ledgers.is_strict(path),
             rate=self._accounts.rate,
             output_rate=self._accounts.output_rate,
         )
 
-    async def until_free(self, path: str, needed: int) -> None:
-        """Return when so many tokens are left, or nothing under way can give any back."""
-        while self.shared is None and self._under_way and self.ledgers.left(path) < needed:
+    async def until_free(self, path: str, needed: Amount) -> None:
+        """Return when so much is left, or nothing under way can give anything back."""
+        while self.shared is None and self._under_way and not needed.fits(*self.ledgers.left(path)):
             await self._change.comes()
 
     def wake(self) -> None:
         """Let those look again who wait for something to come back."""
         self._change.wake()
 
-    def _end(self, path: str, bound: int, more: int = 0) -> None:
+    def _end(self, path: str, bound: Amount, more: Amount = NOTHING) -> None:
         """Note that a call has ended that cost so much `more` than its bound."""
-        back = bound if path in self._under_way else 0
+        back = bound.tokens if path in self._under_way else 0
         self._under_way.discard(path)
         if self.shared is not None and (back or more):
-            self.shared.change(path, Drawn(tokens=more, open=-back))
+            self.shared.change(path, Drawn(tokens=more.tokens, open=-back, money=more.money))
         self.wake()

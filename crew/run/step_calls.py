@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, NoReturn, TypeVar
 
-from crew.budget import Allowance, Budget
+from crew.budget import Allowance, Amount, Budget
 from crew.call.attempt import Attempt
 from crew.call.gate import Order, overdue
 from crew.call.record import AgentTask, Performer
@@ -81,9 +81,13 @@ class StepCalls:
         await self._require_running()
         await self._or_stop(self._run.restart(path, call, fingerprint, data))
 
-    async def allowance(self, path: str, needed: int) -> Allowance | None:
+    async def allowance(self, path: str, needed: Amount) -> Allowance | None:
         await self._require_running()
         return await self._run.allowance(path, needed)
+
+    async def is_due(self, path: str) -> bool:
+        await self._require_running()
+        return await self._run.is_due(path)
 
     async def complete(self, path: str, call: CallKind, data: dict[str, Json]) -> None:
         self._require_open()
@@ -292,8 +296,8 @@ class StepCalls:
                 await self._or_stop(run.around.children.cancel(run.row, path))
             raise
 
-    def limits_tokens(self, path: str) -> bool:
-        return self._run.accounts.ledgers.limits_tokens(path)
+    def limits_amounts(self, path: str) -> bool:
+        return self._run.accounts.ledgers.limits_amounts(path)
 
     def give(self, path: str, budget: Budget) -> None:
         """Let what is called at `path` and beneath it spend so much at most."""

@@ -20,7 +20,7 @@ from crew.run import Run, Runtime
 from serving.commands.opening import absolute, opened, prepare_weights
 from serving.commands.output import notes, results, show, show_json
 from serving.commands.parked import to_rest
-from serving.commands.screen import follow
+from serving.commands.screen import follow, money_text
 from serving.gallery import load_workflow
 
 DETACHED = 130
@@ -241,5 +241,8 @@ async def _footer(run: Run, output: Any, console: Any) -> None:
     usage = await run.usage()
     if sources := getattr(output, "sources", None):
         console.print(f"sources: {', '.join(sources)}")
-    console.print(f"run {run.id} · {usage.get('calls', 0)} model calls · {tokens_in(usage)} tokens")
+    money = f" · {money_text(usage['money'])}" if "money" in usage else ""
+    console.print(
+        f"run {run.id} · {usage.get('calls', 0)} model calls · {tokens_in(usage)} tokens{money}"
+    )
     console.print(f"look at it with: crew show {run.id}")

@@ -11,6 +11,7 @@ from rich.live import Live
 from rich.text import Text
 from rich.tree import Tree
 
+from crew.budget import NANOS
 from crew.fold import Activity, Ending, Event, Remarks, Steps, typed_of
 from crew.fold import Text as Answer
 
@@ -138,12 +139,19 @@ def _parents(path: str) -> Iterator[str]:
         yield path.partition("~")[0]
 
 
+def money_text(money: float) -> str:
+    """Return money as it is shown: in the currency of the prices, which has no sign here."""
+    return f"{money:.6f}".rstrip("0").rstrip(".") + " money"
+
+
 def _text(activity: Activity, now: float) -> str:
     """Return what is said of a step or a call: its name, how long it took, what it cost."""
     seconds = (activity.ended or max(now, activity.began)) - activity.began
     parts = [activity.path.rpartition("/")[2], f"{seconds:.1f} s"]
     if activity.tokens:
         parts.append(f"{activity.tokens} tokens")
+    if activity.money_nanos:
+        parts.append(money_text(activity.money_nanos / NANOS))
     note = activity.error.message[:_NOTE_CHARACTERS] if activity.error else ""
     return " · ".join(parts + [part for part in (_where(activity), note) if part])
 

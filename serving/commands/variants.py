@@ -67,7 +67,9 @@ def model_named(varied: str | None) -> str | None:
 
 
 def with_model(settings: Settings) -> WithModel:
-    """Return what gives every agent the model that the settings name."""
+    """Return what gives every agent the model that the settings name; one of crew.toml's first."""
     from crew.llm.choice import default_model  # engines load when first needed
 
+    if settings.model in settings.models:
+        return WithModel(settings.model)
     return WithModel(default_model(settings, will_close=False))

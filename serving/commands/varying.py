@@ -22,7 +22,7 @@ from crew.run.fork import EVERY, effects_before
 from serving.commands.opening import absolute, opened
 from serving.commands.output import notes, results, show, show_json
 from serving.commands.parked import to_rest
-from serving.commands.screen import follow
+from serving.commands.screen import follow, money_text
 from serving.commands.variants import code_of, has_other_agents, with_model
 
 SHORT_CHARACTERS = 300
@@ -207,9 +207,11 @@ def text_of(end: End) -> str:
 
 def paid(cost: Cost) -> str:
     """Return what a run cost, as text."""
+    spent = f", {money_text(cost.money)}," if cost.money_nanos else ""
+    spared = f", {money_text(cost.reused_money)}," if cost.reused_money_nanos else ""
     return (
-        f"{cost.calls} model calls and {cost.tokens} tokens paid · "
-        f"{cost.reused_calls} calls and {cost.reused_tokens} tokens reused"
+        f"{cost.calls} model calls and {cost.tokens} tokens{spent} paid · "
+        f"{cost.reused_calls} calls and {cost.reused_tokens} tokens{spared} reused"
     )
 
 

@@ -51,10 +51,15 @@ class Counting:
         self.rate, self.wanted, self.fails, self.reports = rate, wanted, fails, reports
         self.chance = chance
         self.requests: list[ModelRequest] = []
-        self.tokens = 0
-        """All that it has computed."""
+        self.read = self.said = 0
+        """The tokens that it has computed."""
         if counts:
             self.count_tokens = self._count
+
+    @property
+    def tokens(self) -> int:
+        """All that it has computed."""
+        return self.read + self.said
 
     def reading(self, request: ModelRequest) -> int:
         return max(1, int(request_bytes(request) * self.rate))
@@ -70,7 +75,7 @@ class Counting:
         if self.chance is not None:
             said = self.chance.randint(1, said)
             await asyncio.sleep(self.chance.random() / 100)
-        self.tokens += read + said
+        self.read, self.said = self.read + read, self.said + said
         if (error := self.fails(number)) is not None:
             if on_text is not None:
                 on_text("half a")

@@ -238,7 +238,7 @@ async def test_an_endpoint_that_keeps_to_no_limit_is_reckoned_with_from_then_on(
     class Endless(Counting):
         async def complete(self, request, *, on_text=None):
             reply = await super().complete(request, on_text=on_text)
-            self.tokens += 500
+            self.said += 500
             usage = reply.usage
             return type(reply)(reply.text, usage=type(usage)(usage.input_tokens, 500, 0, 1))
 

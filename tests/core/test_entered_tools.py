@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from crew import Agent, Budget, Context, Run, RunFailed, Runtime, ToolCall, tool, workflow
+from crew import Agent, Budget, Context, Image, Run, RunFailed, Runtime, ToolCall, tool, workflow
 from crew.errors import AskError, StoreError, ToolError
 from crew.journal.opening import open_store
 from crew.testing import CrashingStore, ScriptedModel
@@ -383,3 +383,24 @@ async def test_the_context_of_a_step_is_refused_in_a_plain_tool(runtime):
 
     with pytest.raises(RunFailed, match="inside the agent 'agent'"):
         await result(await runtime.start(flow, "x"))
+
+
+async def test_it_may_give_an_image(runtime):
+    @tool
+    async def look(ctx: Context) -> Image:
+        """Look."""
+        await ctx.run(str.upper, "x")
+        return Image(b"\x89PNG", "image/png")
+
+    seen: list[Any] = []
+
+    def reply(request: Any) -> Any:
+        if request.messages[-1].role == "tool":
+            seen.extend(request.messages[-1].parts)
+            return "seen"
+        return ToolCall("look", {})
+
+    assert (
+        await output_of(runtime, Agent("eye", model=ScriptedModel(reply), tools=[look])) == "seen"
+    )
+    assert seen == [Image(b"\x89PNG", "image/png")]

@@ -5,7 +5,7 @@ from typing import Any
 import crew.journal.accounts
 import crew.llm.cost
 import crew.run.taking
-from crew.budget import Ledger
+from crew.budget import NOTHING, Ledger
 from crew.fold.accounts import Accounts
 from crew.run.calls import RunCalls
 from crew.run.sharing import SharedAccounts
@@ -84,7 +84,8 @@ def _forgotten(patch: Patch) -> None:
         await fold(store, driver, workflow, row)
         ledgers = driver.calls.accounts.ledgers
         for ledger in (ledgers.run, *ledgers.of_calls.values()):
-            ledger.spent = ledger.reserved = ledger.calls = 0
+            ledger.spent = ledger.reserved = NOTHING
+            ledger.calls = 0
 
     patch.setattr(crew.run.taking, "fold_stored", fold_but_costs)
 
