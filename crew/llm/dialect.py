@@ -90,7 +90,7 @@ def lesson(
         sent: the names of what its body held.
         known: what was known when it was sent.
     """
-    if error.status not in REFUSALS:
+    if error.status not in REFUSALS or error.is_refusal:
         return None
     for find in (_of_limit, _of_parameter, _of_system, _of_echo, _of_schema):
         found = find(error, request, frozenset(sent))

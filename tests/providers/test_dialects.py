@@ -386,3 +386,27 @@ async def test_json_is_found_in_what_is_around_it(text):
     async with model_of(Chatty()) as model:
         came = await talk(model, "schema", schema=True)
     assert came.text == json.dumps(mind.CITY)
+
+
+AZURE = "The response was filtered due to the prompt triggering Azure's content management policy."
+
+
+@pytest.mark.parametrize(
+    ("code", "words", "is_refusal"),
+    [
+        ("content_filter", AZURE, True),
+        ("content_policy_violation", "Your request was rejected by our safety system.", True),
+        (None, "Request blocked: PROHIBITED_CONTENT", True),
+        ("invalid_value", "Invalid value: 'temperature'.", False),
+    ],
+)
+async def test_a_filter_before_the_model_refuses_what_is_asked(code, words, is_refusal):
+    class Guarded(OpenAIChat):
+        def check(self, body):
+            raise Refused(words, code=code)
+
+    async with model_of(endpoint := Guarded()) as model:
+        with pytest.raises(ModelError, match="refused the request") as caught:
+            await talk(model, "text", tools=True, schema=is_refusal)
+    assert caught.value.is_refusal == is_refusal
+    assert len(endpoint.requests) == 1
