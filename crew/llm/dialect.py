@@ -7,6 +7,7 @@ from typing import TypeAlias
 
 from crew.errors import ModelError
 from crew.llm import ModelRequest
+from crew.llm.plain_schema import NOT_PLAIN, plain
 from crew.llm.refusal import refuses_grammar, refuses_limit
 from crew.llm.wire import NOT_ECHOED, request_body, with_schema_in_prompt
 from crew.message import Json
@@ -30,6 +31,7 @@ WORDS = "the schema is said in words"
 APART = "the schema is said in words where there are tools"
 NO_SYSTEM = "instructions are said by the user"
 NO_ECHO = "reasoning is not sent back"
+PLAIN = "schemas are plain"
 
 FORCING = frozenset({"vllm", "library"})
 """Owners of models whose engines call no tool while a schema is forced: vLLM, and Ollama."""
@@ -43,7 +45,11 @@ _UNKNOWN = re.compile(
     re.IGNORECASE,
 )
 _TOO_LONG = re.compile(r"context|too long|too large|maximum", re.IGNORECASE)
-_NO_SYSTEM_ROLE = re.compile(r"system (role|message|instruction)s?\b.*\bsupport", re.IGNORECASE)
+_NOT_PLAIN = re.compile(rf"""["'`]({"|".join(map(re.escape, NOT_PLAIN))})["'`]""")
+_NO_SYSTEM_ROLE = re.compile(
+    r"system (role|message|instruction)s?\b.*\bsupport|role\b.*\bnot support\b.*\bsystem",
+    re.IGNORECASE,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +72,8 @@ def rendered(request: ModelRequest, model: str, dialect: Dialect, *, stream: boo
             body.pop(fact[1:], None)
     if LIMIT in dialect and "max_tokens" in body:
         body["max_completion_tokens"] = body.pop("max_tokens")
+    if PLAIN in dialect:
+        _make_plain(body)
     if NO_ECHO in dialect:
         body["messages"] = [_bare(message) for message in body["messages"]]
     if NO_SYSTEM in dialect:
@@ -92,7 +100,7 @@ def lesson(
     """
     if error.status not in REFUSALS or error.is_refusal:
         return None
-    for find in (_of_limit, _of_parameter, _of_system, _of_echo, _of_schema):
+    for find in (_of_limit, _of_parameter, _of_system, _of_echo, _of_words, _of_schema):
         found = find(error, request, frozenset(sent))
         if found is not None and found.fact not in known:
             return found
@@ -124,6 +132,12 @@ def _of_echo(error: ModelError, request: ModelRequest, sent: frozenset[str]) -> 
     return Lesson(NO_ECHO) if any(_names(error, name) for name in names) else None
 
 
+def _of_words(error: ModelError, request: ModelRequest, sent: frozenset[str]) -> Lesson | None:
+    """Learn that schemas, of tools or of the answer, hold words that are not known."""
+    is_named = _UNKNOWN.search(error.message) and _NOT_PLAIN.search(error.message)
+    return Lesson(PLAIN) if is_named and sent & {"tools", "response_format"} else None
+
+
 def _of_schema(error: ModelError, request: ModelRequest, sent: frozenset[str]) -> Lesson | None:
     """Learn that a schema is not taken, or not beside tools; words for that are many."""
     if "response_format" not in sent:
@@ -139,6 +153,13 @@ def _names(error: ModelError, name: str) -> bool:
     said = error.message
     is_named = re.search(rf"(?<![\w-]){re.escape(name)}(?![\w-])", said) is not None
     return is_named and _UNKNOWN.search(said) is not None
+
+
+def _make_plain(body: dict[str, Json]) -> None:
+    for tool in body.get("tools", ()):
+        tool["function"]["parameters"] = plain(tool["function"]["parameters"])
+    if (wanted := body.get("response_format")) is not None:
+        wanted["json_schema"]["schema"] = plain(wanted["json_schema"]["schema"])
 
 
 def _bare(message: dict[str, Json]) -> dict[str, Json]:
