@@ -89,6 +89,9 @@ class Usage:
         )
 
 
+NO_USAGE = Usage()
+
+
 def message_with(role: Role, content: Content, *, tool_call_id: str = "") -> Message:
     """Return a message that says a text, or parts."""
     text, parts = split(content)

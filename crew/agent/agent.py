@@ -25,6 +25,7 @@ from crew.config import load_settings
 from crew.content import Part, as_content, split
 from crew.errors import GraphError
 from crew.hosts import Resources
+from crew.llm import ToolSpec
 from crew.llm.choice import ModelChoice, models_of, name_of
 from crew.llm.settings import ModelSettings
 from crew.message import Json, Message, Usage, message_from
@@ -52,7 +53,7 @@ class WithModel:
         return f"model={name_of(self.model)}"
 
 
-_DERIVED = frozenset({"answers", "codec", "_code", "_schema"})
+_DERIVED = frozenset({"answers", "codec", "parameters", "specs", "_asked", "_code", "_schema"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,7 +199,11 @@ class Agent(Generic[T]):
     @property
     def _set(self) -> tuple[Any, ...]:
         of_prompt = (self.name, self.instructions, name_of(self.model), self.history)
-        return (*of_prompt, self.max_turns, self.settings, self.retries, self.parallel_tools)
+        return (*of_prompt, self.max_turns, self._asked, self.retries, self.parallel_tools)
+
+    @cached_property
+    def _asked(self) -> str:
+        return repr(self.settings)
 
     @cached_property
     def _code(self) -> str:
@@ -220,6 +225,17 @@ class Agent(Generic[T]):
     def codec(self) -> Codec:
         """What stores the agent's output."""
         return Codec(self.output, where=f"the output of agent {self.name!r}")
+
+    @cached_property
+    def specs(self) -> tuple[ToolSpec, ...]:
+        """What its model is offered to call."""
+        specs = tuple(tool.spec for tool in self.tools.values())
+        return (*specs, self.answers.spec()) if specs and not self.answers.is_text else specs
+
+    @cached_property
+    def parameters(self) -> dict[str, Json]:
+        """What its requests hold beside the usual."""
+        return self.settings.parameters()
 
     @cached_property
     def answers(self) -> Output:

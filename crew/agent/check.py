@@ -20,12 +20,12 @@ class Checks:
     """Checks the answers of one task, each once: what is wrong with one is on record.
 
     Args:
-        check: the agent's, if it has one.
+        check: the agent's.
         task: the agent's.
         recorded: makes calls once.
     """
 
-    def __init__(self, check: Check | None, task: AgentTask, recorded: Recorded) -> None:
+    def __init__(self, check: Check, task: AgentTask, recorded: Recorded) -> None:
         self._check, self._task, self._recorded = check, task, recorded
         self._count = 0
 
@@ -40,12 +40,9 @@ class Checks:
             OutputInvalid: it is refused; the message is what the model gets to read.
             Exception: what else the check raises.
         """
-        check = self._check
-        if check is None:
-            return
 
         async def perform(streamed: str) -> dict[str, Json]:
-            return {"result": await _problem(check, output.value(answer))}
+            return {"result": await _problem(self._check, output.value(answer))}
 
         path = f"{self._task.path}/:check.{self._count}"
         self._count += 1

@@ -19,7 +19,7 @@ from crew.agent.tries import Tries
 from crew.call.record import AgentTask, Calls
 from crew.content import Content
 from crew.errors import OutputInvalid
-from crew.llm import Model, ModelReply, ModelRequest
+from crew.llm import Model, ModelReply, ModelRequest, ToolSpec
 from crew.llm.settings import ModelSettings
 from crew.message import (
     Json,
@@ -46,6 +46,12 @@ class Definition(Protocol):
     def tools(self) -> Mapping[str, ToolLike]: ...
 
     @property
+    def specs(self) -> tuple[ToolSpec, ...]: ...
+
+    @property
+    def parameters(self) -> dict[str, Json]: ...
+
+    @property
     def answers(self) -> Output: ...
 
 
@@ -58,16 +64,12 @@ class Loop:
         self.agent, self.task, self.calls = agent, task, calls
         self.output = agent.answers
         self.recorded = Recorded(calls, task)
-        # What a reader gets of an answer that is no text is made of the whole of it.
-        spoken = task if self.output.is_text else replace(task, emit=False)
+        answers, spoken = self.output, task
+        if task.emit and not answers.is_text and not (answers.has_text and not agent.tools):
+            spoken = replace(task, emit=False)  # what a reader gets is made of the whole answer
         self.tries = Tries(calls, spoken, models, self.recorded)
-        self.branches = Branches(calls, task.path, agent.parallel_tools)
-        approvals = Approvals(calls, self.recorded, self.branches)
-        self.tool_calls = ToolCalls(agent.tools, calls, task, self.recorded, approvals)
-        self.checks = Checks(agent.check, task, self.recorded)
-        self.specs = tuple(tool.spec for tool in agent.tools.values())
-        if self.specs and not self.output.is_text:
-            self.specs += (self.output.spec(),)
+        self.checks = Checks(agent.check, task, self.recorded) if agent.check is not None else None
+        self.specs = agent.specs
         self.repairs = agent.retries
         self.is_forced = False
         """Whether the model has said that it is done, so that no tool is offered any more."""
@@ -80,6 +82,16 @@ class Loop:
         """The path of the call that gave the last reply."""
         self.sent = 0
         self.tool_counts: dict[str, int] = {}
+
+    @functools.cached_property
+    def branches(self) -> Branches:
+        """Where its tools are called; most tasks call none."""
+        return Branches(self.calls, self.task.path, self.agent.parallel_tools)
+
+    @functools.cached_property
+    def tool_calls(self) -> ToolCalls:
+        approvals = Approvals(self.calls, self.recorded, self.branches)
+        return ToolCalls(self.agent.tools, self.calls, self.task, self.recorded, approvals)
 
     async def run(self) -> dict[str, Json]:
         self.messages = self._first_messages()
@@ -125,7 +137,8 @@ class Loop:
                 # Nothing made it answer in the form that is wanted: to ask for that is no repair.
                 self.is_forced, self.repairs = True, self.repairs + 1
             raise
-        await self.checks.require(self.output, output)
+        if self.checks is not None:
+            await self.checks.require(self.output, output)
         return output
 
     def _ask_again(self, reply: ModelReply, error: OutputInvalid) -> None:
@@ -147,7 +160,7 @@ class Loop:
 
     async def _take_back(self, reply: ModelReply) -> None:
         """Let a reader forget what was passed on of a reply that is not the answer."""
-        if self.task.emit and self.output.is_text and reply.text:
+        if self.task.emit and reply.text:
             await self.calls.discard_text(self.answered)
 
     def _first_messages(self) -> list[Message]:
@@ -180,7 +193,7 @@ class Loop:
         self.sent = len(self.messages) + 1  # with the reply, which its own event holds
         self.turn += 1
         answered = await self.tries.answer(path, self._request(), data)
-        self.usage += answered.usage
+        self.usage = answered.usage if self.turn == 1 else self.usage + answered.usage
         self.answered = answered.path
         return answered.reply
 
@@ -194,7 +207,7 @@ class Loop:
             schema=None if self.has_offered else self.output.schema,
             max_tokens=self.agent.settings.max_tokens,
             temperature=self.agent.settings.temperature,
-            parameters=self.agent.settings.parameters(),
+            parameters=self.agent.parameters,
             session=self.task.session,
             cache_salt=_salt(self.task.tenant),
         )

@@ -8,6 +8,7 @@ from typing import Any
 
 from crew.agent.reservation import Reservation, cost_of, reserved
 from crew.agent.speech import Speech
+from crew.agent.text_field import TextField
 from crew.budget import NOTHING, Amount
 from crew.call.record import AgentTask, Calls
 from crew.errors import BudgetExceeded, ModelError
@@ -16,13 +17,12 @@ from crew.llm import Model, ModelReply, ModelRequest, continues, provider_of
 from crew.llm.bucket import turn_at
 from crew.llm.terms import fitted, priced, terms_of
 from crew.llm.wire import with_usage
-from crew.message import Json, ToolCall, Usage, call_data
+from crew.message import NO_USAGE, Json, ToolCall, Usage, call_data
 
 __all__ = ["MAX_STREAMS", "ModelCall", "reply_data", "reply_from"]
 
 MAX_STREAMS = 4
 """How often one answer is begun at an engine that broke off and cannot go on."""
-_NOTHING = Usage()
 PAUSE = 0.1
 """Seconds from which the pauses grow, random and to twice their length, before it is."""
 
@@ -41,7 +41,7 @@ class ModelCall:
     def __init__(
         self, calls: Calls, task: AgentTask, model: Model, path: str, request: ModelRequest
     ) -> None:
-        self.lost = _NOTHING
+        self.lost = NO_USAGE
         """What requests cost that broke off and were settled before the next was made."""
         self._calls, self._task, self._model, self._path = calls, task, model, path
         self._terms = terms_of(model)
@@ -66,7 +66,9 @@ class ModelCall:
             data: the call's intent.
             streamed: what a reader got of the answer before a crash.
         """
-        request = replace(self._request, partial=streamed) if streamed else self._request
+        # Of JSON, what was streamed is but the text in it: nothing to go on from.
+        goes_on = bool(streamed) and self._request.schema is None
+        request = replace(self._request, partial=streamed) if goes_on else self._request
         if self._reservation is not None:
             request = self._reservation.limited(request)
         if streamed and (not request.partial or not await continues(self._model)):
@@ -74,7 +76,8 @@ class ModelCall:
             request = replace(request, partial="")
         began = time.monotonic()
         reply = await self._answered(request, data)
-        reply = replace(reply, usage=priced(reply.usage, self._terms))
+        if (usage := priced(reply.usage, self._terms)) is not reply.usage:
+            reply = replace(reply, usage=usage)
         seconds = round(time.monotonic() - began, 3)
         return {**reply_data(reply), "seconds": seconds, **self.provider()}
 
@@ -89,7 +92,7 @@ class ModelCall:
 
     async def _answered(self, request: ModelRequest, data: dict[str, Json]) -> ModelReply:
         """Return the answer; one that breaks off is begun anew, and paid twice."""
-        lost, times = _NOTHING, 0
+        lost, times = NO_USAGE, 0
         while True:
             times += 1
             try:
@@ -106,11 +109,12 @@ class ModelCall:
                     request = await self._again(error, data)
 
     async def _ask(self, request: ModelRequest) -> ModelReply:
-        if not self._task.emit or request.schema is not None:
+        if not self._task.emit:
             return await self._model.complete(request)
         is_begun = bool(request.partial)
         async with Speech(self._calls, self._path, streamed=is_begun) as speech:
-            return await self._model.complete(request, on_text=speech.add)
+            add = speech.add if request.schema is None else TextField(speech.add).add
+            return await self._model.complete(request, on_text=add)
 
     async def _again(self, error: ModelError, data: dict[str, Json]) -> ModelRequest:
         """Settle what a request cost that broke off, and reserve what the next one may cost."""
@@ -128,7 +132,7 @@ class ModelCall:
             except BudgetExceeded as refused:
                 self._reservation = await self._smaller(self._reservation, freed, refused)
         self._broke_off = None
-        self.lost += Usage(**lost) if lost else _NOTHING
+        self.lost += Usage(**lost) if lost else NO_USAGE
         return self._reservation.limited(self._request)
 
     async def _smaller(

@@ -10,6 +10,7 @@ schema forced and no tools.
 import json
 from typing import Any
 
+from crew.agent.text_field import FIELD
 from crew.errors import OutputInvalid
 from crew.llm import ToolSpec
 from crew.llm.extraction import json_in
@@ -46,6 +47,8 @@ class Output:
             schema = codec.schema()
             self._is_wrapped = schema.get("type") != "object"
             self.schema = _wrapped(schema) if self._is_wrapped else schema
+        self.has_text = _has_text(self.schema)
+        """Whether it is an object with a text of its own, which a reader sees grow."""
 
     def spec(self) -> ToolSpec:
         """Return the tool by which it is given."""
@@ -137,3 +140,8 @@ def _wrapped(schema: dict[str, Json]) -> dict[str, Json]:
         "additionalProperties": False,
     }
     return {**outer, "$defs": schema["$defs"]} if "$defs" in schema else outer
+
+
+def _has_text(schema: dict[str, Json] | None) -> bool:
+    field = (schema or {}).get("properties", {}).get(FIELD, {})
+    return bool(field.get("type") == "string")

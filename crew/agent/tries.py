@@ -11,7 +11,7 @@ from crew.errors import ModelError
 from crew.llm import Model, ModelReply, ModelRequest
 from crew.llm.bucket import turn_at
 from crew.llm.terms import terms_of
-from crew.message import Json, Usage
+from crew.message import NO_USAGE, Json, Usage
 
 __all__ = ["Answered", "Tries"]
 
@@ -54,7 +54,7 @@ class Tries:
             ModelError: none gave one, or one refused what it was asked.
             BudgetExceeded: too little is left for the next try.
         """
-        errors, lost = list[ModelError](), Usage()
+        errors, lost = list[ModelError](), NO_USAGE
         for number, model in enumerate(self._models, 1):
             place = path if number == 1 else f"{path}~{number}"
             call = ModelCall(self._calls, self._task, model, place, request)
@@ -67,7 +67,10 @@ class Tries:
                 errors.append(error)
                 lost += call.lost + Usage(**(call.cost(error) or {}))
                 continue
-            return Answered(reply_from(result), place, lost + call.lost + Usage(**result["usage"]))
+            usage = Usage(**result["usage"])
+            if errors or call.lost is not NO_USAGE:
+                usage = lost + call.lost + usage
+            return Answered(reply_from(result), place, usage)
         if len(errors) == 1:
             raise errors[0]
         raise _none_answered(self._models, errors) from errors[-1]

@@ -203,15 +203,14 @@ class Attempt:
         finally:
             del self._waiting[path]
 
-    @contextmanager
-    def performing(self, path: str) -> Iterator[None]:
-        """A block in which the current task waits for an agent, called at `path`."""
+    def performs(self, path: str) -> None:
+        """Note that the current task waits for an agent, called at `path`."""
         self._agents[path] = asyncio.current_task()
-        try:
-            yield
-        finally:
-            del self._agents[path]
-            self._resting.pop(path, None)
+
+    def performed(self, path: str) -> None:
+        """Note that it waits for it no longer."""
+        del self._agents[path]
+        self._resting.pop(path, None)
 
     def rest(self, agent: str, calls: Iterable[str]) -> None:
         """Note that an agent goes on by the ends of some calls alone, which wait as tasks do."""

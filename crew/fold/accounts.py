@@ -86,7 +86,8 @@ class Accounts:
 
     def bound_of(self, path: str) -> Amount:
         """Return what is reserved for a call that has no end."""
-        return _reserved(self._open.get(path, {}))
+        asked = self._open.get(path)
+        return NOTHING if asked is None else _reserved(asked)
 
     def places_in(self, path: str) -> list[str]:
         """Return the paths of accounts and open calls in the step or the call at `path`."""
@@ -178,8 +179,9 @@ class Accounts:
         _add(self._paid, usage)
         if asked and usage and not result.get("estimated"):
             self._learn(asked, usage)
+        reserved, cost = _reserved(asked) if asked else NOTHING, amount_of(usage)
         for ledger in self.ledgers.around(path):
-            ledger.settle(_reserved(asked), amount_of(usage))
+            ledger.settle(reserved, cost)
 
     def _count_child(self, path: str, usage: dict[str, int]) -> None:
         _add(self._below, usage)

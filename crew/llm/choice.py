@@ -42,8 +42,9 @@ def models_of(choice: ModelChoice, equipment: Equipment) -> tuple[Model, ...]:
     Raises:
         SettingsInvalid: a name is none of the settings'.
     """
-    each = choice.models if isinstance(choice, Fallback) else (choice,)
-    return tuple(_model_of(one, equipment) for one in each)
+    if not isinstance(choice, Fallback):
+        return (_model_of(choice, equipment),)
+    return tuple([_model_of(each, equipment) for each in choice.models])
 
 
 def _model_of(choice: Model | str | None, equipment: Equipment) -> Model:

@@ -88,5 +88,7 @@ def fitted(request: ModelRequest, terms: Terms) -> ModelRequest:
 
 def priced(usage: Usage, terms: Terms) -> Usage:
     """Return a usage with the money that its tokens cost."""
+    if not terms.price_in and not terms.price_out:
+        return usage
     nanos = terms.money_nanos(usage.input_tokens, usage.output_tokens)
     return replace(usage, money_nanos=nanos) if nanos else usage

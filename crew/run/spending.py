@@ -42,6 +42,11 @@ class Spending:
         """Bring the accounts on by an event, and let go what it gives back."""
         match event:
             case CallCompleted(path=path, call="model") | CallFailed(path=path, call="model"):
+                if self.shared is None:
+                    self._accounts.apply(event)
+                    self._under_way.discard(path)
+                    self.wake()
+                    return
                 bound, before = self._accounts.bound_of(path), self.ledgers.run.drawn
                 self._accounts.apply(event)
                 self._end(path, bound, self.ledgers.run.drawn - before)

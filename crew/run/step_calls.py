@@ -234,16 +234,21 @@ class StepCalls:
     async def perform(self, agent: Performer, task: AgentTask, fingerprint: str) -> dict[str, Json]:
         if self.is_stopping:
             await self.attempt.until_closed()
-        with self.attempt.performing(task.path):
-            try:
-                result = await self._performed(agent, task, fingerprint)
-                await self._run.write_end_down("agent", result)
-                return result
-            except _ENDS_RUN as error:
-                await self._stopped(error)
-            except BaseException:
-                self._withdraw_questions(task.path)
-                raise
+        self.attempt.performs(task.path)
+        try:
+            if getattr(agent, "holds_run", False):
+                result = await self._holding(agent, task, fingerprint)
+            else:
+                result = await self._dispatch.perform(agent, task, fingerprint, self)
+            await self._run.write_end_down("agent", result)
+            return result
+        except _ENDS_RUN as error:
+            await self._stopped(error)
+        except BaseException:
+            self._withdraw_questions(task.path)
+            raise
+        finally:
+            self.attempt.performed(task.path)
 
     def _withdraw_questions(self, path: str) -> None:
         """Close what the agent at `path` asks, whose task has ended without an answer.
@@ -255,11 +260,10 @@ class StepCalls:
             for question in self._run.records.asked_within(path):
                 self._run.cancelled(question, "ask")
 
-    async def _performed(
+    async def _holding(
         self, agent: Performer, task: AgentTask, fingerprint: str
     ) -> dict[str, Json]:
-        if not getattr(agent, "holds_run", False):
-            return await self._dispatch.perform(agent, task, fingerprint, self)
+        """Have a task done by an agent of which some tools hold the run."""
         attempt, path = self.attempt, task.path
         tools = EnteredTools(agent, attempt, self._run.attempts, self._inside, self._depth)
         self._run.entered[path] = attempt.entered[path] = tools

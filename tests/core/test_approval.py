@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from crew import Agent, Context, GraphError, RunFailed, Runtime, tool, workflow
-from crew.errors import StoreError
+from crew.errors import AskError, StoreError
 from crew.journal.memory import MemoryStore
 from crew.llm import ModelRequest
 from crew.testing import CrashingStore, ScriptedModel, ToolCall, simulate
@@ -179,6 +179,87 @@ async def test_in_order_the_next_call_begins_once_the_first_was_answered(runtime
     assert await result(run) == "refunded a | saw c"
 
 
+@pytest.mark.parametrize("first", ["support/refund.0", "which"])
+async def test_it_waits_beside_a_tool_that_asks_a_person_itself(runtime, first):
+    @tool
+    async def which(ctx: Context) -> str:
+        """Ask which."""
+        return f"chose {await ctx.ask(str, 'Which?', key='which')}"
+
+    flow = flow_of(BIG, ToolCall("which"), tools=[refund, which])
+    answers = {"support/refund.0": True, "which": "that"}
+    run = await runtime.start(flow, "go")
+    await asked(run, 2)
+    assert await until(run, "waiting") == "waiting"
+    await run.answer(first, answers.pop(first))
+    async with asyncio.timeout(SECONDS):
+        while len(await run.questions()) != 1:
+            await asyncio.sleep(0.005)
+    assert await until(run, "waiting") == "waiting"
+    ((key, answer),) = answers.items()
+    await run.answer(key, answer)
+    assert await result(run) == "refunded a | chose that"
+    assert DONE == ["a"]
+
+
+async def test_an_agent_that_another_one_asks_waits_for_approval_out_of_memory_too(runtime):
+    clerk = Agent("clerk", model=ScriptedModel([BIG, "done"]), tools=[refund])
+    boss = Agent("boss", model=ScriptedModel(_asks_the_clerk), tools=[clerk, look])
+
+    @workflow(name="flow")
+    async def flow(ctx: Context, text: str) -> str:
+        return (await ctx.run(boss, text)).output
+
+    run = await runtime.start(flow, "go")
+    (question,) = await asked(run)
+    assert await until(run, "waiting") == "waiting"
+    async with asyncio.timeout(SECONDS):
+        while runtime._worker.owned.drivers:
+            await asyncio.sleep(0.05)
+    await run.answer(question.key, True)
+    assert await result(run) == "done | saw c"
+    assert DONE == ["a"]
+
+
+def _asks_the_clerk(request: ModelRequest) -> Any:
+    read = [message.text for message in request.messages if message.role == "tool"]
+    return " | ".join(read) if read else [ToolCall("clerk", {"text": "refund a"}), LOOK]
+
+
+async def test_a_replay_asks_nobody(runtime):
+    run = await runtime.start(flow_of(BIG, SMALL, LOOK), "go")
+    await asked(run)
+    await run.answer("support/refund.0", {"approved": False, "reason": "no"})
+    live = await result(run)
+    replay = await runtime.replay(run.id)
+    assert await result(replay) == live
+    assert DONE == ["b"]
+
+
+@pytest.mark.parametrize("answer", [True, False])
+async def test_a_fork_from_before_the_answer_asks_anew(runtime, answer):
+    run = await runtime.start(flow_of(BIG), "go")
+    await asked(run)
+    await run.answer("support/refund.0", True)
+    await result(run)
+    opened = next(e.offset for e in await run.recorded() if e.kind == "ask.opened")
+    fork = await runtime.fork(run.id, at=opened, live=True)
+    (question,) = await asked(fork)
+    await fork.answer(question.key, answer)
+    assert (await result(fork) == "refunded a") is answer
+    assert DONE == ["a", "a"] if answer else ["a"]
+
+
+async def test_a_fork_that_reuses_records_asks_for_nothing_that_was_answered(runtime):
+    run = await runtime.start(flow_of(BIG), "go")
+    await asked(run)
+    await run.answer("support/refund.0", True)
+    await result(run)
+    fork = await runtime.fork(run.id)
+    assert await result(fork) == "refunded a"
+    assert DONE == ["a"]
+
+
 @pytest.mark.parametrize("kind", ["timeout", "cancel", "sibling"])
 async def test_a_question_closes_with_the_agent_that_asks_it(runtime, kind):
     asking = asyncio.Event()
@@ -219,7 +300,7 @@ async def test_a_question_closes_with_the_agent_that_asks_it(runtime, kind):
 async def approved(run: Any) -> None:
     """Answer whatever is asked, as a person would."""
     while True:
-        with contextlib.suppress(StoreError):
+        with contextlib.suppress(AskError, StoreError):  # it was answered, and that is on its way
             for question in await run.questions():
                 await run.answer(question.path, True)
         await asyncio.sleep(0.001)

@@ -1,4 +1,4 @@
-"""The workflow that is killed everywhere: fan-out, loop, effects, questions, and an agent's loop.
+"""The workflow that is killed everywhere: fan-out, loop, effects, questions, an agent, approvals.
 
 Whatever is done says so in a file, with a label that its record holds too.
 """
@@ -60,7 +60,7 @@ def order_flow(folder: Path, reached: Callable[[str], None]) -> Graph:
         assert idempotency_key
         return await act(label)
 
-    @tool(effect="idempotent")
+    @tool(effect="idempotent", approve=lambda call: call.number % 3 == 2)
     async def weigh(number: int) -> str:
         """Weigh an item."""
         return did(f"#weigh{number}")

@@ -8,6 +8,7 @@ what is stored. Prints a table; exits with 1 if anything was lost, repeated or n
 
 import argparse
 import asyncio
+import contextlib
 import json
 import os
 import re
@@ -22,7 +23,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from crew import RunFailed, Runtime
+from crew import AskError, RunFailed, Runtime
 from crew.journal.opening import open_store
 from crew.journal.reading import JournalReader
 from crew.journal.writer import Writer
@@ -85,13 +86,13 @@ def kill_around_appends(moment: Moment) -> None:
 
 def commit_each_event() -> None:
     """Commit as soon as the engine knows of an event: a snapshot holds what was appended."""
-    record = Driver._append
+    record = Driver.append
 
     def recording(self: Driver, *arguments: Any) -> None:
         record(self, *arguments)
         self._around.writer._commit()
 
-    Driver._append = recording  # type: ignore[method-assign]
+    Driver.append = recording  # type: ignore[method-assign]
 
 
 async def finish(url: str, folder: Path, moment: Moment, key: str) -> dict[str, Any]:
@@ -128,7 +129,8 @@ async def answer(run: Run, folder: Path) -> None:
             if "happen?" in question.question:
                 label = label_of(question.path).partition(":")[0]
                 said = label in labels(folder)
-            await run.answer(question.path, said)
+            with contextlib.suppress(AskError):  # whoever was killed had taken the answer
+                await run.answer(question.path, said)
         await asyncio.sleep(0.005)
 
 
@@ -230,8 +232,9 @@ def problems(
         for label in (begun - ended) - unknown
         if WAYS[label] != "retry"
     ]
-    paths = [event.path for event in after if event.kind == "step.completed"]
-    found += [f"{path} completed twice" for path, n in Counter(paths).items() if n > 1]
+    once = ("step.completed", "ask.opened", "ask.answered")
+    seen = Counter(f"{event.kind} {event.path}" for event in after if event.kind in once)
+    found += [f"{each} came {n} times" for each, n in seen.items() if n > 1]
     return found
 
 
