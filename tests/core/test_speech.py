@@ -4,7 +4,6 @@ import asyncio
 import json
 import sqlite3
 from contextlib import closing
-from dataclasses import asdict
 
 import pytest
 
@@ -210,7 +209,7 @@ class BreakingOnce(ScriptedModel):
 async def test_tokens_of_an_answer_that_broke_off_are_counted_with_those_of_the_next(runtime):
     run = await runtime.start(story(BreakingOnce()), "go")
     await run.result()
-    assert await run.usage() == asdict(Usage(340, 35, calls=1))
+    assert await run.usage() == Usage(340, 35, calls=1).to_data()
 
 
 async def test_a_budget_counts_what_an_answer_cost_that_broke_off(runtime):
@@ -226,7 +225,7 @@ async def test_a_budget_counts_what_an_answer_cost_that_broke_off(runtime):
         await run.result()
 
 
-async def test_an_agent_without_plain_text_is_emitted_when_it_is_done(runtime):
+async def test_a_typed_agent_without_tools_streams_its_text_field(runtime):
     agent = Agent("agent", model=ScriptedModel(['{"text":"typed"}']), output=Answer)
 
     @workflow
@@ -236,7 +235,7 @@ async def test_an_agent_without_plain_text_is_emitted_when_it_is_done(runtime):
     run = await runtime.start(flow, "go")
     await run.result()
     assert [json.loads(json.dumps(e.data)) for e in await run.recorded() if "text." in e.kind] == [
-        {"text": "typed"}
+        {"text": "typed", "streamed": True}
     ]
 
 
