@@ -32,11 +32,14 @@ APART = "the schema is said in words where there are tools"
 NO_SYSTEM = "instructions are said by the user"
 NO_ECHO = "reasoning is not sent back"
 PLAIN = "schemas are plain"
+SIGNED = "calls that others made are signed as such"
+REASONED = "calls that others made have an empty reasoning"
 
 FORCING = frozenset({"vllm", "library"})
 """Owners of models whose engines call no tool while a schema is forced: vLLM, and Ollama."""
 REFUSALS = (400, 422, 501)
 """States of a request that another one may do better than."""
+_FOREIGN = {"google": {"thought_signature": "skip_thought_signature_validator"}}
 _NEEDED = frozenset({"model", "messages", "tools", "response_format", "stream", "max_tokens"})
 """What is never left out: the answer would be another, or no answer."""
 _UNKNOWN = re.compile(
@@ -74,6 +77,8 @@ def rendered(request: ModelRequest, model: str, dialect: Dialect, *, stream: boo
         body["max_completion_tokens"] = body.pop("max_tokens")
     if PLAIN in dialect:
         _make_plain(body)
+    if SIGNED in dialect or REASONED in dialect:
+        _mark_foreign(body["messages"], dialect)
     if NO_ECHO in dialect:
         body["messages"] = [_bare(message) for message in body["messages"]]
     if NO_SYSTEM in dialect:
@@ -100,7 +105,15 @@ def lesson(
     """
     if error.status not in REFUSALS or error.is_refusal:
         return None
-    for find in (_of_limit, _of_parameter, _of_system, _of_echo, _of_words, _of_schema):
+    for find in (
+        _of_limit,
+        _of_foreign,
+        _of_parameter,
+        _of_system,
+        _of_echo,
+        _of_words,
+        _of_schema,
+    ):
         found = find(error, request, frozenset(sent))
         if found is not None and found.fact not in known:
             return found
@@ -120,6 +133,14 @@ def _of_parameter(error: ModelError, request: ModelRequest, sent: frozenset[str]
     names = sorted(sent - _NEEDED, key=len, reverse=True)
     refused = next((name for name in names if _names(error, name)), None)
     return None if refused is None else Lesson(f"-{refused}")
+
+
+def _of_foreign(error: ModelError, request: ModelRequest, sent: frozenset[str]) -> Lesson | None:
+    """Learn that a conversation which began with another model lacks what this one wants back."""
+    if "thought_signature" in error.message:
+        return Lesson(SIGNED)
+    is_missing = re.search(r"reasoning_content\b.*(passed back|field)", error.message)
+    return Lesson(REASONED, is_guess=True) if is_missing else None
 
 
 def _of_system(error: ModelError, request: ModelRequest, sent: frozenset[str]) -> Lesson | None:
@@ -160,6 +181,19 @@ def _make_plain(body: dict[str, Json]) -> None:
         tool["function"]["parameters"] = plain(tool["function"]["parameters"])
     if (wanted := body.get("response_format")) is not None:
         wanted["json_schema"]["schema"] = plain(wanted["json_schema"]["schema"])
+
+
+def _mark_foreign(messages: list[dict[str, Json]], dialect: Dialect) -> None:
+    """Mark the calls of which there is nothing to send back.
+
+    Source: ai.google.dev, "Thought signatures", on conversations of other models.
+    """
+    for message in messages:
+        if calls := message.get("tool_calls"):
+            if SIGNED in dialect:
+                calls[0].setdefault("extra_content", _FOREIGN)
+            if REASONED in dialect:
+                message.setdefault("reasoning_content", "")
 
 
 def _bare(message: dict[str, Json]) -> dict[str, Json]:

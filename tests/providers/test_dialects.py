@@ -15,7 +15,7 @@ from crew.llm.client import OpenAIModel
 from crew.llm.thought import Thought
 from crew.message import Message
 from tests.providers import ALL, VLLM, Gemini, LlamaCpp, Ollama, OpenAIChat, OpenAIReasoning, mind
-from tests.providers.conversation import PIXEL, model_of, talk
+from tests.providers.conversation import PIXEL, TOOLS, model_of, talk
 from tests.providers.server import Refused
 
 both_ways = pytest.mark.parametrize("streams", [False, True], ids=["whole", "streamed"])
@@ -28,7 +28,7 @@ class DeepSeek(LlamaCpp):
 
     def check(self, body):
         for message in body["messages"]:
-            if message.get("tool_calls") and not message.get("reasoning_content"):
+            if message.get("tool_calls") and message.get("reasoning_content") is None:
                 raise Refused(
                     "The `reasoning_content` in the thinking mode must be passed back to the API."
                 )
@@ -315,7 +315,6 @@ async def test_an_error_in_a_stream_breaks_the_answer_off(error):
 )
 async def test_arguments_are_read_as_models_write_them(written, read):
     from crew.llm.arguments import read_arguments
-    from tests.providers.conversation import TOOLS
 
     assert read_arguments(written, TOOLS[1].parameters) == {"words": read}
 
@@ -509,3 +508,17 @@ def test_a_thought_at_the_beginning_is_taken_out_however_it_is_cut(written, said
     thought = Thought()
     pieces = [written[first : first + size] for first in range(0, len(written), size)]
     assert "".join(map(thought.add, pieces)) + thought.end() == said
+
+
+@both_ways
+@pytest.mark.parametrize("provider", [Gemini, DeepSeek], ids=["signature", "reasoning"])
+async def test_a_conversation_that_began_with_another_model_goes_on(provider, streams):
+    async with model_of(OpenAIChat()) as first:
+        reply = (await talk(first, "parallel", tools=True)).replies[0]
+    results = [Message("tool", "found it", tool_call_id=call.id) for call in reply.tool_calls]
+    asked = ModelRequest((Message("user", "parallel"), reply.message(), *results), tools=TOOLS)
+    async with model_of(endpoint := provider()) as second:
+        for _ in range(2):
+            came = await second.complete(asked, on_text=(lambda piece: None) if streams else None)
+            assert came.text == "found it; found it"
+    assert len(endpoint.requests) == 3
