@@ -2,12 +2,13 @@
 
 import copy
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Generic, TypeVar, cast
 
 from crew.agent.check import Check
 from crew.agent.delegate import AgentTool
+from crew.agent.handoff import Handoff
 from crew.agent.loop import Loop
 from crew.agent.output import TOOL, Output
 from crew.agent.requirements import (
@@ -23,12 +24,12 @@ from crew.agent.tool_call import ToolLike
 from crew.call.record import AgentTask, Calls, Equipment, Unrecorded
 from crew.config import load_settings
 from crew.content import Part, as_content, split
-from crew.errors import GraphError
+from crew.errors import GraphError, Unreadable
 from crew.hosts import Resources
 from crew.llm import ToolSpec
 from crew.llm.choice import ModelChoice, models_of, name_of
 from crew.llm.settings import ModelSettings
-from crew.message import Json, Message, Usage, message_from
+from crew.message import Json, Message, Usage, message_from, usage_from
 from crew.run import run_sync
 from crew.source import definition_of
 from crew.value import Codec
@@ -58,11 +59,17 @@ _DERIVED = frozenset({"answers", "codec", "parameters", "specs", "_asked", "_cod
 
 @dataclass(frozen=True, slots=True)
 class AgentResult(Generic[T]):
-    """What an agent came to: its output, the messages of this task, and its cost in tokens."""
+    """What an agent came to: its output, the messages of this task, and its cost in tokens.
+
+    `agent` is who answered: itself, or whom it handed the conversation on to. `encoded` is the
+    output as it is stored.
+    """
 
     output: T
     messages: tuple[Message, ...]
     usage: Usage
+    agent: str = ""
+    encoded: Json = field(default=None, repr=False, compare=False)
 
 
 class Agent(Generic[T]):
@@ -79,6 +86,8 @@ class Agent(Generic[T]):
             such as `Plan`, `Plan | str` or `list[Plan]`.
         tools: what it may call: tools; functions, which become tools that act once, or hold the run
             if they take a context; and agents, which are asked as by `as_tool`.
+        handoffs: agents that its model may hand the conversation on to. What the other one answers
+            is its answer.
         max_turns: bounds its model calls; the last one is made without tools, and must answer.
         settings: how its model is asked.
         max_tokens: bounds each answer; short for `ModelSettings(max_tokens=…)`.
@@ -105,6 +114,7 @@ class Agent(Generic[T]):
         model: ModelChoice = None,
         output: Any = str,
         tools: "Sequence[ToolLike | Callable[..., Any] | Agent[Any]]" = (),
+        handoffs: "Sequence[Agent[Any]]" = (),
         max_turns: int = 8,
         settings: ModelSettings | None = None,
         max_tokens: int | None = None,
@@ -128,7 +138,7 @@ class Agent(Generic[T]):
         self.model = model
         self.output = output
         require_output(name, output, lambda: self.codec)
-        self.tools = tools_of(name, tools, reserved="" if output is str else TOOL)
+        self.tools = tools_of(name, tools, handoffs, reserved="" if output is str else TOOL)
         self.holds_run = any(tool.holds_run for tool in self.tools.values())
         """Whether a tool of its is entered where its run is driven."""
         require_number(name, "max_turns", max_turns, least=2 if self.tools else 1)
@@ -215,11 +225,36 @@ class Agent(Generic[T]):
         return repr(self.codec.schema())
 
     def result_of(self, result: dict[str, Json]) -> AgentResult[T]:
+        agent = result.get("agent", self.name)
+        codec = self.codec_of(agent)
+        if codec is None:
+            raise Unreadable(
+                recorded=f"an answer of agent {agent!r}: {result['output']!r:.200}",
+                asked=f"agent {self.name!r}, which does not hand on to that one",
+            )
         return AgentResult(
-            output=self.codec.decode(result["output"]),
+            output=codec.decode(result["output"]),
             messages=tuple(message_from(item) for item in result["messages"]),
-            usage=Usage(**result["usage"]),
+            usage=usage_from(result["usage"]),
+            agent=agent,
+            encoded=result["output"],
         )
+
+    def codec_of(self, name: str, around: Sequence[str] = ()) -> Codec | None:
+        """Return what stores the output of an agent, of those that conversations are handed on to.
+
+        Args:
+            name: the agent's.
+            around: the names of those that were looked through before.
+        """
+        if name == self.name:
+            return self.codec
+        for tool in self.tools.values():
+            if isinstance(tool, Handoff) and tool.agent.name not in around:
+                found = tool.agent.codec_of(name, (*around, self.name))
+                if found is not None:
+                    return found
+        return None
 
     @cached_property
     def codec(self) -> Codec:

@@ -1,7 +1,7 @@
 """An agent as a tool of another one: asked with a text, its answer is the tool's result."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from crew.call.context import Context
@@ -10,7 +10,7 @@ from crew.llm import ToolSpec
 from crew.message import Json
 from crew.value import Codec
 
-__all__ = ["AgentTool"]
+__all__ = ["AgentTool", "Asked", "described", "tool_name"]
 
 _NOT_IN_NAMES = re.compile(r"[^a-zA-Z0-9_-]")
 _PARAMETERS: dict[str, Json] = {
@@ -31,6 +31,8 @@ class Asked(Protocol):
     @property
     def codec(self) -> Codec: ...
 
+    def codec_of(self, name: str, around: Sequence[str] = ()) -> Codec | None: ...
+
 
 class AgentTool:
     """Lets a model ask an agent, as a call of its own beneath the tool's.
@@ -49,8 +51,8 @@ class AgentTool:
 
     def __init__(self, agent: Asked, name: str = "", description: str = "") -> None:
         self.agent = agent
-        self.name = name or _NOT_IN_NAMES.sub("_", agent.name)
-        self.description = description or agent.description or _first_line(agent)
+        self.name = name or tool_name(agent.name)
+        self.description = description or f"Ask the agent {agent.name}. {described(agent)}".strip()
 
     def __repr__(self) -> str:
         return f"<tool {self.name!r}: {self.agent!r}>"
@@ -106,6 +108,11 @@ class AgentTool:
         raise ToolError(message=f"{self.name!r} is an agent, which a run calls", tool=self.name)
 
 
-def _first_line(agent: Asked) -> str:
-    line = agent.instructions.strip().partition("\n")[0]
-    return f"Ask the agent {agent.name}. {line}".strip()
+def tool_name(agent: str) -> str:
+    """Return the name of an agent as that of a tool may be."""
+    return _NOT_IN_NAMES.sub("_", agent)
+
+
+def described(agent: Asked) -> str:
+    """Return what other agents' models read of an agent."""
+    return agent.description or agent.instructions.strip().partition("\n")[0]

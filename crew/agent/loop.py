@@ -12,6 +12,7 @@ from typing import Any, Protocol
 from crew.agent.approval import Approvals
 from crew.agent.branches import Branches
 from crew.agent.check import Check, Checks
+from crew.agent.handoff import Handoff
 from crew.agent.output import TOOL, Output
 from crew.agent.recorded import Recorded
 from crew.agent.tool_call import ToolCalls, ToolLike
@@ -28,6 +29,7 @@ from crew.message import (
     Usage,
     message_data,
     message_with,
+    usage_from,
 )
 
 
@@ -82,6 +84,8 @@ class Loop:
         """The path of the call that gave the last reply."""
         self.sent = 0
         self.tool_counts: dict[str, int] = {}
+        self.handed_to: str | None = None
+        """The handoff that the model has called."""
 
     @functools.cached_property
     def branches(self) -> Branches:
@@ -100,6 +104,8 @@ class Loop:
             self.messages.append(reply.message())
             if reply.tool_calls and not self._is_given(reply):
                 self.messages += await self._call_tools(reply.tool_calls)
+                if self.handed_to is not None:
+                    return await self._hand_on(self.handed_to)
             else:
                 try:
                     output = await self._answer(reply)
@@ -164,7 +170,9 @@ class Loop:
             await self.calls.discard_text(self.answered)
 
     def _first_messages(self) -> list[Message]:
-        return [*self._opening(), *self.task.history, self.task.message()]
+        begun = [*self._opening(), *self.task.history]
+        is_asked = self.task.text or self.task.parts or not self.task.history
+        return [*begun, self.task.message()] if is_asked else begun
 
     def _opening(self) -> list[Message]:
         instructions = self.agent.instructions
@@ -222,8 +230,37 @@ class Loop:
     def _tool_call(self, call: ToolCall) -> Callable[[], Coroutine[Any, Any, Content]]:
         if call.name == TOOL and not self.output.is_text:
             return _too_early
+        if isinstance(self.agent.tools.get(call.name), Handoff):
+            return functools.partial(self._handed, call.name)
         path = self._tool_path(call.name)
         return functools.partial(self.tool_calls.call, call, path)
+
+    async def _handed(self, handoff: str) -> Content:
+        """Return what the conversation holds of a call of a handoff; the first one counts."""
+        if self.handed_to not in (None, handoff):
+            return "error: the conversation goes on with another agent already"
+        self.handed_to = handoff
+        return "The conversation goes on there."
+
+    async def _hand_on(self, handoff: str) -> dict[str, Json]:
+        """Let another agent go on, and return what it comes to as this one's result."""
+        path = self._tool_path(handoff)
+        said = [message_data(message) for message in self.messages if message.role != "system"]
+        data: dict[str, Json] = {
+            "tool": handoff,
+            "arguments": {},
+            "effect": self.agent.tools[handoff].effect,
+        }
+
+        async def perform(streamed: str) -> dict[str, Json]:
+            return await self.calls.enter(path, handoff, {"messages": said, "emit": self.task.emit})
+
+        found = (await self.recorded.call(path, "tool", handoff, data, perform))["result"]
+        return {
+            **found,
+            "messages": [*self._of_this_task(0), *found["messages"]],
+            "usage": (self.usage + usage_from(found["usage"])).to_data(),
+        }
 
     def _tool_path(self, name: str) -> str:
         count = self.tool_counts.get(name, 0)

@@ -68,7 +68,7 @@ class Output:
         if self.is_text:
             return text
         try:
-            found = json.loads(json_in(text))
+            found = json.loads(json_in(text, self.schema if self._takes_text else None))
         except ValueError as error:
             if self._takes_text:
                 return self._encoded(text)

@@ -1,11 +1,13 @@
 """What an agent cannot be made of, told when it is made: each message says what to write."""
 
 import inspect
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Protocol, TypeGuard, runtime_checkable
 
 from pydantic.errors import PydanticInvalidForJsonSchema, PydanticUserError
 
+from crew.agent.delegate import Asked
+from crew.agent.handoff import Handoff
 from crew.agent.tool_call import ToolLike
 from crew.errors import GraphError
 from crew.llm import choice
@@ -24,7 +26,7 @@ __all__ = [
 
 
 @runtime_checkable
-class Askable(Protocol):
+class Askable(Asked, Protocol):
     """An agent, which another one may ask."""
 
     def as_tool(self) -> ToolLike: ...
@@ -95,12 +97,15 @@ def _is_not_defined_yet(error: BaseException | None) -> bool:
     )
 
 
-def tools_of(agent: str, given: Iterable[object], *, reserved: str = "") -> Mapping[str, ToolLike]:
+def tools_of(
+    agent: str, given: Iterable[object], handoffs: Iterable[object] = (), *, reserved: str = ""
+) -> Mapping[str, ToolLike]:
     """Return what an agent may call, by name; a plain function becomes a tool with the defaults.
 
     Args:
         agent: its name.
         given: functions, tools and agents.
+        handoffs: agents that it hands conversations on to.
         reserved: a name that no tool may have.
 
     Raises:
@@ -110,8 +115,8 @@ def tools_of(agent: str, given: Iterable[object], *, reserved: str = "") -> Mapp
     if isinstance(given, (str, Mapping)) or not isinstance(given, Iterable):
         raise GraphError(message=f"agent {agent!r}: tools= is a list, not {given!r:.200}")
     tools: dict[str, ToolLike] = {}
-    for each in given:
-        tool = _tool_of(agent, each)
+    every = [*(_tool_of(agent, each) for each in given), *_handoffs_of(agent, handoffs)]
+    for tool in every:
         if tool.name in tools:
             raise GraphError(
                 message=f"agent {agent!r} has two tools named {tool.name!r}; give one another "
@@ -124,6 +129,16 @@ def tools_of(agent: str, given: Iterable[object], *, reserved: str = "") -> Mapp
             )
         tools[tool.name] = tool
     return tools
+
+
+def _handoffs_of(agent: str, given: Iterable[object]) -> Iterator[ToolLike]:
+    for each in given:
+        if not isinstance(each, Askable):
+            raise GraphError(
+                message=f"agent {agent!r}: {each!r:.200} in handoffs= is no agent; give agents, "
+                "and what is to be called in tools="
+            )
+        yield Handoff(each)
 
 
 def _tool_of(agent: str, given: object) -> ToolLike:

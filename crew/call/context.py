@@ -9,7 +9,7 @@ again.
 import asyncio
 import functools
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from inspect import isfunction
@@ -49,7 +49,7 @@ from crew.fold.calls import Record
 from crew.graph import Workflow
 from crew.graph.patch import Patch
 from crew.graph.retry import ONCE, Retry
-from crew.message import Json
+from crew.message import Json, Message, message_data
 from crew.thread import Thread
 from crew.value import LIGHT, Codec, aside, describe, is_big, text_of, with_own_arguments
 
@@ -70,6 +70,7 @@ class _Policies:
 
     timeout: float | None = None
     emit: bool = False
+    messages: tuple[Message, ...] | None = None
 
 
 _NO_POLICIES = _Policies()
@@ -164,6 +165,7 @@ class Context(Generic[D]):
         timeout: float | None = None,  # noqa: ASYNC109  a policy of the call, recorded as such
         budget: Budget | None = None,
         emit: bool = False,
+        messages: Sequence[Message] | None = None,
     ) -> Any:
         """Call an agent, a workflow or a function, once per run.
 
@@ -178,14 +180,18 @@ class Context(Generic[D]):
             budget: what it may spend at most, all attempts and all that is called beneath it
                 together; it comes out of what is left to whatever is around it.
             emit: pass an agent's text on as the workflow's answer, while its model says it.
+            messages: what an agent sees as said before, such as the `messages` of an earlier
+                result, in place of the thread's earlier turns. With an empty text it goes on there.
 
         Returns:
             An `AgentResult`, the workflow's output, or what the function returned.
         """
         place = self._place(describe_callee(callee), key)
-        if retry is None and timeout is None and budget is None and not emit:
+        is_plain = retry is None and timeout is None and budget is None
+        if is_plain and not emit and messages is None:
             return await self._handed_out(self._call(callee, arguments, place), place.path)
-        policies = _Policies(timeout, emit)
+        said = None if messages is None else _said(messages, callee)
+        policies = _Policies(timeout, emit, said)
         async with self._within(budget, place.path):
             return await self._tried(callee, arguments, place, retry or ONCE, policies)
 
@@ -275,7 +281,8 @@ class Context(Generic[D]):
             )
         text, parts = split(content)
         path, driver, emit = place.path, self._driver, policies.emit
-        history = self.thread.messages if agent.history else ()
+        said = policies.messages
+        history = said if said is not None else self.thread.messages if agent.history else ()
         session = f"{driver.thread_id or self.run_id}/{agent.name}"
         limited = driver.limits_amounts(path)
         task = AgentTask(
@@ -290,7 +297,8 @@ class Context(Generic[D]):
             limited,
             parts,
         )
-        fingerprint = fingerprint_of(agent.name, content_key(content))
+        given = content_key(content)
+        fingerprint = fingerprint_of(agent.name, given if said is None else [given, _key_of(said)])
         record = await driver.agent(agent, path, fingerprint)
         work = functools.partial(driver.perform, agent, task, fingerprint)
         result = await self._made(record, place, "agent", work, policies.timeout)
@@ -687,6 +695,26 @@ class Context(Generic[D]):
         if before is not None and not is_again:
             raise GraphError(message=f"the key {key!r} was used twice in one step; keys are unique")
         self._keys[key] = (scope.lasting, scope.prefix)
+
+
+def _said(messages: Sequence[Message], callee: object) -> tuple[Message, ...]:
+    """Return what an agent is to see as said before; instructions are its own.
+
+    Raises:
+        GraphError: these are no messages, or it is no agent.
+    """
+    if not is_performer(callee):
+        raise GraphError(message=f"messages= is for agents; {callee!r} takes its arguments alone")
+    if not all(isinstance(message, Message) for message in messages):
+        raise GraphError(
+            message="messages= takes what the `messages` of an agent's result, or of a thread, "
+            f"are: crew.Message; not {messages!r:.200}"
+        )
+    return tuple(message for message in messages if message.role != "system")
+
+
+def _key_of(messages: Iterable[Message]) -> list[Json]:
+    return [message_data(message) for message in messages]
 
 
 @functools.lru_cache(maxsize=1024)

@@ -2,7 +2,7 @@
 
 import json
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import Any
 
 from crew.llm.thought import Thought
 from crew.llm.wire import THOUGHTS
@@ -12,6 +12,7 @@ __all__ = ["Assembly", "Call"]
 
 _REASONING = ("reasoning_content", "reasoning")
 """Names under which reasoning comes as text: DeepSeek's and llama.cpp's, and that of others."""
+_PLAIN = frozenset({"content", "role"})
 _KEPT = ("reasoning_details", "extra_content")
 """What else its endpoint wants back with a message: OpenRouter's, and Gemini's."""
 
@@ -76,17 +77,24 @@ class Assembly:
 
     def add(self, chunk: dict[str, Json]) -> str:
         """Take one chunk; return the text that is new in it."""
-        self.head = self.head or {key: chunk.get(key) for key in ("id", "created", "model")}
-        self.usage = chunk.get("usage") or self.usage
+        if not self.head:
+            self.head = {key: chunk.get(key) for key in ("id", "created", "model")}
         choices = chunk.get("choices")
-        if not isinstance(choices, list) or not choices or not isinstance(choices[0], dict):
+        choice = choices[0] if isinstance(choices, list) and choices else None
+        if not isinstance(choice, dict):
+            self.usage = chunk.get("usage") or self.usage
             return ""
-        choice = cast("dict[str, Json]", choices[0])
-        self.finish_reason = _str(choice.get("finish_reason")) or self.finish_reason
-        self.usage = choice.get("usage") or self.usage  # Moonshot's
-        message = choice.get("message") if choice.get("delta") is None else choice["delta"]
-        self.is_answer = self.is_answer or isinstance(message, dict) or bool(self.finish_reason)
-        return self._add_message(_dict(message))
+        self.usage = chunk.get("usage") or choice.get("usage") or self.usage  # Moonshot's inside
+        if reason := choice.get("finish_reason"):
+            self.finish_reason = _str(reason) or self.finish_reason
+            self.is_answer = True
+        message = choice.get("delta")
+        if message is None:
+            message = choice.get("message")
+        if not isinstance(message, dict):
+            return ""
+        self.is_answer = True
+        return self._add_message(message)
 
     def end(self) -> str:
         """Take note that nothing more comes; return the text that was held back till then."""
@@ -110,6 +118,18 @@ class Assembly:
         }
 
     def _add_message(self, message: dict[str, Json]) -> str:
+        for name in message:
+            if name not in _PLAIN:  # most chunks have a piece of text and no more
+                self._add_more(message)
+                break
+        content = message.get("content")
+        piece = content if type(content) is str else self._content(content)
+        if piece and (said := self.thought.add(piece)):
+            self.text.append(said)
+            return said
+        return ""
+
+    def _add_more(self, message: dict[str, Json]) -> None:
         self._add_calls(message)
         self.refusal += _str(message.get("refusal"))
         for name in _REASONING:
@@ -118,11 +138,6 @@ class Assembly:
         for name in _KEPT:
             if piece := message.get(name):
                 self._keep(name, piece)
-        piece = self._content(message.get("content"))
-        if piece and (said := self.thought.add(piece)):
-            self.text.append(said)
-            return said
-        return ""
 
     def _keep(self, name: str, piece: Json) -> None:
         known = self.extra.get(name)
@@ -134,7 +149,7 @@ class Assembly:
             self.extra[name] = piece
 
     def _content(self, content: Json) -> str:
-        """Return the text of a content, which may have parts; take down what is no text."""
+        """Return the text of a content that may have parts; take down what is no text."""
         if not isinstance(content, list):
             return _str(content)
         said = ""

@@ -156,7 +156,7 @@ class OpenAIModel:
                 refused = (refused or error) if found.is_guess else None
                 dialect |= {found.fact}
         self._learn(dialect - known)
-        return with_json(reply) if request.schema is not None else reply
+        return reply if request.schema is None else with_json(reply, request.schema)
 
     async def _dialect(self, request: ModelRequest) -> Dialect:
         """Return what is known of the endpoint, by what it refused, or by its engine."""

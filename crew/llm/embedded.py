@@ -101,7 +101,7 @@ class EmbeddedModel:
             on_text(piece)
         reply = read_reply(assembly, request, endpoint="embedded", model=engine.name)
         reply = replace(reply, text=request.partial + reply.text)
-        return with_json(reply) if request.schema is not None else reply
+        return reply if request.schema is None else with_json(reply, request.schema)
 
     async def continues(self) -> bool:
         """Return True: a chat that ends with a part of an answer is gone on with."""

@@ -46,7 +46,9 @@ def read_reply(
             endpoint=endpoint,
         )
     reply = reply_of(received, request, model)
-    if (cause := _no_answer(received, reply, request)) is not None:
+    if (cause := _refusal(received, reply, request)) is not None:
+        raise _error(f"{endpoint} {cause}", endpoint, reply, is_refusal=True)
+    if (cause := _silence(reply, request)) is not None:
         raise _error(f"{endpoint} {cause}", endpoint, reply)
     return reply
 
@@ -69,47 +71,58 @@ def reply_of(received: Assembly, request: ModelRequest, model: str = "") -> Mode
     return with_usage(reply, request)
 
 
-def with_json(reply: ModelReply) -> ModelReply:
-    """Return a reply whose text has to be JSON with that alone, wherever the model put it."""
+def with_json(reply: ModelReply, schema: Json) -> ModelReply:
+    """Return a reply whose text has to follow a schema with that alone, wherever it was put."""
     if reply.tool_calls:
         return reply
     extra = reply.extra or {}
     thoughts = [extra[name] for name in ("reasoning_content", "reasoning") if name in extra]
-    text = reply.text or next((json_in(text) for text in thoughts if _is_json(text)), "")
-    return replace(reply, text=json_in(text))
+    text = reply.text or next((text for text in thoughts if _is_json(text)), "")
+    return replace(reply, text=json_in(text, schema))
 
 
 def _is_json(text: str) -> bool:
     return text.lstrip().startswith(("{", "["))
 
 
-def _no_answer(received: Assembly, reply: ModelReply, request: ModelRequest) -> str | None:
-    """Return why a reply is none; None if it is one."""
+def _refusal(received: Assembly, reply: ModelReply, request: ModelRequest) -> str | None:
+    """Return who refused to answer, the model or a filter; None if there is an answer."""
     reason = reply.finish_reason
-    is_empty = not (request.partial or reply.text.strip() or reply.tool_calls)
-    if received.refusal and is_empty:
+    if received.refusal and _is_empty(reply, request):
         return f"refused to answer: {received.refusal[:300]!r}; ask for something else"
     if any(word in reason.lower() for word in _FILTERED):
         return (
             f"ended the answer by its content filter (finish_reason {reason!r}) after "
             f"{reply.text[-100:]!r}; rephrase what is asked, or relax the filter there"
         )
-    if reason.lower() in ("length", "max_tokens") and is_empty:
-        limit = reply.usage.output_tokens or request.max_tokens
-        return (
-            f"used up {f'the {limit}' if limit else 'all'} tokens of the answer before it said "
-            "anything: thinking counts, too; raise max_tokens, or have it think less"
-        )
     return None
 
 
-def _error(message: str, endpoint: str, reply: ModelReply) -> ModelError:
+def _silence(reply: ModelReply, request: ModelRequest) -> str | None:
+    """Return why nothing was said, where the limit of the answer is why."""
+    if reply.finish_reason.lower() not in ("length", "max_tokens") or not _is_empty(reply, request):
+        return None
+    limit = reply.usage.output_tokens or request.max_tokens
+    return (
+        f"used up {f'the {limit}' if limit else 'all'} tokens of the answer before it said "
+        "anything: thinking counts, too; raise max_tokens, or have it think less"
+    )
+
+
+def _is_empty(reply: ModelReply, request: ModelRequest) -> bool:
+    return not (request.partial or reply.text.strip() or reply.tool_calls)
+
+
+def _error(
+    message: str, endpoint: str, reply: ModelReply, *, is_refusal: bool = False
+) -> ModelError:
     return ModelError(
         message=message,
         endpoint=endpoint,
         input_tokens=reply.usage.input_tokens,
         output_tokens=reply.usage.output_tokens,
         uncounted=not reply.is_counted,
+        is_refusal=is_refusal,
     )
 
 

@@ -48,7 +48,7 @@ async def receive(body: Body, received: Assembly, add_text: OnText, *, endpoint:
         pieces = _all(beginning, pieces)
         if not is_event_stream(beginning):
             whole = _parsed(b"".join([piece async for piece in pieces]), endpoint)
-            _refuse_error(whole, endpoint)
+            _refuse_error(whole, endpoint, passing=(429, 502, 503, 504))
             add_text(received.add(whole) + received.end())
             return
     is_done = False
@@ -119,10 +119,17 @@ def _parsed(data: bytes, endpoint: str) -> dict[str, Json]:
     return value
 
 
-def _refuse_error(value: dict[str, Json], endpoint: str) -> None:
-    """Refuse an error object that came with status 200, in OpenAI's shape or vLLM's older one."""
+def _refuse_error(value: dict[str, Json], endpoint: str, *, passing: tuple[int, ...] = ()) -> None:
+    """Refuse an error object that came with status 200, in OpenAI's shape or vLLM's older one.
+
+    Raises:
+        BrokenOff: one with a status that is `passing`, as OpenRouter passes on those of others.
+        ModelError: any other.
+    """
     error = value.get("error") or (value if value.get("object") == "error" else None)
     if error:
         code = error.get("code") if isinstance(error, dict) else None
         status = code if isinstance(code, int) else None
+        if status in passing:
+            raise BrokenOff(f"with an error: {json.dumps(value)}")
         raise unusable(endpoint, "answered with an error", json.dumps(value), status)

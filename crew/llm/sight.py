@@ -14,9 +14,16 @@ _WORDS = {
     "file": re.compile(r"file", re.IGNORECASE),
 }
 _NONE = re.compile(
-    r"support|not a |missing|unknown|invalid content type|only text|allowed values|expected",
+    r"support|not a |missing|unknown|invalid content type|only text|allowed values|expected"
+    r"|at most 0",
     re.IGNORECASE,
 )
+_THIS_ONE = re.compile(
+    r"format|mime|media type|image/|too (large|big|many|small)|dimension|decod|corrupt|download"
+    r"|base64|failed to load",
+    re.IGNORECASE,
+)
+"""What is said of an image or file that is wrong by itself, and not of what the model takes."""
 
 
 def kinds_of(request: ModelRequest) -> set[str]:
@@ -33,7 +40,7 @@ def kinds_of(request: ModelRequest) -> set[str]:
 
 def refused_kind(reason: str, kinds: Iterable[str]) -> str | None:
     """Return what of these an endpoint says that its model does not take; None if it does not."""
-    if not _NONE.search(reason):
+    if not _NONE.search(reason) or _THIS_ONE.search(reason):
         return None
     return next((kind for kind in sorted(kinds, reverse=True) if _WORDS[kind].search(reason)), None)
 

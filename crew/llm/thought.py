@@ -1,8 +1,11 @@
-"""The thought that some models put before their answer, in its text: `<think>…</think>`."""
+"""The thought that some models put before their answer, in its text: `<think>…</think>`.
+
+Gemini's tag is `thought`. Others are left alone: people ask for them, to read what is in them.
+"""
 
 __all__ = ["Thought"]
 
-_OPEN, _CLOSE = "<think>", "</think>"
+_TAGS = ("<think>", "<thought>")
 
 
 class Thought:
@@ -25,12 +28,12 @@ class Thought:
             return piece
         self._held += piece
         begun = self._held.lstrip()
-        if not self._is_inside and not begun.startswith(_OPEN):
-            if _OPEN.startswith(begun):
-                return ""  # it may be the beginning of one
-            return self._rest()
+        tag = next((tag for tag in _TAGS if begun.startswith(tag)), None)
+        if tag is None:
+            may_begin = any(tag.startswith(begun) for tag in _TAGS)
+            return "" if may_begin else self._rest()
         self._is_inside = True
-        said = begun.partition(_CLOSE)[2].lstrip()
+        said = begun.partition(tag.replace("<", "</"))[2].lstrip()
         if not said:
             return ""  # nor are the blank lines behind it an answer
         self._is_over, self._held = True, ""

@@ -126,7 +126,7 @@ def _messages(request: ModelRequest, model: str | None) -> list[Json]:
     """Render the messages of a request to a model; None: as they are counted."""
     rendered: list[Json] = []
     shown: list[Json] = []  # what tools returned beside text
-    for message in request.messages:
+    for message in _with_one_system(request.messages):
         if message.role == "tool":
             shown += _parts(message.parts, model) if message.parts else ()
         elif shown:
@@ -138,6 +138,15 @@ def _messages(request: ModelRequest, model: str | None) -> list[Json]:
     if request.partial:
         rendered.append({"role": "assistant", "content": request.partial})
     return rendered
+
+
+def _with_one_system(messages: tuple[Message, ...]) -> tuple[Message, ...]:
+    """Put what the system says later into its first message: most templates take one, in front."""
+    said = [message.text for message in messages if message.role == "system"]
+    if len(said) < 2:
+        return messages
+    others = [message for message in messages if message.role != "system"]
+    return (Message("system", "\n\n".join(dict.fromkeys(said))), *others)
 
 
 def _message(message: Message, model: str | None) -> dict[str, Json]:

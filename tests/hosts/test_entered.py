@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from crew import Agent, Context, Run, Runtime, ToolCall, tool, workflow
+from crew import Agent, Context, File, Image, Run, Runtime, ToolCall, tool, workflow
 from crew.graph import Workflow
 from crew.hosts.cluster import quiet_cluster
 from crew.testing import ScriptedModel
@@ -126,3 +126,28 @@ async def test_a_killed_host_repeats_no_call_and_no_act(runtime, tmp_path, kind)
         text, _ = await run.result()
     assert text == "found it | refund a1"
     counted_once(noted)
+
+
+async def test_images_go_to_agents_and_come_from_tools_in_their_hosts(runtime):
+    picture = Image(b"\xff\x00" * 100_000, "image/png")
+
+    def seen(request: Any) -> Any:
+        parts = [part for message in request.messages for part in message.parts]
+        shown = "; ".join(part if isinstance(part, str) else str(len(part.data)) for part in parts)
+        return shown if request.messages[-1].role == "tool" else ToolCall("draw")
+
+    @tool(effect="read")
+    def draw() -> list[str | Image]:
+        """Draw."""
+        return ["drawn", picture]
+
+    eye = Agent("eye", model=ScriptedModel(seen), tools=[draw])
+
+    @workflow(name="eye")
+    async def flow(ctx: Context, text: str) -> str:
+        done = await ctx.run(eye, [text, picture, File("a.txt", b"a")])
+        return f"{done.output} {done.messages[0].parts[1] == picture}"
+
+    run = await runtime.start(flow, "look")
+    async with asyncio.timeout(120):
+        assert await run.result() == "look; 200000; 1; drawn; 200000 True"

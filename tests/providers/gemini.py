@@ -27,6 +27,8 @@ _PARAMETERS = {
 }
 _FIELDS = {"role", "content", "name", "tool_calls", "tool_call_id", "extra_content", "refusal"}
 _SIGNATURE = "c2lnbmF0dXJl"
+_FOREIGN = "skip_thought_signature_validator"
+"""Stands for a signature in what another model said."""
 _UNSIGNED = (
     "Function call is missing a thought_signature in functionCall parts. This is required for "
     "tools to work correctly, and missing thought_signature may lead to degraded model "
@@ -73,7 +75,7 @@ class Gemini(Provider):
             if part["type"] != "text" and not self.sees:
                 raise Refused("This model does not support image input.")
         # The first call of a turn carries the signature of the thought before all of them.
-        if calls and _signature(calls[0]) != _SIGNATURE:
+        if calls and _signature(calls[0]) not in (_SIGNATURE, _FOREIGN):
             raise Refused(_UNSIGNED.format(calls[0]["function"]["name"], place))
 
     def error(self, refused: Refused) -> Any:

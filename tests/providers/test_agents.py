@@ -3,11 +3,12 @@
 import pytest
 from pydantic import BaseModel
 
-from crew import Agent, Budget, Context, Image, Runtime, Usage, tool, workflow
+from crew import Agent, Budget, Context, Fallback, Image, Runtime, Usage, tool, workflow
 from crew.llm.client import OpenAIModel
 from tests.core.lives import left_waiting, result, stores
-from tests.providers import ALL, Gemini, OpenAIChat, OpenAIReasoning, mind
+from tests.providers import ALL, VLLM, Gemini, OpenAIChat, OpenAIReasoning, mind
 from tests.providers.conversation import PIXEL
+from tests.providers.server import Refused
 from tests.providers.test_dialects import DeepSeek
 
 each = pytest.mark.parametrize("provider", ALL, ids=lambda kind: kind.name)
@@ -141,3 +142,23 @@ async def test_no_answer_is_a_model_error_that_names_endpoint_and_cause(provider
         with pytest.raises(Exception, match="ModelError: http") as caught:
             await ran(at(endpoint, max_tokens=9), topic)
     assert endpoint.url in str(caught.value)
+
+
+@pytest.mark.parametrize("first", [OpenAIChat, VLLM, Gemini], ids=lambda kind: kind.name)
+@pytest.mark.parametrize("second", [OpenAIChat, Gemini, DeepSeek], ids=["openai", "gemini", "ds"])
+async def test_a_fallback_goes_on_in_the_middle_of_a_conversation(first, second):
+    class Once(first):
+        """Is overloaded once it has called its tools."""
+
+        def check(self, body):
+            if len(self.requests) > 1:
+                raise Refused("overloaded", status=503)
+            super().check(body)
+
+    async with Once().running() as one, second().running() as other:
+        models = [
+            OpenAIModel(name, base_url=endpoint.url, max_attempts=1)
+            for name, endpoint in (("m", one), ("n", other))
+        ]
+        agent = Agent("asker", model=Fallback(*models), tools=[look])
+        assert (await ran(agent, "parallel")).startswith("('found a; found b', ")

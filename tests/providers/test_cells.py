@@ -106,7 +106,7 @@ async def test_a_refusal(provider, streams):
     cause = "content filter" if provider is Gemini else "can't help"
     assert cause in caught.value.message
     assert caught.value.endpoint == endpoint.url
-    assert caught.value.output_tokens == mind.OUTPUT
+    assert (caught.value.output_tokens, caught.value.is_refusal) == (mind.OUTPUT, True)
 
 
 async def test_tokens_that_were_used_up_before_anything_was_said(provider, streams):

@@ -3,16 +3,19 @@
 import json
 import logging
 from dataclasses import replace
+from typing import Literal
 
 import pytest
+from pydantic import BaseModel
 
 from crew.content import Image
 from crew.errors import ModelError
-from crew.llm import ModelRequest
+from crew.llm import ModelRequest, ToolSpec
 from crew.llm.client import OpenAIModel
+from crew.llm.thought import Thought
 from crew.message import Message
 from tests.providers import ALL, VLLM, Gemini, LlamaCpp, Ollama, OpenAIChat, OpenAIReasoning, mind
-from tests.providers.conversation import PIXEL, model_of, talk
+from tests.providers.conversation import PIXEL, TOOLS, model_of, talk
 from tests.providers.server import Refused
 
 both_ways = pytest.mark.parametrize("streams", [False, True], ids=["whole", "streamed"])
@@ -25,7 +28,7 @@ class DeepSeek(LlamaCpp):
 
     def check(self, body):
         for message in body["messages"]:
-            if message.get("tool_calls") and not message.get("reasoning_content"):
+            if message.get("tool_calls") and message.get("reasoning_content") is None:
                 raise Refused(
                     "The `reasoning_content` in the thinking mode must be passed back to the API."
                 )
@@ -312,7 +315,6 @@ async def test_an_error_in_a_stream_breaks_the_answer_off(error):
 )
 async def test_arguments_are_read_as_models_write_them(written, read):
     from crew.llm.arguments import read_arguments
-    from tests.providers.conversation import TOOLS
 
     assert read_arguments(written, TOOLS[1].parameters) == {"words": read}
 
@@ -386,3 +388,137 @@ async def test_json_is_found_in_what_is_around_it(text):
     async with model_of(Chatty()) as model:
         came = await talk(model, "schema", schema=True)
     assert came.text == json.dumps(mind.CITY)
+
+
+AZURE = "The response was filtered due to the prompt triggering Azure's content management policy."
+
+
+@pytest.mark.parametrize(
+    ("code", "words", "is_refusal"),
+    [
+        ("content_filter", AZURE, True),
+        ("content_policy_violation", "Your request was rejected by our safety system.", True),
+        (None, "Request blocked: PROHIBITED_CONTENT", True),
+        ("invalid_value", "Invalid value: 'temperature'.", False),
+    ],
+)
+async def test_a_filter_before_the_model_refuses_what_is_asked(code, words, is_refusal):
+    class Guarded(OpenAIChat):
+        def check(self, body):
+            raise Refused(words, code=code)
+
+    async with model_of(endpoint := Guarded()) as model:
+        with pytest.raises(ModelError, match="refused the request") as caught:
+            await talk(model, "text", tools=True, schema=is_refusal)
+    assert caught.value.is_refusal == is_refusal
+    assert len(endpoint.requests) == 1
+
+
+class OldGemini(Gemini):
+    """Knows no reference and no constant in a schema."""
+
+    def check(self, body):
+        for word in ("$defs", "$ref", "const", "additionalProperties"):
+            if f'"{word}"' in json.dumps([body.get("tools"), body.get("response_format")]):
+                raise Refused(f'Invalid JSON payload received. Unknown name "{word}" at tools[0]')
+        super().check(body)
+
+
+class Order(BaseModel):
+    kind: Literal["tea"]
+    next: "Order | None" = None
+
+
+async def test_schemas_are_said_in_plain_words_where_others_are_not_known():
+    parameters = {"type": "object", "properties": {"order": {"$ref": "#/$defs/Order"}}}
+    parameters["$defs"] = Order.model_json_schema()["$defs"]
+    spec = ToolSpec("take", "Takes.", parameters)
+    asked = ModelRequest((Message("user", "text"),), tools=(spec,))
+    async with model_of(endpoint := OldGemini()) as model:
+        assert (await model.complete(asked)).text == mind.TEXT
+        assert (await model.complete(asked)).text == mind.TEXT
+    assert len(endpoint.requests) == 3
+    order = endpoint.requests[-1]["tools"][0]["function"]["parameters"]["properties"]["order"]
+    assert order["properties"]["kind"] == {"enum": ["tea"], "type": "string"}
+    assert order["properties"]["next"] == {"anyOf": [{}, {"type": "null"}]}
+
+
+async def test_what_the_system_says_is_said_once_and_first():
+    said = (
+        Message("system", "Be brief."),
+        Message("user", "text"),
+        Message("assistant", "hm"),
+        Message("system", "Be brief."),
+        Message("system", "Be kind."),
+        Message("user", "text"),
+    )
+    async with model_of(endpoint := LlamaCpp()) as model:
+        assert (await model.complete(ModelRequest(said))).text == mind.TEXT
+    roles = [message["role"] for message in endpoint.requests[-1]["messages"]]
+    assert roles == ["system", "user", "assistant", "user"]
+    assert endpoint.requests[-1]["messages"][0]["content"] == "Be brief.\n\nBe kind."
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "unsupported image format: image/tiff",
+        "Failed to load image: unknown error",
+        "image too large",
+    ],
+)
+async def test_one_image_that_is_refused_says_nothing_about_the_next(words):
+    class Picky(OpenAIChat):
+        def check(self, body):
+            if len(self.requests) == 1:
+                raise Refused(words)
+            super().check(body)
+
+    async with model_of(Picky()) as model:
+        with pytest.raises(ModelError, match=words):
+            await talk(model, ("image", Image(PIXEL)))
+        assert (await talk(model, ("image", Image(PIXEL)))).text == "8 bytes of image/png"
+
+
+async def test_a_passing_error_that_comes_with_status_200_is_asked_again():
+    class Router(OpenAIChat):
+        def whole(self, said, body):
+            if len(self.requests) == 1:
+                return {"error": {"message": "Provider returned error", "code": 502}}
+            return super().whole(said, body)
+
+    async with model_of(Router(), max_attempts=2) as model:
+        assert (await talk(model, "text")).text == mind.TEXT
+
+
+@pytest.mark.parametrize(
+    ("written", "said"),
+    [
+        ("<think>a</think>b", "b"),
+        ("\n<thought>\na\n</thought>\n\nb", "b"),
+        ("<thinking>a</thinking>b", "<thinking>a</thinking>b"),
+        ("a <think>b</think>", "a <think>b</think>"),
+        ("<th", "<th"),
+        ("<think>a", ""),
+        (" \n", " \n"),
+    ],
+)
+@pytest.mark.parametrize("size", [1, 3, 100])
+def test_a_thought_at_the_beginning_is_taken_out_however_it_is_cut(written, said, size):
+    thought = Thought()
+    pieces = [written[first : first + size] for first in range(0, len(written), size)]
+    assert "".join(map(thought.add, pieces)) + thought.end() == said
+
+
+@both_ways
+@pytest.mark.parametrize("provider", [Gemini, DeepSeek], ids=["signature", "reasoning"])
+async def test_a_conversation_that_began_with_another_model_goes_on(provider, streams):
+    async with model_of(OpenAIChat()) as first:
+        reply = (await talk(first, "parallel", tools=True)).replies[0]
+    results = [Message("tool", "found it", tool_call_id=call.id) for call in reply.tool_calls]
+    asked = ModelRequest((Message("user", "parallel"), reply.message(), *results), tools=TOOLS)
+    async with model_of(endpoint := provider()) as second:
+        for _ in range(2):
+            came = await second.complete(asked, on_text=(lambda piece: None) if streams else None)
+            assert came.text == "found it; found it"
+    assert len(endpoint.requests) == 3
