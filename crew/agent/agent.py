@@ -11,6 +11,7 @@ from crew.agent.delegate import AgentTool
 from crew.agent.handoff import Handoff
 from crew.agent.loop import Loop
 from crew.agent.output import TOOL, Output
+from crew.agent.outside import Outside
 from crew.agent.requirements import (
     require_check,
     require_model,
@@ -21,7 +22,7 @@ from crew.agent.requirements import (
     tools_of,
 )
 from crew.agent.tool_call import ToolLike
-from crew.call.record import AgentTask, Calls, Equipment, Unrecorded
+from crew.call.record import AgentTask, Calls, Equipment
 from crew.config import load_settings
 from crew.content import Part, as_content, split
 from crew.errors import GraphError, Unreadable
@@ -186,7 +187,7 @@ class Agent(Generic[T]):
         try:
             said, parts = split(content)
             task = AgentTask("", self.name, said, parts=parts)
-            return self.result_of(await self.perform(task, Unrecorded(), equipment))
+            return self.result_of(await self.perform(task, Outside(self, equipment), equipment))
         finally:
             await equipment.close()
 

@@ -10,7 +10,7 @@ import asyncio
 import functools
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from inspect import isfunction
 from operator import length_hint
@@ -190,7 +190,7 @@ class Context(Generic[D]):
         is_plain = retry is None and timeout is None and budget is None
         if is_plain and not emit and messages is None:
             return await self._handed_out(self._call(callee, arguments, place), place.path)
-        said = None if messages is None else _said(messages, callee)
+        said = None if messages is None else said_before(messages, callee)
         policies = _Policies(timeout, emit, said)
         async with self._within(budget, place.path):
             return await self._tried(callee, arguments, place, retry or ONCE, policies)
@@ -640,7 +640,7 @@ class Context(Generic[D]):
             await self._waited(self._driver.sleep_until(path, until), path, "timer")
         await self._driver.turn(path)
 
-    def timeout(self, seconds: float) -> Deadline:
+    def timeout(self, seconds: float) -> AbstractAsyncContextManager[object]:
         """Return a block that is broken off after so many seconds: `async with ctx.timeout(60):`.
 
         The time goes on while the run waits out of memory, and while the process is down. What is
@@ -697,7 +697,7 @@ class Context(Generic[D]):
         self._keys[key] = (scope.lasting, scope.prefix)
 
 
-def _said(messages: Sequence[Message], callee: object) -> tuple[Message, ...]:
+def said_before(messages: Sequence[Message], callee: object) -> tuple[Message, ...]:
     """Return what an agent is to see as said before; instructions are its own.
 
     Raises:

@@ -14,7 +14,7 @@ from pydantic_core import PydanticSerializationError, to_json
 from crew.budget import Allowance, Amount
 from crew.config import Settings
 from crew.content import Content, Part
-from crew.errors import CrewError, GraphError, OutputInvalid, Unreadable
+from crew.errors import GraphError, OutputInvalid, Unreadable
 from crew.event import CallKind, Failure, failure_data, failure_from
 from crew.failure import error_of, failure_of, safe_text
 from crew.fold.calls import Record
@@ -378,12 +378,6 @@ class Unrecorded:
         self, path: str, call: CallKind, fingerprint: str, data: dict[str, Json]
     ) -> None:
         """Nothing is kept."""
-
-    async def enter(self, path: str, tool: str, arguments: dict[str, Json]) -> dict[str, Json]:
-        raise CrewError(
-            message=f"tool {tool!r} takes a context, which only a run has: call the agent in a "
-            "workflow, as ctx.run(agent, text)"
-        )
 
     async def complete(self, path: str, call: CallKind, data: dict[str, Json]) -> None:
         """Nothing is kept."""

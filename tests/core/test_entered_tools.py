@@ -8,8 +8,20 @@ from typing import Any
 
 import pytest
 
-from crew import Agent, Budget, Context, Image, Run, RunFailed, Runtime, ToolCall, tool, workflow
-from crew.errors import AskError, StoreError, ToolError
+from crew import (
+    Agent,
+    Budget,
+    Context,
+    Image,
+    Retry,
+    Run,
+    RunFailed,
+    Runtime,
+    ToolCall,
+    tool,
+    workflow,
+)
+from crew.errors import AskError, GraphError, StoreError, ToolError
 from crew.journal.opening import open_store
 from crew.testing import CrashingStore, ScriptedModel
 from tests.core.lives import SECONDS, result, until
@@ -356,14 +368,79 @@ def test_a_tool_that_holds_the_run_has_no_effect_of_its_own():
             return ""
 
 
-async def test_outside_a_run_there_is_nothing_to_hold():
-    @tool
-    async def asks(ctx: Context) -> str:
-        """Ask."""
-        return str(await ctx.ask(bool, "?"))
+@pytest.mark.parametrize("what", ["ask", "sleep", "map", "thread", "deps", "child"])
+async def test_what_only_a_run_has_is_refused_outside(what):
+    @workflow(name="child")
+    async def child(ctx: Context, text: str) -> str:
+        return text
 
-    with pytest.raises(Exception, match=r"ctx\.run\(agent, text\)"):
-        await agent_with(asks).run("x")
+    @tool
+    async def uses(ctx: Context) -> str:
+        """Use it."""
+        match what:
+            case "ask":
+                await ctx.ask(bool, "?")
+            case "sleep":
+                await ctx.sleep(1)
+            case "map":
+                await ctx.map(str.upper, ["x"])
+            case "thread":
+                str(ctx.thread)
+            case "deps":
+                str(ctx.deps)
+            case "child":
+                await ctx.run(child, "x")
+        return "?"
+
+    with pytest.raises(GraphError, match=r"by ctx\.run\(agent, text\)"):
+        await agent_with(uses).run("x")
+
+
+async def test_what_is_there_outside_a_run_is_called_as_it_is():
+    acted: list[str] = []
+
+    def act(order: str, idempotency_key: str) -> str:
+        acted.append(order)
+        return f"{order} {len(idempotency_key)}"
+
+    async def fails(text: str) -> str:
+        acted.append(text)
+        if len(acted) < 3:
+            raise ConnectionError
+        return "third"
+
+    inner = Agent("inner", model=ScriptedModel(lambda request: "inner"))
+
+    @tool
+    async def uses(ctx: Context) -> str:
+        """Use what there is."""
+        ctx.progress("on it")
+        with pytest.raises(TimeoutError):
+            async with ctx.timeout(0.01):
+                await asyncio.sleep(60)
+        said = (await ctx.run(inner, "x")).output
+        third = await ctx.run(fails, "again", retry=Retry(attempts=3, first_delay=0.001))
+        return f"{said} {third} {await ctx.effect(act, 'a1')} {await ctx.now() > 0}"
+
+    assert (await agent_with(uses).run("x")).output == "inner third a1 32 True"
+
+
+async def test_agents_ask_agents_and_hand_on_outside_a_run():
+    maths = Agent("maths", model=ScriptedModel(lambda request: "42"))
+    replies = [ToolCall("sum", {"text": "6 * 7"}), lambda request: request.messages[-1].text]
+    asks = Agent("asks", model=ScriptedModel(replies), tools=[maths.as_tool("sum")])
+    desk = Agent("desk", model=ScriptedModel([ToolCall("transfer_to_asks", {})]), handoffs=[asks])
+    answer = await desk.run("what is 6 * 7?")
+    assert (answer.output, answer.agent) == ("42", "asks")
+
+
+async def test_errors_outside_a_run_are_for_the_model_too():
+    @tool
+    async def fails(ctx: Context) -> str:
+        """Fail."""
+        raise ValueError("no stock")
+
+    assert (await agent_with(fails).run("x")).output == "error: ValueError: no stock"
 
 
 async def test_the_context_of_a_step_is_refused_in_a_plain_tool(runtime):
