@@ -6,6 +6,7 @@ from typing import Any, TypeAlias, TypeVar
 
 NANOS = 1_000_000_000
 """The parts of a unit of money in which costs are added up, so that no cent is lost in a sum."""
+_PLACES = 9
 UNLIMITED = 1 << 62
 """More tokens than anything takes."""
 
@@ -210,6 +211,11 @@ class Ledger:
         self.spent = Amount(data["spent"], data.get("money", 0))
         self.reserved = Amount(data["reserved"], data.get("reserved_money", 0))
         self.calls = data["calls"]
+
+
+def money_sum(one: float, other: float) -> float:
+    """Add money in units; exact to a billionth, up to some million units."""
+    return round(one + other, _PLACES)
 
 
 N = TypeVar("N", int, float)

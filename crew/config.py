@@ -78,6 +78,12 @@ class Settings:
     """Those that agents ask for by name. They stand in `crew.toml` alone."""
 
     @property
+    def default(self) -> NamedModel:
+        """The model of agents that have none of their own: an endpoint's, or one of the names."""
+        named = None if self.base_url else self.models.get(self.model)
+        return named or NamedModel(self.base_url, self.model, api_key=self.api_key)
+
+    @property
     def ports(self) -> Iterable[int]:
         """The ports at which a host may listen; 0 is any, and nothing that it may not.
 

@@ -1,9 +1,10 @@
 """Messages, the calls in them, and what they cost in tokens."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from crew.budget import NANOS
+from crew.budget import NANOS, money_sum
 from crew.content import Content, Part, content_data, content_from, plain_text, split
 
 Role = Literal["system", "user", "assistant", "tool"]
@@ -51,33 +52,28 @@ class Message:
 class Usage:
     """Tokens counted by the endpoint; `calls` is the number of model calls summed.
 
-    `money_nanos` is what the tokens cost by the prices of their models, in billionths.
+    `money` is what the tokens cost by the prices of their models, in the currency of these.
     """
 
     input_tokens: int = 0
     output_tokens: int = 0
     cached_tokens: int = 0
     calls: int = 0
-    money_nanos: int = 0
-
-    @property
-    def money(self) -> float:
-        """What the tokens cost, in the currency in which their prices are given."""
-        return self.money_nanos / NANOS
+    money: float = 0.0
 
     @property
     def total_tokens(self) -> int:
         return self.input_tokens + self.output_tokens
 
     def to_data(self) -> dict[str, Json]:
-        """Return it as it is stored."""
+        """Return it as it is stored, with money in billionths."""
         data = {
             "input_tokens": self.input_tokens,
             "output_tokens": self.output_tokens,
             "cached_tokens": self.cached_tokens,
             "calls": self.calls,
         }
-        return {**data, "money_nanos": self.money_nanos} if self.money_nanos else data
+        return {**data, "money_nanos": round(self.money * NANOS)} if self.money else data
 
     def __add__(self, other: "Usage") -> "Usage":
         return Usage(
@@ -85,11 +81,19 @@ class Usage:
             self.output_tokens + other.output_tokens,
             self.cached_tokens + other.cached_tokens,
             self.calls + other.calls,
-            self.money_nanos + other.money_nanos,
+            money_sum(self.money, other.money),
         )
 
 
 NO_USAGE = Usage()
+
+
+def usage_from(data: Mapping[str, Json]) -> Usage:
+    """Return a stored usage."""
+    if "money_nanos" not in data:
+        return Usage(**data)
+    counts = {name: count for name, count in data.items() if name != "money_nanos"}
+    return Usage(**counts, money=data["money_nanos"] / NANOS)
 
 
 def message_with(role: Role, content: Content, *, tool_call_id: str = "") -> Message:

@@ -29,7 +29,7 @@ from crew.hosts import Resources
 from crew.llm import ToolSpec
 from crew.llm.choice import ModelChoice, models_of, name_of
 from crew.llm.settings import ModelSettings
-from crew.message import Json, Message, Usage, message_from
+from crew.message import Json, Message, Usage, message_from, usage_from
 from crew.run import run_sync
 from crew.source import definition_of
 from crew.value import Codec
@@ -235,7 +235,7 @@ class Agent(Generic[T]):
         return AgentResult(
             output=codec.decode(result["output"]),
             messages=tuple(message_from(item) for item in result["messages"]),
-            usage=Usage(**result["usage"]),
+            usage=usage_from(result["usage"]),
             agent=agent,
             encoded=result["output"],
         )

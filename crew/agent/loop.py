@@ -29,6 +29,7 @@ from crew.message import (
     Usage,
     message_data,
     message_with,
+    usage_from,
 )
 
 
@@ -258,7 +259,7 @@ class Loop:
         return {
             **found,
             "messages": [*self._of_this_task(0), *found["messages"]],
-            "usage": (self.usage + Usage(**found["usage"])).to_data(),
+            "usage": (self.usage + usage_from(found["usage"])).to_data(),
         }
 
     def _tool_path(self, name: str) -> str:

@@ -17,7 +17,7 @@ from crew.llm import Model, ModelReply, ModelRequest, continues, provider_of
 from crew.llm.bucket import turn_at
 from crew.llm.terms import fitted, priced, terms_of
 from crew.llm.wire import with_usage
-from crew.message import NO_USAGE, Json, ToolCall, Usage, call_data
+from crew.message import NO_USAGE, Json, ToolCall, Usage, call_data, usage_from
 
 __all__ = ["MAX_STREAMS", "ModelCall", "reply_data", "reply_from"]
 
@@ -132,7 +132,7 @@ class ModelCall:
             except BudgetExceeded as refused:
                 self._reservation = await self._smaller(self._reservation, freed, refused)
         self._broke_off = None
-        self.lost += Usage(**lost) if lost else NO_USAGE
+        self.lost += usage_from(lost) if lost else NO_USAGE
         return self._reservation.limited(self._request)
 
     async def _smaller(
@@ -174,7 +174,7 @@ def reply_from(data: dict[str, Json]) -> ModelReply:
     return ModelReply(
         text=data["text"],
         tool_calls=tuple(ToolCall(**call) for call in data["tool_calls"]),
-        usage=Usage(**data["usage"]),
+        usage=usage_from(data["usage"]),
         model=data["model"],
         finish_reason=data["finish_reason"],
         is_counted=not data.get("estimated"),

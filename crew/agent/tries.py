@@ -11,7 +11,7 @@ from crew.errors import ModelError
 from crew.llm import Model, ModelReply, ModelRequest
 from crew.llm.bucket import turn_at
 from crew.llm.terms import terms_of
-from crew.message import NO_USAGE, Json, Usage
+from crew.message import NO_USAGE, Json, Usage, usage_from
 
 __all__ = ["Answered", "Tries"]
 
@@ -65,9 +65,9 @@ class Tries:
                 if error.is_refusal:
                     raise
                 errors.append(error)
-                lost += call.lost + Usage(**(call.cost(error) or {}))
+                lost += call.lost + usage_from(call.cost(error) or {})
                 continue
-            usage = Usage(**result["usage"])
+            usage = usage_from(result["usage"])
             if errors or call.lost is not NO_USAGE:
                 usage = lost + call.lost + usage
             return Answered(reply_from(result), place, usage)

@@ -1,5 +1,6 @@
 """A journalled call: its record, its port to the journal, its errors, and whoever performs it."""
 
+import asyncio
 import functools
 import hashlib
 import inspect
@@ -155,6 +156,8 @@ class Equipment:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
+        self._loop: asyncio.AbstractEventLoop | None = None
+        """Where things of the user's are used."""
         self._kept: dict[object, Closable] = {}
         self._used: weakref.WeakValueDictionary[int, Closable] = weakref.WeakValueDictionary()
 
@@ -168,6 +171,8 @@ class Equipment:
         """Return a thing of the user's; it is closed with the process, if it is there till then."""
         if id(thing) in self._used:
             return thing  # it is the same: the number of one that is gone is gone from here
+        self._loop = asyncio.get_running_loop()
+        _USING.add(self)
         try:
             self._used[id(thing)] = thing
         except TypeError:  # its class has slots, and none for those who do not own it
@@ -175,11 +180,26 @@ class Equipment:
         return thing
 
     async def close(self) -> None:
-        """Close everything that was kept, and what is left of what was used."""
+        """Close everything that was kept, and what is left of what was used here alone.
+
+        What another one uses in this event loop may be under way there; that one closes it.
+        """
+        _USING.discard(self)
+        others = tuple(_USING)
         for things in (self._kept, self._used):
             while things:
                 _, thing = things.popitem()
-                await thing.close()
+                if not any(other.uses(thing, self._loop) for other in others):
+                    await thing.close()
+
+    def uses(self, thing: Closable, loop: asyncio.AbstractEventLoop | None) -> bool:
+        """Return whether it uses a thing in an event loop."""
+        is_used = self._used.get(id(thing)) is thing or self._kept.get(id(thing)) is thing
+        return is_used and self._loop is loop
+
+
+_USING: weakref.WeakSet[Equipment] = weakref.WeakSet()
+"""Those that use things which are not theirs, and are open."""
 
 
 @runtime_checkable

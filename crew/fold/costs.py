@@ -3,20 +3,23 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from crew.budget import NANOS
+from crew.budget import NANOS, money_sum
 from crew.event import CallCompleted, CallFailed, CallStarted, RunEvent, RunForked
 
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """What a run paid for models, and what another run's records spared it; money in billionths."""
+    """What a run paid for models, and what another run's records spared it.
+
+    Money is in the currency of the models' prices.
+    """
 
     calls: int = 0
     tokens: int = 0
     reused_calls: int = 0
     reused_tokens: int = 0
-    money_nanos: int = 0
-    reused_money_nanos: int = 0
+    money: float = 0.0
+    reused_money: float = 0.0
 
     def __add__(self, other: "Cost") -> "Cost":
         return Cost(
@@ -24,19 +27,9 @@ class Cost:
             self.tokens + other.tokens,
             self.reused_calls + other.reused_calls,
             self.reused_tokens + other.reused_tokens,
-            self.money_nanos + other.money_nanos,
-            self.reused_money_nanos + other.reused_money_nanos,
+            money_sum(self.money, other.money),
+            money_sum(self.reused_money, other.reused_money),
         )
-
-    @property
-    def money(self) -> float:
-        """What the run paid, in the currency of the models' prices."""
-        return self.money_nanos / NANOS
-
-    @property
-    def reused_money(self) -> float:
-        """What it was spared."""
-        return self.reused_money_nanos / NANOS
 
     @property
     def all_calls(self) -> int:
@@ -50,8 +43,8 @@ class Cost:
 
     def as_reused(self) -> "Cost":
         """Return all of it as what another run's records spare."""
-        nanos = self.money_nanos + self.reused_money_nanos
-        return Cost(0, 0, self.all_calls, self.all_tokens, 0, nanos)
+        money = money_sum(self.money, self.reused_money)
+        return Cost(0, 0, self.all_calls, self.all_tokens, 0.0, money)
 
 
 @dataclass(slots=True)
@@ -76,8 +69,8 @@ class Costs:
 
 
 def _cost_of(usage: Mapping[str, int]) -> Cost:
-    calls, nanos = usage.get("calls", 0), usage.get("money_nanos", 0)
-    return Cost(calls, tokens_in(usage), money_nanos=nanos)
+    money = usage.get("money_nanos", 0) / NANOS
+    return Cost(usage.get("calls", 0), tokens_in(usage), money=money)
 
 
 def tokens_in(usage: Mapping[str, float]) -> int:
@@ -87,7 +80,9 @@ def tokens_in(usage: Mapping[str, float]) -> int:
 
 def in_currency(usage: Mapping[str, int]) -> dict[str, float]:
     """Return a usage as people read it: its money in units, where events have billionths."""
-    return {
+    if not usage:
+        return {}
+    return {"money": 0.0} | {
         name.removesuffix("_nanos"): count / NANOS if name.endswith("_nanos") else count
         for name, count in usage.items()
     }

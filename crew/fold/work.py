@@ -146,8 +146,8 @@ class WorkUnderWay:
                 self._begin(path, call, at, data)
             case CallCompleted(path=path, data=data):
                 return self._end(path, at, "completed", data)
-            case CallFailed(path=path, error=error):
-                return self._end(path, at, "failed", error=error)
+            case CallFailed(path=path, error=error, usage=usage):
+                return self._end(path, at, "failed", {"usage": usage} if usage else {}, error)
             case CallUnknown(path=path):
                 return self._end(path, at, "unknown")
             case TextEmitted(path=path, streamed=True):

@@ -13,7 +13,6 @@ import logging
 import os
 import struct
 import tempfile
-import weakref
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
@@ -142,17 +141,25 @@ class Bucket:
                     return
 
 
-_buckets: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, Bucket]]
-_buckets = weakref.WeakKeyDictionary()
+_buckets: dict[asyncio.AbstractEventLoop, dict[str, Bucket]] = {}
+"""By the endpoints, for each event loop that is open: a queue belongs to one."""
 
 
 def _bucket_of(model: Model) -> Bucket:
     endpoint: str = getattr(model, "base_url", "")
-    of_loop = _buckets.setdefault(asyncio.get_running_loop(), {})
+    of_loop = _of_loop(asyncio.get_running_loop())
     name = endpoint or f"model {model.name}"
     if name not in of_loop:
         of_loop[name] = Bucket(_times_of(endpoint))
     return of_loop[name]
+
+
+def _of_loop(loop: asyncio.AbstractEventLoop) -> dict[str, Bucket]:
+    if loop not in _buckets:
+        for other in [each for each in _buckets if each.is_closed()]:
+            del _buckets[other]
+        _buckets[loop] = {}
+    return _buckets[loop]
 
 
 def _times_of(endpoint: str) -> Times:

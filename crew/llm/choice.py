@@ -81,11 +81,7 @@ def default_model(settings: Settings, *, will_close: bool) -> Model:
         settings: those in force.
         will_close: whether `close` is sure to be called; see `crew.llm.client.OpenAIModel`.
     """
-    name, url = settings.model, settings.base_url
-    if not url and (named := settings.models.get(name)) is not None:
-        return named_model(name, named, will_close=will_close)
-    named = NamedModel(base_url=url, model=name, api_key=settings.api_key)
-    return named_model(name, named, will_close=will_close)
+    return named_model(settings.model, settings.default, will_close=will_close)
 
 
 def named_model(name: str, named: NamedModel, *, will_close: bool) -> Model:

@@ -3,12 +3,13 @@
 import math
 from dataclasses import dataclass, replace
 
+from crew.budget import NANOS, UNLIMITED
 from crew.llm import Model, ModelRequest
 from crew.message import Usage
 
 __all__ = ["FREE", "UNKNOWN", "Terms", "fitted", "priced", "terms_of"]
 
-_NANOS = 1000
+_NANOS_A_TOKEN = 1000
 """A price is for a million tokens, so that a token costs so many billionths of one."""
 
 
@@ -34,31 +35,24 @@ class Terms:
     def have_price(self) -> bool:
         return self.price_in is not None or self.price_out is not None
 
-    def input_within(self, tokens: int, money: int | None, output: int) -> int:
+    def input_within(self, tokens: int, money: int | None, written: int) -> int:
         """Return how many tokens may be read beside so many written, below 0 if none.
 
         Args:
             tokens: that may be spent.
             money: billionths that may be; None if that is not limited.
-            output: tokens that are written.
+            written: tokens of the answer.
         """
-        room = tokens - output
-        if money is None:
-            return room
-        left = money - self.money_nanos(0, output)
-        if left < 0 or not self.price_in:
-            return min(room, left) if left < 0 else room
-        return min(room, math.floor(left / (self.price_in * _NANOS)))
+        most = _affordable(money, self.money_nanos(0, written), self.price_in)
+        # Costs are rounded as a sum, so that the last token may miss a billionth.
+        is_over = 0 < most < UNLIMITED and self.money_nanos(most, written) > (money or 0)
+        return min(tokens - written, most - is_over)
 
     def output_within(self, tokens: int, money: int | None, read: int) -> int:
         """Return how many tokens may be written beside so many read; see `input_within`."""
-        room = tokens - read
-        if money is None:
-            return room
-        left = money - self.money_nanos(read, 0)
-        if left < 0 or not self.price_out:
-            return min(room, left) if left < 0 else room
-        return min(room, math.floor(left / (self.price_out * _NANOS)))
+        most = _affordable(money, self.money_nanos(read, 0), self.price_out)
+        is_over = 0 < most < UNLIMITED and self.money_nanos(read, most) > (money or 0)
+        return min(tokens - read, most - is_over)
 
     def money_nanos(self, input_tokens: int, output_tokens: int) -> int:
         """Return what tokens cost, in billionths, rounded: more tokens never cost less.
@@ -66,7 +60,16 @@ class Terms:
         Tokens that an endpoint read from its cache cost as others do.
         """
         price_in, price_out = self.price_in or 0.0, self.price_out or 0.0
-        return round((input_tokens * price_in + output_tokens * price_out) * _NANOS)
+        return round((input_tokens * price_in + output_tokens * price_out) * _NANOS_A_TOKEN)
+
+
+def _affordable(money: int | None, spent: int, price: float | None) -> int:
+    """Return how many tokens of a price can be paid, beside what is spent; below 0 if not that."""
+    if money is None:
+        return UNLIMITED
+    if spent > money:
+        return -1
+    return math.floor((money - spent) / (price * _NANOS_A_TOKEN)) if price else UNLIMITED
 
 
 UNKNOWN = Terms()
@@ -91,4 +94,4 @@ def priced(usage: Usage, terms: Terms) -> Usage:
     if not terms.price_in and not terms.price_out:
         return usage
     nanos = terms.money_nanos(usage.input_tokens, usage.output_tokens)
-    return replace(usage, money_nanos=nanos) if nanos else usage
+    return replace(usage, money=nanos / NANOS) if nanos else usage

@@ -231,8 +231,8 @@ class Run:
     async def usage(self) -> dict[str, float]:
         """Return what a run that has ended cost, by unit, over all its agents and children.
 
-        Tokens and calls are whole numbers; `money` is in the currency of the models' prices, and is
-        there where a model has some.
+        Tokens and calls are whole numbers; `money` is in the currency of the models' prices. Empty
+        where nothing was asked.
         """
         return in_currency((await self.ending()).usage or {})
 

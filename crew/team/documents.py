@@ -51,7 +51,7 @@ async def proven(docs: str, claims: list[Claim]) -> list[Claim]:
 
 def is_toy() -> bool:
     """Tell whether the team's model is the small embedded one, whose wording cannot be trusted."""
-    return not load_settings().base_url and summariser.model is None
+    return not load_settings().default.base_url and summariser.model is None
 
 
 async def _stands(index: Index, quote: Quote) -> bool:

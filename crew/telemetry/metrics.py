@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+from crew.budget import NANOS
 from crew.fold.work import FirstText, Work
 from crew.message import Json
 from crew.telemetry.series import Counted, Counter, Histogram
@@ -30,6 +31,9 @@ class Metrics(Counted, Sink):
         )
         self._tokens = Counter(
             "crew_llm_tokens", "Tokens; cached ones are part of the input.", ("model", "kind")
+        )
+        self._money = Counter(
+            "crew_llm_money", "What models cost, in the currency of their prices.", ("model",)
         )
         self._call_seconds = Histogram(
             "crew_llm_call_duration_seconds", "One call of a model.", _CALLS, ("model",)
@@ -66,6 +70,8 @@ class Metrics(Counted, Sink):
         usage: Mapping[str, Json] = work.result.get("usage") or {}
         for name, kind in _TOKENS.items():
             self._tokens.add((model, kind), usage.get(name, 0))
+        if nanos := usage.get("money_nanos"):
+            self._money.add((model,), nanos / NANOS)
 
     def first_text(self, first: FirstText) -> None:
         self._first_text_seconds.add(first.seconds, (first.model,))

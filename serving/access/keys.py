@@ -41,14 +41,15 @@ class Key(BaseModel):
     tokens_per_run: Limit | None = None
     calls_per_run: Limit | None = None
     seconds_per_run: Limit | None = None
+    money_per_run: Annotated[float, Field(gt=0, le=10**12)] | None = None
 
     @property
     def budget(self) -> Budget | None:
         """What each run may spend; None without such a limit."""
         tokens, calls, seconds = self.tokens_per_run, self.calls_per_run, self.seconds_per_run
-        if tokens is calls is seconds is None:
+        if tokens is calls is seconds is self.money_per_run is None:
             return None
-        return Budget(tokens=tokens, calls=calls, seconds=seconds)
+        return Budget(tokens=tokens, calls=calls, seconds=seconds, money=self.money_per_run)
 
 
 class _File(BaseModel):

@@ -241,7 +241,7 @@ async def _footer(run: Run, output: Any, console: Any) -> None:
     usage = await run.usage()
     if sources := getattr(output, "sources", None):
         console.print(f"sources: {', '.join(sources)}")
-    money = f" · {money_text(usage['money'])}" if "money" in usage else ""
+    money = f" · {money_text(usage['money'])}" if usage.get("money") else ""
     console.print(
         f"run {run.id} · {usage.get('calls', 0)} model calls · {tokens_in(usage)} tokens{money}"
     )

@@ -132,7 +132,7 @@ async def _offer_local_servers(settings: Settings, console: Console) -> None:
     """Name a model server that runs here; it is never called unasked."""
     from crew.llm.discovery import find_local_endpoints
 
-    if settings.base_url:
+    if settings.default.base_url:
         return
     for found in await find_local_endpoints():
         _print(

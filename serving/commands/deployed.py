@@ -32,12 +32,12 @@ async def serve_on_ray(what: Served, *, replicas: int, reload: bool) -> int:
     _check(what, reload)
     workflows = [workflow for spec in what.specs for workflow in load_workflows(spec)]
     console, settings = what.console, what.settings
-    if not settings.base_url:
+    if not settings.default.base_url:
         await prepare_weights(settings, console)
     async with on_cluster(settings, console):
         stopped = _stopped_by_signal()  # only now: Ray sets its own handlers as it is joined
         await asyncio.to_thread(_start, what)
-        if settings.agents == "ray" and not settings.base_url:
+        if settings.agents == "ray" and not settings.default.base_url:
             async with working(console, "Ray Serve: deploying the language model"):
                 settings = await with_deployment(settings, what.port, what.host)
         application = bind_app(

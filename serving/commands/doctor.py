@@ -1,13 +1,15 @@
 """`crew doctor`: what is in force on this machine, and whether it works."""
 
+import asyncio
 import os
 import platform
 import sqlite3
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 
-from crew.config import Settings
+from crew.config import NamedModel, Settings
 from crew.errors import CrewError, SandboxUnavailable
+from crew.llm import Model
 from serving.commands import beacon
 from serving.commands.opening import absolute
 from serving.commands.output import notes, show, show_json
@@ -31,6 +33,7 @@ async def examine(settings: Settings, *, as_json: bool) -> int:
         *_packages(),
         _store(settings),
         await _model(settings),
+        *(await _named_models(settings)),
         *(await _local_servers(settings)),
         _sandbox(),
         _server(settings),
@@ -82,6 +85,8 @@ def _store(settings: Settings) -> Finding:
 
 
 async def _model(settings: Settings) -> Finding:
+    if settings.default is settings.models.get(settings.model):
+        return Finding("model", f"{settings.model!r} of crew.toml")
     if not settings.base_url:
         from crew.llm.weights import default_weights_path
 
@@ -91,19 +96,43 @@ async def _model(settings: Settings) -> Finding:
         where = str(path) if path else "not fetched yet: crew models pull"
         return Finding("model", f"embedded SmolLM2-135M, a toy ({where})")
     from crew.llm.choice import default_model
+
+    return await _asked("model", default_model(settings, will_close=True), settings.model)
+
+
+async def _named_models(settings: Settings) -> list[Finding]:
+    """Ask each endpoint of crew.toml whether it has the model that is named there."""
+    found = (_named_model(*each) for each in sorted(settings.models.items()))
+    return list(await asyncio.gather(*found))
+
+
+async def _named_model(name: str, named: NamedModel) -> Finding:
+    from crew.llm.choice import named_model
+
+    if not named.base_url:
+        return Finding(name, f"embedded engine with {named.model or 'SmolLM2-135M, a toy'}")
+    try:
+        model = named_model(name, named, will_close=True)
+    except CrewError as error:
+        return Finding(name, named.base_url, ok=False, advice=str(error))
+    return await _asked(name, model, named.model)
+
+
+async def _asked(name: str, model: Model, wanted: str) -> Finding:
+    """Ask an endpoint for the models it offers; never calls one."""
     from crew.llm.client import OpenAIModel
 
-    model = default_model(settings, will_close=True)
+    assert isinstance(model, OpenAIModel)
     try:
-        assert isinstance(model, OpenAIModel)
         names = await model.models()
     except CrewError as error:
-        return Finding("model", settings.base_url, ok=False, advice=str(error))
+        return Finding(name, model.base_url, ok=False, advice=str(error))
     finally:
         await model.close()
-    ok = not settings.model or settings.model in names
-    advice = "" if ok else f"CREW_MODEL={settings.model} is not there; there are: {names}"
-    return Finding("model", f"{settings.model or names[0]} at {settings.base_url}", ok, advice)
+    if wanted and wanted not in names:
+        advice = f"{wanted} is not there; there are: {names}"
+        return Finding(name, f"{wanted} at {model.base_url}", ok=False, advice=advice)
+    return Finding(name, f"{wanted or next(iter(names), 'no model')} at {model.base_url}")
 
 
 async def _local_servers(settings: Settings) -> list[Finding]:

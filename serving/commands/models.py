@@ -28,9 +28,10 @@ def show_models(settings: Settings, *, as_json: bool) -> None:
 
 
 def _default(settings: Settings) -> dict[str, str]:
-    if not settings.base_url and (named := settings.models.get(settings.model)) is not None:
-        return {"name": settings.model, "model": named.model, "base_url": named.base_url}
-    return {"name": "", "model": settings.model, "base_url": settings.base_url}
+    default = settings.default
+    is_named = default is settings.models.get(settings.model)
+    name = settings.model if is_named else ""
+    return {"name": name, "model": default.model, "base_url": default.base_url}
 
 
 def _said(name: str, model: str, base_url: str) -> str:

@@ -58,7 +58,7 @@ async def opened(
                 standing_in.cancel()
                 await asyncio.wait({standing_in})
         return
-    if not settings.base_url:
+    if not settings.default.base_url:
         await prepare_weights(settings, console)
     if settings.agents == "ray":
         async with _on_ray(settings, workflows, console, port) as runtime:
@@ -74,7 +74,7 @@ async def _stand_in(settings: Settings, workflows: Sequence[Workflow], console: 
         await asyncio.sleep(SERVER_LOOK_SECONDS)
     console.print("the server is gone; this command goes on with its runs")
     try:
-        if not settings.base_url:
+        if not settings.default.base_url:
             await prepare_weights(settings, console)
         async with Runtime(workflows=workflows, settings=settings):
             await asyncio.Event().wait()
@@ -89,7 +89,7 @@ async def _on_ray(
     settings: Settings, workflows: Sequence[Workflow], console: Console, port: int
 ) -> AsyncIterator[Runtime]:
     async with on_cluster(settings, console):
-        if not settings.base_url:
+        if not settings.default.base_url:
             async with working(console, "Ray Serve: deploying the language model"):
                 settings = await with_deployment(settings, port)
         async with working(console, "Ray: starting the host that drives the runs"):
@@ -120,7 +120,7 @@ async def with_deployment(settings: Settings, port: int, host: str = "127.0.0.1"
     from serving.llm.deployment import deploy
     from serving.llm.settings import LLMSettings
 
-    engine = LLMSettings(model=settings.model)
+    engine = LLMSettings(model=settings.default.model)
     url = await deploy(engine, host=host, port=port)
     return replace(settings, base_url=url, model=engine.model_id)
 
@@ -145,7 +145,7 @@ async def prepare_weights(settings: Settings, console: Console) -> Path:
         bar.update(task, completed=done, total=total, description=text, visible=True)
 
     with bar:
-        return await ensure_weights(settings.model, on_progress=show)
+        return await ensure_weights(settings.default.model, on_progress=show)
 
 
 def absolute(settings: Settings) -> Settings:

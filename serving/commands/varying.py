@@ -207,8 +207,8 @@ def text_of(end: End) -> str:
 
 def paid(cost: Cost) -> str:
     """Return what a run cost, as text."""
-    spent = f", {money_text(cost.money)}," if cost.money_nanos else ""
-    spared = f", {money_text(cost.reused_money)}," if cost.reused_money_nanos else ""
+    spent = f", {money_text(cost.money)}," if cost.money else ""
+    spared = f", {money_text(cost.reused_money)}," if cost.reused_money else ""
     return (
         f"{cost.calls} model calls and {cost.tokens} tokens{spent} paid · "
         f"{cost.reused_calls} calls and {cost.reused_tokens} tokens{spared} reused"

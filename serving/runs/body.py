@@ -32,6 +32,7 @@ class BudgetBody(BaseModel):
     tokens: int | None = Field(default=None, ge=1, le=_MOST)
     calls: int | None = Field(default=None, ge=1, le=_MOST)
     seconds: float | None = Field(default=None, gt=0, le=_MOST)
+    money: float | None = Field(default=None, gt=0, le=_MOST)
 
     @property
     def budget(self) -> Budget | None:

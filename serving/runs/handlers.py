@@ -4,7 +4,7 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
 from crew.errors import AskError, InputInvalid
-from crew.fold import Ending
+from crew.fold import Ending, in_currency
 from crew.graph import Workflow
 from crew.journal import OPEN, RunStatus
 from crew.message import Json
@@ -182,7 +182,7 @@ async def _run_data(run: Run) -> dict[str, Json]:
 
 def _end_data(status: RunStatus, ending: Ending) -> dict[str, Json]:
     """What is known once a run has ended: its output or its error, and what it used."""
-    facts: dict[str, Json] = {"usage": None if status in OPEN else ending.usage or {}}
+    facts: dict[str, Json] = {"usage": None if status in OPEN else in_currency(ending.usage or {})}
     if status == "completed":
         facts["output"] = ending.output
     if status == "failed" and (error := ending.error) is not None:

@@ -16,7 +16,7 @@ from crew.journal.memory import MemoryStore
 from crew.llm import ModelReply
 from crew.llm.bucket import SharedTimes, put_off, turn_at
 from crew.llm.terms import Terms
-from crew.testing import ScriptedModel, SeededLoop
+from crew.testing import ScriptedModel, SeededLoop, simulate
 from tests.core.counting import Counting
 from tests.core.lives import result
 from tests.core.test_default_model import Saying
@@ -264,3 +264,14 @@ async def test_runs_of_two_runtimes_share_a_bucket():
         runs = [await each.start(flow, "go") for each in (one, other) for _ in range(10)]
         assert [await result(run) for run in runs] == ["yes"] * 20
         assert asyncio.get_running_loop().time() - began >= 19 / 200
+
+
+def test_a_bucket_survives_every_schedule():
+    model = ScriptedModel(lambda request: "yes", terms=Terms(requests_per_second=2))
+    agent = Agent("agent", model=model)
+
+    @workflow
+    async def flow(ctx: Context, text: str) -> int:
+        return len(await ctx.map(agent, ["a", "b", "c", "d"]))
+
+    assert simulate(flow, "go", seeds=25).output == 4

@@ -5,7 +5,17 @@ import random
 
 import pytest
 
-from crew import Agent, Budget, Context, Fallback, RunFailed, Runtime, tool, workflow
+from crew import (
+    Agent,
+    Budget,
+    Context,
+    Fallback,
+    OpenAIModel,
+    RunFailed,
+    Runtime,
+    tool,
+    workflow,
+)
 from crew.errors import BudgetExceeded, ModelError
 from crew.fold import Text, folded
 from crew.journal.memory import MemoryStore
@@ -13,6 +23,7 @@ from crew.message import ToolCall
 from crew.testing import CrashingStore, ScriptedModel, simulate
 from tests.core.counting import Counting, crashing
 from tests.core.lives import SECONDS, result, stores
+from tests.core.test_default_model import Saying
 
 GONE = ModelError(message="gone", status=500)
 LIMIT = 6000
@@ -99,12 +110,15 @@ async def test_a_refusal_of_the_content_and_a_spent_budget_are_no_reason_to_ask_
     assert cheap.requests == []
 
 
-async def test_what_the_first_model_said_is_taken_back_before_the_next_speaks(runtime):
-    class BreaksOff(ScriptedModel):
-        async def complete(self, request, *, on_text=None):
-            on_text("half a sen")
-            raise GONE
+class BreaksOff(ScriptedModel):
+    """Says the beginning of something else."""
 
+    async def complete(self, request, *, on_text=None):
+        on_text("half a sen")
+        raise GONE
+
+
+async def test_what_the_first_model_said_is_taken_back_before_the_next_speaks(runtime):
     run = await runtime.start(flow_of(BreaksOff(), ScriptedModel(["yes"]), emit=True), "go")
     await result(run)
     assert str(folded(await run.recorded(), Text())) == "yes"
@@ -135,8 +149,14 @@ def fails(number: int) -> ModelError | None:
     return ModelError(message="busy", status=503)
 
 
-async def killed_at(store, after: int, agents: int) -> bool:
-    """Kill a run after so many events and go on; return whether it was killed before its end."""
+def under_way(events) -> set[str]:
+    """Return the tries that have begun and have no end."""
+    begun = {e.path.rpartition("/")[2] for e in events if e.kind == "model.started"}
+    return begun - set(ends(events))
+
+
+async def killed_at(store, after: int, agents: int) -> tuple[bool, set[str]]:
+    """Kill a run after so many events and go on; return whether it was, and what was under way."""
     chance = random.Random(after)
     strong = Counting(rate=1.0, fails=fails, chance=chance)
     cheap = Counting(rate=1.0, chance=chance)
@@ -146,6 +166,7 @@ async def killed_at(store, after: int, agents: int) -> bool:
         store.forget_owners()
     async with Runtime(store, workflows=[flow]) as runtime:
         run = await runtime.get(run_id)
+        open_then = under_way((await run.recorded())[:after])
         assert len(await result(run)) == agents
         events = await run.recorded()
         assert made_again(events) == []
@@ -155,7 +176,7 @@ async def killed_at(store, after: int, agents: int) -> bool:
     computed = strong.tokens + cheap.tokens
     spent = sum(usage.get(f"{kind}_tokens", 0) for kind in ("input", "output", "unanswered"))
     assert computed <= spent + free(strong) <= LIMIT + free(strong)
-    return died
+    return died, open_then
 
 
 def free(model: Counting) -> int:
@@ -164,9 +185,29 @@ def free(model: Counting) -> int:
     return sum(model.reading(each) + 40 for each in refused)
 
 
-async def test_no_try_is_made_again_wherever_the_process_is_killed():
+@pytest.mark.parametrize("agents", [1, 3])
+async def test_no_try_is_made_again_wherever_the_process_is_killed(agents):
+    open_once = set[str]()
     for after in range(2, 100):
-        if not await killed_at(MemoryStore(), after, agents=3):
+        died, open_then = await killed_at(MemoryStore(), after, agents)
+        open_once |= open_then
+        if not died:
+            break
+    assert not died
+    assert open_once == {"model.0", "model.0~2"}
+
+
+async def test_a_reader_gets_one_answer_wherever_the_process_is_killed():
+    flow = flow_of(BreaksOff(), ScriptedModel(lambda request: "yes, and that is it"), emit=True)
+    for after in range(2, 40):
+        memory = MemoryStore()
+        run_id, died = await lived(memory, flow, None, after)
+        memory.forget_owners()
+        async with Runtime(memory, workflows=[flow]) as runtime:
+            run = await runtime.get(run_id)
+            assert await result(run) == ["yes, and that is it"]
+            assert str(folded(await run.recorded(), Text())) == "yes, and that is it"
+        if not died:
             return
     raise AssertionError("no run came to its end undisturbed")
 
@@ -203,3 +244,55 @@ def test_a_fallback_survives_every_schedule():
         return [each.output for each in await ctx.map(agent, ["a", "bb", "c"])]
 
     assert simulate(flow, "go", seeds=40).output == ["cheap", "strong", "cheap"]
+
+
+class Refusing(Saying):
+    """Refuses the big model in one of the ways of providers."""
+
+    def __init__(self, status: int, answer: dict) -> None:
+        super().__init__(delay=0.0)
+        self.refusal = status, answer
+
+    def complete(self, body):
+        return self.refusal if body["model"] == "big" else super().complete(body)
+
+
+def said(content: str | None, reason: str = "stop", **message) -> dict:
+    choice = {"message": {"content": content, **message}, "finish_reason": reason}
+    return {"id": "c", "object": "chat.completion", "choices": [{"index": 0, **choice}]}
+
+
+OF_CONTENT = [
+    (200, said(None, refusal="I cannot help with that.")),
+    (200, said("Well, ", "content_filter")),
+    (400, {"error": {"message": "The prompt was filtered", "code": "content_filter"}}),
+    (400, {"error": {"message": "Content Exists Risk", "code": "invalid_request_error"}}),
+]
+NO_ANSWER = [
+    (200, said(None, "length")),
+    (200, {"odd": True}),
+    (400, {"error": {"message": "no such parameter", "code": "unknown_parameter"}}),
+    (401, {"error": {"message": "no such key"}}),
+    (404, {"error": {"message": "no such model"}}),
+]
+
+
+async def asked_of(status: int, answer: dict) -> tuple[str, int]:
+    """Return what an agent says, or the error's type, and how many requests that took."""
+    with Refusing(status, answer) as endpoint:
+        models = [OpenAIModel(name, base_url=endpoint.url) for name in ("big", "small")]
+        agent = Agent("agent", model=Fallback(*models))
+        try:
+            return (await agent.run("go")).output, len(endpoint.requests)
+        except ModelError as error:
+            return f"refusal: {error.is_refusal}", len(endpoint.requests)
+
+
+@pytest.mark.parametrize(("status", "answer"), OF_CONTENT)
+async def test_no_other_model_is_asked_for_what_was_refused_for_its_content(status, answer):
+    assert await asked_of(status, answer) == ("refusal: True", 1)
+
+
+@pytest.mark.parametrize(("status", "answer"), NO_ANSWER)
+async def test_another_model_is_asked_where_an_endpoint_gave_no_answer(status, answer):
+    assert await asked_of(status, answer) == ("small says yes", 2)

@@ -159,3 +159,19 @@ def test_an_agent_is_another_one_with_other_settings_or_models():
         for settings in (None, ModelSettings(seed=1), ModelSettings(seed=2))
     }
     assert len(definitions) == 9
+
+
+@pytest.mark.parametrize(
+    ("given", "default"),
+    [
+        ({"model": "strong"}, NAMED["strong"]),
+        ({"model": "x.gguf"}, NamedModel(model="x.gguf")),
+        ({}, NamedModel()),
+        (
+            {"model": "strong", "base_url": "http://a/v1", "api_key": "k"},
+            NamedModel("http://a/v1", "strong", api_key="k"),
+        ),
+    ],
+)
+def test_the_default_model_is_a_name_only_where_no_endpoint_is_set(given, default):
+    assert Settings(**given, models=NAMED).default == default

@@ -2,7 +2,8 @@
 
 import pytest
 
-from crew import Agent, Context, Fallback, OpenAIModel, Runtime, workflow
+from crew import Agent, Budget, Context, Fallback, OpenAIModel, Runtime, ToolCall, workflow
+from crew.budget import UNLIMITED
 from crew.config import NamedModel, Settings
 from crew.errors import ModelError
 from crew.fold import Steps, fold
@@ -44,12 +45,12 @@ async def test_an_answer_costs_what_its_tokens_cost(runtime):
 async def test_a_model_without_a_price_costs_no_money(runtime):
     run = await runtime.start(flow_of(Counting()), "go")
     assert await result(run) == 0
-    assert "money" not in await run.usage()
+    assert (await run.usage())["money"] == 0
 
 
 @pytest.mark.parametrize("tokens", [1, 3, 7, 999_999])
 def test_sums_of_money_lose_nothing(tokens):
-    one = Usage(money_nanos=Terms(price_in=0.075).money_nanos(tokens, 0))
+    one = Usage(money=Terms(price_in=0.075).money_nanos(tokens, 0) / 1e9)
     assert sum([one] * 1000, Usage()).money == pytest.approx(tokens * 0.075 / 1000, abs=5e-7)
 
 
@@ -85,3 +86,34 @@ async def test_a_difference_of_two_runs_says_what_each_paid(runtime):
     base, forked = compare(await one.recorded(), await fork.recorded()).costs
     assert base.money == forked.reused_money > 0
     assert forked.money == 0
+
+
+@pytest.mark.parametrize("prices", [(2.5, 10), (0.075, 0.3), (0, 1 / 3), (1 / 7, 0), (0.002, 999)])
+def test_what_is_affordable_is_the_most_that_is(prices):
+    terms = Terms(price_in=prices[0], price_out=prices[1])
+    for money in (0, 1, 999, 12_345, 1_000_003):
+        for other in (0, 1, 7, 333):
+            read = terms.input_within(UNLIMITED, money, other)
+            written = terms.output_within(UNLIMITED, money, other)
+            if 0 <= read < UNLIMITED - other:
+                assert terms.money_nanos(read, other) <= money < terms.money_nanos(read + 2, other)
+            if 0 <= written < UNLIMITED - other:
+                assert terms.money_nanos(other, written) <= money
+                assert money < terms.money_nanos(other, written + 2)
+
+
+async def test_agents_that_others_ask_or_hand_on_to_cost_what_they_cost(runtime):
+    dear = Terms(price_in=0, price_out=1000)
+    helper = Agent("helper", model=ScriptedModel(["12345678"], terms=dear))
+    last = Agent("last", model=ScriptedModel(["1234"], terms=dear))
+    calls = [ToolCall("helper", {"text": "?"}), ToolCall("transfer_to_last")]
+    model = ScriptedModel([*calls], terms=Terms(price_in=0, price_out=0))
+    first = Agent("first", model=model, tools=[helper], handoffs=[last])
+
+    @workflow(name="flow")
+    async def flow(ctx: Context, text: str) -> float:
+        return (await ctx.run(first, text)).usage.money
+
+    run = await runtime.start(flow, "go", budget=Budget(money=10.0))
+    assert await result(run) == pytest.approx(1e-3)
+    assert (await run.usage())["money"] == pytest.approx(3e-3)

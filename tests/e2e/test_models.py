@@ -6,8 +6,11 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from crew.config import NamedModel, Settings
 from serving.cli import app
 from serving.commands import output
+from serving.commands.doctor import examine
+from tests.endpoint import Endpoint
 
 TABLE = (
     '[models.strong]\nbase_url = "https://api.example/v1"\nmodel = "big"\n'
@@ -48,3 +51,22 @@ def test_their_keys_are_not_shown(shown, words, monkeypatch):
     assert (strong["name"], strong["price_out"], strong["has_key"]) == ("strong", 10, True)
     assert tiny["requests_per_second"] == 3
     assert "secret" not in text
+
+
+async def test_doctor_asks_each_endpoint_for_the_model_that_is_named_there(tmp_path, monkeypatch):
+    lines: list[str] = []
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("serving.commands.doctor.show", lines.append)
+    with Endpoint() as endpoint:
+        named = {
+            "there": NamedModel(endpoint.url, "counting"),
+            "other": NamedModel(endpoint.url, "another"),
+            "keyless": NamedModel(endpoint.url, "counting", "NO_SUCH_KEY"),
+            "tiny": NamedModel(model="tiny.gguf"),
+        }
+        settings = Settings(store=":memory:", model="there", models=named)
+        assert await examine(settings, as_json=False) == 1
+        found = {line.split()[1]: line[0] for line in lines}
+    assert [found[name] for name in ("there", "other", "keyless", "tiny")] == ["✓", "✗", "✗", "✓"]
+    assert found["model"] == "✓"
+    assert endpoint.requests == []

@@ -10,6 +10,7 @@ import pytest
 
 from crew.errors import ModelError
 from crew.llm import ModelRequest, ToolSpec
+from crew.llm.bucket import turn_at
 from crew.llm.client import OpenAIModel
 from crew.llm.wire import INVALID_ARGUMENTS, prompt_text
 from crew.message import Message, ToolCall, Usage
@@ -130,6 +131,21 @@ async def test_retry_after_is_honoured(model, endpoint, says, refuses):
     started = asyncio.get_running_loop().time()
     await model.complete(ASK)
     assert 0.95 < asyncio.get_running_loop().time() - started < 3
+
+
+async def test_retry_after_holds_up_all_who_ask_the_endpoint(endpoint, says, refuses):
+    rate = {"requests_per_second": 100.0}
+    one, other = (OpenAIModel("big-1", base_url=endpoint.base_url, **rate) for _ in range(2))
+    endpoint.answers = [refuses(429, retry_after="1"), says("Hi."), says("Hi.")]
+    answer, loop, held = asyncio.ensure_future(one.complete(ASK)), asyncio.get_running_loop(), 0.0
+    while held < 0.3 and not answer.done():
+        started = loop.time()
+        await turn_at(other)
+        held = loop.time() - started
+    assert held >= 0.3
+    assert (await answer).text == "Hi."
+    for each in (one, other):
+        await each.close()
 
 
 @pytest.mark.parametrize("date", ["Wed, 21 Oct 2015 07:28:00 GMT", "soon"])

@@ -9,6 +9,7 @@ import time
 
 import pytest
 
+from crew import Agent, Fallback, OpenAIModel
 from crew.errors import ModelError
 from crew.llm import ModelRequest, ToolSpec
 from crew.llm.embedded import EmbeddedModel
@@ -263,3 +264,11 @@ async def test_a_file_that_is_no_model_is_refused(tmp_path):
     with pytest.raises(ModelError, match=r"cannot load .*broken\.gguf"):
         await model.complete(ask("a"))
     await model.close()
+
+
+async def test_it_stands_in_for_an_endpoint_that_is_gone(path, closed_port):
+    gone = OpenAIModel("m", base_url=f"http://127.0.0.1:{closed_port}/v1", max_attempts=1)
+    agent = Agent("agent", model=Fallback(gone, EmbeddedModel(path)), max_tokens=4)
+    answer = await agent.run("Say hello.")
+    assert answer.output
+    assert answer.usage.output_tokens <= 4

@@ -151,6 +151,17 @@ async def test_key_limits_calls_and_seconds_of_a_run_too(opened):
         assert (await run.recorded())[0].data["budget_seconds"] == 60
 
 
+@pytest.mark.parametrize(("asked", "smaller"), [(0.1, 0.1), (9, 0.5), (None, 0.5)])
+async def test_key_limits_the_money_of_a_run(opened, asked, smaller):
+    budget = None if asked is None else {"money": asked}
+    async with opened(keys=limited(money_per_run=0.5)) as endpoint:
+        body = {"workflow": "echo", "input": {"text": "hi"}, "budget": budget}
+        response = await endpoint.client.post("/runs", cast_to=httpx2.Response, body=body)
+        run = await endpoint.runtime.of(KEY.tenant).get(response.json()["id"])
+
+        assert (await run.recorded())[0].data["budget_money"] == smaller
+
+
 async def test_run_over_its_budget_is_no_error_of_the_server(opened):
     async with opened(keys=limited(tokens_per_run=1)) as endpoint:
         with pytest.raises(openai.RateLimitError, match="BudgetExceeded") as caught:

@@ -12,8 +12,11 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from crew import Agent, Budget, Context, RunFailed, StoreError, tool, workflow
+from crew.llm.terms import Terms
 from crew.message import ToolCall
 from crew.testing import ScriptedModel
+
+PRICED = Terms(price_in=2.5, price_out=10)
 
 
 class Scrape:
@@ -56,7 +59,7 @@ async def look_up(word: str) -> str:
 
 def searching():
     steps = [ToolCall("look_up", {"word": "ray"}), "found"]
-    agent = Agent("searcher", model=ScriptedModel(steps, name="m1"), tools=[look_up])
+    agent = Agent("searcher", model=ScriptedModel(steps, name="m1", terms=PRICED), tools=[look_up])
 
     @workflow
     async def search(ctx: Context, text: str) -> str:
@@ -74,6 +77,7 @@ async def test_metrics_are_in_the_text_format(endpoint):
         "crew_run_duration_seconds",
         "crew_node_duration_seconds",
         "crew_llm_tokens",
+        "crew_llm_money",
         "crew_llm_call_duration_seconds",
         "crew_llm_ttft_seconds",
         "crew_tool_calls",
@@ -117,6 +121,7 @@ async def test_calls_of_models_and_tools_are_counted(endpoint):
     for kind in ("input", "output", "cached"):
         tokens = seen.value("crew_llm_tokens_total", model="m1", kind=kind)
         assert tokens == usage[f"{kind}_tokens"]
+    assert seen.value("crew_llm_money_total", model="m1") == pytest.approx(usage["money"])
 
 
 async def test_open_questions_are_counted_until_they_are_answered(endpoint):

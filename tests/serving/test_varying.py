@@ -209,6 +209,16 @@ async def test_a_fork_with_another_model_pays_for_it_and_repeats_no_effect_unask
     assert len(talker.requests) == 1
 
 
+async def test_a_fork_with_a_model_of_crew_toml_pays_by_its_price(desk, talker):
+    (run,) = await desk.record("x")
+    named = f'[models.dear]\nbase_url = "{desk.url}"\nmodel = "m"\nprice_in = 10.0\n'
+    (desk.folder / "crew.toml").write_text(named)
+    done = desk.crew("fork", run.id, "--with", "model=dear", "--json")
+    assert done.status == 0
+    assert done.told["cost"]["money"] == 100e-6
+    assert len(talker.requests) == 1
+
+
 async def test_a_fork_may_act_anew(desk, talker):
     (run,) = await desk.record("x")
     done = desk.crew("fork", run.id, "--with", "model=other", "--json")

@@ -124,10 +124,12 @@ class Bills:
             if run == when.run:
                 self._open.pop((run, call)).is_lost = True
 
-    def refused(self, site: str, when: Moment, error: dict[str, Json]) -> None:
-        """Note the failure of an agent, if that was its budget's."""
-        if error["type"] == "BudgetExceeded":
-            known = error["form"]["attributes"]
+    def refused(self, site: str, when: Moment, path: str, error: dict[str, Json]) -> None:
+        """Note the failure of an agent at `path`, if a call of its own model was refused for it."""
+        if error["type"] != "BudgetExceeded":
+            return
+        known = error["form"]["attributes"]
+        if known["path"].rpartition("/")[0] == path:
             name = f"model:{site}.m{known['path'].rpartition('.')[2]}"
             self.refusals.append(Refusal(name, when, known["unit"]))
 

@@ -12,11 +12,13 @@ from dataclasses import replace
 from typing import Any
 
 from crew.agent import Agent
+from crew.call.context import Context
 from crew.llm import ModelReply, ModelRequest
 from crew.llm.cost import request_bytes
 from crew.llm.scripted import ScriptedModel
 from crew.message import ToolCall, Usage
 from crew.testing.programs.books import MOST_OUTPUT
+from crew.testing.programs.tree import Called
 from crew.testing.programs.world import FOREVER, world
 from crew.tool import Tool
 
@@ -165,8 +167,33 @@ async def look(site: str, value: int) -> str:
     return result_of(site, value)
 
 
+async def hold(ctx: Context, site: str, value: int) -> str:
+    """Call functions at once, and act for what came first."""
+    seen: list[str] = []
+
+    async def branch(number: int) -> None:
+        seen.append(await ctx.run(work, f"{site}.h{number}", value))
+
+    await asyncio.gather(branch(0), branch(1))
+    return await _held(ctx, site, seen)
+
+
+async def ask(ctx: Context, site: str, value: int) -> str:
+    """Ask an agent, and act for what it said."""
+    said = await ctx.run(agent(), task(f"{site}.h", value, tools=1))
+    return await _held(ctx, site, [said.output])
+
+
+async def _held(ctx: Context, site: str, seen: list[str]) -> str:
+    value = weight(" ".join(seen))
+    done = await ctx.effect(act, f"{site}.e", value, unknown="retry")
+    await world().turn(f"tool:{site}")
+    return result_of(site, number_in(done))
+
+
 LOOK = Tool(look, effect="read", name="look")
 ORDER = Tool(look, effect="once", name="order")
+HOLD, ASK = Tool(hold), Tool(ask)
 
 
 class PacedModel(ScriptedModel):
@@ -193,11 +220,11 @@ class PacedModel(ScriptedModel):
 def agent() -> Agent[str]:
     """Return an agent whose task says which tools to call."""
     model = PacedModel(_reply)
-    return Agent("helper", model=model, tools=[LOOK, ORDER], max_tokens=MOST_OUTPUT)
+    return Agent("helper", model=model, tools=[LOOK, ORDER, HOLD, ASK], max_tokens=MOST_OUTPUT)
 
 
-def task(site: str, value: int, *, tools: int, once: bool) -> str:
-    return f"site:{site} {tools} {int(once)} ={value}"
+def task(site: str, value: int, *, tools: int, first: Called = "look") -> str:
+    return f"site:{site} {tools} {first} ={value}"
 
 
 def _name_of(request: ModelRequest) -> str:
@@ -214,13 +241,13 @@ def _asked(request: ModelRequest) -> list[str]:
 
 
 def _reply(request: ModelRequest) -> Any:
-    said, tools, once, value = _asked(request)
+    said, tools, first, value = _asked(request)
     site, seen = said.removeprefix("site:"), [m.text for m in request.messages if m.role == "tool"]
     if seen or tools == "0":
         return result_of(site, weight(" ".join([value, *seen])))
     return [
         ToolCall(
-            "order" if once == "1" and not n else "look",
+            "look" if n else first,
             {"site": f"{site}.t{n}", "value": number_in(value)},
         )
         for n in range(int(tools))

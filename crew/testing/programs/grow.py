@@ -10,6 +10,7 @@ from crew.testing.programs.tree import (
     Ask,
     Block,
     Body,
+    Called,
     Cancel,
     Caught,
     Child,
@@ -73,6 +74,7 @@ _ERRORS: tuple[Kind, ...] = (
 )
 _HOWS: tuple[How, ...] = ("gather", "group", "each")
 _ODDITIES: tuple[Oddity, ...] = ("number", "order", "tuple")
+_CALLED: tuple[Called, ...] = ("look", "look", "look", "hold", "ask", "order")
 _WHATS: tuple[What, ...] = ("function", "function", "child", "agent")
 
 
@@ -174,8 +176,11 @@ class _Grower:
         return Ask(site, self._of(("none", "kept")))
 
     def _agent(self, site: int, budget: Budget | None = None) -> AgentCall:
-        once = self._choose(6) == 5 and not self._calm
-        return AgentCall(site, self._choose(3), once, budget)
+        first = self._of(_CALLED)
+        if first == "order" and self._calm:
+            first = "look"
+        tools = max(self._choose(3), 0 if first == "look" else 1)
+        return AgentCall(site, tools, first, budget)
 
     def _caught(self, site: int, kind: int) -> Caught:
         if kind == 16:

@@ -159,7 +159,7 @@ def _bill(row: RunRow, event: Event, bills: Bills, agents: dict[str, str]) -> No
             bills.agent_begun(_site(event), when, event.path)
         case "agent.completed" | "agent.failed" | "agent.cancelled":
             if event.kind == "agent.failed":
-                bills.refused(agents[event.path], when, data["error"])
+                bills.refused(agents[event.path], when, event.path, data["error"])
             bills.agent_ended(when, event.path)
         case "run.completed" | "run.failed" | "run.cancelled":
             bills.ended_run(when, data)

@@ -149,8 +149,8 @@ class Interpreter:
                 await asked(branch, site, limit)
             case Clock(sleeps=sleeps):
                 await (ctx.sleep(0.02) if sleeps else ctx.now())
-            case AgentCall(tools=tools, once=once, budget=budget):
-                task = calls.task(site, value, tools=tools, once=once)
+            case AgentCall(tools=tools, first=first, budget=budget):
+                task = calls.task(site, value, tools=tools, first=first)
                 call = ctx.run(self._agent, task, budget=given(site, budget))
                 if (said := await paid(branch, call)) is not None:
                     branch.see(said.output)
@@ -247,7 +247,7 @@ class Interpreter:
             what, items = calls.work_on, places
         elif statement.what == "agent":
             what = self._agent
-            items = [calls.task(place, value, tools=1, once=False) for place, value in places]
+            items = [calls.task(place, value, tools=1) for place, value in places]
         else:
             what = self._child(statement)
             items = [Start(place=place, value=value) for place, value in places]

@@ -55,6 +55,8 @@ _SIGNS = {
     "a race on first completion": "First(",
     "a timeout that strikes": "strikes=True",
     "a timeout that does not": "strikes=False",
+    "a tool that holds the run": "first='hold'",
+    "an agent that asks an agent": "first='ask'",
     "a journalled sleep": "sleeps=True",
     "a question in time": "limit='kept'",
     "a question too late": "limit='passes'",

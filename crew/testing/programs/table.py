@@ -22,6 +22,8 @@ SIGHTS = (
     "a failing commit",
     "a budget",
     "a budget that is exhausted",
+    "a tool that holds the run",
+    "an agent that asks an agent",
 )
 
 

@@ -35,6 +35,12 @@ from crew.testing.programs.tree import (
 )
 
 _LIMITS = ("tokens", "calls", "seconds")
+_CALLED = {
+    "look": "",
+    "order": ", one of them once",
+    "hold": ", one of which holds the run",
+    "ask": ", one of which asks the agent",
+}
 _HOWS = {"gather": "asyncio.gather", "group": "TaskGroup", "each": "asyncio.as_completed"}
 
 
@@ -101,8 +107,8 @@ def _parts(statement: Statement) -> tuple[str, Sequence[Body]]:
             return f"ctx.ask(int{said[limit]}".removesuffix(")") + ")", ()
         case Clock(sleeps=sleeps):
             return "ctx.sleep(0.02)" if sleeps else "ctx.now()", ()
-        case AgentCall(tools=tools, once=once, budget=budget):
-            once_said = ", one of them once" if once else ""
+        case AgentCall(tools=tools, first=first, budget=budget):
+            once_said = _CALLED[first]
             return f"ctx.run(agent{_within(budget)})  # {tools} tools{once_said}", ()
         case Note():
             return "log.append(value)", ()

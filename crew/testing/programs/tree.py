@@ -13,6 +13,7 @@ How: TypeAlias = Literal["gather", "group", "each"]
 What: TypeAlias = Literal["function", "child", "agent"]
 Limit: TypeAlias = Literal["none", "kept", "passes"]
 Oddity: TypeAlias = Literal["number", "order", "tuple"]
+Called: TypeAlias = Literal["look", "order", "hold", "ask"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,11 +108,15 @@ class Clock:
 
 @dataclass(frozen=True, slots=True)
 class AgentCall:
-    """An agent that calls so many tools at once, then answers; one of them once at most."""
+    """An agent that calls so many tools at once, then answers.
+
+    The first of them may be called once at most, or hold the run: it calls functions at once and
+    acts, or asks the agent.
+    """
 
     site: int
     tools: int = 1
-    once: bool = False
+    first: Called = "look"
     budget: Budget | None = None
 
 
