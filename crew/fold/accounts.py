@@ -105,6 +105,8 @@ class Accounts:
         Args:
             drawn: what is drawn on its account by it and beneath it, where that lies in rows.
         """
+        if drawn is None and not (self._paid or self._below or self.ledgers.run.drawn):
+            return {}
         known = dict(self._paid)
         _add(known, self._below)
         below = Amount(self._below.get(UNANSWERED, 0), self._below.get(UNANSWERED_MONEY, 0))

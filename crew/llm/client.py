@@ -17,12 +17,13 @@ from crew.llm.answer import Answer, OnText
 from crew.llm.assembly import Assembly
 from crew.llm.bucket import put_off, turn_at
 from crew.llm.counting import COUNTERS
-from crew.llm.dialect import APART, FORCING, REFUSALS, Dialect, Lesson, lesson, rendered
+from crew.llm.dialect import APART, FORCING, Dialect, rendered
+from crew.llm.learning import Learning
 from crew.llm.provider import provider_at
 from crew.llm.reading import read_reply, with_json
 from crew.llm.receiving import BrokenOff, receive, unusable
 from crew.llm.refusal import explain, pause
-from crew.llm.sight import cannot_take, kinds_of, refused_kind
+from crew.llm.sight import kinds_of, refused_kind
 from crew.llm.terms import Terms
 from crew.message import Json
 
@@ -102,7 +103,7 @@ class OpenAIModel:
         self._timeout = timeout
         self._max_attempts = max_attempts
         self._by_aiohttp = will_close and importlib.util.find_spec("aiohttp") is not None
-        self._learnt: Dialect = frozenset()
+        self._learning = Learning(self.base_url)
         self._owner: str | None = None
         self._ask_again_at = 0.0
         # One client per event loop: its connections belong to the loop they were opened in.
@@ -140,56 +141,21 @@ class OpenAIModel:
             ModelError: no usable reply; the message names the cause and the way on.
         """
         await _import_openai()
-        self._refuse_unseen(request)
-        known = dialect = await self._dialect(request)
-        refused: ModelError | None = None
-        while True:
-            try:
-                reply = await self._complete(request, dialect, on_text)
-                break
-            except ModelError as error:
-                found = self._lesson(error, request, dialect, streams=on_text is not None)
-                if found is None and refused is not None and error.status in REFUSALS:
-                    raise refused from error  # a guess that proved wrong tells less
-                if found is None:
-                    raise
-                refused = (refused or error) if found.is_guess else None
-                dialect |= {found.fact}
-        self._learn(dialect - known)
+        reply = await self._learning.answered(
+            request,
+            lambda dialect: self._complete(request, dialect, on_text),
+            await self._dialect(request),
+            model=self.name,
+            stream=on_text is not None,
+        )
         return reply if request.schema is None else with_json(reply, request.schema)
 
     async def _dialect(self, request: ModelRequest) -> Dialect:
         """Return what is known of the endpoint, by what it refused, or by its engine."""
         both = request.tools and request.schema is not None
         if both and await self._owned_by() in FORCING:
-            return self._learnt | {APART}
-        return self._learnt
-
-    def _lesson(
-        self, error: ModelError, request: ModelRequest, dialect: Dialect, *, streams: bool
-    ) -> Lesson | None:
-        """Return what is learnt from a refusal; None if nothing is.
-
-        Raises:
-            ModelError: the model takes no images, or no files.
-        """
-        kind = refused_kind(error.message, kinds_of(request))
-        if kind is not None and error.status is not None:
-            self._learnt |= {f"no {kind}"}
-            raise cannot_take(kind, self.name, self.base_url, error.message) from error
-        sent = {*rendered(request, "", dialect, stream=streams), "cache_salt"}
-        return lesson(error, request, sent, dialect)
-
-    def _learn(self, facts: Dialect) -> None:
-        """Keep what has proved true, and say it once."""
-        for fact in sorted(facts - self._learnt):
-            logger.warning("model.learnt", extra={"endpoint": self.base_url, "fact": fact})
-        self._learnt |= facts
-
-    def _refuse_unseen(self, request: ModelRequest) -> None:
-        for kind in kinds_of(request) if self._learnt else ():
-            if f"no {kind}" in self._learnt:
-                raise cannot_take(kind, self.name, self.base_url)
+            return self._learning.facts | {APART}
+        return self._learning.facts
 
     async def count_tokens(self, request: ModelRequest) -> int | None:
         """Return the tokens of a request as vLLM or llama.cpp counts them; None elsewhere.

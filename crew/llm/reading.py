@@ -46,9 +46,10 @@ def read_reply(
             endpoint=endpoint,
         )
     reply = reply_of(received, request, model)
-    if (cause := _refusal(received, reply, request)) is not None:
-        raise _error(f"{endpoint} {cause}", endpoint, reply, is_refusal=True)
-    if (cause := _silence(reply, request)) is not None:
+    is_empty = not (request.partial or reply.text.strip() or reply.tool_calls)
+    if (cause := _refused(received, reply, is_empty=is_empty)) is not None:
+        raise replace(_error(f"{endpoint} {cause}", endpoint, reply), is_refusal=True)
+    if is_empty and (cause := _cut_off(reply, request)) is not None:
         raise _error(f"{endpoint} {cause}", endpoint, reply)
     return reply
 
@@ -56,7 +57,7 @@ def read_reply(
 def reply_of(received: Assembly, request: ModelRequest, model: str = "") -> ModelReply:
     """Return what has come as a reply, with an estimate of what was not counted."""
     text = "".join(received.text)
-    if not request.partial and _ANSWER_ONLY in text:
+    if not request.partial and _ANSWER_ONLY in text and "<think>" not in text:
         # Where the template itself opens the thought only its end is in the answer.
         text = text.rpartition(_ANSWER_ONLY)[2].lstrip()
     calls = _calls(received.calls, request)
@@ -85,10 +86,10 @@ def _is_json(text: str) -> bool:
     return text.lstrip().startswith(("{", "["))
 
 
-def _refusal(received: Assembly, reply: ModelReply, request: ModelRequest) -> str | None:
-    """Return who refused to answer, the model or a filter; None if there is an answer."""
+def _refused(received: Assembly, reply: ModelReply, *, is_empty: bool) -> str | None:
+    """Return what the model, or a filter, refused; None if nothing was."""
     reason = reply.finish_reason
-    if received.refusal and _is_empty(reply, request):
+    if received.refusal and is_empty:
         return f"refused to answer: {received.refusal[:300]!r}; ask for something else"
     if any(word in reason.lower() for word in _FILTERED):
         return (
@@ -98,31 +99,24 @@ def _refusal(received: Assembly, reply: ModelReply, request: ModelRequest) -> st
     return None
 
 
-def _silence(reply: ModelReply, request: ModelRequest) -> str | None:
-    """Return why nothing was said, where the limit of the answer is why."""
-    if reply.finish_reason.lower() not in ("length", "max_tokens") or not _is_empty(reply, request):
-        return None
-    limit = reply.usage.output_tokens or request.max_tokens
-    return (
-        f"used up {f'the {limit}' if limit else 'all'} tokens of the answer before it said "
-        "anything: thinking counts, too; raise max_tokens, or have it think less"
-    )
+def _cut_off(reply: ModelReply, request: ModelRequest) -> str | None:
+    """Return why nothing was said, where a limit of tokens was in the way."""
+    if reply.finish_reason.lower() in ("length", "max_tokens"):
+        limit = reply.usage.output_tokens or request.max_tokens
+        return (
+            f"used up {f'the {limit}' if limit else 'all'} tokens of the answer before it said "
+            "anything: thinking counts, too; raise max_tokens, or have it think less"
+        )
+    return None
 
 
-def _is_empty(reply: ModelReply, request: ModelRequest) -> bool:
-    return not (request.partial or reply.text.strip() or reply.tool_calls)
-
-
-def _error(
-    message: str, endpoint: str, reply: ModelReply, *, is_refusal: bool = False
-) -> ModelError:
+def _error(message: str, endpoint: str, reply: ModelReply) -> ModelError:
     return ModelError(
         message=message,
         endpoint=endpoint,
         input_tokens=reply.usage.input_tokens,
         output_tokens=reply.usage.output_tokens,
         uncounted=not reply.is_counted,
-        is_refusal=is_refusal,
     )
 
 

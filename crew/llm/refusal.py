@@ -2,7 +2,6 @@
 
 import email.utils
 import random
-import re
 import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -14,15 +13,18 @@ if TYPE_CHECKING:
 
 __all__ = ["explain", "pause", "refuses_grammar", "refuses_limit"]
 
-_OF_CONTENT = re.compile(
-    r"content_filter|content_policy|content management policy|content policy|prohibited_content"
-    r"|responsible ?ai|moderation|data_inspection_failed|content exists risk",
-    re.IGNORECASE,
-)
-"""What tells a refusal of what was asked from one of how: words of OpenAI, Azure, Gemini, DashScope
-and DeepSeek."""
 FIRST_PAUSE = 0.5
 LONGEST_PAUSE = 60.0
+_OF_CONTENT = (
+    "content_filter",
+    "content_policy_violation",
+    "responsibleaipolicy",
+    "data_inspection_failed",
+    "content exists risk",
+    "prohibited_content",
+)
+"""What is in the code, or else the words, of such a refusal: OpenAI's and Azure's, DashScope's,
+DeepSeek's, Gemini's."""
 
 
 def pause(state: "RetryCallState") -> float:
@@ -58,10 +60,16 @@ def explain(error: Exception, endpoint: str, model: str, offered: Sequence[str] 
     message = f"{endpoint} {_refusal(status, model, offered)}: {reason}"
     if status in (400, 413, 422) and "context" in reason.lower():
         message += "; shorten the thread, the documents or the instructions"
-    is_of_content = status < 500 and _OF_CONTENT.search(f"{_code(error)} {reason}")
-    return ModelError(
-        message=message, endpoint=endpoint, status=status, is_refusal=bool(is_of_content)
-    )
+    is_refusal = status < 500 and _is_of_content(error)
+    return ModelError(message=message, endpoint=endpoint, status=status, is_refusal=is_refusal)
+
+
+def _is_of_content(error: Exception) -> bool:
+    """Tell whether what is asked was refused for what it says, by the code of the error."""
+    body: Any = getattr(error, "body", None)
+    facts = body if isinstance(body, dict) else {}
+    said = f"{facts.get('code')} {facts.get('type')} {_reason(error)}".lower()
+    return any(word in said for word in _OF_CONTENT)
 
 
 def _unreachable(error: Exception, endpoint: str) -> str:
@@ -95,11 +103,6 @@ def _refusal(status: int, model: str, offered: Sequence[str]) -> str:
     if status >= 500:
         return f"failed again and again (status {status}); look at the endpoint's log, try later"
     return f"refused the request (status {status})"
-
-
-def _code(error: Exception) -> str:
-    body: Any = getattr(error, "body", None)
-    return str(body.get("code") or "") if isinstance(body, dict) else ""
 
 
 def _reason(error: Exception) -> str:

@@ -147,18 +147,20 @@ class EnteredTools:
     async def leave(self) -> None:
         """Cancel those that are under way, and wait `STOP_SECONDS` for their ends.
 
-        What takes longer writes nothing any more.
+        What takes longer writes nothing any more. Whoever waits here may be cancelled once more,
+        and waits all the same: an effect is given its time.
         """
         left = [*self._under_way.values()]
         self._under_way.clear()
         for tool in left:
             tool.attempt.cancel()
-        if left:
-            ended, _ = await asyncio.wait({tool.task for tool in left}, timeout=STOP_SECONDS)
-            for task in ended:
-                _ = task.cancelled() or task.exception()  # what nobody fetched is nobody's
+        cancelled = await _ended({tool.task for tool in left})
         for tool in left:
             tool.attempt.close()
+            if tool.task.done() and not tool.task.cancelled():
+                tool.task.exception()  # what nobody fetched is nobody's
+        if cancelled is not None:
+            raise cancelled
 
     def begun(self, path: str) -> None:
         """Note that the agent began another call."""
@@ -183,6 +185,18 @@ class EnteredTools:
         """Let nothing be written from here on."""
         for tool in self._under_way.values():
             tool.attempt.close()
+
+
+async def _ended(tasks: "set[asyncio.Task[Any]]") -> asyncio.CancelledError | None:
+    """Wait for the ends of tasks; return the last cancel that came meanwhile."""
+    loop, cancelled = asyncio.get_running_loop(), None
+    until = loop.time() + STOP_SECONDS
+    while tasks and (seconds := until - loop.time()) > 0:
+        try:
+            _, tasks = await asyncio.wait(tasks, timeout=seconds)
+        except asyncio.CancelledError as error:
+            cancelled = error
+    return cancelled
 
 
 def _wrapped(error: Exception, path: str) -> ToolError:

@@ -270,8 +270,10 @@ class StepCalls:
         try:
             return await self._dispatch.perform(agent, task, fingerprint, self)
         finally:
-            await tools.leave()
-            del attempt.entered[path], self._run.entered[path]
+            try:
+                await tools.leave()
+            finally:
+                del attempt.entered[path], self._run.entered[path]
 
     def _inside(self, attempt: Attempt) -> "StepCalls":
         return StepCalls(self._run, self._dispatch, attempt, self._stop, self._depth + 1)

@@ -481,3 +481,38 @@ async def test_it_may_give_an_image(runtime):
         await output_of(runtime, Agent("eye", model=ScriptedModel(reply), tools=[look])) == "seen"
     )
     assert seen == [Image(b"\x89PNG", "image/png")]
+
+
+async def test_an_act_in_it_is_given_its_time_however_often_its_agent_is_cancelled(runtime):
+    acts: list[str] = []
+    acting = asyncio.Event()
+
+    async def act(order: str) -> str:
+        acting.set()
+        await asyncio.sleep(0.3)
+        acts.append(order)
+        return order
+
+    @tool
+    async def settle(ctx: Context) -> str:
+        """Settle."""
+        return await ctx.effect(act, "a1")
+
+    agent = agent_with(settle)
+
+    @workflow(name="flow")
+    async def flow(ctx: Context, text: str) -> str:
+        calling = asyncio.create_task(ctx.run(agent, text))
+        await acting.wait()
+        for _ in range(3):
+            calling.cancel()
+            await asyncio.sleep(0.01)
+        with contextlib.suppress(asyncio.CancelledError):
+            await calling
+        return "cancelled"
+
+    run = await runtime.start(flow, "x")
+    assert await result(run) == "cancelled"
+    assert acts == ["a1"]
+    kinds = [event.kind for event in await run.recorded()]
+    assert kinds.index("effect.completed") < kinds.index("agent.cancelled")

@@ -5,7 +5,7 @@ from typing import Any
 import crew.journal.accounts
 import crew.llm.cost
 import crew.run.taking
-from crew.budget import NOTHING, Ledger
+from crew.budget import NOTHING, Amount, Ledger
 from crew.fold.accounts import Accounts
 from crew.run.calls import RunCalls
 from crew.run.sharing import SharedAccounts
@@ -32,12 +32,16 @@ def _not_shared(patch: Patch) -> None:
 @mend(11, "a call costs its bound, whatever it took")
 def _never_back(patch: Patch) -> None:
     settle = Ledger.settle
-    patch.setattr(Ledger, "settle", lambda self, bound, cost: settle(self, bound, max(bound, cost)))
+
+    def at_its_bound(self: Any, bound: Amount, cost: Amount) -> None:
+        settle(self, bound, max(bound, cost, key=lambda amount: amount.tokens))
+
+    patch.setattr(Ledger, "settle", at_its_bound)
 
 
 @mend(11, "a call whose answer was lost is free")
 def _lost_is_free(patch: Patch) -> None:
-    patch.setattr(Accounts, "_lost", lambda self, path, asked: 0)
+    patch.setattr(Accounts, "_lost", lambda self, path, asked: NOTHING)
 
 
 @mend(11, "what was drawn for an intent that is not on record stays drawn")
@@ -60,12 +64,16 @@ def _drawn_twice(patch: Patch) -> None:
 
 @mend(11, "nobody waits for what may come back")
 def _nobody_waits(patch: Patch) -> None:
-    async def at_once(self: Any, path: str, needed: int) -> None:
+    async def at_once(self: Any, path: str, needed: Amount) -> None:
         """Nothing comes back."""
 
     left = SharedAccounts._left
     patch.setattr(Spending, "until_free", at_once)
-    patch.setattr(SharedAccounts, "_left", lambda self, path, n: (left(self, path, n)[0], False))
+
+    def left_now(self: Any, path: str, needed: Amount) -> Any:
+        return (*left(self, path, needed)[:2], False)
+
+    patch.setattr(SharedAccounts, "_left", left_now)
 
 
 @mend(11, "the engine is not asked how many tokens a request has")

@@ -398,6 +398,7 @@ AZURE = "The response was filtered due to the prompt triggering Azure's content 
     [
         ("content_filter", AZURE, True),
         ("content_policy_violation", "Your request was rejected by our safety system.", True),
+        ("data_inspection_failed", "Input data may contain inappropriate content.", True),
         (None, "Request blocked: PROHIBITED_CONTENT", True),
         ("invalid_value", "Invalid value: 'temperature'.", False),
     ],
@@ -522,3 +523,19 @@ async def test_a_conversation_that_began_with_another_model_goes_on(provider, st
             came = await second.complete(asked, on_text=(lambda piece: None) if streams else None)
             assert came.text == "found it; found it"
     assert len(endpoint.requests) == 3
+
+
+@pytest.mark.parametrize(
+    ("written", "said"),
+    [
+        ("I think so.\n</think>\n\nYes.", "Yes."),
+        ("Write <think> first, then </think>.", "Write <think> first, then </think>."),
+    ],
+)
+async def test_a_thought_that_the_template_opened_ends_before_the_answer(written, said):
+    class Opened(VLLM):
+        def adapted(self, body, said):
+            return replace(said, text=written)
+
+    async with model_of(Opened()) as model:
+        assert (await talk(model, "text")).text == said
