@@ -137,7 +137,8 @@ class Loop:
             if reply.tool_calls:
                 output = self.output.given(reply.tool_calls[0])
             else:
-                output = self.output.read(reply.text)
+                is_cut_off = reply.finish_reason == "length"
+                output = self.output.read(reply.text, is_cut_off=is_cut_off)
         except OutputInvalid:
             if self.has_offered and not reply.tool_calls:
                 # Nothing made it answer in the form that is wanted: to ask for that is no repair.

@@ -59,8 +59,8 @@ class Output:
             TOOL, f"Give the final answer ({kind}), which ends the task.{words}", self.schema
         )
 
-    def read(self, text: str) -> Json:
-        """Return the answer that a reply's text is, encoded.
+    def read(self, text: str, *, is_cut_off: bool = False) -> Json:
+        """Return the answer that a reply's text is, encoded; half of a JSON object is no words.
 
         Raises:
             OutputInvalid: it is none; the message lets a model repair it.
@@ -70,7 +70,7 @@ class Output:
         try:
             found = json.loads(json_in(text, self.schema if self._takes_text else None))
         except ValueError as error:
-            if self._takes_text:
+            if self._takes_text and not (is_cut_off and text.lstrip().startswith("{")):
                 return self._encoded(text)
             raise OutputInvalid(
                 message=f"agent {self._agent!r} must answer in JSON, got {text!r:.300}",

@@ -225,7 +225,7 @@ class Worker:
         owned = self.owned
         owned.is_open = False
         await asyncio.gather(*(self._give_up(driver) for driver in self._drivers.values()))
-        for number, epoch in owned.held.items():
+        for number, epoch in list(owned.held.items()):  # one that is being taken may go meanwhile
             with contextlib.suppress(Fenced, StoreError):
                 await self._employer.writer.execute(Release(number, epoch))
         owned.let_all_go()

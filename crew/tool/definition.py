@@ -287,7 +287,7 @@ def _returned(annotation: Any, name: str) -> Codec:
     if annotation in (bytes, bytearray, memoryview):
         raise ToolError(
             message=f"tool {name!r} returns {annotation.__name__}, which a model cannot read; "
-            "return text, or keep the bytes as a file and return its name",
+            "return text, or an Image or a File of them",
             tool=name,
         )
     return Codec(annotation, where=f"what tool {name!r} returns", only_read=True)

@@ -116,3 +116,15 @@ async def test_a_tool_that_returns_something_else_than_it_says_is_told(runtime):
     model = ScriptedModel([ToolCall("find"), "done"])
     await Agent("a", model=model, tools=[find]).run("go")
     assert "must be str, got None" in model.requests[1].messages[-1].text
+
+
+@pytest.mark.parametrize("effect", ["read", "once"])
+async def test_bytes_that_a_tool_returns_without_saying_so_are_no_text(effect):
+    @tool(effect=effect)
+    def draw():
+        """Draw."""
+        return b"\x89PNG"
+
+    model = ScriptedModel([ToolCall("draw"), "done"])
+    await Agent("a", model=model, tools=[draw]).run("go")
+    assert "return text, or an Image or a File" in model.requests[1].messages[-1].text

@@ -320,21 +320,21 @@ async def test_a_folder_that_others_may_enter_is_not_used(url, tmp_path, monkeyp
 async def test_a_runtime_has_a_bell_though_the_last_of_others_just_took_the_folder_away(
     url, monkeypatch, caplog
 ):
-    made, times = datagrams._make, iter(range(100))
+    made, times = datagrams.make_private, iter(range(100))
 
     def taken_away(folder):
         made(folder)
         if next(times) == 1:  # the one above it is made first
             folder.rmdir()
 
-    monkeypatch.setattr(datagrams, "_make", taken_away)
+    monkeypatch.setattr(datagrams, "make_private", taken_away)
     async with worker(url, hello), client(url) as here:
         assert await result(await here.start(hello, "Ada")) == "Hello, Ada"
     assert "socket.missing" not in caplog.messages
 
 
 async def test_a_runtime_without_a_folder_for_its_bell_goes_on_without(url, monkeypatch, caplog):
-    monkeypatch.setattr(datagrams, "_make", lambda folder: None)
+    monkeypatch.setattr(datagrams, "make_private", lambda folder: None)
     async with Runtime(url, workflows=[hello]) as runtime:
         assert "socket.missing" in caplog.messages
         assert await result(await runtime.start(hello, "Ada")) == "Hello, Ada"

@@ -209,7 +209,7 @@ class BreakingOnce(ScriptedModel):
 async def test_tokens_of_an_answer_that_broke_off_are_counted_with_those_of_the_next(runtime):
     run = await runtime.start(story(BreakingOnce()), "go")
     await run.result()
-    assert await run.usage() == Usage(340, 35, calls=1).to_data()
+    assert Usage(340, 35, calls=1).to_data().items() <= (await run.usage()).items()
 
 
 async def test_a_budget_counts_what_an_answer_cost_that_broke_off(runtime):

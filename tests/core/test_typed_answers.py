@@ -155,6 +155,20 @@ async def test_of_a_type_or_a_text_whatever_is_not_the_type_is_the_text(text, ex
     assert result.output == expected
 
 
+@pytest.mark.parametrize(("text", "is_answer"), [('{"answer": "half a sen', False), ("so", True)])
+async def test_half_of_an_object_is_no_text(text, is_answer):
+    class CutOff(ScriptedModel):
+        async def complete(self, request: ModelRequest, *, on_text: Any = None) -> Any:
+            return replace(await super().complete(request), finish_reason="length")
+
+    agent = Agent("a", model=CutOff([text]), output=Plan | str)
+    if is_answer:
+        assert (await agent.run("?")).output == text
+        return
+    with pytest.raises(OutputInvalid, match="must answer in JSON"):
+        await agent.run("?")
+
+
 async def test_the_last_call_is_made_without_tools_and_must_answer():
     model = ScriptedModel([LOOK, LOOK, "as far as I know"])
     result = await Agent("a", model=model, tools=[search], max_turns=3).run("?")

@@ -30,9 +30,8 @@ from crew.journal.reading import JournalReader
 from crew.run import Run, Runtime
 from crew.testing.programs import tree_of
 from crew.testing.programs.branch import Start
-from crew.testing.programs.calls import weight
 from crew.testing.programs.history import History, read, rows_of
-from crew.testing.programs.letters import key_of
+from crew.testing.programs.letters import answer_to
 from crew.testing.programs.life import Life, outcome_of
 from crew.testing.programs.lives import check_acts, check_counts
 from crew.testing.programs.points import Subject
@@ -196,7 +195,7 @@ class Killing:
             row = self._store.numbered(number)
             assert row is not None
             try:
-                await (await self._runtime.get(row.id)).answer(path, weight(key_of(path)))
+                await (await self._runtime.get(row.id)).answer(path, answer_to(path))
             except AskError:
                 continue  # it was answered before, or is asked no more
 

@@ -218,7 +218,7 @@ def _bytes(word: str) -> bytes:
         (_look_up, {"name": "model"}, "stands for the agent's own model"),
         (Library, {}, "it is a class; give an object of it"),
         (_yields, {}, "return a list"),
-        (_bytes, {}, "returns bytes, which a model cannot read; .* keep the bytes as a file"),
+        (_bytes, {}, "returns bytes, which a model cannot read; return text, or an Image"),
         (_look_up, {"effect": "twice"}, "effect must be 'read', 'idempotent' or 'once'"),
         (_look_up, {"timeout": 0}, "timeout is a number of seconds above 0"),
         (_look_up, {"timeout": "30s"}, "timeout is a number of seconds above 0"),

@@ -193,6 +193,7 @@ async def _held(ctx: Context, site: str, seen: list[str]) -> str:
 
 LOOK = Tool(look, effect="read", name="look")
 ORDER = Tool(look, effect="once", name="order")
+SIGN = Tool(look, effect="once", name="sign", approve=True)
 HOLD, ASK = Tool(hold), Tool(ask)
 
 
@@ -220,7 +221,8 @@ class PacedModel(ScriptedModel):
 def agent() -> Agent[str]:
     """Return an agent whose task says which tools to call."""
     model = PacedModel(_reply)
-    return Agent("helper", model=model, tools=[LOOK, ORDER, HOLD, ASK], max_tokens=MOST_OUTPUT)
+    tools = [LOOK, ORDER, SIGN, HOLD, ASK]
+    return Agent("helper", model=model, tools=tools, max_tokens=MOST_OUTPUT)
 
 
 def task(site: str, value: int, *, tools: int, first: Called = "look") -> str:
@@ -247,7 +249,7 @@ def _reply(request: ModelRequest) -> Any:
         return result_of(site, weight(" ".join([value, *seen])))
     return [
         ToolCall(
-            "look" if n else first,
+            LOOK.name if n else first,
             {"site": f"{site}.t{n}", "value": number_in(value)},
         )
         for n in range(int(tools))

@@ -74,7 +74,7 @@ _ERRORS: tuple[Kind, ...] = (
 )
 _HOWS: tuple[How, ...] = ("gather", "group", "each")
 _ODDITIES: tuple[Oddity, ...] = ("number", "order", "tuple")
-_CALLED: tuple[Called, ...] = ("look", "look", "look", "hold", "ask", "order")
+_CALLED: tuple[Called, ...] = ("look", "look", "look", "hold", "ask", "order", "sign")
 _WHATS: tuple[What, ...] = ("function", "function", "child", "agent")
 
 
@@ -177,7 +177,7 @@ class _Grower:
 
     def _agent(self, site: int, budget: Budget | None = None) -> AgentCall:
         first = self._of(_CALLED)
-        if first == "order" and self._calm:
+        if first in ("order", "sign") and self._calm:
             first = "look"
         tools = max(self._choose(3), 0 if first == "look" else 1)
         return AgentCall(site, tools, first, budget)

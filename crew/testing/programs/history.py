@@ -15,6 +15,8 @@ from crew.testing.programs.books import Bills, Moment, place_of
 from crew.testing.programs.calls import AT_ONCE
 from crew.testing.programs.world import Plan
 
+APPROVAL = ":approval"
+"""The last part of the path of a question that an agent asks about one of its tools."""
 MOST_RUNS = 100
 """More than one program has runs: its own and its children's."""
 _SITE = re.compile(r"site:([\w./]*)")
@@ -107,6 +109,12 @@ def read(store: Store, root: int) -> History:
     return history
 
 
+def key_of(path: str) -> str:
+    """Return what tells a question from others: its key as its path has it, or its agent's call."""
+    call, _, key = path.rpartition("/")
+    return call if key == APPROVAL else key
+
+
 def _named(
     row: RunRow, events: Iterable[Event], history: History
 ) -> Iterable[tuple[int, Event, str]]:
@@ -185,7 +193,7 @@ def _name(call: str, event: Event, agents: dict[str, str], *, is_child: bool) ->
             path, _, turn = event.path.rpartition("/model.")
             return f"model:{agents.get(path, path)}.m{turn}"
         case "ask":
-            return f"ask:{event.path.rpartition('/')[2]}"
+            return f"ask:{key_of(event.path)}"
         case "run":
             return f"child:{_site(event)}" if is_child and event.kind == "run.completed" else ""
         case "function" | "effect" | "tool" | "agent" | "child":

@@ -19,9 +19,8 @@ from crew.journal import Append, Operation, Started, Store, StoredEvent, Take
 from crew.run import Run, Runtime
 from crew.testing.faulty_store import CrashingStore
 from crew.testing.programs.branch import Start
-from crew.testing.programs.calls import weight
-from crew.testing.programs.history import History, read
-from crew.testing.programs.letters import is_unanswered, key_of
+from crew.testing.programs.history import History, key_of, read
+from crew.testing.programs.letters import answer_to, is_unanswered
 from crew.testing.programs.spending import given
 from crew.testing.programs.world import ProgramLoop, World, go_on_in
 from crew.testing.quiet import quiet
@@ -357,12 +356,11 @@ async def _answer(station: Station, runtime: Runtime, life: Life) -> None:
 async def _say(station: Station, runtime: Runtime, life: Life, number: int, path: str) -> None:
     if is_unanswered(path):
         return
-    key = key_of(path)
-    await life.world.take_time(f"ask:{key}")
+    await life.world.take_time(f"ask:{key_of(path)}")
     row = station.numbered(number)
     while not station.is_down:
         try:
-            await (await runtime.get(row.id)).answer(path, weight(key))
+            await (await runtime.get(row.id)).answer(path, answer_to(path))
         except AskError:
             return  # it was answered before, or is asked no more
         except StoreError:

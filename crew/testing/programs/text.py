@@ -38,6 +38,7 @@ _LIMITS = ("tokens", "calls", "seconds")
 _CALLED = {
     "look": "",
     "order": ", one of them once",
+    "sign": ", one of them once, if a person approves",
     "hold": ", one of which holds the run",
     "ask": ", one of which asks the agent",
 }

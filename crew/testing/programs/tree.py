@@ -13,7 +13,7 @@ How: TypeAlias = Literal["gather", "group", "each"]
 What: TypeAlias = Literal["function", "child", "agent"]
 Limit: TypeAlias = Literal["none", "kept", "passes"]
 Oddity: TypeAlias = Literal["number", "order", "tuple"]
-Called: TypeAlias = Literal["look", "order", "hold", "ask"]
+Called: TypeAlias = Literal["look", "order", "sign", "hold", "ask"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,8 +110,8 @@ class Clock:
 class AgentCall:
     """An agent that calls so many tools at once, then answers.
 
-    The first of them may be called once at most, or hold the run: it calls functions at once and
-    acts, or asks the agent.
+    The first of them may be called once at most, with a person's approval or without, or hold the
+    run: it calls functions at once and acts, or asks the agent.
     """
 
     site: int
