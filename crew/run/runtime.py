@@ -7,6 +7,7 @@ from collections.abc import Coroutine, Sequence
 from contextvars import Context as Variables
 from typing import Any, Self, cast
 
+from crew.call.attempt import STOP_SECONDS
 from crew.call.lineage import task_factory
 from crew.call.timers import watch
 from crew.config import AgentsPlace, Settings, load_settings
@@ -138,16 +139,23 @@ class Runtime(Tenant):
         return self
 
     async def __aexit__(self, *exc: object) -> None:
-        for task in list(self._tasks):
-            task.cancel()
-        if self._tasks:
-            await asyncio.wait(self._tasks)
+        await self._end_tasks()
         await self._worker.release()
+        await self._end_tasks(seconds=STOP_SECONDS)  # begun meanwhile, as the cancel of a child
         # Only now: what waits in a step for a child has been stopped, and sees no error.
         self.followers.end()
         self.other_runtimes.close()
         await self.dependencies.close()
         await self._close()
+
+    async def _end_tasks(self, seconds: float = 0) -> None:
+        """Wait so long for the ends of the runtime's own tasks, then cancel them."""
+        if self._tasks and seconds:
+            await asyncio.wait(self._tasks, timeout=seconds)
+        for task in list(self._tasks):
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks)
 
     async def _close(self) -> None:
         if self._heart is not None:

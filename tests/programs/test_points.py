@@ -147,6 +147,13 @@ def test_no_run_of_a_program_is_left_to_whoever_comes_next():
     assert wrong == []
 
 
+@pytest.mark.parametrize(("number", "event", "how"), [(117, 18, "stop"), (723, 27, "leaves")])
+def test_nothing_of_a_program_outlives_its_runtime(number, event, how):
+    subject = Subject(tree_of(number), number, stores=MemoryStore)
+    subject.undisturbed()
+    assert subject.point(event, how).wrong is None
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("first", range(1, 5))
