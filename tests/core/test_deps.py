@@ -180,3 +180,62 @@ async def test_a_context_knows_whose_run_it_is_and_what_came_with_it(runtime):
     assert await result(run) == ["default", {"order": "a1"}]
     assert await result(await runtime.replay(run.id)) == ["default", {"order": "a1"}]
     assert await result(await runtime.start(whose, "x")) == ["default", {}]
+
+
+async def test_one_that_cannot_be_closed_is_logged(caplog):
+    @asynccontextmanager
+    async def opens():
+        yield Pool()
+        raise ConnectionError("it hangs")
+
+    @workflow(name="flow", deps=opens)
+    async def flow(ctx: Context[Pool], text: str) -> str:
+        return ctx.deps.ask(text)
+
+    async with Runtime(":memory:") as runtime:
+        assert await result(await runtime.start(flow, "x")) == "x!"
+    assert "dependencies.not_closed" in caplog.messages
+
+
+async def test_one_that_is_never_open_holds_up_no_end(url):
+    opening = asyncio.Event()
+
+    @asynccontextmanager
+    async def opens():
+        opening.set()
+        await asyncio.sleep(3600)
+        yield Pool()
+
+    @workflow(name="flow", deps=opens)
+    async def flow(ctx: Context[Pool], text: str) -> str:
+        return ctx.deps.ask(text)
+
+    async with asyncio.timeout(20):
+        async with Runtime(url) as runtime:
+            run = await runtime.start(flow, "x")
+            await opening.wait()
+            assert await run.status() == "running"
+
+
+async def test_runs_that_wait_for_one_opening_fail_with_it_and_the_next_tries_again(runtime):
+    begun = asyncio.Event()
+    fails = [ConnectionError("nobody is there")]
+
+    @asynccontextmanager
+    async def opens():
+        await begun.wait()
+        if fails:
+            raise fails.pop()
+        yield Pool()
+
+    @workflow(name="flow", deps=opens)
+    async def flow(ctx: Context[Pool], text: str) -> str:
+        return ctx.deps.ask(text)
+
+    runs = [await runtime.start(flow, f"{n}") for n in range(3)]
+    await asyncio.sleep(0.1)
+    begun.set()
+    for run in runs:
+        with pytest.raises(RunFailed, match="nobody is there"):
+            await result(run)
+    assert await result(await runtime.start(flow, "x")) == "x!"

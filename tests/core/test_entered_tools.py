@@ -21,8 +21,12 @@ from crew import (
     tool,
     workflow,
 )
+from crew.config import Settings
 from crew.errors import AskError, GraphError, StoreError, ToolError
+from crew.hosts import HostLost
+from crew.hosts.local import LocalHosts
 from crew.journal.opening import open_store
+from crew.llm.terms import Terms
 from crew.testing import CrashingStore, ScriptedModel
 from tests.core.lives import SECONDS, result, until
 
@@ -516,3 +520,97 @@ async def test_an_act_in_it_is_given_its_time_however_often_its_agent_is_cancell
     assert acts == ["a1"]
     kinds = [event.kind for event in await run.recorded()]
     assert kinds.index("effect.completed") < kinds.index("agent.cancelled")
+
+
+class LosesHost(LocalHosts):
+    """A host that is lost while the run it works for asks a person; its agent dies a bit later."""
+
+    def __init__(self) -> None:
+        super().__init__(Settings())
+        self.is_lost = asyncio.Event()
+        self.lost: asyncio.Task[Any] | None = None
+
+    async def perform(self, agent, task, calls):
+        if self.lost is not None:
+            asyncio.get_running_loop().call_later(0.05, self.lost.cancel)
+            return await super().perform(agent, task, calls)
+        self.lost = asyncio.create_task(super().perform(agent, task, calls))
+        await self.is_lost.wait()
+        raise HostLost("killed")
+
+
+@pytest.mark.parametrize("what", ["a tool that asks", "an approval"])
+async def test_what_an_agent_of_a_lost_host_waits_for_is_asked_once(url, what):
+    entered: list[str] = []
+
+    @tool
+    async def settle(ctx: Context) -> str:
+        """Settle."""
+        entered.append("entered")
+        return "yes" if await ctx.ask(bool, "?") else "no"
+
+    @tool(approve=True)
+    async def refund() -> str:
+        """Refund."""
+        entered.append("entered")
+        return "yes"
+
+    agent = agent_with(settle if what == "a tool that asks" else refund)
+
+    @workflow(name="flow")
+    async def flow(ctx: Context, text: str) -> str:
+        return (await ctx.run(agent, text)).output
+
+    hosts = LosesHost()
+    async with Runtime(url, hosts=hosts) as runtime:
+        run = await runtime.start(flow, "x")
+        async with asyncio.timeout(SECONDS):
+            while not (questions := await run.questions()):
+                await asyncio.sleep(0.01)
+        hosts.is_lost.set()
+        await asyncio.sleep(0.2)
+        await run.answer(questions[0].key, True)
+        assert await result(run) == "yes"
+        assert [event.kind for event in await run.recorded()].count("ask.opened") == 1
+    assert entered == ["entered"]
+
+
+async def test_it_may_give_what_is_big(runtime):
+    @tool
+    async def big(ctx: Context) -> str:
+        """Give much."""
+        return "x" * 5_000_000
+
+    text = await output_of(runtime, agent_with(big))
+    assert text.endswith("[cut: 5000000 characters in all]")
+
+
+async def test_a_cancel_that_nobody_asked_for_is_its_error(runtime):
+    @tool
+    async def odd(ctx: Context) -> str:
+        """Raise what ends tasks."""
+        raise asyncio.CancelledError
+
+    assert (await output_of(runtime, agent_with(odd))).startswith("error: NotAnException")
+
+
+async def test_a_plain_timeout_in_it_keeps_the_run_in_memory(url):
+    @tool
+    async def asks(ctx: Context) -> str:
+        """Ask for a moment."""
+        try:
+            async with asyncio.timeout(0.3):
+                return str(await ctx.ask(bool, "?"))
+        except TimeoutError:
+            return "nobody answered"
+
+    async with Runtime(url) as runtime:
+        assert await output_of(runtime, agent_with(asks)) == "nobody answered"
+
+
+async def test_an_endpoint_with_a_limit_is_waited_for_outside_a_run_too():
+    class Paced(ScriptedModel):
+        terms = Terms(requests_per_second=1000.0)
+
+    agent = Agent("agent", model=Paced(lambda request: "done"))
+    assert [(await agent.run(f"{n}")).output for n in range(3)] == ["done"] * 3

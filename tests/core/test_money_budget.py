@@ -9,6 +9,7 @@ from crew import Agent, Budget, Context, Fallback, RunFailed, Runtime, workflow
 from crew.errors import BudgetExceeded, ModelError, SettingsInvalid
 from crew.journal.memory import MemoryStore
 from crew.llm.terms import Terms
+from crew.run.diff import compare
 from crew.testing import ScriptedModel
 from tests.core.counting import Counting, crashing
 from tests.core.lives import SECONDS, result, stores
@@ -187,3 +188,42 @@ async def test_stores_on_disk_keep_the_money_of_a_tree(url, after):
         await result(found)
         usage = await found.usage()
     assert model.money <= spent(usage) + 1e-9 <= LIMIT + 2e-9
+
+
+async def test_a_fork_within_a_tree_has_no_more_money_than_the_tree(url):
+    agent = Agent("agent", model=Priced(wanted=5), max_tokens=50)
+
+    @workflow(name="child")
+    async def child(ctx: Context, number: int) -> int:
+        for turn in range(number):
+            await ctx.run(agent, f"{turn}")
+        return number
+
+    @workflow(name="parent")
+    async def parent(ctx: Context, number: int) -> int:
+        return await ctx.run(child, number)
+
+    async with Runtime(url) as runtime:
+        run = await runtime.start(parent, 1, budget=Budget(money=LIMIT))
+        assert await result(run) == 1
+        (row,) = runtime.store.runs(parent=run.id)
+        fork = await runtime.fork(row.id, at=1)
+        assert await result(fork) == 1
+        assert spent(await fork.usage()) <= LIMIT
+
+
+async def test_a_difference_counts_what_a_request_cost_that_broke_off(runtime):
+    broken = ModelError(message="broke", broke_off=True, input_tokens=50, output_tokens=40)
+    model = Counting(wanted=5, fails=lambda number: broken if number == 1 else None)
+    agent = Agent("agent", model=model, max_tokens=50)
+
+    @workflow(name="flow")
+    async def flow(ctx: Context, text: str) -> str:
+        return (await ctx.run(agent, text, emit=True)).output
+
+    one, other = [await runtime.start(flow, "x", budget=Budget(tokens=5000)) for _ in range(2)]
+    await result(one)
+    await result(other)
+    cost = compare(await one.recorded(), await other.recorded()).costs[0]
+    usage = await one.usage()
+    assert cost.tokens == usage["input_tokens"] + usage["output_tokens"]
