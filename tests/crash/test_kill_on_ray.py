@@ -123,4 +123,4 @@ def run_host() -> int:
         for actor in ray.util.list_named_actors(all_namespaces=True)
         if actor["name"].startswith("crew:run:")
     ]
-    return ray.get(ray.get_actor(name, namespace="crew").where.remote()).pid
+    return ray.get(ray.get_actor(name, namespace="crew").where.remote()).standing.place.pid
