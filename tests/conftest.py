@@ -23,7 +23,7 @@ def temporary_files(tmp_path_factory):
     """A folder for what is temporary, short enough for sockets: a killed process leaves some."""
     tmp_path_factory.getbasetemp()  # which stays where it is
     before, variable = tempfile.tempdir, os.environ.get("TMPDIR")
-    folder = Path(tempfile.mkdtemp(prefix="crew-tests-"))
+    folder = Path(tempfile.mkdtemp(prefix="crew-"))
     folder.chmod(0o711)  # PostgreSQL runs as another user
     os.environ["TMPDIR"] = tempfile.tempdir = str(folder)
     yield

@@ -194,7 +194,7 @@ def nodes() -> Iterator[Nodes]:
     """
     require_namespaces()
     with ExitStack() as stack:
-        folder = Path(tempfile.mkdtemp(prefix="crew-nodes-"))
+        folder = Path(tempfile.mkdtemp(prefix="n-"))  # short: Ray puts sockets beneath
         stack.callback(shutil.rmtree, folder, ignore_errors=True)
         made = Nodes(folder, stack)
         made.start()
