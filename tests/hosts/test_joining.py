@@ -10,7 +10,7 @@ pytestmark = [
     pytest.mark.ray,
     pytest.mark.slow,
     pytest.mark.xdist_group("ray"),
-    pytest.mark.timeout(240),
+    pytest.mark.timeout(600),
 ]
 
 ELSEWHERE = ("unshare", "--pid", "--fork", "--mount-proc")
