@@ -43,6 +43,7 @@ def ray_among_traps(tmp_path_factory):
         patch.chdir(folder)
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
         ray.init(
+            "local",  # whatever other clusters there are
             num_cpus=2,
             include_dashboard=False,
             log_to_driver=False,
