@@ -49,7 +49,7 @@ class Handoff:
 
     def defined_by(self) -> tuple[Any, ...]:
         """Return what it is made of; see `crew.source.definition_of`."""
-        return self.name, self.agent
+        return repr(self.spec), self.agent
 
     async def enter(self, context: Context, arguments: dict[str, Json]) -> dict[str, Json]:
         """Let the agent go on; return its result as that of the one that handed on.

@@ -29,12 +29,10 @@ from crew.failure import message_of
 from crew.graph import Workflow
 from crew.graph.retry import ONCE, Retry
 from crew.message import Json, Message
+from crew.run.entering import MAX_DEPTH
 from crew.thread import Thread
 
 __all__ = ["Outside"]
-
-MAX_DEPTH = 16
-"""How deep agents may ask agents."""
 
 
 class Entering(Performer, Protocol):
@@ -120,6 +118,8 @@ class OutsideContext(Context[Any]):
     ) -> Any:
         if isinstance(callee, Workflow):
             self._refuse("run of a workflow")
+        if budget is not None:
+            self._refuse("run with a budget")
         attempts, attempt = retry or ONCE, 0
         while True:
             attempt += 1

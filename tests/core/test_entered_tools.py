@@ -372,7 +372,7 @@ def test_a_tool_that_holds_the_run_has_no_effect_of_its_own():
             return ""
 
 
-@pytest.mark.parametrize("what", ["ask", "sleep", "map", "thread", "deps", "child"])
+@pytest.mark.parametrize("what", ["ask", "sleep", "map", "thread", "deps", "child", "budget"])
 async def test_what_only_a_run_has_is_refused_outside(what):
     @workflow(name="child")
     async def child(ctx: Context, text: str) -> str:
@@ -394,6 +394,8 @@ async def test_what_only_a_run_has_is_refused_outside(what):
                 str(ctx.deps)
             case "child":
                 await ctx.run(child, "x")
+            case "budget":
+                await ctx.run(str.upper, "x", budget=Budget(calls=1))
         return "?"
 
     with pytest.raises(GraphError, match=r"by ctx\.run\(agent, text\)"):
