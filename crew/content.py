@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, ClassVar, Literal, TypeAlias
 
+from crew.errors import OutputInvalid
+
 __all__ = [
     "Content",
     "File",
@@ -16,6 +18,7 @@ __all__ = [
     "content_in",
     "content_key",
     "plain_text",
+    "result_data",
     "split",
 ]
 
@@ -130,6 +133,20 @@ def content_data(content: Content) -> Any:
     makes of such a list, too.
     """
     return content if isinstance(content, str) else [_part_data(part) for part in content]
+
+
+def result_data(result: object) -> Any | None:
+    """Return what a tool gave as it is stored, if it has images or files; None if it is a value.
+
+    Raises:
+        OutputInvalid: it is bytes, which no model reads.
+    """
+    if isinstance(result, (bytes, bytearray, memoryview)):
+        raise OutputInvalid(
+            message="no model reads bytes; return text, or an Image or a File of them"
+        )
+    content = as_content(result)
+    return content_data(content) if isinstance(content, tuple) else None
 
 
 def content_from(data: Any) -> Content:

@@ -23,7 +23,7 @@ from crew.call.record import (
     takes_idempotency_key,
 )
 from crew.clock import wall_clock
-from crew.content import as_content, content_data, split
+from crew.content import as_content, result_data, split
 from crew.errors import CrewError, GraphError, ToolError
 from crew.failure import message_of
 from crew.graph import Workflow
@@ -62,9 +62,8 @@ class Outside(Unrecorded):
         context = OutsideContext(self._equipment, self._depth + 1, path)
         try:
             result = await holding.enter(context, arguments)
-            if isinstance(content := as_content(result), tuple):
-                return {"result": content_data(content)}
-            return {"result": holding.codec.passed_on(result)[0]}
+            data = result_data(result)
+            return {"result": holding.codec.passed_on(result)[0] if data is None else data}
         except CrewError:
             raise
         except Exception as error:

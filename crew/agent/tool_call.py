@@ -9,8 +9,8 @@ from typing import Any, Protocol
 from crew.agent.approval import Approvals
 from crew.agent.recorded import OutOfTime, Recorded
 from crew.call.record import AgentTask, Calls, idempotency_key, unstorable
-from crew.content import Content, as_content, content_data, content_in
-from crew.errors import OutputInvalid, ToolError
+from crew.content import Content, content_in, result_data
+from crew.errors import ToolError
 from crew.event import failure_from
 from crew.failure import message_of
 from crew.graph.retry import Retry
@@ -197,12 +197,8 @@ def _no_such_tool(name: str, names: list[str]) -> str:
 
 
 async def _stored(codec: Codec, result: Any) -> Json:
-    if isinstance(content := as_content(result), tuple):
-        return content_data(content)
-    if isinstance(result, (bytes, bytearray, memoryview)):
-        raise OutputInvalid(
-            message="no model reads bytes; return text, or an Image or a File of them"
-        )
+    if (data := result_data(result)) is not None:
+        return data
     if is_big(result):
         return (await aside(codec.big, result)).stored
     return codec.passed_on(result)[0]

@@ -17,7 +17,7 @@ from crew.call.driven import Driven
 from crew.call.invoke import is_asked_to_stop, not_an_exception
 from crew.call.lineage import entered
 from crew.call.record import Performer
-from crew.content import as_content, content_data
+from crew.content import result_data
 from crew.errors import CrewError, Diverged, Fenced, NotAnException, StoreError, ToolError
 from crew.failure import message_of
 from crew.message import Json
@@ -127,11 +127,7 @@ class EnteredTools:
         try:
             with entered(attempt.scope):
                 result = await tool.enter(context, arguments)
-            if isinstance(content := as_content(result), tuple):
-                return {"result": content_data(content)}
-            if is_big(result):
-                return {"result": await driver.encoded(tool.codec, result)}
-            return {"result": tool.codec.passed_on(result)[0]}
+            return {"result": await _stored(driver, tool.codec, result, attempt.path)}
         except asyncio.CancelledError as error:
             if is_asked_to_stop() or attempt.is_over:
                 raise
@@ -185,6 +181,20 @@ class EnteredTools:
         """Let nothing be written from here on."""
         for tool in self._under_way.values():
             tool.attempt.close()
+
+
+async def _stored(driver: Driven, codec: Codec, result: object, path: str) -> Json:
+    """Return what a tool gave as it is stored.
+
+    Raises:
+        ToolError: it cannot be; it is no act, so that the model may call it again.
+    """
+    try:
+        if (data := result_data(result)) is not None:
+            return data
+        return await driver.encoded(codec, result) if is_big(result) else codec.passed_on(result)[0]
+    except Exception as error:  # a serializer of the user's raises anything
+        raise ToolError(message=message_of(error), tool=path) from error
 
 
 async def _ended(tasks: "set[asyncio.Task[Any]]") -> asyncio.CancelledError | None:

@@ -616,3 +616,13 @@ async def test_an_endpoint_with_a_limit_is_waited_for_outside_a_run_too():
 
     agent = Agent("agent", model=Paced(lambda request: "done"))
     assert [(await agent.run(f"{n}")).output for n in range(3)] == ["done"] * 3
+
+
+async def test_bytes_are_refused_with_what_to_give_instead(runtime):
+    @tool
+    async def raw(ctx: Context):
+        """Give bytes."""
+        return b"\x00"
+
+    text = await output_of(runtime, agent_with(raw))
+    assert text.startswith("error: no model reads bytes; return text, or an Image")
