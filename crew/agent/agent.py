@@ -2,7 +2,7 @@
 
 import copy
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Generic, TypeVar, cast
 
@@ -62,15 +62,13 @@ _DERIVED = frozenset({"answers", "codec", "parameters", "specs", "_asked", "_cod
 class AgentResult(Generic[T]):
     """What an agent came to: its output, the messages of this task, and its cost in tokens.
 
-    `agent` is who answered: itself, or whom it handed the conversation on to. `encoded` is the
-    output as it is stored.
+    `agent` is who answered: itself, or whom it handed the conversation on to.
     """
 
     output: T
     messages: tuple[Message, ...]
     usage: Usage
     agent: str = ""
-    encoded: Json = field(default=None, repr=False, compare=False)
 
 
 class Agent(Generic[T]):
@@ -238,7 +236,6 @@ class Agent(Generic[T]):
             messages=tuple(message_from(item) for item in result["messages"]),
             usage=usage_from(result["usage"]),
             agent=agent,
-            encoded=result["output"],
         )
 
     def codec_of(self, name: str, around: Sequence[str] = ()) -> Codec | None:

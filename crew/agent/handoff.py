@@ -63,8 +63,10 @@ class Handoff:
         """
         messages = [message_from(each) for each in arguments["messages"]]
         found = await context.run(self.agent, "", messages=messages, emit=arguments["emit"])
+        codec = self.agent.codec_of(found.agent)
+        assert codec is not None  # by which the output was just read
         return {
-            "output": found.encoded,
+            "output": codec.passed_on(found.output)[0],
             "messages": [message_data(message) for message in found.messages],
             "usage": found.usage.to_data(),
             "agent": found.agent,
