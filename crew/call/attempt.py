@@ -13,7 +13,7 @@ from crew.call.timers import owners
 
 logger = logging.getLogger(__name__)
 
-_HINT = "a step's tasks end with it; open a connection pool before the runtime, not in a step"
+_HINT = "a step's tasks end with it; open a connection pool by the workflow's deps=, not in a step"
 STOP_SECONDS = 1.2
 """How long the tasks of an attempt may take to end once they were cancelled: a second for effects
 that are under way, and a moment for what follows."""
