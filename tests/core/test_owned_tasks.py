@@ -189,7 +189,7 @@ async def test_the_log_says_where_a_pool_belongs_that_a_step_opens(url, gate, ca
         assert await result(await runtime.start(flow, 0)) == "done"
     (told,) = [line for line in caplog.records if line.getMessage() == "step.tasks_left"]
     assert "Pool.read" in told.__dict__["tasks"][0]
-    assert "open a connection pool before the runtime" in told.__dict__["hint"]
+    assert "open a connection pool by the workflow's deps=" in told.__dict__["hint"]
 
 
 class Once:
