@@ -37,9 +37,10 @@ _ENVIRONMENT = {
     "RAY_health_check_timeout_ms": "3000",
     "RAY_health_check_failure_threshold": "5",
 }
-# Each node has a /tmp/ray and shared memory of its own, as a machine has.
+# Each node has a folder for Ray and shared memory of its own, as a machine has: in one folder, two
+# that start at once take the same sockets.
 _INSIDE = """
-mount -t tmpfs none /tmp/ray
+mount -t tmpfs none "$RAY_TMPDIR/ray"
 mount -t tmpfs none /dev/shm
 ip link set lo up
 exec "$@"
@@ -150,7 +151,8 @@ class Nodes:
         self._stack.callback(_run, "ip", "netns", "del", name)
 
     def _start(self, node: Node, *options: str) -> None:
-        Path("/tmp/ray").mkdir(exist_ok=True)
+        folder = tempfile.gettempdir()
+        (Path(folder) / "ray").mkdir(exist_ok=True)
         log = self._stack.enter_context((self._folder / f"{node.network}.log").open("a"))
         unshare = ["unshare", "-m", "-p", "-i", "--fork", "--kill-child", "--mount-proc"]
         node.process = subprocess.Popen(
@@ -159,7 +161,12 @@ class Nodes:
                 *(RAY, "start", "--block", f"--node-ip-address={node.address}", *options),
                 *(f"--object-store-memory={96 << 20}", "--disable-usage-stats"),
             ],
-            env={**os.environ, **_ENVIRONMENT, "PYTHONPATH": str(ROOT)},
+            env={
+                **os.environ,
+                **_ENVIRONMENT,
+                "PYTHONPATH": str(ROOT),
+                "RAY_TMPDIR": folder,
+            },
             stdout=log,
             stderr=log,
         )
