@@ -207,8 +207,7 @@ class Fleet:
     async def close(self) -> None:
         """Leave the cluster; one that was started here ends with its hosts."""
         hosts, self._hosts = list(self._hosts.values()), dict[str, _Host]()
-        for host in hosts:
-            host.close()
+        await asyncio.gather(*(host.close() for host in hosts))
         if not self._started:
             return
         leaving = [host.actor.leave.remote() for host in hosts]
@@ -247,9 +246,10 @@ class _Host:
     link: Link | None = None
     linking: "asyncio.Task[None] | None" = None
 
-    def close(self) -> None:
+    async def close(self) -> None:
         if self.linking is not None:
             self.linking.cancel()
+            await asyncio.wait({self.linking})
         if self.link is not None:
             self.link.close()
 

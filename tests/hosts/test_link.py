@@ -346,6 +346,43 @@ async def test_who_has_another_token_is_not_believed_that_it_listens():
         await dial(door.address, End().link)
 
 
+async def test_who_stops_dialling_leaves_no_stream_open(monkeypatch):
+    monkeypatch.setattr(door_module, "GREETING_SECONDS", 10 * SECONDS)
+    came, ended = asyncio.Event(), asyncio.Event()
+
+    async def say_nothing(reader, writer):
+        came.set()
+        with contextlib.suppress(ConnectionError):
+            await reader.read()
+        writer.close()
+        ended.set()
+
+    async with asyncio.timeout(SECONDS), await asyncio.start_server(say_nothing, "127.0.0.1") as at:
+        port = at.sockets[0].getsockname()[1]
+        dialling = asyncio.create_task(dial(Address("127.0.0.1", port, "t"), End().link))
+        await came.wait()
+        dialling.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await dialling
+        await ended.wait()
+
+
+async def test_who_stops_dialling_just_when_there_is_a_link_leaves_none():
+    near, far = End(), End()
+    door = await Door.open(far.link, token="t")
+
+    def link() -> Link:
+        asyncio.get_running_loop().call_soon(dialling.cancel)
+        return near.link()
+
+    async with asyncio.timeout(SECONDS):
+        dialling = asyncio.create_task(dial(door.address, link))
+        with pytest.raises(asyncio.CancelledError):
+            await dialling
+        await until(lambda: near.over == 1 and far.over == 1)
+    await door.close()
+
+
 async def test_another_release_is_refused_by_name_of_its_version():
     door = await Door.open(End().link)
     reader, writer = await asyncio.open_connection(door.address.host, door.address.port)

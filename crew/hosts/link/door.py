@@ -104,12 +104,16 @@ async def dial(
     loop = asyncio.get_running_loop()
     made: asyncio.Future[Link] = loop.create_future()
     try:
-        await loop.create_connection(
+        transport, _ = await loop.create_connection(
             lambda: _Dialling(address.token, link, made), address.host, address.port, ssl=tls
         )
     except OSError as error:
         raise HostLost(f"nobody listens at {address.host}:{address.port} ({error})") from error
-    return await made
+    try:
+        return await made
+    except BaseException:
+        transport.abort()  # also where whoever dials is cancelled just when there is a link
+        raise
 
 
 class _Greeting(asyncio.Protocol, ABC):
