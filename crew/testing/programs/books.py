@@ -267,7 +267,9 @@ def _accounted(
         if (limit := _limit(place, books)) is not None and held.tokens > limit:
             yield f"the account of run {number} holds {held} of {limit} tokens"
     when, said = bills.ended.get(number, (None, None))
-    if when is None or said is None or not (accounts or _is_alone(number, bills)):
+    # What a child that is on no account cost is not known where it was cancelled.
+    is_known = billed == drawn if accounts else _is_alone(number, bills)
+    if when is None or said is None or not is_known:
         return
     if said < billed or (said > billed and not _leaves_others(when, bills)):
         yield f"run {number} says it cost {said} tokens, and its journals {billed}"
