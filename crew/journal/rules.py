@@ -58,13 +58,20 @@ def append(append: Append, row: RunRow | None) -> RunRow | Fenced:
     """Return a run's row as an append leaves it, or its refusal."""
     if row is None or row.epoch != append.epoch or row.status not in OPEN:
         return Fenced(run=row.id if row else str(append.number))
-    last = append.events[-1] if append.events else None
-    if last is not None:
-        row = row._replace(offset=last.offset, crc=last.crc, updated_at=last.at)
-    if append.status is None:
-        return row
-    owner = None if ends(append) else row.owner
-    return row._replace(status=append.status, owner=owner, due=append.due)
+    status, owner, due = row.status, row.owner, row.due
+    if append.status is not None:
+        status, owner, due = append.status, None if ends(append) else row.owner, append.due
+    if not append.events:
+        return row._replace(status=status, owner=owner, due=due)
+    last = append.events[-1]
+    return row._replace(
+        offset=last.offset,
+        crc=last.crc,
+        updated_at=last.at,
+        status=status,
+        owner=owner,
+        due=due,
+    )
 
 
 def ends(append: Append) -> bool:

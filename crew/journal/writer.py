@@ -55,6 +55,9 @@ _OF_STREAMS = frozenset({TextEmitted.kind, TextDiscarded.kind, "model.completed"
 """What begins, takes back and ends the text of a model that comes in pieces."""
 _CLEAN = Variables()
 """A commit is of no step, whichever made it due."""
+QUIET = Variables()
+"""The context of callbacks that append nothing: a commit waits for none that is ready."""
+_MOST_QUIET = 4
 
 
 def _nobody(error: Exception) -> None:
@@ -270,7 +273,7 @@ class Writer:
             self._held_since = self._now()
         self._due = self._now() + MAX_DELAY
         self._looks_for_turn = True
-        asyncio.get_running_loop().call_soon(self._turned, context=_CLEAN)
+        asyncio.get_running_loop().call_soon(self._turned, context=QUIET)
 
     def _turned(self) -> None:
         self._looks_for_turn = False
@@ -358,7 +361,9 @@ class Writer:
         long, so that others wait for it to turn.
         """
         ready = getattr(asyncio.get_running_loop(), "_ready", None)
-        if ready is None or self._soon is not None or len(ready) > self._looks_for_turn:
+        if ready is None or self._soon is not None or len(ready) > _MOST_QUIET:
+            return False
+        if any(handle._context is not QUIET for handle in ready):  # noqa: SLF001
             return False
         return not self._looks_for_turn or self._now() - self._held_since < MAX_DELAY
 

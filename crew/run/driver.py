@@ -191,7 +191,7 @@ class Driver:
         self.calls.end = end
         if self._clock is not None:
             self._clock.cancel()
-        self._ending = self.spawn(self._finish(event, status))
+        self._ending = self.spawn(functools.partial(self._finish, event, status))
 
     async def _finish(self, event: RunEvent | None, status: RunStatus | None) -> None:
         await self.steps.stop()
@@ -254,7 +254,7 @@ class Driver:
                 case CancelStep(path=path):
                     self.steps.let_go(path)
                 case WaitForQuorum():
-                    self.spawn(self._quorums.wait(command))
+                    self.spawn(functools.partial(self._quorums.wait, command))
                 case Finish(output=output):
                     reused = dict(self.calls.accounts.reused) or None
                     done = RunCompleted(output, self.calls.accounts.total(), reused)
@@ -266,18 +266,24 @@ class Driver:
                     assert_never(command)
         self._schedule.pump()
 
-    def spawn(self, work: Coroutine[Any, Any, None]) -> "asyncio.Task[None]":
+    def spawn(self, work: Callable[[], Coroutine[Any, Any, None]]) -> "asyncio.Task[None]":
+        """Start a task of the driver's own, which is kept until its work is done."""
         # A clean context: what a step set, its scope above all, is not for the driver's own tasks.
-        task = asyncio.get_running_loop().create_task(work, context=self._clean.copy())
+        task = asyncio.get_running_loop().create_task(self._carry(work), context=self._clean.copy())
         self._tasks.add(task)
-        task.add_done_callback(self._task_ended)
         return task
 
-    def _task_ended(self, task: "asyncio.Task[Any]") -> None:
-        self._tasks.discard(task)
-        if task.cancelled() or (error := task.exception()) is None:
-            return
-        self._lose(error if isinstance(error, Exception) else StoreError(message=str(error)))
+    async def _carry(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        # Not by a callback of the task: a commit waits for what is ready behind it.
+        try:
+            await work()
+        except Exception as error:  # noqa: BLE001  whatever it is, the run cannot go on here
+            self._lose(error)
+        except (KeyboardInterrupt, SystemExit) as error:
+            self._lose(StoreError(message=str(error)))
+            raise
+        finally:
+            self._tasks.discard(cast("asyncio.Task[Any]", asyncio.current_task()))
 
     def update(self) -> None:
         """Look whether the run waits by now."""

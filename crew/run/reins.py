@@ -1,6 +1,6 @@
 """What the parts of a driver reach it by, until it is let go of."""
 
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any, Protocol
 
 from crew.errors import Diverged, Fenced
@@ -13,7 +13,7 @@ class Held(Protocol):
     run_id: str
 
     def append(self, event: RunEvent) -> None: ...
-    def spawn(self, work: Coroutine[Any, Any, None]) -> object: ...
+    def spawn(self, work: Callable[[], Coroutine[Any, Any, None]]) -> object: ...
     def stop(self, error: Exception) -> None: ...
     def stuck(self, error: Diverged) -> None: ...
     def update(self) -> None: ...
@@ -47,11 +47,9 @@ class Reins:
             raise Fenced(run=self._run)
         self._driver.append(event)
 
-    def spawn(self, work: Coroutine[Any, Any, None]) -> None:
+    def spawn(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """Start a task of the driver."""
-        if self._driver is None:
-            work.close()
-        else:
+        if self._driver is not None:
             self._driver.spawn(work)
 
     def stop(self, error: Exception) -> None:

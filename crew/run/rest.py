@@ -33,7 +33,7 @@ class Rest:
         *,
         begins: Callable[[], None],
         stuck: Callable[[Diverged], None],
-        spawn: Callable[[Coroutine[Any, Any, None]], object],
+        spawn: Callable[[Callable[[], Coroutine[Any, Any, None]]], object],
     ) -> None:
         self.status: RunStatus = row.status
         self.due: float | None = row.due
@@ -54,7 +54,7 @@ class Rest:
         idle = self._is_idle()
         if idle and self._is_doomed() and not self._looking_whether_stuck:
             self._looking_whether_stuck = True
-            self._spawn(self._park_if_stuck())
+            self._spawn(self._park_if_stuck)
         status: RunStatus = "waiting" if idle else "running"
         due = self._calls.due() if idle else None
         if (status, due) == (self.status, self.due):

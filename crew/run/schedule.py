@@ -29,7 +29,7 @@ class Schedule:
         self,
         course: Course,
         steps: Steps,
-        spawn: Callable[[Coroutine[Any, Any, None]], object],
+        spawn: Callable[[Callable[[], Coroutine[Any, Any, None]]], object],
     ) -> None:
         self._course = course
         self._calls = course.calls
@@ -52,7 +52,7 @@ class Schedule:
         """Start workers for what is ready; a worker goes on with the next step by itself."""
         wanted = 0 if self._calls.end is not None else len(self.ready) - self._steps.completing
         for _ in range(min(wanted, MAX_WORKERS_A_TICK)):
-            self._spawn(self._work())
+            self._spawn(self._work)
         if wanted > MAX_WORKERS_A_TICK:
             self._pump_soon()
         else:

@@ -6,11 +6,11 @@ import functools
 import logging
 import math
 from collections.abc import Iterable, Set
-from contextvars import Context as Variables
 
 from crew.clock import wall_clock
 from crew.errors import AskError, Diverged, Fenced, NewerEvent, StoreError
 from crew.journal import PARKED, Busy, Release, RunRow, rules
+from crew.journal.writer import QUIET
 from crew.message import Json
 from crew.run.calls import RunCalls
 from crew.run.cancels import Cancels
@@ -26,8 +26,6 @@ from crew.run.taking import Taking
 
 logger = logging.getLogger(__name__)
 
-_CLEAN = Variables()
-"""That a run has ended is noted by no task of it."""
 MOST_TAKEN = 256
 """How many runs are taken at once."""
 
@@ -136,7 +134,7 @@ class Worker:
 
     def _go(self, driver: Driver) -> None:
         self.owned.drive(driver)
-        driver.ended.add_done_callback(functools.partial(self._ended, driver), context=_CLEAN)
+        driver.ended.add_done_callback(functools.partial(self._ended, driver), context=QUIET)
         driver.go()
 
     def _ended(self, driver: Driver, ended: "asyncio.Future[None]") -> None:

@@ -1,6 +1,7 @@
 """What is left of a driver that was let go of reaches nobody any more."""
 
 import asyncio
+import functools
 
 import pytest
 
@@ -22,7 +23,6 @@ class Watched:
 
     def spawn(self, work):
         self.asked.append("spawn")
-        work.close()
 
     def stop(self, error):
         self.asked.append("stop")
@@ -38,7 +38,7 @@ class Watched:
 
 
 def ask_all_but_append(reins: Reins) -> None:
-    reins.spawn(asyncio.sleep(0))
+    reins.spawn(functools.partial(asyncio.sleep, 0))
     reins.stop(ValueError())
     reins.stuck(Diverged(run="r1", path="a", recorded="b", asked="c"))
     reins.changed()
