@@ -152,9 +152,11 @@ class Loop:
         """Let the model repair its answer.
 
         Raises:
-            OutputInvalid: it may not; one that was cut off would be cut off again.
+            OutputInvalid: it may not; one that was cut off would be cut off again, but for one in
+                words where a schema is forced next.
         """
-        if not self.repairs or reply.finish_reason == "length":
+        is_other = self.is_forced and self.has_offered
+        if not self.repairs or (reply.finish_reason == "length" and not is_other):
             raise error
         self.repairs -= 1
         if reply.tool_calls:

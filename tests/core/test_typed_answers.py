@@ -169,6 +169,17 @@ async def test_half_of_an_object_is_no_text(text, is_answer):
         await agent.run("?")
 
 
+async def test_words_that_were_cut_off_are_followed_by_a_call_with_the_schema():
+    class Rambling(ScriptedModel):
+        async def complete(self, request: ModelRequest, *, on_text: Any = None) -> Any:
+            reply = await super().complete(request)
+            return reply if request.schema else replace(reply, finish_reason="length")
+
+    model = Rambling(["Once upon", Plan(steps=[])])
+    agent = Agent("a", model=model, tools=[search], output=Plan, retries=0)
+    assert (await agent.run("?")).output == Plan(steps=[])
+
+
 async def test_the_last_call_is_made_without_tools_and_must_answer():
     model = ScriptedModel([LOOK, LOOK, "as far as I know"])
     result = await Agent("a", model=model, tools=[search], max_turns=3).run("?")

@@ -8,8 +8,9 @@ import sys
 import time
 
 import pytest
+from pydantic import BaseModel, Field
 
-from crew import Agent, Fallback, OpenAIModel
+from crew import Agent, Fallback, Image, OpenAIModel, tool
 from crew.errors import ModelError
 from crew.llm import ModelRequest, ToolSpec
 from crew.llm.embedded import EmbeddedModel
@@ -21,6 +22,17 @@ SCHEMA = {
     "properties": {"name": {"type": "string", "maxLength": 12}, "age": {"type": "integer"}},
     "required": ["name", "age"],
 }
+
+
+class Person(BaseModel):
+    name: str = Field(max_length=12)
+    age: int
+
+
+@tool(effect="read")
+async def look_up(name: str) -> str:
+    """Return what is known of a person."""
+    return f"nothing is known of {name}"
 
 
 def shared(seed: str, rules: int = 40) -> Message:
@@ -211,6 +223,20 @@ async def test_a_model_not_made_for_tools_says_so_once(model, caplog):
     warnings = [record for record in caplog.records if record.levelname == "WARNING"]
     assert "CREW_BASE_URL" in warnings[0].getMessage()
     assert len(warnings) == 1
+
+
+async def test_an_agent_with_tools_gets_its_typed_answer(model):
+    agent = Agent(
+        "agent", model=model, output=Person, tools=[look_up], max_tokens=60, temperature=0.0
+    )
+    answer = await agent.run("Make up a person.")
+    assert isinstance(answer.output, Person)
+
+
+async def test_images_are_refused_by_name_of_the_model(model):
+    agent = Agent("agent", model=model)
+    with pytest.raises(ModelError, match=r"SmolLM2.* at the embedded engine takes no images"):
+        await agent.run(["What is this?", Image(b"\x89PNG", "image/png")])
 
 
 async def test_a_conversation_without_instructions_gets_a_plain_one(weights):

@@ -1,4 +1,5 @@
 import asyncio
+import base64
 import os
 import signal
 from typing import Annotated, Literal
@@ -7,10 +8,12 @@ import openai
 import pytest
 from pydantic import BaseModel, Field
 
-from crew import Agent, Context, workflow
+from crew import Agent, Context, Fallback, Image, tool, workflow
 from crew.config import Settings
+from crew.errors import ModelError
 from crew.llm import ModelRequest
 from crew.llm.client import OpenAIModel
+from crew.llm.embedded import EmbeddedModel
 from crew.message import Message
 from crew.run import Runtime
 from serving.app import create_app, serve_http
@@ -24,11 +27,20 @@ pytestmark = [
 ]
 RIVERS = "Tell me about rivers."
 RAMBLING_TOKENS = 1_500
+PIXEL = base64.b64decode(
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+)
 
 
 class Weather(BaseModel):
     sky: Literal["clear", "cloudy", "rainy"]
     degrees: Annotated[int, Field(ge=-40, le=40)]
+
+
+@tool(effect="read")
+async def thermometer(city: str) -> int:
+    """Return how many degrees a city has."""
+    return 21
 
 
 def teller(max_tokens: int) -> Agent[str]:
@@ -84,6 +96,12 @@ async def first_pieces(run, count: int) -> str:
     return said(pieces)
 
 
+def _is_forced(body: dict) -> bool:
+    return any(
+        "schema" in str(body.get(name)) for name in ("response_format", "structured_outputs")
+    )
+
+
 async def usages(run) -> list[dict]:
     return [e.data["usage"] for e in await run.recorded() if e.kind == "model.completed"]
 
@@ -135,6 +153,53 @@ async def test_a_tool_call_is_written_as_openai_does(engine):
         )
 
     assert reply.choices[0].message.tool_calls[0].function.name == "weather"
+
+
+async def test_an_agent_with_tools_gets_its_typed_answer_and_no_schema_is_forced_beside_them(
+    engine,
+):
+    async with Recorder(engine.url) as wire:
+        model = OpenAIModel("", base_url=wire.url)
+        prophet = Agent(
+            "prophet",
+            model=model,
+            output=Weather,
+            tools=[thermometer],
+            max_tokens=100,
+            temperature=0.0,
+            max_turns=3,
+            retries=3,
+        )
+        answer = await prophet.run("How many degrees has Paris, and how is the sky?")
+        await model.close()
+        sent = [each.body for each in wire.posted if "messages" in each.body]
+
+    assert isinstance(answer.output, Weather)
+    assert [tool["function"]["name"] for tool in sent[0]["tools"]] == [
+        "thermometer",
+        "final_answer",
+    ]
+    assert not any("tools" in body and _is_forced(body) for body in sent)
+    assert len(sent) == answer.usage.calls
+
+
+async def test_images_are_refused_by_a_model_that_cannot_see(engine):
+    model = OpenAIModel("", base_url=engine.url)
+    viewer = Agent("viewer", model=model)
+    with pytest.raises(ModelError, match=r"takes no images.*give it text"):
+        await viewer.run(["What is this?", Image(PIXEL, "image/png")])
+    await model.close()
+
+
+async def test_each_engine_stands_in_for_the_other(engine, tmp_path):
+    vllm = OpenAIModel("", base_url=engine.url)
+    unknown = OpenAIModel("another", base_url=engine.url)
+    embedded, broken = EmbeddedModel(), EmbeddedModel(str(tmp_path / "none.gguf"))
+    for models in ((unknown, embedded), (broken, vllm)):
+        teller = Agent("teller", model=Fallback(*models), max_tokens=8, temperature=0.0)
+        assert (await teller.run("Say hello.")).output
+    for model in (vllm, unknown, embedded, broken):
+        await model.close()
 
 
 async def test_a_cancelled_run_frees_its_request(runtime, engine):
