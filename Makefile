@@ -102,7 +102,7 @@ requirements: $(UV)  ## compile the pinned requirement files anew
 	            "dev:pyproject.toml --extra embedded --extra ray --extra serve --extra postgres --extra telemetry --group dev -c requirements/run.txt" \
 	            "mutants:pyproject.toml --group mutants -c requirements/dev.txt" \
 	            "bench:--group bench" \
-	            "vllm:pyproject.toml --extra serve --extra postgres --group vllm --override requirements/vllm-without.txt"; do \
+	            "vllm:pyproject.toml --extra embedded --extra serve --extra postgres --group vllm --override requirements/vllm-without.txt"; do \
 	  name=$${set%%:*}; $(UV) pip compile --quiet --universal --generate-hashes --python-version 3.11 \
 	    --no-header --no-annotate --no-emit-index-url --no-emit-find-links \
 	    $${set#*:} -o requirements/$$name.txt && \
