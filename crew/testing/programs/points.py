@@ -63,7 +63,9 @@ _SIGNS = {
 }
 """What programs have in them, told by their texts."""
 _ASKS = {"a question in time", "a question too late"}
-MOST_SCHEDULES = 50
+MANY_SCHEDULES = 50
+"""So many are tried before an outcome is called none of theirs, and more where they give many."""
+MOST_SCHEDULES = 2_000
 FIRST_SCHEDULES = 3
 KINDS = (
     "damaged",
@@ -244,10 +246,15 @@ class Subject:
         for leaves, children_first in itertools.product(((), leaving), (True, False)):
             if life.outcome not in self.outcomes:
                 self.undisturbed(history.plan(leaves, children_first=children_first))
-        while life.outcome not in self.outcomes and self._schedules < MOST_SCHEDULES:
+        while life.outcome not in self.outcomes and not self._has_tried_all():
             self.undisturbed()
         if life.outcome not in self.outcomes:
             life.wrong("outcome", f"{life.outcome} is none of {sorted(self.outcomes)}")
+
+    def _has_tried_all(self) -> bool:
+        """Return whether as many schedules gave nothing new as gave all that there is."""
+        newest = max(self.outcomes.values(), default=0)
+        return self._schedules >= min(max(MANY_SCHEDULES, 2 * newest), MOST_SCHEDULES)
 
     def _point(self, event: int, how: How | None, life: Life, held: History) -> Point:
         wrong = None
