@@ -37,7 +37,7 @@ Dumps = Callable[[Any], bytes]
 class _Held:
     """A value, whose it is (`tool 'look' of agent 'clerk'`), and under which name.
 
-    What it changes matters where it is `near`: what other modules do, or `deps=`, does not.
+    What it changes matters where it is `near`: not what other modules do, nor `deps=`.
     """
 
     whose: str
@@ -67,8 +67,11 @@ def agent_bytes(agent: Any, dumps: Dumps) -> bytes:
     Raises:
         GraphError: as by `workflow_bytes`.
     """
-    name = f"agent {agent.name!r}"
-    return _bytes(name, agent, [_Held(name, "", agent)], dumps)
+    # A tool that holds the run is entered here, with what it closes over: there only described.
+    held = [
+        replace(each, near=not getattr(each.value, "holds_run", False)) for each in _of_agent(agent)
+    ]
+    return _bytes(f"agent {agent.name!r}", agent, held, dumps)
 
 
 def _bytes(name: str, value: Any, held: list[_Held], dumps: Dumps) -> bytes:
@@ -88,7 +91,8 @@ def _within(held: list[_Held], seen: set[int]) -> Iterator[_Held]:
     for each in held:
         if id(each.value) not in seen:
             seen.add(id(each.value))
-            yield from _within(list(_parts(each)), seen)
+            parts = [replace(part, near=each.near and part.near) for part in _parts(each)]
+            yield from _within(parts, seen)
             yield each
 
 
@@ -128,7 +132,7 @@ def _of_function(held: _Held) -> Iterator[_Held]:
     for name, value in around(function).items():
         if not inspect.isclass(value) and not inspect.ismodule(value):
             is_far = inspect.isfunction(value) and value.__globals__ is not function.__globals__
-            yield _Held(held.whose, name, value, near=held.near and not is_far)
+            yield _Held(held.whose, name, value, near=not is_far)
 
 
 def _is_own(function: Any) -> bool:

@@ -212,6 +212,48 @@ async def test_a_tool_made_in_a_node_that_closes_over_its_context_is_named(clust
             await (await runtime.start(inside, "x")).result()
 
 
+async def test_a_counter_of_a_node_that_a_tool_made_in_it_changes_is_named(cluster, url):
+    model = ScriptedModel([ToolCall("add", {"text": "x"}), "ok"])
+
+    @workflow
+    async def inside(ctx: Context, text: str) -> int:
+        added = 0
+
+        @tool(effect="read")
+        async def add(text: str) -> int:
+            """Add one."""
+            nonlocal added
+            added += 1
+            return added
+
+        await ctx.run(Agent("clerk", tools=[add], model=model), text)
+        return added
+
+    async with Runtime(url, workflows=[inside], agents="ray") as runtime:
+        with pytest.raises(RunFailed, match="'add' of agent 'clerk' changes 'added', an int"):
+            await (await runtime.start(inside, "x")).result()
+
+
+async def test_a_tool_with_a_context_may_change_what_its_node_holds(cluster, url):
+    model = ScriptedModel([ToolCall("add", {"text": "x"}), "ok"])
+
+    @workflow
+    async def inside(ctx: Context, text: str) -> list[str]:
+        added: list[str] = []
+
+        @tool
+        async def add(ctx: Context, text: str) -> str:
+            """Add a text."""
+            added.append(text)
+            return text
+
+        await ctx.run(Agent("clerk", tools=[add], model=model), text)
+        return added
+
+    async with Runtime(url, workflows=[inside], agents="ray") as runtime:
+        assert await (await runtime.start(inside, "x")).result() == ["x"]
+
+
 @asynccontextmanager
 async def open_deps() -> AsyncGenerator[threading.Lock]:
     global total  # noqa: PLW0603  what is to be found
