@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 from pydantic import BaseModel
 
 from crew import Budget, Context, Graph, Runtime, workflow
+from crew.testing import simulate
 
 
 class Question(BaseModel):
@@ -80,4 +81,5 @@ async def main() -> None:
         (await run.result()).sources  # refused
         run.result().text  # refused
     Runtime(agents="kubernetes")  # refused
+    simulate(triage, Answer(text="t"))  # refused
     print(count, question)
