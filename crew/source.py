@@ -61,6 +61,12 @@ def is_users_own(module: ModuleType | None) -> bool:
     return _is_users_own(getattr(module, "__name__", "__main__"), getattr(module, "__file__", None))
 
 
+def is_installed(name: str) -> bool:
+    """Return whether a module changes with its release alone: one that is not the user's own."""
+    module = sys.modules.get(name)
+    return module is not None and name != "__main__" and not is_users_own(module)
+
+
 @functools.lru_cache(maxsize=4096)
 def _is_users_own(name: str, file: str | None) -> bool:
     if file is None or name == "__main__" or name.partition(".")[0] in _OURS:
@@ -107,9 +113,8 @@ def _collect(value: Any, parts: list[str], seen: set[int]) -> None:
 
 def _collect_function(function: Any, parts: list[str], seen: set[int]) -> None:
     parts.append(function.__qualname__)
-    module = sys.modules.get(function.__module__)
-    if module is not None and module.__name__ != "__main__" and not is_users_own(module):
-        return  # it changes with its release alone
+    if is_installed(function.__module__):
+        return
     parts.append(source_hash_of(function))
     for name, item in sorted(_held_by(function).items()):
         parts.append(name)

@@ -4,7 +4,9 @@ import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Generic, TypeVar, cast
+from typing import Any, Generic
+
+from typing_extensions import TypeForm, TypeVar
 
 from crew.agent.check import Check
 from crew.agent.delegate import AgentTool
@@ -35,7 +37,7 @@ from crew.run import run_sync
 from crew.source import definition_of
 from crew.value import Codec
 
-T = TypeVar("T")
+T = TypeVar("T", default=str, covariant=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,16 +113,16 @@ class Agent(Generic[T]):
         instructions: str = "",
         description: str = "",
         model: ModelChoice = None,
-        output: Any = str,
+        output: TypeForm[T] = str,  # type: ignore[assignment]  what T is by default
         tools: "Sequence[ToolLike | Callable[..., Any] | Agent[Any]]" = (),
-        handoffs: "Sequence[Agent[Any]]" = (),
+        handoffs: "Sequence[Agent[T]]" = (),
         max_turns: int = 8,
         settings: ModelSettings | None = None,
         max_tokens: int | None = None,
         temperature: float | None = None,
         resources: Resources | None = None,
         history: bool = False,
-        check: Check | None = None,
+        check: Check[T] | None = None,
         retries: int = 1,
         parallel_tools: int | None = None,
     ) -> None:
@@ -135,7 +137,7 @@ class Agent(Generic[T]):
         self.instructions = instructions
         self.description = description
         self.model = model
-        self.output = output
+        self.output: Any = output
         require_output(name, output, lambda: self.codec)
         self.tools = tools_of(name, tools, handoffs, reserved="" if output is str else TOOL)
         self.holds_run = any(tool.holds_run for tool in self.tools.values())
@@ -191,7 +193,7 @@ class Agent(Generic[T]):
 
     def run_sync(self, text: str | Sequence[Part]) -> AgentResult[T]:
         """Do one task from a script; see `run`."""
-        return cast("AgentResult[T]", run_sync(self.run(text), f"{self.name}.run(…)"))
+        return run_sync(self.run(text), f"{self.name}.run(…)")
 
     async def perform(self, task: AgentTask, calls: Calls, equipment: Equipment) -> dict[str, Json]:
         """Do a task, each model and tool call through `calls`; the result is JSON."""

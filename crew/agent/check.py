@@ -3,6 +3,8 @@
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeAlias
 
+from typing_extensions import TypeVar
+
 from crew.agent.output import Output
 from crew.agent.recorded import Recorded
 from crew.call.invoke import invoke
@@ -12,7 +14,9 @@ from crew.message import Json
 
 __all__ = ["Check", "Checks"]
 
-Check: TypeAlias = Callable[[Any], str | bool | Awaitable[str | bool | None] | None]
+T = TypeVar("T", default=Any)
+
+Check: TypeAlias = Callable[[T], str | bool | Awaitable[str | bool | None] | None]
 """Given the output; a text, False or a ValueError says that it is refused, and why."""
 
 

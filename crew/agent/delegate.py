@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from crew.call.context import Context
+from crew.call.record import Performer
 from crew.errors import ToolError
 from crew.llm import ToolSpec
 from crew.message import Json
@@ -21,10 +22,9 @@ _PARAMETERS: dict[str, Json] = {
 }
 
 
-class Asked(Protocol):
+class Asked(Performer[Any], Protocol):
     """What is needed of the agent that is asked."""
 
-    name: str
     instructions: str
     description: str
 

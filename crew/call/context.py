@@ -6,6 +6,8 @@ does not depend on which of several tasks is faster, so that a resumed run finds
 again.
 """
 
+from __future__ import annotations
+
 import asyncio
 import functools
 import random
@@ -14,11 +16,11 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from inspect import isfunction
 from operator import length_hint
-from typing import Any, Generic, cast
+from typing import TYPE_CHECKING, Any, Generic, cast, overload
 
 from pydantic import BaseModel
 from pydantic_core import to_jsonable_python
-from typing_extensions import TypeVar
+from typing_extensions import TypeForm, TypeVar, TypeVarTuple
 
 from crew.budget import Budget
 from crew.call.concurrent import all_at_once, few_at_once
@@ -53,6 +55,10 @@ from crew.message import Json, Message, message_data
 from crew.thread import Thread
 from crew.value import LIGHT, Codec, aside, describe, is_big, text_of, with_own_arguments
 
+if TYPE_CHECKING:
+    from crew.call.keyed import Keyed0, Keyed1, Keyed2, Keyed3, Keyed4
+    from crew.content import Part
+
 _STATELESS = "this workflow has no state; make it with Graph(state=Model)"
 
 _WITHOUT_DEPS = (
@@ -61,7 +67,13 @@ _WITHOUT_DEPS = (
 )
 
 T = TypeVar("T")
-D = TypeVar("D", default=Any)
+Deps = TypeVar("Deps", default=Any, covariant=True)
+A = TypeVar("A")
+B = TypeVar("B")
+C = TypeVar("C")
+D = TypeVar("D")
+R = TypeVar("R")
+Ts = TypeVarTuple("Ts")
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +88,7 @@ class _Policies:
 _NO_POLICIES = _Policies()
 
 
-class Context(Generic[D]):
+class Context(Generic[Deps]):
     """What a node, or a tool of an agent, holds of its run; `Context[Deps]` says what it needs.
 
     Every method that is awaited is journalled: after a crash the node is entered again, and each
@@ -105,13 +117,13 @@ class Context(Generic[D]):
         return self._driver.run_id
 
     @property
-    def deps(self) -> D:
+    def deps(self) -> Deps:
         """What the workflow's `deps=` has opened in this process.
 
         Raises:
             GraphError: it has none.
         """
-        deps: D | None = self._driver.deps
+        deps: Deps | None = self._driver.deps
         if deps is None:
             raise GraphError(message=_WITHOUT_DEPS)
         return deps
@@ -156,6 +168,63 @@ class Context(Generic[D]):
             raise GraphError(message=_STATELESS)
         self._changes.add(changes)
 
+    @overload
+    async def run(
+        self,
+        callee: Performer[R],
+        text: str | Sequence[Part],
+        /,
+        *,
+        key: str | None = None,
+        retry: Retry | None = None,
+        timeout: float | None = None,  # noqa: ASYNC109
+        budget: Budget | None = None,
+        emit: bool = False,
+        messages: Sequence[Message] | None = None,
+    ) -> R: ...
+    @overload
+    async def run(
+        self,
+        callee: Workflow[None, R],
+        /,
+        *,
+        key: str | None = None,
+        retry: Retry | None = None,
+        timeout: float | None = None,  # noqa: ASYNC109
+        budget: Budget | None = None,
+    ) -> R: ...
+    @overload
+    async def run(
+        self,
+        callee: Workflow[A, R],
+        value: A,
+        /,
+        *,
+        key: str | None = None,
+        retry: Retry | None = None,
+        timeout: float | None = None,  # noqa: ASYNC109
+        budget: Budget | None = None,
+    ) -> R: ...
+    @overload
+    async def run(
+        self,
+        callee: Callable[[*Ts], Awaitable[R]],
+        *arguments: *Ts,
+        key: str | None = None,
+        retry: Retry | None = None,
+        timeout: float | None = None,  # noqa: ASYNC109
+        budget: Budget | None = None,
+    ) -> R: ...
+    @overload
+    async def run(
+        self,
+        callee: Callable[[*Ts], R],
+        *arguments: *Ts,
+        key: str | None = None,
+        retry: Retry | None = None,
+        timeout: float | None = None,  # noqa: ASYNC109
+        budget: Budget | None = None,
+    ) -> R: ...
     async def run(
         self,
         callee: Any,
@@ -475,6 +544,127 @@ class Context(Generic[D]):
             self._driver.diverge(unreadable(error, stored, run=self.run_id, path=path))
             raise asyncio.CancelledError from error
 
+    @overload
+    async def effect(
+        self,
+        function: Callable[[*Ts], Awaitable[R]],
+        *arguments: *Ts,
+        key: str | None = None,
+        unknown: Unknown = "fail",
+    ) -> R: ...
+    @overload
+    async def effect(
+        self,
+        function: Keyed0[Awaitable[R]],
+        /,
+        *,
+        key: str | None = None,
+        unknown: Unknown = "fail",
+    ) -> R: ...
+    @overload
+    async def effect(
+        self,
+        function: Keyed1[A, Awaitable[R]],
+        a: A,
+        /,
+        *,
+        key: str | None = None,
+        unknown: Unknown = "fail",
+    ) -> R: ...
+    @overload
+    async def effect(
+        self,
+        function: Keyed2[A, B, Awaitable[R]],
+        a: A,
+        b: B,
+        /,
+        *,
+        key: str | None = None,
+        unknown: Unknown = "fail",
+    ) -> R: ...
+    @overload
+    async def effect(
+        self,
+        function: Keyed3[A, B, C, Awaitable[R]],
+        a: A,
+        b: B,
+        c: C,
+        /,
+        *,
+        key: str | None = None,
+        unknown: Unknown = "fail",
+    ) -> R: ...
+    @overload
+    async def effect(
+        self,
+        function: Keyed4[A, B, C, D, Awaitable[R]],
+        a: A,
+        b: B,
+        c: C,
+        d: D,
+        /,
+        *,
+        key: str | None = None,
+        unknown: Unknown = "fail",
+    ) -> R: ...
+    @overload
+    async def effect(
+        self,
+        function: Callable[[*Ts], R],
+        *arguments: *Ts,
+        key: str | None = None,
+        unknown: Unknown = "fail",
+    ) -> R: ...
+    @overload
+    async def effect(
+        self, function: Keyed0[R], /, *, key: str | None = None, unknown: Unknown = "fail"
+    ) -> R: ...
+    @overload
+    async def effect(
+        self,
+        function: Keyed1[A, R],
+        a: A,
+        /,
+        *,
+        key: str | None = None,
+        unknown: Unknown = "fail",
+    ) -> R: ...
+    @overload
+    async def effect(
+        self,
+        function: Keyed2[A, B, R],
+        a: A,
+        b: B,
+        /,
+        *,
+        key: str | None = None,
+        unknown: Unknown = "fail",
+    ) -> R: ...
+    @overload
+    async def effect(
+        self,
+        function: Keyed3[A, B, C, R],
+        a: A,
+        b: B,
+        c: C,
+        /,
+        *,
+        key: str | None = None,
+        unknown: Unknown = "fail",
+    ) -> R: ...
+    @overload
+    async def effect(
+        self,
+        function: Keyed4[A, B, C, D, R],
+        a: A,
+        b: B,
+        c: C,
+        d: D,
+        /,
+        *,
+        key: str | None = None,
+        unknown: Unknown = "fail",
+    ) -> R: ...
     async def effect(
         self,
         function: Callable[..., Any],
@@ -509,12 +699,12 @@ class Context(Generic[D]):
 
     async def ask(
         self,
-        answer: Any,
+        answer: TypeForm[R],
         question: str,
         *,
         key: str | None = None,
         timeout: float | None = None,  # noqa: ASYNC109  recorded with the question
-    ) -> Any:
+    ) -> R:
         """Ask a person, and wait for an answer of the type `answer`.
 
         Args:
@@ -563,6 +753,46 @@ class Context(Generic[D]):
             await self._driver.cancelled(path, call)
             raise
 
+    @overload
+    async def map(
+        self,
+        function: Performer[R],
+        items: Iterable[str | Sequence[Part]],
+        *,
+        concurrency: int | None = None,
+        key: str | None = None,
+        budget: Budget | None = None,
+    ) -> list[R]: ...
+    @overload
+    async def map(
+        self,
+        function: Workflow[A, R],
+        items: Iterable[A],
+        *,
+        concurrency: int | None = None,
+        key: str | None = None,
+        budget: Budget | None = None,
+    ) -> list[R]: ...
+    @overload
+    async def map(
+        self,
+        function: Callable[[A], Awaitable[R]],
+        items: Iterable[A],
+        *,
+        concurrency: int | None = None,
+        key: str | None = None,
+        budget: Budget | None = None,
+    ) -> list[R]: ...
+    @overload
+    async def map(
+        self,
+        function: Callable[[A], R],
+        items: Iterable[A],
+        *,
+        concurrency: int | None = None,
+        key: str | None = None,
+        budget: Budget | None = None,
+    ) -> list[R]: ...
     async def map(
         self,
         function: Any,

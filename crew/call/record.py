@@ -7,9 +7,10 @@ import inspect
 import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Protocol, TypeGuard, TypeVar, cast, runtime_checkable
+from typing import Any, Protocol, TypeGuard, cast, runtime_checkable
 
 from pydantic_core import PydanticSerializationError, to_json
+from typing_extensions import TypeVar
 
 from crew.budget import Allowance, Amount
 from crew.config import Settings
@@ -149,6 +150,7 @@ _SIMPLE = frozenset({str, int, bool, type(None)})
 
 C = TypeVar("C", bound=Closable)
 T = TypeVar("T")
+Result = TypeVar("Result", covariant=True, default=Any)
 
 
 class Equipment:
@@ -203,7 +205,7 @@ _USING: weakref.WeakSet[Equipment] = weakref.WeakSet()
 
 
 @runtime_checkable
-class Performer(Protocol):
+class Performer(Protocol[Result]):
     """What an agent is to the floors below it: something that turns a task into a result."""
 
     name: str
@@ -219,7 +221,7 @@ class Performer(Protocol):
         """Do the task; the result's `output`, `messages` and `usage` are JSON."""
         ...
 
-    def result_of(self, result: dict[str, Json]) -> Any:
+    def result_of(self, result: dict[str, Json]) -> Result:
         """Return what the caller gets for a recorded result."""
         ...
 

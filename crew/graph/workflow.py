@@ -6,9 +6,10 @@ import sys
 from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, Generic, Self, overload
 
 from pydantic import BaseModel
+from typing_extensions import TypeForm, TypeVar
 
 from crew.errors import GraphError
 from crew.graph.node import Function, Node, Policies, Quorum, read_node
@@ -16,6 +17,10 @@ from crew.graph.retry import ONCE, Retry
 from crew.graph.wiring import Wiring, wire
 from crew.source import definition_of
 from crew.value import Codec
+
+In = TypeVar("In", default=Any)
+Out = TypeVar("Out", default=Any)
+F = TypeVar("F", bound=Function)
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +37,7 @@ class Edge:
     is_list: bool
 
 
-class Workflow:
+class Workflow(Generic[In, Out]):
     """A typed async program: a graph of nodes, or one plain function.
 
     Args:
@@ -54,8 +59,8 @@ class Workflow:
         self,
         name: str,
         *,
-        input: Any,  # noqa: A002  the public surface fixes the name
-        output: Any,
+        input: TypeForm[In],  # noqa: A002  the public surface fixes the name
+        output: TypeForm[Out],
         version: str = "1",
         state: type[BaseModel] | None = None,
         max_steps: int = 1000,
@@ -70,8 +75,8 @@ class Workflow:
         self.deps = deps
         self.name = name
         self.version = version
-        self.input = input
-        self.output = output
+        self.input: Any = input
+        self.output: Any = output
         self.state = state
         self.max_steps = max_steps
         self.nodes: dict[str, Node] = {}
@@ -94,9 +99,23 @@ class Workflow:
     def output_codec(self) -> Codec:
         return self._output_codec
 
+    @overload
+    def node(self, function: F) -> F: ...
+    @overload
     def node(
         self,
-        function: Function | None = None,
+        *,
+        name: str | None = None,
+        retry: Retry | None = None,
+        timeout: float | None = None,
+        concurrency: int | None = None,
+        after: Function | str | None = None,
+        broadcast: bool = False,
+        join: Quorum | None = None,
+    ) -> Callable[[F], F]: ...
+    def node(
+        self,
+        function: F | None = None,
         *,
         name: str | None = None,
         retry: Retry | None = None,
@@ -126,7 +145,7 @@ class Workflow:
         """
         frame = sys._getframe(1)  # noqa: SLF001  local classes resolve where they are defined
 
-        def add(function: Function) -> Function:
+        def add(function: F) -> F:
             policies = Policies(
                 retry=retry or ONCE,
                 timeout=timeout,

@@ -28,6 +28,7 @@ from crew.hosts.collector import look_less
 from crew.hosts.link import Answer, Door, Link, Message
 from crew.hosts.peer import ActorPeer, Deliver, Peer, Standing, open_door, reach
 from crew.hosts.remote import RemoteCalls, task_data, task_from
+from crew.hosts.travel import agent_bytes
 from crew.message import Json
 
 AGAIN_SECONDS = 0.25
@@ -233,7 +234,7 @@ class AgentHosts:
     def _ship(self, agent: Performer) -> _Shipped:
         known = self._shipped.get(id(agent))
         if known is None:
-            data: bytes = ray_module().cloudpickle.dumps(agent)
+            data = agent_bytes(agent, ray_module().cloudpickle.dumps)
             code = hash_of(library_hash(), agent.definition(), repr(asdict(self._settings)))
             name = host_name("agent", self._workflow, agent.name, code)
             digest = hashlib.sha256(data).hexdigest()

@@ -48,6 +48,7 @@ from crew.hosts.link import Answer, Door, Link, Message
 from crew.hosts.notices import Notices, Runtimes
 from crew.hosts.peer import Standing, linked, open_door
 from crew.hosts.remote import carry_out
+from crew.hosts.travel import workflow_bytes
 from crew.telemetry import Metrics
 
 IDLE_SECONDS = 600.0
@@ -223,7 +224,9 @@ class Fleet:
         ray = ray_module()
         actor = ray.remote(concurrency_groups={"ctl": 64})(RunHost)
         with travelling(workflow):
-            shipped = ray.cloudpickle.dumps((workflow, self._make))
+            shipped = workflow_bytes(
+                workflow, lambda value: ray.cloudpickle.dumps((value, self._make))
+            )
         return actor.options(
             **ACTOR, name=name, num_cpus=_RUN_HOST_CPUS, max_concurrency=MANY
         ).remote(self._store_url, self._settings, shipped, _idle(started=self._started))

@@ -2,19 +2,38 @@
 
 import asyncio
 import sys
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from contextlib import AbstractAsyncContextManager
-from typing import Any, overload
+from typing import Any, Protocol, Unpack, overload
 
+from typing_extensions import TypeVar
+
+from crew.call.context import Context
 from crew.errors import CrewError
 from crew.graph import Workflow
 from crew.graph.node import read_node
+from crew.message import Json
 from crew.run.runtime import Runtime
+from crew.run.tenant import StartOptions
+
+In = TypeVar("In", default=Any)
+Out = TypeVar("Out", default=Any)
+T = TypeVar("T")
+D = TypeVar("D")
+Needed = TypeVar("Needed", contravariant=True)
 
 
-class Graph(Workflow):
+class Graph(Workflow[In, Out]):
     """A workflow of nodes; see `Workflow` for its arguments."""
 
+    @overload
+    async def run(self: "Graph[None, Out]", /, **start: Unpack[StartOptions]) -> Out: ...
+    @overload
+    async def run(
+        self,
+        input: In | Mapping[str, Json],
+        **start: Unpack[StartOptions],
+    ) -> Out: ...
     async def run(self, input: Any = None, **start: Any) -> Any:  # noqa: A002  fixed name
         """Run it once, in a runtime made from the settings, and return its output.
 
@@ -26,12 +45,20 @@ class Graph(Workflow):
             run = await runtime.start(self, input, **start)
             return await run.result()
 
+    @overload
+    def run_sync(self: "Graph[None, Out]", /, **start: Unpack[StartOptions]) -> Out: ...
+    @overload
+    def run_sync(
+        self,
+        input: In | Mapping[str, Json],
+        **start: Unpack[StartOptions],
+    ) -> Out: ...
     def run_sync(self, input: Any = None, **start: Any) -> Any:  # noqa: A002  fixed name
         """Run it once from a script; see `run`."""
         return run_sync(self.run(input, **start), f"{self.name}.run(…)")
 
 
-class PlainWorkflow(Graph):
+class PlainWorkflow(Graph[In, Out]):
     """A workflow that is one async function: one step with many calls."""
 
     def __init__(
@@ -52,15 +79,42 @@ class PlainWorkflow(Graph):
         self.__name__ = function.__name__
 
 
+class Maker(Protocol[Needed]):
+    """What makes a function a workflow whose context has such dependencies."""
+
+    @overload
+    def __call__(
+        self, function: Callable[[Context[Needed], In], Awaitable[Out]], /
+    ) -> PlainWorkflow[In, Out]: ...
+    @overload
+    def __call__(
+        self, function: Callable[[Context[Needed]], Awaitable[Out]], /
+    ) -> PlainWorkflow[None, Out]: ...
+    @overload
+    def __call__(self, function: Callable[[In], Awaitable[Out]], /) -> PlainWorkflow[In, Out]: ...
+    @overload
+    def __call__(self, function: Callable[[], Awaitable[Out]], /) -> PlainWorkflow[None, Out]: ...
+
+
 @overload
-def workflow(function: Callable[..., Any]) -> PlainWorkflow: ...
+def workflow(
+    function: Callable[[Context[Any], In], Awaitable[Out]], /
+) -> PlainWorkflow[In, Out]: ...
+@overload
+def workflow(function: Callable[[Context[Any]], Awaitable[Out]], /) -> PlainWorkflow[None, Out]: ...
+@overload
+def workflow(function: Callable[[In], Awaitable[Out]], /) -> PlainWorkflow[In, Out]: ...
+@overload
+def workflow(function: Callable[[], Awaitable[Out]], /) -> PlainWorkflow[None, Out]: ...
+@overload
+def workflow(*, name: str | None = None, version: str = "1", deps: None = None) -> Maker[Any]: ...
 @overload
 def workflow(
     *,
     name: str | None = None,
     version: str = "1",
-    deps: Callable[[], AbstractAsyncContextManager[Any]] | None = None,
-) -> Callable[[Callable[..., Any]], PlainWorkflow]: ...
+    deps: Callable[[], AbstractAsyncContextManager[D]],
+) -> Maker[D]: ...
 def workflow(
     function: Callable[..., Any] | None = None,
     *,
@@ -78,13 +132,13 @@ def workflow(
     """
     frame = sys._getframe(1)  # noqa: SLF001  local classes resolve where they are defined
 
-    def make(function: Callable[..., Any]) -> PlainWorkflow:
+    def make(function: Callable[..., Any]) -> PlainWorkflow[Any, Any]:
         return PlainWorkflow(function, name or function.__name__, version, frame, deps)
 
     return make if function is None else make(function)
 
 
-def run_sync(work: Coroutine[Any, Any, Any], advice: str) -> Any:
+def run_sync(work: Coroutine[Any, Any, T], advice: str) -> T:
     """Run a coroutine to its end from a thread without an event loop.
 
     Raises:

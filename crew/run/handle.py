@@ -6,7 +6,9 @@ import time
 from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
-from typing import Any, Protocol, cast
+from typing import Any, Generic, Protocol, cast
+
+from typing_extensions import TypeVar
 
 from crew.clock import wall_clock
 from crew.errors import AskError, KeyReused, RunCancelled, RunNotFound
@@ -33,6 +35,8 @@ from crew.run.asked import OpenQuestions
 from crew.run.followers import Followers
 from crew.run.workflows import Workflows
 from crew.value import aside, canonical, is_big
+
+Out = TypeVar("Out", default=Any, covariant=True)
 
 ANSWER_SECONDS = 5.0
 """How long an answer is followed until it is recorded; it is safe before."""
@@ -77,8 +81,8 @@ class Answered:
     after: int
 
 
-class Run:
-    """One execution of a workflow."""
+class Run(Generic[Out]):
+    """One execution of a workflow, whose output is an `Out`."""
 
     def __init__(self, home: Home, row: RunRow) -> None:
         self._home = home
@@ -181,7 +185,7 @@ class Run:
         event = await JournalReader(self._home.store, row).read_one(row.offset)
         return folded([event], Ending())
 
-    async def result(self) -> Any:
+    async def result(self) -> Out:
         """Wait for the end, and return the output.
 
         The output is of the workflow's own type where this runtime knows the workflow, else JSON.

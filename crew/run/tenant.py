@@ -3,7 +3,9 @@
 import json
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol, cast
+from typing import Any, Protocol, TypedDict, cast, overload
+
+from typing_extensions import TypeVar
 
 from crew.budget import Budget
 from crew.errors import InputInvalid, RunNotFound
@@ -17,6 +19,19 @@ from crew.run.handle import Answered, Home, Run
 from crew.run.replay import replay
 from crew.run.retention import Removed, erase, prune
 from crew.thread import Conversations, Thread, opening_text
+
+In = TypeVar("In")
+Out = TypeVar("Out")
+
+
+class StartOptions(TypedDict, total=False):
+    """What a start of a run takes besides; see `Tenant.start`."""
+
+    thread: str | None
+    key: str | None
+    budget: Budget | None
+    when_busy: WhenBusy
+    metadata: Mapping[str, Json] | None
 
 
 class Landlord(Home, Protocol):
@@ -39,6 +54,30 @@ class Tenant:
         self._home = home
         self.tenant = door.text("tenant", tenant)
 
+    @overload
+    async def start(
+        self,
+        workflow: Workflow[None, Out],
+        input: None = None,
+        *,
+        thread: str | None = None,
+        key: str | None = None,
+        budget: Budget | None = None,
+        when_busy: WhenBusy = "queue",
+        metadata: Mapping[str, Json] | None = None,
+    ) -> Run[Out]: ...
+    @overload
+    async def start(
+        self,
+        workflow: Workflow[In, Out],
+        input: In | Mapping[str, Json],
+        *,
+        thread: str | None = None,
+        key: str | None = None,
+        budget: Budget | None = None,
+        when_busy: WhenBusy = "queue",
+        metadata: Mapping[str, Json] | None = None,
+    ) -> Run[Out]: ...
     async def start(
         self,
         workflow: Workflow,
@@ -49,7 +88,7 @@ class Tenant:
         budget: Budget | None = None,
         when_busy: WhenBusy = "queue",
         metadata: Mapping[str, Json] | None = None,
-    ) -> Run:
+    ) -> Run[Any]:
         """Start a run; on return it is accepted, and will not be lost.
 
         Args:

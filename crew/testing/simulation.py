@@ -38,6 +38,8 @@ STILL_SECONDS = 2 * 86_400.0
 MOST_SCHEDULES = 50
 """How many undisturbed schedules are tried for an outcome, at most."""
 
+In = TypeVar("In")
+
 _UNDECIDED = object()
 
 
@@ -71,8 +73,8 @@ Answer = Callable[[Question], Any]
 
 
 def simulate(
-    workflow: Workflow,
-    input: Any = None,  # noqa: A002  the public surface fixes the name
+    workflow: Workflow[In, Any],
+    input: In | None = None,  # noqa: A002  the public surface fixes the name
     *,
     seeds: int | Sequence[int] = 100,
     answer: Answer | None = None,

@@ -6,7 +6,9 @@ import math
 import re
 from collections.abc import Awaitable, Callable
 from types import SimpleNamespace
-from typing import Any, Literal, TypeAlias, get_args, overload
+from typing import Any, Generic, Literal, Protocol, TypeAlias, get_args, overload
+
+from typing_extensions import ParamSpec, TypeVar
 
 from crew.call.invoke import invoke
 from crew.errors import ToolError
@@ -15,6 +17,9 @@ from crew.message import Json
 from crew.source import definition_of
 from crew.tool.signature import KEY, Signature, name_of
 from crew.value import Codec
+
+P = ParamSpec("P", default=...)
+R = TypeVar("R", default=Any)
 
 Effect = Literal["read", "idempotent", "once"]
 Approve: TypeAlias = bool | Callable[[Any], bool | Awaitable[bool]]
@@ -25,7 +30,7 @@ _RESERVED = "model"
 """The name under which an agent's calls of its model are recorded, beside those of its tools."""
 
 
-class Tool:
+class Tool(Generic[P, R]):
     """A function that a model may call; calling the object calls the function.
 
     Args:
@@ -48,7 +53,7 @@ class Tool:
 
     def __init__(
         self,
-        function: Callable[..., Any],
+        function: Callable[P, R],
         *,
         effect: Effect | None = None,
         name: str | None = None,
@@ -75,7 +80,7 @@ class Tool:
     def __repr__(self) -> str:
         return f"<tool {self.name!r} ({self.effect})>"
 
-    def __call__(self, *arguments: Any, **options: Any) -> Any:
+    def __call__(self, *arguments: P.args, **options: P.kwargs) -> R:
         return self.function(*arguments, **options)
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -152,8 +157,14 @@ class Tool:
         return await invoke(self.function, *by_position, **by_name)
 
 
+class Maker(Protocol):
+    """What makes a function a tool."""
+
+    def __call__(self, function: Callable[P, R], /) -> Tool[P, R]: ...
+
+
 @overload
-def tool(function: Callable[..., Any]) -> Tool: ...
+def tool(function: Callable[P, R], /) -> Tool[P, R]: ...
 @overload
 def tool(
     *,
@@ -162,7 +173,7 @@ def tool(
     timeout: float | None = None,
     retries: int = 0,
     approve: Approve = False,
-) -> Callable[[Callable[..., Any]], Tool]: ...
+) -> Maker: ...
 def tool(
     function: Callable[..., Any] | None = None,
     *,

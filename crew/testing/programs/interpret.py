@@ -240,17 +240,8 @@ class Interpreter:
 
     async def _map(self, branch: Branch, statement: Map) -> None:
         site = branch.at(statement.site)
-        what: Any
-        items: list[Any]
         places = [(f"{site}.{n}", branch.value) for n in range(statement.items)]
-        if statement.what == "function":
-            what, items = calls.work_on, places
-        elif statement.what == "agent":
-            what = self._agent
-            items = [calls.task(place, value, tools=1) for place, value in places]
-        else:
-            what = self._child(statement)
-            items = [Start(place=place, value=value) for place, value in places]
+        what, items = self._mapped(statement, places)
         limit, budget = statement.concurrency, given(site, statement.budget)
         made = branch.ctx.map(what, items, concurrency=limit, budget=budget)
         for result in await paid(branch, made) or ():
@@ -258,6 +249,15 @@ class Interpreter:
                 branch.see(result.value)
             else:
                 branch.see(result if isinstance(result, str) else result.output)
+
+    def _mapped(self, statement: Map, places: list[tuple[str, int]]) -> tuple[Any, list[Any]]:
+        """Return what is called with each item, and the items."""
+        if statement.what == "function":
+            return calls.work_on, places
+        if statement.what == "agent":
+            return self._agent, [calls.task(place, value, tools=1) for place, value in places]
+        items = [Start(place=place, value=value) for place, value in places]
+        return self._child(statement), items
 
     async def _cancel(self, branch: Branch, statement: Cancel) -> None:
         bodies = ((statement.victim,), (statement.other,))
