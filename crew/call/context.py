@@ -11,7 +11,7 @@ import functools
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from inspect import isfunction
 from operator import length_hint
 from typing import Any, Generic, cast
@@ -40,6 +40,7 @@ from crew.call.record import (
     returned_codec,
     unreadable,
 )
+from crew.call.thread_state import TurnState, hand_out
 from crew.clock import wall_clock
 from crew.content import as_content, content_key, split
 from crew.errors import GraphError, InputInvalid, OutputInvalid
@@ -128,8 +129,12 @@ class Context(Generic[D]):
 
     @property
     def thread(self) -> Thread:
-        """The conversation before this turn; without messages if the run has no thread."""
-        return self._driver.thread()
+        """The conversation before this turn; without messages if the run has no thread.
+
+        Its `state` is a dict of JSON values that is kept with it: what a turn changes is committed
+        with its completion, and is nothing if it fails.
+        """
+        return replace(self._driver.thread(), state=TurnState(self._driver))
 
     @property
     def state(self) -> Any:
@@ -230,6 +235,8 @@ class Context(Generic[D]):
                 await self._pause(f"{path}/:retry", "retry", attempts.delay(attempt))
             else:
                 await self._driver.turn(path)
+                if self._driver.attempt.thread is not None:
+                    hand_out(self._driver, path)
                 return value
             attempt += 1
             place = place.again(attempt)
@@ -244,6 +251,8 @@ class Context(Generic[D]):
         attempt = self._driver.attempt
         if not attempt.is_alone:
             await attempt.gate.turn(self._driver.order_of(path))
+        if attempt.thread is not None:
+            hand_out(self._driver, path)
         return value
 
     def _call(
@@ -282,7 +291,7 @@ class Context(Generic[D]):
         text, parts = split(content)
         path, driver, emit = place.path, self._driver, policies.emit
         said = policies.messages
-        history = said if said is not None else self.thread.messages if agent.history else ()
+        history = said if said is not None else driver.thread().messages if agent.history else ()
         session = f"{driver.thread_id or self.run_id}/{agent.name}"
         limited = driver.limits_amounts(path)
         task = AgentTask(
@@ -302,6 +311,8 @@ class Context(Generic[D]):
         record = await driver.agent(agent, path, fingerprint)
         work = functools.partial(driver.perform, agent, task, fingerprint)
         result = await self._made(record, place, "agent", work, policies.timeout)
+        if "thread" in result:
+            driver.thread_view().came[path] = result["thread"]
         found = self._read_back(agent.result_of, result, path)
         if emit and not driver.has_streamed(path):
             self.emit(text_of(to_jsonable_python(found.output)))
@@ -372,10 +383,14 @@ class Context(Generic[D]):
                 stored, value = await self._driver.passed_on(codec, result)
             else:
                 stored, value = codec.passed_on(result)
-            return {"result": stored}
+            view = self._driver.attempt.thread
+            changes = None if view is None else view.within.pop(path, None)
+            return {"result": stored, "thread": changes} if changes else {"result": stored}
 
         is_new = record is None or record.state == "started"
         result = await self._made(record, place, "function", work, policies.timeout, function)
+        if "thread" in result:
+            self._driver.thread_view().came[path] = result["thread"]
         if is_new:
             return value
         stored = result["result"]
@@ -617,13 +632,18 @@ class Context(Generic[D]):
         try:
             async with self._within(budget, f"{place.above.prefix}/{place.part}[]"):
                 if concurrency is None:
-                    return await all_at_once(work, attempt.starting(started))
-                started.set()
-                limit = min(concurrency, length_hint(items, concurrency))
-                return await few_at_once(work, limit, place.above.placed(place.part))
+                    results = await all_at_once(work, attempt.starting(started))
+                else:
+                    started.set()
+                    limit = min(concurrency, length_hint(items, concurrency))
+                    results = await few_at_once(work, limit, place.above.placed(place.part))
         finally:
             if last:
                 await self._driver.turn(last)
+        if attempt.thread is not None:
+            for path in attempt.thread.items_of(f"{place.above.prefix}/{place.part}"):
+                hand_out(self._driver, path)
+        return results
 
     async def sleep(self, seconds: float) -> None:
         """Wait; the time goes on while the process is down."""

@@ -7,6 +7,7 @@ from crew.call.attempt import Attempt
 from crew.call.deadline import Timing
 from crew.call.gate import Order
 from crew.call.record import AgentTask, Calls, Performer
+from crew.call.thread_view import ThreadView
 from crew.errors import Diverged
 from crew.event import CallKind, Failure
 from crew.fold.calls import Record
@@ -40,6 +41,14 @@ class Driven(Calls, Timing, Protocol):
     def confirm(self) -> None: ...
 
     def thread(self) -> Thread: ...
+
+    def thread_view(self) -> ThreadView:
+        """Return the state of the run's thread as this attempt sees it; the first look is noted."""
+        ...
+
+    def is_function(self, path: str) -> bool:
+        """Return whether the call at `path` is that of a function."""
+        ...
 
     def emit(self, path: str, text: str) -> None: ...
 

@@ -34,6 +34,7 @@ from crew.fold.calls import Record, Records, is_act
 from crew.fold.deadlines import Deadlines
 from crew.fold.past import Past
 from crew.fold.paths import step_of
+from crew.fold.thread_changes import ThreadChanges
 from crew.journal import Drawn, RunRow
 from crew.journal.writer import OpenRun
 from crew.message import Json
@@ -99,6 +100,8 @@ class RunCalls:
         """How many calls were answered from the journal."""
         self.records, offered = Records(), Records()
         self.deadlines = Deadlines()
+        self.thread_changes = ThreadChanges()
+        """What the run has changed of its thread's state."""
         self.attempts = Attempts(row.id, self.records, offered, append)
         self.lookup = Lookup(row.id, self.records, offered, self.attempts, append)
         self.waits = Waits(changed)
@@ -126,6 +129,8 @@ class RunCalls:
             case StepStarted():
                 return
             case StepCompleted(path=path):
+                if event.thread is not None:
+                    self.thread_changes.apply(event)
                 self.drop(step_of(path))
             case CallCompleted(call=call):
                 self.records.apply(event, offset)
@@ -135,6 +140,8 @@ class RunCalls:
                     self.spending.left(event.path)
                 elif call in _SPENDS:
                     self.spending.apply(event)
+                elif call == "tool":
+                    self.thread_changes.apply(event)
                 elif call == "deadline":
                     self.deadlines.apply(event)
             case CallStarted(call=call):
@@ -189,17 +196,22 @@ class RunCalls:
         self.records.drop(step)
         self.deadlines.drop(step)
         self.spending.drop(step)
+        self.thread_changes.drop(step)
 
     def to_data(self) -> dict[str, Json]:
         """Return what was folded as JSON, for a snapshot."""
-        deadlines = self.deadlines.to_data()
-        return {**self.records.to_data(), **self.accounts.to_data(), "deadlines": deadlines}
+        others = {
+            "deadlines": self.deadlines.to_data(),
+            "thread_changes": self.thread_changes.to_data(),
+        }
+        return {**self.records.to_data(), **self.accounts.to_data(), **others}
 
     def load(self, data: dict[str, Json]) -> None:
         """Know what `to_data` gave."""
         self.records.load(data)
         self.accounts.load(data)
         self.deadlines.load(data["deadlines"])
+        self.thread_changes.load(data["thread_changes"])
 
     def hand_out(self, before: float) -> bool:
         """Hand out what was posted by a time that has come; return whether something is to go on.

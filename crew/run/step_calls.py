@@ -8,6 +8,7 @@ from crew.budget import Allowance, Amount, Budget
 from crew.call.attempt import Attempt
 from crew.call.gate import Order, overdue
 from crew.call.record import AgentTask, Performer
+from crew.call.thread_view import ThreadView
 from crew.clock import wait_until, wall_clock
 from crew.errors import Diverged, Fenced, RuntimeLeft, StoreError
 from crew.event import CallCompleted, CallKind, Failure
@@ -19,6 +20,7 @@ from crew.run.calls import GIVES, RunCalls
 from crew.run.deadline import AGAIN_SECONDS, Deadline
 from crew.run.dispatch import Dispatch
 from crew.run.entering import EnteredTools
+from crew.run.thread_views import view_of
 from crew.thread import Thread
 from crew.value import Codec, is_big
 
@@ -167,6 +169,13 @@ class StepCalls:
     def thread(self) -> Thread:
         return self._run.thread()
 
+    def thread_view(self) -> ThreadView:
+        return view_of(self._run, self.attempt)
+
+    def is_function(self, path: str) -> bool:
+        record = self._run.records.get(path)
+        return record is not None and record.call == "function"
+
     def metadata(self) -> dict[str, Json]:
         return self._run.around.read_metadata(self._run.row)
 
@@ -268,7 +277,9 @@ class StepCalls:
         tools = EnteredTools(agent, attempt, self._run.attempts, self._inside, self._depth)
         self._run.entered[path] = attempt.entered[path] = tools
         try:
-            return await self._dispatch.perform(agent, task, fingerprint, self)
+            result = await self._dispatch.perform(agent, task, fingerprint, self)
+            changes = self._run.thread_changes.within(path)
+            return {**result, "thread": changes} if changes else result
         finally:
             try:
                 await tools.leave()
