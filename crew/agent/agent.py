@@ -11,17 +11,17 @@ from crew.agent.delegate import AgentTool
 from crew.agent.handoff import Handoff
 from crew.agent.loop import Loop
 from crew.agent.output import TOOL, Output
-from crew.agent.outside import Outside
+from crew.agent.outside import Outside, OutsideContext, written_outside
 from crew.agent.requirements import (
     require_check,
     require_model,
     require_name,
     require_number,
     require_output,
-    require_text,
     tools_of,
 )
 from crew.agent.tool_call import ToolLike
+from crew.call.instructions import Instructions, require_instructions
 from crew.call.record import AgentTask, Calls, Equipment
 from crew.config import load_settings
 from crew.content import Part, as_content, split
@@ -76,7 +76,8 @@ class Agent(Generic[T]):
 
     Args:
         name: how it is called in paths, logs and hosts.
-        instructions: what it is for; the prompt begins with it, so keep clocks and ids out.
+        instructions: what it is for, or a function of the context that writes it, once for each
+            call; the prompt begins with it, so keep clocks and ids out.
         description: what another agent's model reads of it that may ask it; by default the first
             line of the instructions.
         model: where its tokens come from: a name of `crew.toml`, a model, or a `Fallback`; by
@@ -108,7 +109,7 @@ class Agent(Generic[T]):
         self,
         name: str,
         *,
-        instructions: str = "",
+        instructions: Instructions = "",
         description: str = "",
         model: ModelChoice = None,
         output: Any = str,
@@ -126,7 +127,7 @@ class Agent(Generic[T]):
     ) -> None:
         require_name(name)
         require_model(model, name)
-        require_text(name, instructions)
+        require_instructions(name, instructions)
         require_check(name, check)
         require_number(name, "retries", retries, least=0)
         if parallel_tools is not None:
@@ -140,6 +141,8 @@ class Agent(Generic[T]):
         self.tools = tools_of(name, tools, handoffs, reserved="" if output is str else TOOL)
         self.holds_run = any(tool.holds_run for tool in self.tools.values())
         """Whether a tool of its is entered where its run is driven."""
+        self.hands_on = any(isinstance(tool, Handoff) for tool in self.tools.values())
+        """Whether it may hand a conversation on."""
         require_number(name, "max_turns", max_turns, least=2 if self.tools else 1)
         self.max_turns = max_turns
         self.check = check
@@ -184,7 +187,8 @@ class Agent(Generic[T]):
         equipment = Equipment(load_settings())
         try:
             said, parts = split(content)
-            task = AgentTask("", self.name, said, parts=parts)
+            written = await written_outside(self, OutsideContext(equipment, 0, self.name))
+            task = AgentTask("", self.name, said, parts=parts, instructions=written)
             return self.result_of(await self.perform(task, Outside(self, equipment), equipment))
         finally:
             await equipment.close()
@@ -203,12 +207,19 @@ class Agent(Generic[T]):
 
     def defined_by(self) -> tuple[Any, ...]:
         """Return what it is made of; see `crew.source.definition_of`."""
-        return repr(self._set), self._schema, self.check, [*self.tools.values()]
+        made_of = [self._writes, self.check, *self.tools.values()]
+        return repr(self._set), self._schema, made_of
 
     @property
     def _set(self) -> tuple[Any, ...]:
-        of_prompt = (self.name, self.instructions, name_of(self.model), self.history)
+        instructions = "" if self._writes else self.instructions
+        of_prompt = (self.name, instructions, name_of(self.model), self.history)
         return (*of_prompt, self.max_turns, self._asked, self.retries, self.parallel_tools)
+
+    @property
+    def _writes(self) -> Callable[..., Any] | None:
+        """The function that writes its instructions, if one does."""
+        return None if isinstance(self.instructions, str) else self.instructions
 
     @cached_property
     def _asked(self) -> str:
@@ -216,7 +227,7 @@ class Agent(Generic[T]):
 
     @cached_property
     def _code(self) -> str:
-        made_of = [self.check, *self.tools.values()]
+        made_of = [self._writes, self.check, *self.tools.values()]
         return self._schema + definition_of(made_of, around=self)
 
     @cached_property
@@ -238,18 +249,23 @@ class Agent(Generic[T]):
             agent=agent,
         )
 
-    def codec_of(self, name: str, around: Sequence[str] = ()) -> Codec | None:
-        """Return what stores the output of an agent, of those that conversations are handed on to.
+    def codec_of(self, name: str) -> Codec | None:
+        """Return what stores the output of the agent of this name; see `reached`."""
+        found = self.reached(name)
+        return None if found is None else found.codec
+
+    def reached(self, name: str, around: Sequence[str] = ()) -> "Agent[Any] | None":
+        """Return the agent of this name: itself, or one that conversations are handed on to.
 
         Args:
             name: the agent's.
             around: the names of those that were looked through before.
         """
         if name == self.name:
-            return self.codec
+            return self
         for tool in self.tools.values():
             if isinstance(tool, Handoff) and tool.agent.name not in around:
-                found = tool.agent.codec_of(name, (*around, self.name))
+                found = tool.agent.reached(name, (*around, self.name))
                 if found is not None:
                     return found
         return None

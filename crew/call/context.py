@@ -22,14 +22,15 @@ from typing_extensions import TypeVar
 
 from crew.budget import Budget
 from crew.call.concurrent import all_at_once, few_at_once
+from crew.call.conversing import leading, noted, task_of
 from crew.call.deadline import Allotted, Deadline, Limit, within
 from crew.call.driven import Driven
 from crew.call.effect import Effect, Unknown
+from crew.call.instructions import as_instructions
 from crew.call.invoke import cancels, invoke, is_asked_to_stop, not_an_exception
 from crew.call.lineage import SCOPE, Inside, Scope, as_key, entered
 from crew.call.place import Place, misplaced
 from crew.call.record import (
-    AgentTask,
     Performer,
     data_arguments,
     describe_callee,
@@ -42,7 +43,7 @@ from crew.call.record import (
 )
 from crew.call.thread_state import TurnState, hand_out
 from crew.clock import wall_clock
-from crew.content import as_content, content_key, split
+from crew.content import as_content, content_key
 from crew.errors import GraphError, InputInvalid, OutputInvalid
 from crew.event import CallKind, Failure
 from crew.failure import failure_of, raise_again
@@ -72,9 +73,12 @@ class _Policies:
     timeout: float | None = None
     emit: bool = False
     messages: tuple[Message, ...] | None = None
+    is_turn: bool = True
+    """Whether an agent gets it for the conversation of the run's thread."""
 
 
 _NO_POLICIES = _Policies()
+_OF_ITEM = _Policies(is_turn=False)
 
 
 class Context(Generic[D]):
@@ -288,28 +292,23 @@ class Context(Generic[D]):
                 message=f"ctx.run(agent, text): {agent.name!r} takes one text, or a list of texts, "
                 "Image(data, media_type) and File(name, data)"
             )
-        text, parts = split(content)
-        path, driver, emit = place.path, self._driver, policies.emit
-        said = policies.messages
-        history = said if said is not None else driver.thread().messages if agent.history else ()
-        session = f"{driver.thread_id or self.run_id}/{agent.name}"
-        limited = driver.limits_amounts(path)
-        task = AgentTask(
-            self.run_id,
-            path,
-            text,
-            history,
-            session,
-            driver.epoch,
-            emit,
-            driver.tenant,
-            limited,
-            parts,
-        )
+        path, driver, emit, said = place.path, self._driver, policies.emit, policies.messages
+        is_turn = policies.is_turn and said is None
+        lead = leading(driver, agent, path) if is_turn else agent
+        history = said if said is not None else ()
+        if said is None and (agent.history or lead.history):
+            history = driver.thread().messages
+        task = task_of(driver, lead, path, content, history, emit=emit)
         given = content_key(content)
         fingerprint = fingerprint_of(agent.name, given if said is None else [given, _key_of(said)])
-        record = await driver.agent(agent, path, fingerprint)
-        work = functools.partial(driver.perform, agent, task, fingerprint)
+        record = await driver.agent(lead, path, fingerprint)
+
+        async def work() -> dict[str, Json]:
+            written = await self._instructions(lead, place)
+            asked = task if written is None else replace(task, instructions=written)
+            result = await driver.perform(lead, asked, fingerprint)
+            return noted(driver, agent, lead, result) if is_turn else result
+
         result = await self._made(record, place, "agent", work, policies.timeout)
         if "thread" in result:
             driver.thread_view().came[path] = result["thread"]
@@ -317,6 +316,16 @@ class Context(Generic[D]):
         if emit and not driver.has_streamed(path):
             self.emit(text_of(to_jsonable_python(found.output)))
         return found
+
+    async def _instructions(self, agent: Performer, place: Place) -> str | None:
+        """Return what an agent's function writes for its call, once; None if it has none."""
+        instructions = getattr(self._driver.standing_in(agent), "instructions", "")
+        if not callable(instructions):
+            return None
+        inside = place.inside
+        at = Place(describe_callee(instructions), inside, ":instructions", inside)
+        written = await self._run_function(instructions, (self,), at, _NO_POLICIES)
+        return as_instructions(agent.name, written)
 
     async def _run_child(
         self,
@@ -612,7 +621,7 @@ class Context(Generic[D]):
             # No code of the user's runs between items, so that live they need no turn.
             inner = self._place(name, None)
             try:
-                return await self._call(function, (item,), inner)
+                return await self._call(function, (item,), inner, _OF_ITEM)
             except Exception:
                 # It ends the others; which of them had begun must not depend on how fast they are.
                 await started.wait()

@@ -109,6 +109,14 @@ class Driven(Calls, Timing, Protocol):
 
     async def sleep_until(self, path: str, until: float) -> None: ...
 
+    def standing_in(self, agent: Performer) -> Performer:
+        """Return what does an agent's work, as in a fork that was given another one."""
+        ...
+
+    def performer_at(self, path: str) -> str | None:
+        """Return the name of the agent that was at work for the call at `path`, if one was."""
+        ...
+
     async def agent(self, agent: Performer, path: str, fingerprint: str) -> Record | None:
         """Return what is on record of an agent's call; one in flight as a record without an end."""
         ...

@@ -30,7 +30,7 @@ class Dispatch:
 
     def __init__(self, run: RunCalls, substitute: Callable[[Performer], Performer]) -> None:
         self._run = run
-        self._substitute = substitute
+        self.standing_in = substitute
 
     async def recorded(self, agent: Performer, path: str, fingerprint: str) -> Record | None:
         """Return what is on record of an agent's call; one in flight as a record without an end.
@@ -39,7 +39,7 @@ class Dispatch:
             Diverged: it is another call; or there is none, and none may be made.
         """
         run = self._run
-        definition = _definition_hash(self._substitute(agent))
+        definition = _definition_hash(self.standing_in(agent))
         record = await run.lookup.find(path, "agent", fingerprint, definition)
         if record is not None:
             recorded = record.data.get("definition", definition)
@@ -63,7 +63,7 @@ class Dispatch:
             CrewError: too many hosts died at it.
         """
         run = self._run
-        agent = self._substitute(agent)
+        agent = self.standing_in(agent)
         data: dict[str, Json] = {
             "agent": agent.name,
             "input": content_data(task.content),

@@ -107,11 +107,16 @@ class Lookup:
         Raises:
             Diverged: it is another call.
         """
+        record = self.recorded_at(path)
+        if record is not None:
+            self._compare(path, record, call, fingerprint)
+        return record
+
+    def recorded_at(self, path: str) -> Record | None:
+        """Return the same, whatever call it is."""
         record = self._records.get(path)
         if record is None and self.rules.strict:
             record = self.offered.get(path)
-        if record is not None:
-            self._compare(path, record, call, fingerprint)
         return record
 
     async def _end_as(self, path: str, end: Record) -> None:

@@ -232,6 +232,13 @@ class StepCalls:
             await self._stopped(error)
         return deadline.end
 
+    def standing_in(self, agent: Performer) -> Performer:
+        return self._dispatch.standing_in(agent)
+
+    def performer_at(self, path: str) -> str | None:
+        record = self._run.lookup.recorded_at(path)
+        return None if record is None else record.data.get("agent")
+
     async def agent(self, agent: Performer, path: str, fingerprint: str) -> Record | None:
         if self.is_stopping:
             await self.attempt.until_closed()
