@@ -30,7 +30,7 @@ def leading(driver: Driven, front: Performer, path: str) -> Performer:
 
     One that is no more, or that nobody hands on to any more, has it no longer.
     """
-    if not _converses(driver, front):
+    if not _converses(front, driver):
         return front
     name = driver.performer_at(path) or driver.thread_view().values.get(_name(front))
     if name is None or name == front.name:
@@ -42,7 +42,7 @@ def noted(
     driver: Driven, front: Performer, lead: Performer, result: dict[str, Json]
 ) -> dict[str, Json]:
     """Return what an agent came to, with who has the conversation from now on."""
-    if not _converses(driver, front):
+    if not _converses(front, driver):
         return result
     name, now = _name(front), result.get("agent", lead.name)
     changes: Changes = {}
@@ -54,7 +54,7 @@ def noted(
     return {**result, "thread": changes} if changes else result
 
 
-def _converses(driver: Driven, agent: Performer) -> TypeGuard[HandsOn]:
+def _converses(agent: Performer, driver: Driven) -> TypeGuard[HandsOn]:
     in_step = driver.attempt.outer is None
     return in_step and driver.thread_id is not None and getattr(agent, "hands_on", False)
 

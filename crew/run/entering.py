@@ -213,7 +213,7 @@ def _kept(attempt: Attempt) -> dict[str, Json]:
         ToolError: that cannot be kept.
     """
     try:
-        changes = {} if attempt.thread is None else attempt.thread.changes()
+        changes = None if attempt.thread is None else attempt.thread.changes()
     except OutputInvalid as error:
         raise ToolError(message=str(error), tool=attempt.path) from error
     return {"thread": changes} if changes else {}

@@ -191,6 +191,10 @@ class _Subject:
         )
 
 
+_THREAD = "simulated"
+"""A simulated run is the first turn of it, so that its code may keep something with the thread."""
+
+
 class _Hosts(LocalHosts):
     """Agents run here, with the models that stand in for their own."""
 
@@ -265,7 +269,7 @@ class _Case:
     async def _handle(self, runtime: Runtime) -> Run:
         if self._run_id:
             return await runtime.get(self._run_id)
-        run = await runtime.start(self._subject.workflow, self._subject.value)
+        run = await runtime.start(self._subject.workflow, self._subject.value, thread=_THREAD)
         self._run_id = run.id
         return run
 
