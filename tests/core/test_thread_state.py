@@ -68,13 +68,6 @@ class Shop:
         self.flow = shop
 
 
-@pytest.fixture
-async def memory():
-    """A runtime where the store does not matter."""
-    async with Runtime(":memory:") as memory:
-        yield memory
-
-
 async def state_of(runtime: Any, thread: str = THREAD) -> dict[str, Any]:
     return dict((await runtime.thread(thread)).state)
 
