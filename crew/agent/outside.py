@@ -9,7 +9,7 @@ from contextlib import AbstractAsyncContextManager
 from typing import Any, NoReturn, Protocol, cast
 
 from crew.agent.tool_call import ToolLike
-from crew.budget import Budget
+from crew.budget import Budget, BudgetLeft
 from crew.call.context import Context, said_before
 from crew.call.effect import Unknown
 from crew.call.instructions import as_instructions
@@ -196,6 +196,10 @@ class OutsideContext(Context[Any]):
 
     async def now(self) -> float:
         return wall_clock()
+
+    async def budget_left(self) -> BudgetLeft:
+        """Nothing limits it."""
+        return BudgetLeft()
 
     async def random(self) -> float:
         return random.random()  # noqa: S311  no secret hangs on it

@@ -11,7 +11,7 @@ import functools
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from inspect import isfunction
 from operator import length_hint
 from typing import Any, Generic, cast
@@ -20,7 +20,7 @@ from pydantic import BaseModel
 from pydantic_core import to_jsonable_python
 from typing_extensions import TypeVar
 
-from crew.budget import Budget
+from crew.budget import Budget, BudgetLeft
 from crew.call.concurrent import all_at_once, few_at_once
 from crew.call.conversing import leading, noted, task_of
 from crew.call.deadline import Allotted, Deadline, Limit, within
@@ -679,18 +679,26 @@ class Context(Generic[D]):
 
     async def now(self) -> float:
         """Return the wall clock in unix seconds, the same on every resume."""
-        return cast("float", await self._value("now", wall_clock))
+        return cast("float", await self._value("now", lambda _: wall_clock()))
 
     async def random(self) -> float:
         """Return a random number in [0, 1), the same on every resume."""
-        return cast("float", await self._value("random", random.random))
+        value = await self._value("random", lambda _: random.random())  # noqa: S311  no secret
+        return cast("float", value)
 
-    async def _value(self, name: str, make: Callable[[], float]) -> Json:
+    async def budget_left(self) -> BudgetLeft:
+        """Return what the budgets around this code have left, the same on every resume."""
+        driver = self._driver
+        left = await self._value("budget_left", lambda path: asdict(driver.budget_left(path)))
+        return BudgetLeft(**left)
+
+    async def _value(self, name: str, make: Callable[[str], Json]) -> Json:
+        """Return what `make` gives for the path of the call, the same on every resume."""
         path = self._place(name, None).path
         record = await self._driver.begin(path, "value", fingerprint_of(name, None), {})
         if record is not None and record.state == "completed":
             return record.result["value"]
-        value = make()
+        value = make(path)
         await self._driver.complete(path, "value", {"value": value})
         return value
 

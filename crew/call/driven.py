@@ -2,7 +2,7 @@
 
 from typing import Any, NoReturn, Protocol
 
-from crew.budget import Budget
+from crew.budget import Budget, BudgetLeft
 from crew.call.attempt import Attempt
 from crew.call.deadline import Timing
 from crew.call.gate import Order
@@ -127,6 +127,10 @@ class Driven(Calls, Timing, Protocol):
 
     async def child(self, workflow: Workflow, value: object, path: str) -> dict[str, Json]:
         """Run a workflow as a run of its own; return its id, its encoded output and its usage."""
+        ...
+
+    def budget_left(self, path: str) -> BudgetLeft:
+        """Return what is left of all the budgets around the code at `path`."""
         ...
 
     def limits_amounts(self, path: str) -> bool:

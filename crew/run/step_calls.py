@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, NoReturn, TypeVar
 
-from crew.budget import Allowance, Amount, Budget
+from crew.budget import Allowance, Amount, Budget, BudgetLeft
 from crew.call.attempt import Attempt
 from crew.call.gate import Order, overdue
 from crew.call.record import AgentTask, Performer
@@ -319,6 +319,9 @@ class StepCalls:
             if run.end is None or run.end.is_final:
                 await self._or_stop(run.around.children.cancel(run.row, path))
             raise
+
+    def budget_left(self, path: str) -> BudgetLeft:
+        return self._run.spending.budget_left(path)
 
     def limits_amounts(self, path: str) -> bool:
         return self._run.accounts.ledgers.limits_amounts(path)
