@@ -84,6 +84,7 @@ class RunCalls:
     ) -> None:
         self.run_id = row.id
         self.row = row
+        self.loop = asyncio.get_running_loop()
         self.around = around
         self.append = append
         self.accounts = Accounts(row.created_at)

@@ -7,6 +7,7 @@ from typing import Any, NoReturn, TypeVar
 from crew.budget import Allowance, Amount, Budget, BudgetLeft
 from crew.call.attempt import Attempt
 from crew.call.gate import Order, overdue
+from crew.call.invoke import on_loop
 from crew.call.record import AgentTask, Performer
 from crew.call.thread_view import ThreadView
 from crew.clock import wait_until, wall_clock
@@ -167,25 +168,28 @@ class StepCalls:
         return self._run.deps
 
     def thread(self) -> Thread:
-        return self._run.thread()
+        return on_loop(self._run.loop, self._run.thread)
 
     def thread_view(self) -> ThreadView:
-        return view_of(self._run, self.attempt)
+        if self.attempt.thread is not None:
+            return self.attempt.thread
+        return on_loop(self._run.loop, lambda: view_of(self._run, self.attempt))
 
     def is_function(self, path: str) -> bool:
         record = self._run.records.get(path)
         return record is not None and record.call == "function"
 
     def metadata(self) -> dict[str, Json]:
-        return self._run.around.read_metadata(self._run.row)
+        run = self._run
+        return on_loop(run.loop, lambda: run.around.read_metadata(run.row))
 
     def emit(self, path: str, text: str) -> None:
         if not self.is_stopping:
-            self._run.emit(path, text)
+            on_loop(self._run.loop, lambda: self._run.emit(path, text))
 
     def progress(self, path: str, text: str) -> None:
         if not self.is_stopping:
-            self._run.progress(path, text)
+            on_loop(self._run.loop, lambda: self._run.progress(path, text))
 
     async def answer(self, path: str, codec: Codec) -> Json:
         await self._require_running()

@@ -27,6 +27,15 @@ from tests.core.lives import SECONDS, result, stores, until
 THREAD = "t"
 
 
+class Go(BaseModel):
+    name: str
+
+
+class Went(BaseModel):
+    name: str
+    seen: dict[str, Any]
+
+
 def asks_tools(*calls: Any) -> ScriptedModel:
     """A model that calls these, in one reply each, and then says what came last."""
 
@@ -142,6 +151,37 @@ async def test_a_replay_reads_what_the_run_read_whatever_came_since(runtime):
     assert await state_of(runtime) == {"n": 3}  # a fork is no turn
 
 
+async def test_code_that_runs_in_a_thread_changes_it_too(runtime):
+    @tool
+    def add(ctx: Context, item: str) -> str:
+        """Put something into the cart."""
+        ctx.thread.state.setdefault("cart", []).append(item)
+        return item
+
+    agent = Agent("agent", tools=[add], model=asks_tools(ToolCall("add", {"item": "tea"})))
+    graph = Graph("graph", input=str, output=int)
+
+    @graph.node
+    def begin(ctx: Context, text: str) -> list[Go]:
+        ctx.thread.state["begun"] = len(ctx.thread.messages)
+        return [Go(name=str(number)) for number in range(5)]
+
+    @graph.node
+    async def ask(ctx: Context, go: Go) -> Went:
+        return Went(name=(await ctx.run(agent, go.name)).output, seen={})
+
+    @graph.node
+    def end(ctx: Context, went: list[Went]) -> int:
+        ctx.thread.state["ended"] = ctx.thread.state["begun"]
+        return len(ctx.thread.state["cart"])
+
+    run = await runtime.start(graph, "x", thread=THREAD)
+    count = await result(run)  # of branches that begin at once, the last to complete stands
+    assert await result(await runtime.replay(run.id)) == count
+    state = {"begun": 0, "ended": 0, "cart": ["tea"] * count}
+    assert await state_of(runtime) == state
+
+
 async def test_a_turn_that_fails_leaves_it_as_it_was(runtime):
     @workflow(name="fails")
     async def fails(ctx: Context, text: str) -> str:
@@ -194,15 +234,6 @@ async def test_what_fails_in_a_turn_changes_nothing_and_its_next_attempt_begins_
     await turn(runtime, graph)
     assert tried == [{}, {}]
     assert await state_of(runtime) == {"tries": 1}
-
-
-class Go(BaseModel):
-    name: str
-
-
-class Went(BaseModel):
-    name: str
-    seen: dict[str, Any]
 
 
 def branches(looks: Any) -> Graph:
