@@ -85,6 +85,7 @@ class Lookup:
         if definition and (not equal or found.data.get("definition", "") != definition):
             # Another prompt or another task: no answer of the model stands, though tools' may.
             self.offered.drop_beneath(path, "model")
+            self.offered.remove(f"{path}/:instructions")
             return None
         if not equal or found.state != "completed":
             return None

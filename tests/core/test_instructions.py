@@ -248,6 +248,17 @@ async def test_a_fork_with_another_agent_asks_that_ones_function(memory):
     assert await result(fork) == "system: Other."
 
 
+async def test_a_fork_asks_a_changed_function_of_the_same_name(memory):
+    def agent(words: str) -> Agent:
+        return Agent("agent", instructions=lambda ctx: words, model=ScriptedModel(first_words))
+
+    run = await memory.start(asked_by(agent("One.")), "x", thread=THREAD)
+    assert await result(run) == "system: One."
+    fork = await memory.fork(run.id, override={"agent": agent("Two.")})
+    assert await result(fork) == "system: Two."
+    assert await result(await memory.fork(run.id)) == "system: One."
+
+
 async def test_outside_a_run_it_gets_what_there_is():
     agent = Agent(
         "agent",

@@ -218,43 +218,69 @@ async def test_nor_does_one_on_postgresql(url, after):
     await crashed(url, after)
 
 
-@stores
-async def test_a_turn_goes_on_with_who_had_it_when_it_began(url):
-    """It waits for a person, is left, and entered again elsewhere."""
-    office = Office()
-    asked: list[str] = []
+class Waiting:
+    """A desk and billing, either of which waits for a person in its second turn."""
 
-    def agent(name: str, *handoffs: Agent) -> Agent:
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+        first = Office().desk
+        self.front = self._agent("desk", self._agent("billing"))
+        self.alone = self._agent("desk")
+
+        @workflow(name="office")
+        async def flow(ctx: Context, text: str) -> str:
+            answer = await ctx.run(first if text == "bill" else self.front, text)
+            return f"{answer.agent}: {answer.output}"
+
+        self.flow = flow
+
+    def _agent(self, name: str, *handoffs: Agent) -> Agent:
         @tool
         async def wait(ctx: Context) -> str:
             """Wait for a person."""
             return str(await ctx.ask(bool, "go?", key="go"))
 
         def reply(request: Any) -> Any:
-            asked.append(name)
+            self.asked.append(name)
             return f"{name} says" if request.messages[-1].role == "tool" else ToolCall("wait")
 
         return Agent(name, tools=[wait], handoffs=handoffs, model=ScriptedModel(reply))
 
-    billing = agent("billing")
-    desks = [agent("desk", billing)]
+    async def left(self, url: str) -> str:
+        """Leave the second turn while it waits; return its id."""
+        async with Runtime(url, workflows=[self.flow]) as runtime:
+            await turns(runtime, self.flow, "bill")
+            run = await runtime.start(self.flow, "wait", thread=THREAD)
+            async with asyncio.timeout(SECONDS):
+                while not await run.questions():
+                    await asyncio.sleep(0.01)
+            return run.id
 
-    @workflow(name="office")
-    async def flow(ctx: Context, text: str) -> str:
-        answer = await ctx.run(office.desk if text == "bill" else desks[0], text)
-        return f"{answer.agent}: {answer.output}"
 
-    async with Runtime(url, workflows=[flow]) as runtime:
-        await turns(runtime, flow, "bill")
-        run = await runtime.start(flow, "wait", thread=THREAD)
-        async with asyncio.timeout(SECONDS):
-            while not await run.questions():
-                await asyncio.sleep(0.01)
-    async with Runtime(url, workflows=[flow]) as runtime:
-        run = await runtime.get(run.id)
+@stores
+async def test_a_turn_goes_on_with_who_had_it_when_it_began(url):
+    office = Waiting()
+    run_id = await office.left(url)
+    async with Runtime(url, workflows=[office.flow]) as runtime:
+        run = await runtime.get(run_id)
         await run.answer("go", True)
         assert await result(run) == "billing: billing says"
-    assert set(asked) == {"billing"}
+    assert set(office.asked) == {"billing"}
+
+
+async def test_a_turn_that_was_begun_by_one_that_is_no_more_waits_for_somebody(url):
+    office = Waiting()
+    run_id = await office.left(url)
+    office.front = office.alone
+    async with Runtime(url, workflows=[office.flow]) as runtime:
+        run = await runtime.get(run_id)
+        await run.answer("go", True)
+        async with asyncio.timeout(SECONDS):
+            while (await run.recorded())[-1].kind != "run.parked":
+                await asyncio.sleep(0.01)
+        parked = (await run.recorded())[-1].data
+    assert parked["recorded"] == "agent 'billing' at work"
+    assert "does not hand on to that one" in parked["asked"]
 
 
 def test_it_survives_a_simulation():
