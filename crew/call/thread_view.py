@@ -5,13 +5,14 @@ tool that is, of a function in which the agent was called, of the step, and in t
 So code that is not entered again after a crash has changed it all the same.
 """
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
 from crew.errors import OutputInvalid
 from crew.message import Json
-from crew.value import Codec, canonical, is_big, own_copy
-from crew.value.changes import Changes, change, changes_between, joined
+from crew.value import Codec, json_text, own_copy
+from crew.value.changes import Changes, change, changes_of, joined
 
 __all__ = ["ThreadView", "storable"]
 
@@ -29,9 +30,10 @@ class ThreadView:
 
     def __init__(self, kept: Mapping[str, Json], base: Changes) -> None:
         self._base = base
-        self._before: dict[str, Json] = own_copy({**kept})
-        change(self._before, own_copy(base))
-        self.values: dict[str, Json] = own_copy(self._before)
+        begun = {**kept}
+        change(begun, base)
+        self._before = {name: json_text(value) for name, value in begun.items()}
+        self.values: dict[str, Json] = {n: json.loads(text) for n, text in self._before.items()}
         self.came: dict[str, Changes] = {}
         """What calls have changed whose ends are not handed out yet, by their paths."""
         self.within: dict[str, Changes] = {}
@@ -44,10 +46,16 @@ class ThreadView:
             OutputInvalid: there is something in it by now that cannot be stored.
         """
         values = {name: storable(name, value) for name, value in self.values.items()}
-        size = sum(len(name) + len(canonical(value).encode()) for name, value in values.items())
+        texts = {name: json_text(value) for name, value in values.items()}
+        size = sum(len(json_text(n)) + len(text.encode()) for n, text in texts.items())
         if size > MOST_BYTES:
-            raise _too_big("ctx.thread.state", size)
-        return changes_between(self._before, values)
+            raise OutputInvalid(
+                message=f"ctx.thread.state would hold {size} bytes of JSON, more than "
+                f"{MOST_BYTES}; keep what is big elsewhere, and its name here"
+            )
+        before = self._before
+        changed = {n: value for n, value in values.items() if before.get(n) != texts[n]}
+        return changes_of(changed, {*before} - {*values})
 
     def since_turn(self) -> Changes:
         """Return what was changed since the turn began, by others too."""
@@ -74,11 +82,9 @@ def storable(name: str, value: Any) -> Json:
     """Return a copy of a value as it is kept.
 
     Raises:
-        OutputInvalid: it is no JSON, or too big.
+        OutputInvalid: it is no JSON.
     """
     where = f"ctx.thread.state[{name!r}]"
-    if is_big(value) and (size := len(canonical(value).encode())) > MOST_BYTES:
-        raise _too_big(where, size)
     try:
         return Codec(Any, where=where).passed_on(value)[1]
     except OutputInvalid as error:
@@ -86,10 +92,3 @@ def storable(name: str, value: Any) -> Json:
             message=f"{where} keeps JSON alone, which is texts, numbers, true, false and null, and "
             f"lists and dicts of these; not {value!r:.200}"
         ) from error
-
-
-def _too_big(where: str, size: int) -> OutputInvalid:
-    return OutputInvalid(
-        message=f"{where} would hold {size} bytes of JSON, more than {MOST_BYTES}; keep what is "
-        "big elsewhere, and its name here"
-    )

@@ -407,6 +407,29 @@ async def test_its_names_are_texts_of_the_users(memory, name):
         await turn(memory, names)
 
 
+@stores
+async def test_odd_texts_and_numbers_come_back_as_they_were(url):
+    kept = {
+        "half": "\ud800",
+        "long": "x" * 5000,
+        "big": 2**80,
+        "small": 1e-300,
+        "nested": [{"ä": None}],
+    }
+
+    @workflow(name="odd")
+    async def odd(ctx: Context, text: str) -> bool:
+        was_kept = dict(ctx.thread.state) == kept
+        ctx.thread.state.update(kept)
+        return was_kept
+
+    async with Runtime(url) as runtime:
+        assert [await turn(runtime, odd) for _ in range(2)] == [False, True]
+        second = (await runtime.runs(thread=THREAD))[0]
+        end = (await second.recorded())[-1]
+        assert "thread" not in end.data  # nothing has changed
+
+
 async def test_outside_a_turn_it_is_only_read(runtime):
     await turn(runtime, Shop().flow)
     state = (await runtime.thread(THREAD)).state
