@@ -87,7 +87,7 @@ class Agent(Generic[T]):
         tools: what it may call: tools; functions, which become tools that act once, or hold the run
             if they take a context; and agents, which are asked as by `as_tool`.
         handoffs: agents that its model may hand the conversation on to. What the other one answers
-            is its answer.
+            is its answer; in the next turn of the thread it is that one which begins.
         max_turns: bounds its model calls; the last one is made without tools, and must answer.
         settings: how its model is asked.
         max_tokens: bounds each answer; short for `ModelSettings(max_tokens=…)`.
