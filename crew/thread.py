@@ -143,7 +143,7 @@ class Conversations:
             known = _Known()  # an earlier turn than the last one that was read
         if not known.number:
             known.said = _Said(_opening(self._store.thread(tenant, thread)))
-        said, is_settled = known.said.copy(), True
+        said, is_settled, read = known.said.copy(), True, known.turn
         for row in self._store.turns(tenant, thread, after=known.turn):
             turn = row.turn or 0
             if before is not None and turn >= before:
@@ -153,7 +153,7 @@ class Conversations:
             _add(said, self._store, row)
             if is_settled:
                 known.turn, known.number = turn, row.number
-        if is_settled:
+        if is_settled and known.turn > read:
             known.said = said.copy()
         return Thread(thread, tuple(said.messages), opening, ThreadState(said.state))
 

@@ -113,6 +113,7 @@ class RunCalls:
         self.end: End | None = None
         """Why the run ends or is let go, from when that is known: no new call begins then."""
         self._open = open_run
+        self._thread: Thread | None = None
 
     def time_is_up_at(self) -> float | None:
         """Return when the seconds of the run's budget are over, in unix seconds, if it has some."""
@@ -506,4 +507,7 @@ class RunCalls:
         self.around.writer.confirm(self._open)
 
     def thread(self) -> Thread:
-        return self.around.read_thread(self.row)
+        """Return the conversation before this turn; nothing in it changes while the run goes on."""
+        if self._thread is None:
+            self._thread = self.around.read_thread(self.row)
+        return self._thread
