@@ -87,7 +87,8 @@ def simulate(
     end as an undisturbed one does, without doing anything again whose completion was recorded, and
     without acting more often; its replay must give the same; no task may outlive it. Or it stops
     because a crash hid whether an effect happened, and its policy is to fail. Nothing is logged.
-    Works from a plain test, and from an async one (where it may be awaited).
+    Each run is the first turn of a thread. Works from a plain test, and from an async one (where it
+    may be awaited).
 
     Args:
         workflow: its models should be scripted by the request (a callable), since a crash may ask
