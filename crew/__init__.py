@@ -39,7 +39,7 @@ from crew.tool import Tool, tool
 
 if TYPE_CHECKING:
     from crew.agent import Agent, AgentResult
-    from crew.budget import Budget
+    from crew.budget import Budget, BudgetLeft
     from crew.call.context import Context
     from crew.content import File, Image
     from crew.event import Event
@@ -59,6 +59,7 @@ _LATER = {
     "AgentResult": "crew.agent",
     "Append": "crew.graph.node",
     "Budget": "crew.budget",
+    "BudgetLeft": "crew.budget",
     "Context": "crew.call.context",
     "Event": "crew.event",
     "Fallback": "crew.llm.fallback",
@@ -85,6 +86,7 @@ __all__ = [
     "AskError",
     "Budget",
     "BudgetExceeded",
+    "BudgetLeft",
     "Context",
     "CrewError",
     "Diverged",

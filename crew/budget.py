@@ -60,6 +60,31 @@ class Budget:
         )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BudgetLeft:
+    """What is left of all the budgets around some code; None where nothing limits it.
+
+    What is reserved for calls of models under way counts as spent until their answers have come.
+    """
+
+    tokens: int | None = None
+    calls: int | None = None
+    seconds: float | None = None
+    money: float | None = None
+
+
+def budget_left(
+    tokens: int | None, calls: int | None, nanos: int | None, seconds: float | None
+) -> BudgetLeft:
+    """Return what is left; what was passed is 0."""
+    return BudgetLeft(
+        tokens=None if tokens is None else max(tokens, 0),
+        calls=None if calls is None else max(calls, 0),
+        seconds=None if seconds is None else max(seconds, 0.0),
+        money=None if nanos is None else max(nanos, 0) / NANOS,
+    )
+
+
 Limits: TypeAlias = tuple[int | None, int | None, float | None, bool | None, float | None]
 """Tokens, calls, seconds, whether it is strict, and money, as events hold them."""
 

@@ -144,6 +144,8 @@ class RunCompleted:
     reused: dict[str, int] | None = None
     """Of a fork: what it did not pay again, since records of its base answered."""
     path: str = ""
+    thread: dict[str, Json] | None = None
+    """What the run has changed of its thread's state; see `crew.value.changes`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,12 +192,16 @@ class StepStarted:
 
 @dataclass(frozen=True, slots=True)
 class StepCompleted:
-    """A node returned. `patch` holds the fields of the run's state it changed, encoded."""
+    """A node returned. `patch` holds the fields of the run's state it changed, encoded.
+
+    `thread` is what it changed of the state of the run's thread; see `crew.value.changes`.
+    """
 
     kind: ClassVar[str] = "step.completed"
     path: str
     output: Json
     patch: dict[str, Json] | None = None
+    thread: dict[str, Json] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,34 +1,103 @@
-"""A conversation: the ordered messages of a thread's turns, read from their runs' journals."""
+"""A conversation: the messages of a thread's turns, and its state, read from their journals."""
 
 import json
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping, MutableMapping
 from dataclasses import dataclass, field
 
 from crew.content import content_data, content_from, content_in
+from crew.errors import GraphError
 from crew.fold import Ending, Origin, folded
 from crew.journal import OPEN, RunRow, Store, ThreadRow
 from crew.journal.reading import JournalReader
-from crew.message import Message, message_with
-from crew.value import text_of
+from crew.message import Json, Message, message_with
+from crew.value import own_copy, text_of
+from crew.value.changes import change
 
 MOST_REMEMBERED = 256
 """Conversations that a process remembers; the one used longest ago is forgotten."""
 
 
+OWN = ":"
+"""What the names begin with of that which this package keeps in the state of a thread itself."""
+
+
+class ThreadState(MutableMapping[str, Json]):
+    """What is kept with a conversation: values of JSON by name, as its last turn has left them.
+
+    Args:
+        kept: all that is kept; nobody changes it.
+    """
+
+    def __init__(self, kept: Mapping[str, Json]) -> None:
+        self.kept = kept
+        self._copy: dict[str, Json] | None = None
+
+    def seen(self) -> Mapping[str, Json]:
+        """Return all that is kept, for somebody who reads it."""
+        if self._copy is None:
+            self._copy = own_copy(self.kept)
+        return self._copy
+
+    def opened(self) -> dict[str, Json]:
+        """Return all that is kept, for somebody who changes it.
+
+        Raises:
+            GraphError: it is not changed here.
+        """
+        raise GraphError(
+            message="the state of a thread is changed in a turn of it, by ctx.thread.state[…] = …"
+        )
+
+    def __getitem__(self, name: str) -> Json:
+        if _is_own(name):
+            raise KeyError(name)
+        return self.seen()[name]
+
+    def __setitem__(self, name: str, value: Json) -> None:
+        self.opened()[name] = value
+
+    def __delitem__(self, name: str) -> None:
+        values = self.opened()
+        if _is_own(name):
+            raise KeyError(name)
+        del values[name]
+
+    def setdefault(self, name: str, default: Json = None) -> Json:
+        """Return the value of this name, after setting it to `default` if there is none."""
+        if name not in self:
+            self[name] = default
+        return self[name]  # not `default`: what is set is a copy
+
+    def __iter__(self) -> Iterator[str]:
+        return iter([name for name in self.seen() if not _is_own(name)])
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+    def __repr__(self) -> str:
+        return repr(dict(self))
+
+
+def _is_own(name: object) -> bool:
+    return isinstance(name, str) and name.startswith(OWN)
+
+
 @dataclass(frozen=True, slots=True)
 class Thread:
-    """The messages of a thread, the oldest first.
+    """The messages of a thread, the oldest first, and what is kept with it.
 
     A turn is a user's message and what answered it; one that failed or was cancelled keeps its
     user's message, with `(not answered: …)` in the answer's place.
 
-    The first `opening` messages were there before the first turn.
+    The first `opening` messages were there before the first turn. The `state` is what the turns
+    that completed have left; in a run, `ctx.thread.state` is changed, and committed with its turn.
     """
 
     id: str
     messages: tuple[Message, ...] = ()
     opening: int = 0
+    state: ThreadState = field(default_factory=lambda: ThreadState({}))
 
 
 def opening_text(messages: Iterable[Message]) -> str:
@@ -51,8 +120,8 @@ class Conversations:
 
     def whole(self, tenant: str, thread: str) -> Thread:
         """Return a conversation, empty if nothing was said on it."""
-        messages = tuple(self._messages(tenant, thread, None))
-        return Thread(thread, messages, len(_opening(self._store.thread(tenant, thread))))
+        opening = len(_opening(self._store.thread(tenant, thread)))
+        return self._upto(tenant, thread, None, opening)
 
     def before(self, row: RunRow) -> Thread:
         """Return the conversation before a run's turn; a fork has that of what it stands on.
@@ -66,26 +135,27 @@ class Conversations:
             first = base
         if first.turn is None:
             return Thread(row.thread)
-        return Thread(row.thread, tuple(self._messages(row.tenant, row.thread, first.turn)))
+        return self._upto(row.tenant, row.thread, first.turn)
 
-    def _messages(self, tenant: str, thread: str, before: int | None) -> list[Message]:
+    def _upto(self, tenant: str, thread: str, before: int | None, opening: int = 0) -> Thread:
         known = self._remembered(tenant, thread)
         if before is not None and before <= known.turn:
             known = _Known()  # an earlier turn than the last one that was read
         if not known.number:
-            known.messages = _opening(self._store.thread(tenant, thread))
-        messages, is_settled = list(known.messages), True
+            known.said = _Said(_opening(self._store.thread(tenant, thread)))
+        said, is_settled, read = known.said.copy(), True, known.turn
         for row in self._store.turns(tenant, thread, after=known.turn):
             turn = row.turn or 0
             if before is not None and turn >= before:
                 break
-            of_turn = _turn(self._store, row)
-            messages += of_turn
-            is_settled = is_settled and row.status not in OPEN
+            if is_settled and row.status in OPEN:
+                is_settled, known.said = False, said.copy()
+            _add(said, self._store, row)
             if is_settled:
                 known.turn, known.number = turn, row.number
-                known.messages += of_turn
-        return messages
+        if is_settled and known.turn > read:
+            known.said = said.copy()
+        return Thread(thread, tuple(said.messages), opening, ThreadState(said.state))
 
     def _remembered(self, tenant: str, thread: str) -> "_Known":
         name = (tenant, thread)
@@ -99,12 +169,23 @@ class Conversations:
 
 
 @dataclass(slots=True)
+class _Said:
+    """What turns have added to a conversation."""
+
+    messages: list[Message] = field(default_factory=list)
+    state: dict[str, Json] = field(default_factory=dict)
+
+    def copy(self) -> "_Said":
+        return _Said([*self.messages], {**self.state})
+
+
+@dataclass(slots=True)
 class _Known:
     """The turns of a conversation up to number `turn`, the last of which is run `number`."""
 
     turn: int = 0
     number: int = 0
-    messages: list[Message] = field(default_factory=list)
+    said: _Said = field(default_factory=_Said)
 
 
 def _opening(kept: ThreadRow | None) -> list[Message]:
@@ -113,13 +194,14 @@ def _opening(kept: ThreadRow | None) -> list[Message]:
     return [message_with(role, content_from(said)) for role, said in json.loads(kept.opening)]
 
 
-def _turn(store: Store, row: RunRow) -> list[Message]:
+def _add(said: _Said, store: Store, row: RunRow) -> None:
+    """Add a turn to what was said before it; only one that completed changes the state."""
     reader = JournalReader(store, row)
     given = folded([reader.one(1)], Origin()).input
-    asked = message_with("user", content_in(given) or text_of(given))
+    said.messages.append(message_with("user", content_in(given) or text_of(given)))
     if row.status == "completed":
-        output = folded([reader.one(row.offset)], Ending()).output
-        return [asked, Message("assistant", text_of(output))]
-    if row.status in ("failed", "cancelled"):
-        return [asked, Message("assistant", f"(not answered: the run {row.status})")]
-    return [asked]
+        end = folded([reader.one(row.offset)], Ending())
+        said.messages.append(Message("assistant", text_of(end.output)))
+        change(said.state, end.thread or {})
+    elif row.status in ("failed", "cancelled"):
+        said.messages.append(Message("assistant", f"(not answered: the run {row.status})"))

@@ -13,17 +13,17 @@ from crew.agent.delegate import AgentTool
 from crew.agent.handoff import Handoff
 from crew.agent.loop import Loop
 from crew.agent.output import TOOL, Output
-from crew.agent.outside import Outside
+from crew.agent.outside import Outside, OutsideContext, written_outside
 from crew.agent.requirements import (
     require_check,
     require_model,
     require_name,
     require_number,
     require_output,
-    require_text,
     tools_of,
 )
 from crew.agent.tool_call import ToolLike
+from crew.call.instructions import Instructions, require_instructions
 from crew.call.record import AgentTask, Calls, Equipment
 from crew.config import load_settings
 from crew.content import Part, as_content, split
@@ -78,7 +78,8 @@ class Agent(Generic[T]):
 
     Args:
         name: how it is called in paths, logs and hosts.
-        instructions: what it is for; the prompt begins with it, so keep clocks and ids out.
+        instructions: what it is for, or a function of the context that writes it, once for each
+            call; the prompt begins with it, so keep clocks and ids out.
         description: what another agent's model reads of it that may ask it; by default the first
             line of the instructions.
         model: where its tokens come from: a name of `crew.toml`, a model, or a `Fallback`; by
@@ -88,7 +89,7 @@ class Agent(Generic[T]):
         tools: what it may call: tools; functions, which become tools that act once, or hold the run
             if they take a context; and agents, which are asked as by `as_tool`.
         handoffs: agents that its model may hand the conversation on to. What the other one answers
-            is its answer.
+            is its answer; in the next turn of the thread it is that one which begins.
         max_turns: bounds its model calls; the last one is made without tools, and must answer.
         settings: how its model is asked.
         max_tokens: bounds each answer; short for `ModelSettings(max_tokens=…)`.
@@ -110,7 +111,7 @@ class Agent(Generic[T]):
         self,
         name: str,
         *,
-        instructions: str = "",
+        instructions: Instructions = "",
         description: str = "",
         model: ModelChoice = None,
         output: TypeForm[T] = str,  # type: ignore[assignment]  what T is by default
@@ -128,7 +129,7 @@ class Agent(Generic[T]):
     ) -> None:
         require_name(name)
         require_model(model, name)
-        require_text(name, instructions)
+        require_instructions(name, instructions)
         require_check(name, check)
         require_number(name, "retries", retries, least=0)
         if parallel_tools is not None:
@@ -142,6 +143,8 @@ class Agent(Generic[T]):
         self.tools = tools_of(name, tools, handoffs, reserved="" if output is str else TOOL)
         self.holds_run = any(tool.holds_run for tool in self.tools.values())
         """Whether a tool of its is entered where its run is driven."""
+        self.hands_on = any(isinstance(tool, Handoff) for tool in self.tools.values())
+        """Whether it may hand a conversation on."""
         require_number(name, "max_turns", max_turns, least=2 if self.tools else 1)
         self.max_turns = max_turns
         self.check = check
@@ -186,7 +189,8 @@ class Agent(Generic[T]):
         equipment = Equipment(load_settings())
         try:
             said, parts = split(content)
-            task = AgentTask("", self.name, said, parts=parts)
+            written = await written_outside(self, OutsideContext(equipment, 0, self.name))
+            task = AgentTask("", self.name, said, parts=parts, instructions=written)
             return self.result_of(await self.perform(task, Outside(self, equipment), equipment))
         finally:
             await equipment.close()
@@ -205,12 +209,19 @@ class Agent(Generic[T]):
 
     def defined_by(self) -> tuple[Any, ...]:
         """Return what it is made of; see `crew.source.definition_of`."""
-        return repr(self._set), self._schema, self.check, [*self.tools.values()]
+        made_of = [self._writes, self.check, *self.tools.values()]
+        return repr(self._set), self._schema, made_of
 
     @property
     def _set(self) -> tuple[Any, ...]:
-        of_prompt = (self.name, self.instructions, name_of(self.model), self.history)
+        instructions = "" if self._writes else self.instructions
+        of_prompt = (self.name, instructions, name_of(self.model), self.history)
         return (*of_prompt, self.max_turns, self._asked, self.retries, self.parallel_tools)
+
+    @property
+    def _writes(self) -> Callable[..., Any] | None:
+        """The function that writes its instructions, if one does."""
+        return None if isinstance(self.instructions, str) else self.instructions
 
     @cached_property
     def _asked(self) -> str:
@@ -218,7 +229,7 @@ class Agent(Generic[T]):
 
     @cached_property
     def _code(self) -> str:
-        made_of = [self.check, *self.tools.values()]
+        made_of = [self._writes, self.check, *self.tools.values()]
         return self._schema + definition_of(made_of, around=self)
 
     @cached_property
@@ -240,18 +251,23 @@ class Agent(Generic[T]):
             agent=agent,
         )
 
-    def codec_of(self, name: str, around: Sequence[str] = ()) -> Codec | None:
-        """Return what stores the output of an agent, of those that conversations are handed on to.
+    def codec_of(self, name: str) -> Codec | None:
+        """Return what stores the output of the agent of this name; see `reached`."""
+        found = self.reached(name)
+        return None if found is None else found.codec
+
+    def reached(self, name: str, around: Sequence[str] = ()) -> "Agent[Any] | None":
+        """Return the agent of this name: itself, or one that conversations are handed on to.
 
         Args:
             name: the agent's.
             around: the names of those that were looked through before.
         """
         if name == self.name:
-            return self.codec
+            return self
         for tool in self.tools.values():
             if isinstance(tool, Handoff) and tool.agent.name not in around:
-                found = tool.agent.codec_of(name, (*around, self.name))
+                found = tool.agent.reached(name, (*around, self.name))
                 if found is not None:
                     return found
         return None

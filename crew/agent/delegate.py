@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from crew.call.context import Context
+from crew.call.instructions import Instructions
 from crew.call.record import Performer
 from crew.errors import ToolError
 from crew.llm import ToolSpec
@@ -25,13 +26,17 @@ _PARAMETERS: dict[str, Json] = {
 class Asked(Performer[Any], Protocol):
     """What is needed of the agent that is asked."""
 
-    instructions: str
+    instructions: Instructions
     description: str
 
     @property
     def codec(self) -> Codec: ...
 
-    def codec_of(self, name: str, around: Sequence[str] = ()) -> Codec | None: ...
+    def codec_of(self, name: str) -> Codec | None: ...
+
+    def reached(self, name: str, around: Sequence[str] = ()) -> Any:
+        """Return the agent of this name that conversations are handed on to, or None."""
+        ...
 
 
 class AgentTool:
@@ -115,4 +120,5 @@ def tool_name(agent: str) -> str:
 
 def described(agent: Asked) -> str:
     """Return what other agents' models read of an agent."""
-    return agent.description or agent.instructions.strip().partition("\n")[0]
+    instructions = agent.instructions if isinstance(agent.instructions, str) else ""
+    return agent.description or instructions.strip().partition("\n")[0]

@@ -17,6 +17,7 @@ from crew.agent.output import TOOL, Output
 from crew.agent.recorded import Recorded
 from crew.agent.tool_call import ToolCalls, ToolLike
 from crew.agent.tries import Tries
+from crew.call.instructions import Instructions
 from crew.call.record import AgentTask, Calls
 from crew.content import Content
 from crew.errors import OutputInvalid
@@ -37,7 +38,7 @@ class Definition(Protocol):
     """What the loop needs of an agent."""
 
     name: str
-    instructions: str
+    instructions: Instructions
     max_turns: int
     parallel_tools: int | None
     settings: ModelSettings
@@ -178,7 +179,8 @@ class Loop:
         return [*begun, self.task.message()] if is_asked else begun
 
     def _opening(self) -> list[Message]:
-        instructions = self.agent.instructions
+        written, own = self.task.instructions, self.agent.instructions
+        instructions = own if written is None and isinstance(own, str) else written
         return [Message("system", instructions)] if instructions else []
 
     def _of_this_task(self, first: int) -> list[dict[str, Json]]:

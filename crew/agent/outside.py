@@ -9,9 +9,10 @@ from contextlib import AbstractAsyncContextManager
 from typing import Any, NoReturn, Protocol, cast
 
 from crew.agent.tool_call import ToolLike
-from crew.budget import Budget
+from crew.budget import Budget, BudgetLeft
 from crew.call.context import Context, said_before
 from crew.call.effect import Unknown
+from crew.call.instructions import as_instructions
 from crew.call.invoke import invoke
 from crew.call.record import (
     AgentTask,
@@ -32,7 +33,7 @@ from crew.message import Json, Message
 from crew.run.entering import MAX_DEPTH
 from crew.thread import Thread
 
-__all__ = ["Outside"]
+__all__ = ["Outside", "OutsideContext", "written_outside"]
 
 
 class Entering(Performer, Protocol):
@@ -69,6 +70,14 @@ class Outside(Unrecorded):
         except Exception as error:
             message = f"{type(error).__name__}: {message_of(error)}"
             raise ToolError(message=message, tool=path) from error
+
+
+async def written_outside(agent: Performer, context: Context[Any]) -> str | None:
+    """Return what an agent's function writes as its instructions; None if it has none."""
+    instructions = getattr(agent, "instructions", "")
+    if not callable(instructions):
+        return None
+    return as_instructions(agent.name, await invoke(instructions, context))
 
 
 class OutsideContext(Context[Any]):
@@ -141,7 +150,9 @@ class OutsideContext(Context[Any]):
             raise GraphError(message=f"ctx.run(agent, text): {callee.name!r} takes one text")
         text, parts = split(content)
         path = f"{self._path}/{describe_callee(callee)}"
-        task = AgentTask("", path, text, history, parts=parts)
+        inner = OutsideContext(self._equipment, self._depth, path)
+        written = await written_outside(callee, inner)
+        task = AgentTask("", path, text, history, parts=parts, instructions=written)
         calls = Outside(cast("Entering", callee), self._equipment, self._depth)
         return callee.result_of(await callee.perform(task, calls, self._equipment))
 
@@ -185,6 +196,10 @@ class OutsideContext(Context[Any]):
 
     async def now(self) -> float:
         return wall_clock()
+
+    async def budget_left(self) -> BudgetLeft:
+        """Nothing limits it."""
+        return BudgetLeft()
 
     async def random(self) -> float:
         return random.random()  # noqa: S311  no secret hangs on it

@@ -20,7 +20,6 @@ __all__ = [
     "require_name",
     "require_number",
     "require_output",
-    "require_text",
     "tools_of",
 ]
 
@@ -36,14 +35,6 @@ def require_name(name: object) -> None:
     """Refuse a name by which nobody could call an agent."""
     if not isinstance(name, str) or not name.strip() or not name.isprintable():
         raise GraphError(message=f"an agent's name is a text of one line, not {name!r:.200}")
-
-
-def require_text(agent: str, instructions: object) -> None:
-    """Refuse instructions that are no text."""
-    if not isinstance(instructions, str):
-        raise GraphError(
-            message=f"agent {agent!r}: instructions= is a text, not {instructions!r:.200}"
-        )
 
 
 def require_model(model: object, agent: str) -> None:

@@ -9,6 +9,7 @@ from typing import Any, NoReturn, Protocol
 
 from crew.call.gate import Gate, Order
 from crew.call.lineage import SCOPE, Scope
+from crew.call.thread_view import ThreadView
 from crew.call.timers import owners
 
 logger = logging.getLogger(__name__)
@@ -70,8 +71,10 @@ class Attempt:
         "held",
         "is_over",
         "is_reentered",
+        "outer",
         "path",
         "step",
+        "thread",
     )
 
     def __init__(self, path: str, step: str) -> None:
@@ -94,6 +97,10 @@ class Attempt:
         """Whether something of it was on record when it began."""
         self.entered: dict[str, Entered] = {}
         """The tools that hold the run of agents at work for it, by the paths of their calls."""
+        self.thread: ThreadView | None = None
+        """The state of the run's thread, once somebody has looked at it or changed it."""
+        self.outer: Attempt | None = None
+        """Of a tool that holds the run: the attempt in which its agent is called."""
         self._gate: Gate | None = None
         self._root: asyncio.Task[Any] | None = None
         self._tasks: dict[asyncio.Task[Any], Scope] = {}

@@ -13,7 +13,7 @@ import functools
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from inspect import isfunction
 from operator import length_hint
 from typing import TYPE_CHECKING, Any, Generic, cast, overload
@@ -22,16 +22,17 @@ from pydantic import BaseModel
 from pydantic_core import to_jsonable_python
 from typing_extensions import TypeForm, TypeVar, TypeVarTuple
 
-from crew.budget import Budget
+from crew.budget import Budget, BudgetLeft
 from crew.call.concurrent import all_at_once, few_at_once
+from crew.call.conversing import leading, noted, task_of
 from crew.call.deadline import Allotted, Deadline, Limit, within
 from crew.call.driven import Driven
 from crew.call.effect import Effect, Unknown
+from crew.call.instructions import as_instructions
 from crew.call.invoke import cancels, invoke, is_asked_to_stop, not_an_exception
 from crew.call.lineage import SCOPE, Inside, Scope, as_key, entered
 from crew.call.place import Place, misplaced
 from crew.call.record import (
-    AgentTask,
     Performer,
     data_arguments,
     describe_callee,
@@ -42,8 +43,9 @@ from crew.call.record import (
     returned_codec,
     unreadable,
 )
+from crew.call.thread_state import TurnState, hand_out
 from crew.clock import wall_clock
-from crew.content import as_content, content_key, split
+from crew.content import as_content, content_key
 from crew.errors import GraphError, InputInvalid, OutputInvalid
 from crew.event import CallKind, Failure
 from crew.failure import failure_of, raise_again
@@ -83,9 +85,12 @@ class _Policies:
     timeout: float | None = None
     emit: bool = False
     messages: tuple[Message, ...] | None = None
+    is_turn: bool = True
+    """Whether an agent gets it for the conversation of the run's thread."""
 
 
 _NO_POLICIES = _Policies()
+_OF_ITEM = _Policies(is_turn=False)
 
 
 class Context(Generic[Deps]):
@@ -140,8 +145,12 @@ class Context(Generic[Deps]):
 
     @property
     def thread(self) -> Thread:
-        """The conversation before this turn; without messages if the run has no thread."""
-        return self._driver.thread()
+        """The conversation before this turn; without messages if the run has no thread.
+
+        Its `state` is a dict of JSON values that is kept with it: what a turn changes is committed
+        with its completion, and is nothing if it fails.
+        """
+        return replace(self._driver.thread(), state=TurnState(self._driver))
 
     @property
     def state(self) -> Any:
@@ -299,6 +308,8 @@ class Context(Generic[Deps]):
                 await self._pause(f"{path}/:retry", "retry", attempts.delay(attempt))
             else:
                 await self._driver.turn(path)
+                if self._driver.attempt.thread is not None:
+                    hand_out(self._driver, path)
                 return value
             attempt += 1
             place = place.again(attempt)
@@ -313,6 +324,8 @@ class Context(Generic[Deps]):
         attempt = self._driver.attempt
         if not attempt.is_alone:
             await attempt.gate.turn(self._driver.order_of(path))
+        if attempt.thread is not None:
+            hand_out(self._driver, path)
         return value
 
     def _call(
@@ -348,33 +361,40 @@ class Context(Generic[Deps]):
                 message=f"ctx.run(agent, text): {agent.name!r} takes one text, or a list of texts, "
                 "Image(data, media_type) and File(name, data)"
             )
-        text, parts = split(content)
-        path, driver, emit = place.path, self._driver, policies.emit
-        said = policies.messages
-        history = said if said is not None else self.thread.messages if agent.history else ()
-        session = f"{driver.thread_id or self.run_id}/{agent.name}"
-        limited = driver.limits_amounts(path)
-        task = AgentTask(
-            self.run_id,
-            path,
-            text,
-            history,
-            session,
-            driver.epoch,
-            emit,
-            driver.tenant,
-            limited,
-            parts,
-        )
+        path, driver, emit, said = place.path, self._driver, policies.emit, policies.messages
+        is_turn = policies.is_turn and said is None
+        lead = leading(driver, agent, path) if is_turn else agent
+        history = said if said is not None else ()
+        if said is None and (agent.history or lead.history):
+            history = driver.thread().messages
+        task = task_of(driver, lead, path, content, history, emit=emit)
         given = content_key(content)
         fingerprint = fingerprint_of(agent.name, given if said is None else [given, _key_of(said)])
-        record = await driver.agent(agent, path, fingerprint)
-        work = functools.partial(driver.perform, agent, task, fingerprint)
+        record = await driver.agent(lead, path, fingerprint)
+
+        async def work() -> dict[str, Json]:
+            written = await self._instructions(lead, place)
+            asked = task if written is None else replace(task, instructions=written)
+            result = await driver.perform(lead, asked, fingerprint)
+            return noted(driver, agent, lead, result) if is_turn else result
+
         result = await self._made(record, place, "agent", work, policies.timeout)
+        if "thread" in result:
+            driver.thread_view().came[path] = result["thread"]
         found = self._read_back(agent.result_of, result, path)
         if emit and not driver.has_streamed(path):
             self.emit(text_of(to_jsonable_python(found.output)))
         return found
+
+    async def _instructions(self, agent: Performer, place: Place) -> str | None:
+        """Return what an agent's function writes for its call, once; None if it has none."""
+        instructions = getattr(self._driver.standing_in(agent), "instructions", "")
+        if not callable(instructions):
+            return None
+        inside = place.inside
+        at = Place(describe_callee(instructions), inside, ":instructions", inside)
+        written = await self._run_function(instructions, (self,), at, _NO_POLICIES)
+        return as_instructions(agent.name, written)
 
     async def _run_child(
         self,
@@ -441,10 +461,14 @@ class Context(Generic[Deps]):
                 stored, value = await self._driver.passed_on(codec, result)
             else:
                 stored, value = codec.passed_on(result)
-            return {"result": stored}
+            view = self._driver.attempt.thread
+            changes = None if view is None else view.within.pop(path, None)
+            return {"result": stored, "thread": changes} if changes else {"result": stored}
 
         is_new = record is None or record.state == "started"
         result = await self._made(record, place, "function", work, policies.timeout, function)
+        if "thread" in result:
+            self._driver.thread_view().came[path] = result["thread"]
         if is_new:
             return value
         stored = result["result"]
@@ -827,7 +851,7 @@ class Context(Generic[Deps]):
             # No code of the user's runs between items, so that live they need no turn.
             inner = self._place(name, None)
             try:
-                return await self._call(function, (item,), inner)
+                return await self._call(function, (item,), inner, _OF_ITEM)
             except Exception:
                 # It ends the others; which of them had begun must not depend on how fast they are.
                 await started.wait()
@@ -847,13 +871,18 @@ class Context(Generic[Deps]):
         try:
             async with self._within(budget, f"{place.above.prefix}/{place.part}[]"):
                 if concurrency is None:
-                    return await all_at_once(work, attempt.starting(started))
-                started.set()
-                limit = min(concurrency, length_hint(items, concurrency))
-                return await few_at_once(work, limit, place.above.placed(place.part))
+                    results = await all_at_once(work, attempt.starting(started))
+                else:
+                    started.set()
+                    limit = min(concurrency, length_hint(items, concurrency))
+                    results = await few_at_once(work, limit, place.above.placed(place.part))
         finally:
             if last:
                 await self._driver.turn(last)
+        if attempt.thread is not None:
+            for path in attempt.thread.items_of(f"{place.above.prefix}/{place.part}"):
+                hand_out(self._driver, path)
+        return results
 
     async def sleep(self, seconds: float) -> None:
         """Wait; the time goes on while the process is down."""
@@ -880,18 +909,26 @@ class Context(Generic[Deps]):
 
     async def now(self) -> float:
         """Return the wall clock in unix seconds, the same on every resume."""
-        return cast("float", await self._value("now", wall_clock))
+        return cast("float", await self._value("now", lambda _: wall_clock()))
 
     async def random(self) -> float:
         """Return a random number in [0, 1), the same on every resume."""
-        return cast("float", await self._value("random", random.random))
+        value = await self._value("random", lambda _: random.random())  # noqa: S311  no secret
+        return cast("float", value)
 
-    async def _value(self, name: str, make: Callable[[], float]) -> Json:
+    async def budget_left(self) -> BudgetLeft:
+        """Return what the budgets around this code have left, the same on every resume."""
+        driver = self._driver
+        left = await self._value("budget_left", lambda path: asdict(driver.budget_left(path)))
+        return BudgetLeft(**left)
+
+    async def _value(self, name: str, make: Callable[[str], Json]) -> Json:
+        """Return what `make` gives for the path of the call, the same on every resume."""
         path = self._place(name, None).path
         record = await self._driver.begin(path, "value", fingerprint_of(name, None), {})
         if record is not None and record.state == "completed":
             return record.result["value"]
-        value = make()
+        value = make(path)
         await self._driver.complete(path, "value", {"value": value})
         return value
 

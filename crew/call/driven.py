@@ -2,11 +2,12 @@
 
 from typing import Any, NoReturn, Protocol
 
-from crew.budget import Budget
+from crew.budget import Budget, BudgetLeft
 from crew.call.attempt import Attempt
 from crew.call.deadline import Timing
 from crew.call.gate import Order
 from crew.call.record import AgentTask, Calls, Performer
+from crew.call.thread_view import ThreadView
 from crew.errors import Diverged
 from crew.event import CallKind, Failure
 from crew.fold.calls import Record
@@ -40,6 +41,14 @@ class Driven(Calls, Timing, Protocol):
     def confirm(self) -> None: ...
 
     def thread(self) -> Thread: ...
+
+    def thread_view(self) -> ThreadView:
+        """Return the state of the run's thread as this attempt sees it; the first look is noted."""
+        ...
+
+    def is_function(self, path: str) -> bool:
+        """Return whether the call at `path` is that of a function."""
+        ...
 
     def emit(self, path: str, text: str) -> None: ...
 
@@ -100,6 +109,14 @@ class Driven(Calls, Timing, Protocol):
 
     async def sleep_until(self, path: str, until: float) -> None: ...
 
+    def standing_in(self, agent: Performer) -> Performer:
+        """Return what does an agent's work, as in a fork that was given another one."""
+        ...
+
+    def performer_at(self, path: str) -> str | None:
+        """Return the name of the agent that was at work for the call at `path`, if one was."""
+        ...
+
     async def agent(self, agent: Performer, path: str, fingerprint: str) -> Record | None:
         """Return what is on record of an agent's call; one in flight as a record without an end."""
         ...
@@ -110,6 +127,10 @@ class Driven(Calls, Timing, Protocol):
 
     async def child(self, workflow: Workflow, value: object, path: str) -> dict[str, Json]:
         """Run a workflow as a run of its own; return its id, its encoded output and its usage."""
+        ...
+
+    def budget_left(self, path: str) -> BudgetLeft:
+        """Return what is left of all the budgets around the code at `path`."""
         ...
 
     def limits_amounts(self, path: str) -> bool:

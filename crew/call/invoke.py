@@ -4,9 +4,13 @@ import asyncio
 import functools
 import inspect
 from collections.abc import Awaitable, Callable
-from typing import Any
+from concurrent.futures import Future
+from contextvars import Context as Variables
+from typing import Any, TypeVar
 
 from crew.errors import NotAnException
+
+T = TypeVar("T")
 
 
 async def invoke(function: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
@@ -87,6 +91,28 @@ class _Thread:
     def _close(self) -> None:
         if inspect.iscoroutine(self._returned):
             self._returned.close()
+
+
+def on_loop(loop: asyncio.AbstractEventLoop, work: Callable[[], T]) -> T:
+    """Do something on the event loop, for code that may run in a thread, and return what it gives.
+
+    Whoever drives a run needs no lock, since it does all there.
+    """
+    try:
+        if asyncio.get_running_loop() is loop:
+            return work()
+    except RuntimeError:
+        pass  # a thread has none
+    done = Future[T]()
+
+    def do() -> None:
+        try:
+            done.set_result(work())
+        except BaseException as error:  # noqa: BLE001  whatever it is, it is the caller's
+            done.set_exception(error)
+
+    loop.call_soon_threadsafe(do, context=Variables())
+    return done.result()
 
 
 def is_asked_to_stop() -> bool:

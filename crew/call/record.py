@@ -117,7 +117,8 @@ class AgentTask:
     `epoch` is that of the run's owner who dispatched it; a later owner fences it off. `emit`: what
     its model streams is passed on as the workflow's answer, piece by piece. `tenant` is the run's.
     `limited`: what it spends is, so that each call of a model asks for its allowance before.
-    `parts`: all that it is asked, where that is more than the `text`.
+    `parts`: all that it is asked, where that is more than the `text`. `instructions`: what its own
+    function of the context has written, if it has one.
     """
 
     run: str
@@ -130,6 +131,7 @@ class AgentTask:
     tenant: str = ""
     limited: bool = False
     parts: tuple[Part, ...] = ()
+    instructions: str | None = None
 
     @property
     def content(self) -> Content:

@@ -31,6 +31,8 @@ class Ending:
     usage: dict[str, int] | None = None
     offset: int = 0
     at: float = 0.0
+    thread: dict[str, Json] | None = None
+    """What a completed run has changed of its thread's state."""
 
     @property
     def is_final(self) -> bool:
@@ -40,10 +42,11 @@ class Ending:
     def apply(self, event: RunEvent, offset: int, at: float) -> None:
         self.offset, self.at = offset, at
         self.kind, self.output, self.error = "open", None, None
-        self.parked = self.usage = None
+        self.parked = self.usage = self.thread = None
         match event:
-            case RunCompleted(output=output, usage=usage):
+            case RunCompleted(output=output, usage=usage, thread=thread):
                 self.kind, self.output, self.usage = "completed", output, usage
+                self.thread = thread
             case RunEndedInFailure(error=error, usage=usage):
                 self.kind, self.error, self.usage = "failed", error, usage
             case RunEndedByCancel(usage=usage):

@@ -83,6 +83,13 @@ class Ledgers:
             money = smaller(money, ledger.left_money())
         return UNLIMITED if tokens is None else tokens, money
 
+    def left_calls(self, path: str) -> int | None:
+        """Return the calls of models that may be made at `path`; None without a limit."""
+        calls: int | None = None
+        for ledger in self.around(path):
+            calls = smaller(calls, ledger.left_calls())
+        return calls
+
     def until(self, path: str) -> float | None:
         """Return when the time of what is around a call is up, in unix seconds, if it has some."""
         until: float | None = None

@@ -142,6 +142,7 @@ def task_data(task: AgentTask) -> dict[str, Json]:
         "tenant": task.tenant,
         "limited": task.limited,
         "parts": content_data(task.parts),
+        "instructions": task.instructions,
     }
 
 
@@ -158,4 +159,5 @@ def task_from(run: str, epoch: int, path: str, data: Mapping[str, Json]) -> Agen
         data["tenant"],
         data["limited"],
         tuple(content_from(data["parts"])),
+        data["instructions"],
     )

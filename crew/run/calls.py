@@ -34,6 +34,7 @@ from crew.fold.calls import Record, Records, is_act
 from crew.fold.deadlines import Deadlines
 from crew.fold.past import Past
 from crew.fold.paths import step_of
+from crew.fold.thread_changes import ThreadChanges
 from crew.journal import Drawn, RunRow
 from crew.journal.writer import OpenRun
 from crew.message import Json
@@ -83,6 +84,7 @@ class RunCalls:
     ) -> None:
         self.run_id = row.id
         self.row = row
+        self.loop = asyncio.get_running_loop()
         self.around = around
         self.append = append
         self.accounts = Accounts(row.created_at)
@@ -99,6 +101,8 @@ class RunCalls:
         """How many calls were answered from the journal."""
         self.records, offered = Records(), Records()
         self.deadlines = Deadlines()
+        self.thread_changes = ThreadChanges()
+        """What the run has changed of its thread's state."""
         self.attempts = Attempts(row.id, self.records, offered, append)
         self.lookup = Lookup(row.id, self.records, offered, self.attempts, append)
         self.waits = Waits(changed)
@@ -109,6 +113,7 @@ class RunCalls:
         self.end: End | None = None
         """Why the run ends or is let go, from when that is known: no new call begins then."""
         self._open = open_run
+        self._thread: Thread | None = None
 
     def time_is_up_at(self) -> float | None:
         """Return when the seconds of the run's budget are over, in unix seconds, if it has some."""
@@ -126,6 +131,8 @@ class RunCalls:
             case StepStarted():
                 return
             case StepCompleted(path=path):
+                if event.thread is not None:
+                    self.thread_changes.apply(event)
                 self.drop(step_of(path))
             case CallCompleted(call=call):
                 self.records.apply(event, offset)
@@ -135,6 +142,8 @@ class RunCalls:
                     self.spending.left(event.path)
                 elif call in _SPENDS:
                     self.spending.apply(event)
+                elif call == "tool":
+                    self.thread_changes.apply(event)
                 elif call == "deadline":
                     self.deadlines.apply(event)
             case CallStarted(call=call):
@@ -189,17 +198,22 @@ class RunCalls:
         self.records.drop(step)
         self.deadlines.drop(step)
         self.spending.drop(step)
+        self.thread_changes.drop(step)
 
     def to_data(self) -> dict[str, Json]:
         """Return what was folded as JSON, for a snapshot."""
-        deadlines = self.deadlines.to_data()
-        return {**self.records.to_data(), **self.accounts.to_data(), "deadlines": deadlines}
+        others = {
+            "deadlines": self.deadlines.to_data(),
+            "thread_changes": self.thread_changes.to_data(),
+        }
+        return {**self.records.to_data(), **self.accounts.to_data(), **others}
 
     def load(self, data: dict[str, Json]) -> None:
         """Know what `to_data` gave."""
         self.records.load(data)
         self.accounts.load(data)
         self.deadlines.load(data["deadlines"])
+        self.thread_changes.load(data["thread_changes"])
 
     def hand_out(self, before: float) -> bool:
         """Hand out what was posted by a time that has come; return whether something is to go on.
@@ -493,4 +507,7 @@ class RunCalls:
         self.around.writer.confirm(self._open)
 
     def thread(self) -> Thread:
-        return self.around.read_thread(self.row)
+        """Return the conversation before this turn; nothing in it changes while the run goes on."""
+        if self._thread is None:
+            self._thread = self.around.read_thread(self.row)
+        return self._thread

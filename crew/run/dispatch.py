@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from crew.call.record import AgentTask, Calls, Performer
 from crew.content import content_data
-from crew.errors import CrewError
+from crew.errors import CrewError, Diverged
 from crew.event import ProgressMade
 from crew.fold.calls import Record
 from crew.hosts import HostLost
@@ -30,7 +30,7 @@ class Dispatch:
 
     def __init__(self, run: RunCalls, substitute: Callable[[Performer], Performer]) -> None:
         self._run = run
-        self._substitute = substitute
+        self.standing_in = substitute
 
     async def recorded(self, agent: Performer, path: str, fingerprint: str) -> Record | None:
         """Return what is on record of an agent's call; one in flight as a record without an end.
@@ -39,9 +39,12 @@ class Dispatch:
             Diverged: it is another call; or there is none, and none may be made.
         """
         run = self._run
-        definition = _definition_hash(self._substitute(agent))
+        standing_in = self.standing_in(agent)
+        definition = _definition_hash(standing_in)
         record = await run.lookup.find(path, "agent", fingerprint, definition)
         if record is not None:
+            if record.state == "started":
+                self._require_same(record, path, (agent.name, standing_in.name))
             recorded = record.data.get("definition", definition)
             if recorded != definition and not run.lookup.rules.strict:
                 run.drifted(path, recorded, definition)
@@ -54,6 +57,22 @@ class Dispatch:
             await run.behind_acts(attempt, path, "agent", {})
         return record
 
+    def _require_same(self, record: Record, path: str, names: tuple[str, ...]) -> None:
+        """Refuse to go on with what an agent began that has the conversation no longer.
+
+        Raises:
+            Diverged: another one would.
+        """
+        at_work = record.data.get("agent")
+        if at_work is not None and at_work not in names:
+            raise Diverged(
+                run=self._run.run_id,
+                path=path,
+                recorded=f"agent {at_work!r} at work",
+                asked=f"agent {names[0]!r}, which does not hand on to that one",
+                given=record.given,
+            )
+
     async def perform(
         self, agent: Performer, task: AgentTask, fingerprint: str, calls: Calls
     ) -> dict[str, Json]:
@@ -63,7 +82,7 @@ class Dispatch:
             CrewError: too many hosts died at it.
         """
         run = self._run
-        agent = self._substitute(agent)
+        agent = self.standing_in(agent)
         data: dict[str, Json] = {
             "agent": agent.name,
             "input": content_data(task.content),

@@ -257,7 +257,9 @@ class Driver:
                     self.spawn(functools.partial(self._quorums.wait, command))
                 case Finish(output=output):
                     reused = dict(self.calls.accounts.reused) or None
-                    done = RunCompleted(output, self.calls.accounts.total(), reused)
+                    kept = self.calls.thread_changes.of_run or None
+                    usage = self.calls.accounts.total()
+                    done = RunCompleted(output, usage, reused, thread=kept)
                     self._end_with(End.COMPLETED, done, "completed")
                 case Fail(error=error):
                     failed = RunEndedInFailure(error, self.calls.accounts.total())

@@ -18,7 +18,15 @@ from crew.call.invoke import is_asked_to_stop, not_an_exception
 from crew.call.lineage import entered
 from crew.call.record import Performer
 from crew.content import result_data
-from crew.errors import CrewError, Diverged, Fenced, NotAnException, StoreError, ToolError
+from crew.errors import (
+    CrewError,
+    Diverged,
+    Fenced,
+    NotAnException,
+    OutputInvalid,
+    StoreError,
+    ToolError,
+)
 from crew.failure import message_of
 from crew.message import Json
 from crew.run.attempts import Attempts
@@ -112,7 +120,7 @@ class EnteredTools:
                 tool=name,
             )
         attempt = Attempt(path, path)
-        attempt.changed = self._outer.changed
+        attempt.changed, attempt.outer = self._outer.changed, self._outer
         self._of_run.enter_within(attempt)
         work = self._called(attempt, self._tools[name], arguments)
         task = asyncio.create_task(work, context=self._variables.copy())
@@ -127,7 +135,8 @@ class EnteredTools:
         try:
             with entered(attempt.scope):
                 result = await tool.enter(context, arguments)
-            return {"result": await _stored(driver, tool.codec, result, attempt.path)}
+            stored = await _stored(driver, tool.codec, result, attempt.path)
+            return {"result": stored, **_kept(attempt)}
         except asyncio.CancelledError as error:
             if is_asked_to_stop() or attempt.is_over:
                 raise
@@ -195,6 +204,19 @@ async def _stored(driver: Driven, codec: Codec, result: object, path: str) -> Js
         return await driver.encoded(codec, result) if is_big(result) else codec.passed_on(result)[0]
     except Exception as error:  # a serializer of the user's raises anything
         raise ToolError(message=message_of(error), tool=path) from error
+
+
+def _kept(attempt: Attempt) -> dict[str, Json]:
+    """Return what a tool has changed of its thread's state, as it is recorded with its result.
+
+    Raises:
+        ToolError: that cannot be kept.
+    """
+    try:
+        changes = None if attempt.thread is None else attempt.thread.changes()
+    except OutputInvalid as error:
+        raise ToolError(message=str(error), tool=attempt.path) from error
+    return {"thread": changes} if changes else {}
 
 
 async def _ended(tasks: "set[asyncio.Task[Any]]") -> asyncio.CancelledError | None:

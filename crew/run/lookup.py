@@ -85,6 +85,7 @@ class Lookup:
         if definition and (not equal or found.data.get("definition", "") != definition):
             # Another prompt or another task: no answer of the model stands, though tools' may.
             self.offered.drop_beneath(path, "model")
+            self.offered.remove(f"{path}/:instructions")
             return None
         if not equal or found.state != "completed":
             return None
@@ -107,11 +108,16 @@ class Lookup:
         Raises:
             Diverged: it is another call.
         """
+        record = self.recorded_at(path)
+        if record is not None:
+            self._compare(path, record, call, fingerprint)
+        return record
+
+    def recorded_at(self, path: str) -> Record | None:
+        """Return the same, whatever call it is."""
         record = self._records.get(path)
         if record is None and self.rules.strict:
             record = self.offered.get(path)
-        if record is not None:
-            self._compare(path, record, call, fingerprint)
         return record
 
     async def _end_as(self, path: str, end: Record) -> None:

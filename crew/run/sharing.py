@@ -126,6 +126,18 @@ class SharedAccounts:
                 return replace(self._spending.allowance(path), left=tokens, money=money)
             await self._accounts.changed()
 
+    def left(self, path: str) -> tuple[int | None, int | None, int | None]:
+        """Return the tokens, calls and money that are left at `path`; None without a limit."""
+        above, own = self._ledgers.above, self._ledgers.accounts(self._row.id, path)
+        rows = self._accounts.rows([account.id for account in (*above, *own)])
+        tokens = calls = money = None
+        for account in (*above, *own):
+            drawn = rows[account.id].total if account.id in rows else Drawn()
+            more = left(account, drawn)
+            tokens, calls = smaller(tokens, more[0]), smaller(calls, more[1])
+            money = smaller(money, more[2])
+        return tokens, calls, money
+
     def _left(self, path: str, needed: Amount) -> tuple[int, int | None, bool]:
         """Return what is left of all around a call, and whether more may be, where that is less."""
         above, own = self._ledgers.above, self._ledgers.accounts(self._row.id, path)

@@ -7,7 +7,7 @@ from crew.graph import Workflow
 from crew.graph.state import RunState, Scope, Step, Token, WaitForQuorum
 from crew.message import Json
 
-FORMAT = 6
+FORMAT = 7
 """Raised when the engine or this module changes what a state means."""
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Protocol
 
-from crew.budget import NANOS, NOTHING, Allowance, Amount
+from crew.budget import NANOS, NOTHING, UNLIMITED, Allowance, Amount, BudgetLeft, budget_left
 from crew.clock import wall_clock
 from crew.errors import BudgetExceeded
 from crew.event import CallCancelled, CallCompleted, CallFailed, RunEvent
@@ -19,6 +19,10 @@ class Shared(Protocol):
 
     def change(self, path: str, amount: Drawn) -> None:
         """Give back what a call at `path` does not need, or has spent beyond."""
+        ...
+
+    def left(self, path: str) -> tuple[int | None, int | None, int | None]:
+        """Return the tokens, calls and money that are left at `path`; None without a limit."""
         ...
 
 
@@ -134,6 +138,17 @@ class Spending:
             rate=self._accounts.rate,
             output_rate=self._accounts.output_rate,
         )
+
+    def budget_left(self, path: str) -> BudgetLeft:
+        """Return what is left of all that is around the code at `path`."""
+        ledgers = self.ledgers
+        until = ledgers.until(path)
+        seconds = None if until is None else until - wall_clock()
+        if self.shared is not None:
+            return budget_left(*self.shared.left(path), seconds)
+        tokens, money = ledgers.left(path)
+        limited = None if tokens == UNLIMITED else tokens
+        return budget_left(limited, ledgers.left_calls(path), money, seconds)
 
     async def until_free(self, path: str, needed: Amount) -> None:
         """Return when so much is left, or nothing under way can give anything back."""

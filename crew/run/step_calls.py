@@ -4,10 +4,12 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, NoReturn, TypeVar
 
-from crew.budget import Allowance, Amount, Budget
+from crew.budget import Allowance, Amount, Budget, BudgetLeft
 from crew.call.attempt import Attempt
 from crew.call.gate import Order, overdue
+from crew.call.invoke import on_loop
 from crew.call.record import AgentTask, Performer
+from crew.call.thread_view import ThreadView
 from crew.clock import wait_until, wall_clock
 from crew.errors import Diverged, Fenced, RuntimeLeft, StoreError
 from crew.event import CallCompleted, CallKind, Failure
@@ -19,6 +21,7 @@ from crew.run.calls import GIVES, RunCalls
 from crew.run.deadline import AGAIN_SECONDS, Deadline
 from crew.run.dispatch import Dispatch
 from crew.run.entering import EnteredTools
+from crew.run.thread_views import view_of
 from crew.thread import Thread
 from crew.value import Codec, is_big
 
@@ -165,18 +168,28 @@ class StepCalls:
         return self._run.deps
 
     def thread(self) -> Thread:
-        return self._run.thread()
+        return on_loop(self._run.loop, self._run.thread)
+
+    def thread_view(self) -> ThreadView:
+        if self.attempt.thread is not None:
+            return self.attempt.thread
+        return on_loop(self._run.loop, lambda: view_of(self._run, self.attempt))
+
+    def is_function(self, path: str) -> bool:
+        record = self._run.records.get(path)
+        return record is not None and record.call == "function"
 
     def metadata(self) -> dict[str, Json]:
-        return self._run.around.read_metadata(self._run.row)
+        run = self._run
+        return on_loop(run.loop, lambda: run.around.read_metadata(run.row))
 
     def emit(self, path: str, text: str) -> None:
         if not self.is_stopping:
-            self._run.emit(path, text)
+            on_loop(self._run.loop, lambda: self._run.emit(path, text))
 
     def progress(self, path: str, text: str) -> None:
         if not self.is_stopping:
-            self._run.progress(path, text)
+            on_loop(self._run.loop, lambda: self._run.progress(path, text))
 
     async def answer(self, path: str, codec: Codec) -> Json:
         await self._require_running()
@@ -223,6 +236,13 @@ class StepCalls:
             await self._stopped(error)
         return deadline.end
 
+    def standing_in(self, agent: Performer) -> Performer:
+        return self._dispatch.standing_in(agent)
+
+    def performer_at(self, path: str) -> str | None:
+        record = self._run.lookup.recorded_at(path)
+        return None if record is None else record.data.get("agent")
+
     async def agent(self, agent: Performer, path: str, fingerprint: str) -> Record | None:
         if self.is_stopping:
             await self.attempt.until_closed()
@@ -268,7 +288,9 @@ class StepCalls:
         tools = EnteredTools(agent, attempt, self._run.attempts, self._inside, self._depth)
         self._run.entered[path] = attempt.entered[path] = tools
         try:
-            return await self._dispatch.perform(agent, task, fingerprint, self)
+            result = await self._dispatch.perform(agent, task, fingerprint, self)
+            changes = self._run.thread_changes.within(path)
+            return {**result, "thread": changes} if changes else result
         finally:
             try:
                 await tools.leave()
@@ -301,6 +323,9 @@ class StepCalls:
             if run.end is None or run.end.is_final:
                 await self._or_stop(run.around.children.cancel(run.row, path))
             raise
+
+    def budget_left(self, path: str) -> BudgetLeft:
+        return self._run.spending.budget_left(path)
 
     def limits_amounts(self, path: str) -> bool:
         return self._run.accounts.ledgers.limits_amounts(path)

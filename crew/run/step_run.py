@@ -20,14 +20,19 @@ from crew.run.calls import RunCalls
 from crew.run.dispatch import Dispatch
 from crew.run.step_calls import StepCalls
 from crew.value import LIGHT, Codec, aside, is_big
+from crew.value.changes import Changes
 
 
 @dataclass(slots=True)
 class Gave:
-    """What a step came to: the value that its node returned, encoded, and its changes of state."""
+    """What a step came to: the value that its node returned, encoded, and its changes of state.
+
+    `thread` are those of the state of the run's thread.
+    """
 
     output: Json
     patch: dict[str, Json] | None
+    thread: Changes | None
 
 
 class StepRun:
@@ -99,7 +104,8 @@ class StepRun:
             changes = None if self._context is None else self._context.changes
             if changes is not None:
                 await self._write_down(changes)
-            return Gave(output, changes)
+            view = self.attempt.thread
+            return Gave(output, changes, None if view is None else view.changes() or None)
         except asyncio.CancelledError as error:
             if is_asked_to_stop():
                 raise

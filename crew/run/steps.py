@@ -128,7 +128,7 @@ class Steps:
             return
         self.completing = 1
         try:
-            self._append(StepCompleted(path, gave.output, gave.patch))
+            self._append(StepCompleted(path, gave.output, gave.patch, gave.thread))
         finally:
             self.completing = 0
 

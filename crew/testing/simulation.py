@@ -89,7 +89,8 @@ def simulate(
     end as an undisturbed one does, without doing anything again whose completion was recorded, and
     without acting more often; its replay must give the same; no task may outlive it. Or it stops
     because a crash hid whether an effect happened, and its policy is to fail. Nothing is logged.
-    Works from a plain test, and from an async one (where it may be awaited).
+    Each run is the first turn of a thread. Works from a plain test, and from an async one (where it
+    may be awaited).
 
     Args:
         workflow: its models should be scripted by the request (a callable), since a crash may ask
@@ -193,6 +194,10 @@ class _Subject:
         )
 
 
+_THREAD = "simulated"
+"""A simulated run is the first turn of it, so that its code may keep something with the thread."""
+
+
 class _Hosts(LocalHosts):
     """Agents run here, with the models that stand in for their own."""
 
@@ -267,7 +272,7 @@ class _Case:
     async def _handle(self, runtime: Runtime) -> Run:
         if self._run_id:
             return await runtime.get(self._run_id)
-        run = await runtime.start(self._subject.workflow, self._subject.value)
+        run = await runtime.start(self._subject.workflow, self._subject.value, thread=_THREAD)
         self._run_id = run.id
         return run
 

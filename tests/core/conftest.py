@@ -20,3 +20,10 @@ def address(store, request, tmp_path):
 def url(request, tmp_path):
     """A store's address; a test may ask for another one than SQLite by an indirect parameter."""
     return address(getattr(request, "param", "sqlite"), request, tmp_path)
+
+
+@pytest.fixture
+async def memory():
+    """A runtime where the store does not matter."""
+    async with Runtime(":memory:") as memory:
+        yield memory

@@ -149,6 +149,20 @@ async def test_sleep_waits_and_the_run_is_waiting(runtime):
     assert await started.result() == "woke"
 
 
+async def test_code_in_a_thread_emits_and_reads_as_other_code_does(runtime):
+    @workflow
+    def flow(ctx: Context, n: int) -> str:
+        for number in range(n):
+            ctx.emit(f"{number} ")
+            ctx.progress(f"line {number}")
+        return f"{len(ctx.thread.messages)} {ctx.metadata}"
+
+    first, *others = [await runtime.start(flow, 100, thread="t") for _ in range(3)]
+    assert [await each.result() for each in (first, *others)] == ["0 {}", "2 {}", "4 {}"]
+    texts = [e.data["text"] async for e in first.events() if e.kind == "text.emitted"]
+    assert texts == [f"{number} " for number in range(100)]
+
+
 async def test_emitted_text_and_progress_are_events(runtime):
     @workflow
     async def flow(ctx: Context) -> str:

@@ -7,7 +7,7 @@ from contextlib import closing
 
 import pytest
 
-from crew import Runtime, StoreError
+from crew import Context, Runtime, StoreError, workflow
 from crew.journal.sqlite import SqliteStore
 from crew.message import Message
 from crew.run import retention
@@ -37,6 +37,27 @@ async def test_no_byte_of_an_erased_conversation_is_in_any_file(compress, tmp_pa
         assert await last.result() == ("the others go on" * 20)[::-1]
         assert (await runtime.thread("secret")).messages == ()
         await done(runtime, echo, "and on" * 100)
+    store.close()
+    assert not found(tmp_path, secret)
+
+
+async def test_no_byte_of_what_an_erased_thread_kept_is_in_any_file(tmp_path):
+    store, secret = SqliteStore(tmp_path / "runs.db"), secrets.token_hex(16)
+
+    @workflow(name="keeps")
+    async def keeps(ctx: Context, text: str) -> str:
+        ctx.thread.state["said"] = f"{text} {'word ' * 1000}"
+        ctx.thread.state[text] = True
+        return "kept"
+
+    async with Runtime(store) as runtime:
+        for _ in range(3):
+            await done(runtime, keeps, secret, thread="secret")
+        await done(runtime, echo, "the others go on" * 20)
+        assert found(tmp_path, secret)
+        await runtime.erase(thread="secret")
+        assert not found(tmp_path, secret)
+        assert dict((await runtime.thread("secret")).state) == {}
     store.close()
     assert not found(tmp_path, secret)
 
