@@ -24,7 +24,7 @@ from typing_extensions import TypeForm, TypeVar, TypeVarTuple
 
 from crew.budget import Budget, BudgetLeft
 from crew.call.concurrent import all_at_once, few_at_once
-from crew.call.conversing import leading, noted, task_of
+from crew.call.conversing import converses, leading, noted, task_of
 from crew.call.deadline import Allotted, Deadline, Limit, within
 from crew.call.driven import Driven
 from crew.call.effect import Effect, Unknown
@@ -33,6 +33,7 @@ from crew.call.invoke import cancels, invoke, is_asked_to_stop, not_an_exception
 from crew.call.lineage import SCOPE, Inside, Scope, as_key, entered
 from crew.call.place import Place, misplaced
 from crew.call.record import (
+    AgentTask,
     Performer,
     data_arguments,
     describe_callee,
@@ -362,8 +363,9 @@ class Context(Generic[Deps]):
                 "Image(data, media_type) and File(name, data)"
             )
         path, driver, emit, said = place.path, self._driver, policies.emit, policies.messages
-        is_turn = policies.is_turn and said is None
-        lead = leading(driver, agent, path) if is_turn else agent
+        is_turn, lead = False, agent
+        if policies.is_turn and said is None and converses(agent, driver):
+            is_turn, lead = True, leading(driver, agent, path)
         history = said if said is not None else ()
         if said is None and (agent.history or lead.history):
             history = driver.thread().messages
@@ -372,12 +374,13 @@ class Context(Generic[Deps]):
         fingerprint = fingerprint_of(agent.name, given if said is None else [given, _key_of(said)])
         record = await driver.agent(lead, path, fingerprint)
 
-        async def work() -> dict[str, Json]:
-            written = await self._instructions(lead, place)
-            asked = task if written is None else replace(task, instructions=written)
-            result = await driver.perform(lead, asked, fingerprint)
-            return noted(driver, agent, lead, result) if is_turn else result
-
+        work: Callable[[], Awaitable[dict[str, Json]]]
+        work = functools.partial(driver.perform, lead, task, fingerprint)
+        written = getattr(driver.standing_in(lead), "instructions", "")
+        if callable(written):
+            work = functools.partial(self._instructed, written, lead, task, fingerprint, place)
+        if is_turn:
+            work = functools.partial(noted, driver, agent, lead, work)
         result = await self._made(record, place, "agent", work, policies.timeout)
         if "thread" in result:
             driver.thread_view().came[path] = result["thread"]
@@ -386,15 +389,20 @@ class Context(Generic[Deps]):
             self.emit(text_of(to_jsonable_python(found.output)))
         return found
 
-    async def _instructions(self, agent: Performer, place: Place) -> str | None:
-        """Return what an agent's function writes for its call, once; None if it has none."""
-        instructions = getattr(self._driver.standing_in(agent), "instructions", "")
-        if not callable(instructions):
-            return None
+    async def _instructed(
+        self,
+        instructions: Callable[..., Any],
+        agent: Performer,
+        task: AgentTask,
+        fingerprint: str,
+        place: Place,
+    ) -> dict[str, Json]:
+        """Have a task done by an agent for which a function writes instructions, once."""
         inside = place.inside
         at = Place(describe_callee(instructions), inside, ":instructions", inside)
         written = await self._run_function(instructions, (self,), at, _NO_POLICIES)
-        return as_instructions(agent.name, written)
+        instructed = replace(task, instructions=as_instructions(agent.name, written))
+        return await self._driver.perform(agent, instructed, fingerprint)
 
     async def _run_child(
         self,

@@ -4,7 +4,7 @@ Of each agent that a turn calls, its thread's state says who has the conversatio
 that tools ask, and those that get `messages=`, are asked beside it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol, TypeGuard
 
 from crew.call.driven import Driven
@@ -14,7 +14,7 @@ from crew.message import Json, Message
 from crew.thread import OWN
 from crew.value.changes import Changes, joined
 
-__all__ = ["leading", "noted", "task_of"]
+__all__ = ["converses", "leading", "noted", "task_of"]
 
 
 class HandsOn(Performer, Protocol):
@@ -25,25 +25,25 @@ class HandsOn(Performer, Protocol):
         ...
 
 
-def leading(driver: Driven, front: Performer, path: str) -> Performer:
+def leading(driver: Driven, front: HandsOn, path: str) -> Performer:
     """Return who has the conversation that `front` is called for, at `path`.
 
     One that is no more, or that nobody hands on to any more, has it no longer.
     """
-    if not _converses(front, driver):
-        return front
     name = driver.performer_at(path) or driver.thread_view().values.get(_name(front))
     if name is None or name == front.name:
         return front
     return front.reached(name) or front
 
 
-def noted(
-    driver: Driven, front: Performer, lead: Performer, result: dict[str, Json]
+async def noted(
+    driver: Driven,
+    front: Performer,
+    lead: Performer,
+    work: Callable[[], Awaitable[dict[str, Json]]],
 ) -> dict[str, Json]:
-    """Return what an agent came to, with who has the conversation from now on."""
-    if not _converses(front, driver):
-        return result
+    """Return what the work of `lead` comes to, with who has the conversation from now on."""
+    result = await work()
     name, now = _name(front), result.get("agent", lead.name)
     changes: Changes = {}
     if driver.thread_view().values.get(name, front.name) != now:
@@ -54,7 +54,8 @@ def noted(
     return {**result, "thread": changes} if changes else result
 
 
-def _converses(agent: Performer, driver: Driven) -> TypeGuard[HandsOn]:
+def converses(agent: Performer, driver: Driven) -> TypeGuard[HandsOn]:
+    """Return whether an agent that the code of an attempt calls may hand its thread's turns on."""
     in_step = driver.attempt.outer is None
     return in_step and driver.thread_id is not None and getattr(agent, "hands_on", False)
 
