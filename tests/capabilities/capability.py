@@ -1,0 +1,110 @@
+"""A capability: a program as a user writes it, what its models say, and what comes of it."""
+
+import os
+import urllib.parse
+import urllib.request
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from crew import Context, OpenAIModel, Run, Runtime, workflow
+
+URL = os.environ.get("CAPABILITIES_URL", "http://127.0.0.1:9/v1")
+"""The endpoint, in the process of the tests."""
+FOLDER = os.environ.get("CAPABILITIES_FOLDER", "")
+"""Where acts are noted."""
+
+Program = Callable[[Context, str], Awaitable[Any]]
+Body = dict[str, Any]
+Script = Sequence[Any] | Mapping[int, Any] | Callable[[Body], Any]
+"""What a model says: in each of its turns, which count the assistant's messages, or by the request.
+
+A text, a value as JSON, a `ToolCall` or several, or the status of a failure.
+"""
+
+
+@dataclass(frozen=True)
+class Capability:
+    """A program and what has to come of it.
+
+    Args:
+        name: what it is called by those who look for it.
+        program: takes the context and the text that it is started with.
+        says: what its models say, by their names; the model `echo` is everybody's.
+        struck: at which call it is killed: `model turn`, `model turn: beginning of the last text`,
+            or `page`.
+        outcome: what it gives.
+        calls: how many different ones are made; as many as are scripted by default.
+        acts: what happens in the world, in any order.
+        answers: what a person says, by the questions.
+        again: how often calls that were under way at the kill are made again.
+        options: of its start.
+        drive: starts it, and gives its outcome, in place of the usual way; also after the kill.
+    """
+
+    name: str
+    program: Program
+    says: Mapping[str, Script]
+    struck: str
+    outcome: Any
+    calls: int
+    acts: Sequence[str] = ()
+    answers: Mapping[str, Any] = field(default_factory=dict)
+    again: int = 1
+    options: Mapping[str, Any] = field(default_factory=dict)
+    drive: Callable[[Runtime], Awaitable[Any]] | None = None
+
+
+ALL: dict[str, Capability] = {}
+
+
+def capability(
+    name: str, *, says: Mapping[str, Script] | None = None, calls: int | None = None, **facts: Any
+) -> Callable[[Program], Program]:
+    """Have a program be a capability; see there."""
+
+    def add(program: Program) -> Program:
+        scripts = says or {}
+        if (made := calls) is None:
+            made = sum(len(script) for script in scripts.values() if not callable(script))
+        assert name not in ALL
+        ALL[name] = Capability(name, program, scripts, calls=made, **facts)
+        return program
+
+    return add
+
+
+def model(name: str) -> OpenAIModel:
+    """Return the model of a capability, or `echo`, which says again what it is told."""
+    return OpenAIModel(name, base_url=URL, max_attempts=1)
+
+
+def act(line: str) -> str:
+    """Do what cannot be undone."""
+    with (Path(FOLDER) / "acts").open("a", encoding="utf-8") as file:
+        file.write(f"{line}\n")
+    return line
+
+
+def acts() -> list[str]:
+    """Return what has been done."""
+    return (Path(FOLDER) / "acts").read_text(encoding="utf-8").splitlines()
+
+
+def page(name: str) -> str:
+    """Get a page from the web; its name begins with that of the capability."""
+    with urllib.request.urlopen(f"{URL}/pages/{urllib.parse.quote(name)}") as response:
+        return str(response.read().decode())
+
+
+@workflow(name="capabilities")
+async def capabilities(ctx: Context, text: str) -> Any:
+    """Run the program that a text begins with the name of."""
+    return await ALL[text.partition(":")[0]].program(ctx, text)
+
+
+async def begin(runtime: Runtime, name: str, text: str = "", **options: Any) -> Run:
+    """Begin a capability, or find it as it was begun."""
+    given = f"{name}: {text}" if text else name
+    return await runtime.start(capabilities, given, key=given, **options)
