@@ -1,6 +1,25 @@
 """Every capability, by its name."""
 
-from tests.capabilities import tools
+from tests.capabilities import (
+    answers,
+    conversations,
+    delegation,
+    durability,
+    graphs,
+    models,
+    people,
+    tools,
+)
 from tests.capabilities.capability import ALL
 
-__all__ = ["ALL", "tools"]
+__all__ = [
+    "ALL",
+    "answers",
+    "conversations",
+    "delegation",
+    "durability",
+    "graphs",
+    "models",
+    "people",
+    "tools",
+]

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from crew import Context, OpenAIModel, Run, Runtime, workflow
+from crew import Agent, Context, OpenAIModel, Run, Runtime, workflow
 
 URL = os.environ.get("CAPABILITIES_URL", "http://127.0.0.1:9/v1")
 """The endpoint, in the process of the tests."""
@@ -78,6 +78,12 @@ def capability(
 def model(name: str) -> OpenAIModel:
     """Return the model of a capability, or `echo`, which says again what it is told."""
     return OpenAIModel(name, base_url=URL, max_attempts=1)
+
+
+echo = Agent("echo", model=model("echo"))
+"""Says again what it is told behind the colon."""
+writer = Agent("writer", model=model("writer"))
+"""Says what a capability has it say."""
 
 
 def act(line: str) -> str:

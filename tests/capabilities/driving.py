@@ -1,6 +1,6 @@
 """The process that is killed: it begins every capability, answers what is asked, goes on to the end.
 
-    python -m tests.capabilities.driving STORE local|ray OUTCOMES
+python -m tests.capabilities.driving STORE OUTCOMES
 """
 
 import asyncio
@@ -43,8 +43,8 @@ async def answer(runtime: Runtime) -> None:
         await asyncio.sleep(LOOK_SECONDS)
 
 
-async def main(store: str, agents: Any, outcomes: str) -> None:
-    async with Runtime(store, workflows=[capabilities], agents=agents) as runtime:
+async def main(store: str, outcomes: str) -> None:
+    async with Runtime(store, workflows=[capabilities]) as runtime:
         answering = asyncio.create_task(answer(runtime))
         found = await asyncio.gather(*(outcome(runtime, each) for each in ALL.values()))
         answering.cancel()

@@ -2,7 +2,6 @@
 
 import json
 import threading
-import time
 import urllib.parse
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
@@ -29,9 +28,14 @@ class Endpoint:
 
     def __init__(self, capabilities: Iterable[Capability]) -> None:
         self.capabilities = {each.name: each for each in capabilities}
+        models = Counter(model for each in self.capabilities.values() for model in each.says)
         self._owners = {
-            model: each for each in self.capabilities.values() for model in each.says
+            model: each
+            for each in self.capabilities.values()
+            for model in each.says
+            if models[model] == 1
         }
+        """By their own models, for texts that do not begin with a name."""
         self.calls: dict[str, Counter[str]] = {name: Counter() for name in self.capabilities}
         """How often each call came, by capability."""
         self.held: dict[str, str] = {}
@@ -64,12 +68,13 @@ class Endpoint:
         """Answer a model's request, or hold it back for good."""
         turn = sum(message["role"] == "assistant" for message in body["messages"])
         name = body["model"]
-        owner = self._owners.get(name) or self._named(_first_text(body))
+        owner = self._named(_first_text(body)) or self._owners.get(name)
         if owner is None:
             return self._refused(f"{name} {turn}: {_last_text(body)}")
         self._count(owner, f"{name} {turn}: {_last_text(body)}", _digest(body))
         script = owner.says.get(name, _echo)
-        said = script(body) if callable(script) else _scripted(script, turn)
+        said = script if callable(script) else _scripted(script, turn)
+        said = said(body) if callable(said) else said
         if said is None:
             return self._refused(f"{owner.name} has no words: {name} {turn}: {_last_text(body)}")
         if isinstance(said, int):
@@ -94,9 +99,7 @@ class Endpoint:
     def _count(self, owner: Capability, label: str, call: str) -> None:
         with self._lock:
             self.calls[owner.name][call] += 1
-            is_struck = label == owner.struck or label.startswith((f"{owner.struck}:", f"{owner.struck}…"))
-            is_struck = is_struck or (": " in owner.struck and label.startswith(owner.struck))
-            if not is_struck or owner.name in self.held:
+            if owner.name in self.held or not label.startswith(owner.struck):
                 return
             self.held[owner.name] = call
         self._over.wait()
@@ -112,7 +115,7 @@ def _digest(body: Body) -> str:
 
 
 def _echo(body: Body) -> str:
-    return _last_text(body).partition(": ")[2] + "!"
+    return _last_text(body).rpartition(": ")[2] + "!"
 
 
 def _scripted(script: Any, turn: int) -> Any:
@@ -128,8 +131,8 @@ def _text(content: Any) -> str:
 
 
 def _first_text(body: Body) -> str:
-    users = [message for message in body["messages"] if message["role"] == "user"]
-    return _text(users[0]["content"]) if users else ""
+    said = next((m["content"] for m in body["messages"] if m["role"] == "user"), "")
+    return said[0].get("text", "") if isinstance(said, list) else said
 
 
 def _last_text(body: Body) -> str:
@@ -175,8 +178,7 @@ def _chunks(whole: Body) -> Iterator[Body]:
     message, usage = choice["message"], facts.pop("usage")
     text = message["content"] or ""
     deltas: list[Body] = [
-        {"content": text[start : start + PIECE_CHARS]}
-        for start in range(0, len(text), PIECE_CHARS)
+        {"content": text[start : start + PIECE_CHARS]} for start in range(0, len(text), PIECE_CHARS)
     ]
     for place, call in enumerate(message.get("tool_calls", ())):
         deltas.append({"tool_calls": [{"index": place, **call}]})
@@ -221,11 +223,3 @@ def _handler(endpoint: Endpoint) -> type[BaseHTTPRequestHandler]:
             """Nobody reads it."""
 
     return Handler
-
-
-def wait_until(seconds: float, is_so: Any, tell: Any) -> None:
-    """Wait until something is so, or fail with what is told."""
-    until = time.monotonic() + seconds
-    while not is_so():
-        assert time.monotonic() < until, tell()
-        time.sleep(0.05)

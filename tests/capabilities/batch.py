@@ -1,0 +1,153 @@
+"""All capabilities at once, struck together: begun by one process, gone on with by the next."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from crew.hosts.cluster import quiet_cluster
+from crew.journal import Store
+from crew.journal.opening import open_store
+from tests.capabilities.all import ALL
+from tests.capabilities.endpoint import Endpoint
+from tests.capabilities.models import TOML
+from tests.hosts.journal import Calls
+from tests.hosts.victims import end_all, hosts
+
+SECONDS = 240.0
+"""What a slow machine may take until all are at their calls, and then for their ends."""
+ROOT = Path(__file__).parents[2]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What came of all capabilities in one configuration."""
+
+    outcomes: dict[str, Any]
+    endpoint: Endpoint
+    acts: Counter[str]
+
+
+def struck(folder: Path, store: str, **settings: str) -> Batch:
+    """Begin all, kill what drives them once each is at its call, and go on to the end.
+
+    Args:
+        folder: of their own.
+        store: where the runs are.
+        settings: of the processes, `CREW_…`.
+    """
+    with Endpoint(ALL.values()) as endpoint:
+        place = Place(folder, store, endpoint, settings)
+        place.begin_and_strike()
+        return place.finish()
+
+
+def on_ray(folder: Path, store: str) -> Batch:
+    """Do the same on a cluster of its own, where hosts drive the runs, and hold the agents."""
+    with quiet_cluster() as address:
+        try:
+            return struck(folder, store, CREW_AGENTS="ray", CREW_RAY_ADDRESS=address)
+        finally:
+            end_all()
+
+
+class Place:
+    """Where the processes of one configuration work."""
+
+    def __init__(
+        self, folder: Path, store: str, endpoint: Endpoint, settings: dict[str, str]
+    ) -> None:
+        self._folder, self._store, self._endpoint = folder, store, endpoint
+        self._is_on_ray = "CREW_RAY_ADDRESS" in settings
+        self._outcomes, self._acts = folder / "outcomes.json", folder / "acts"
+        self._acts.touch()
+        (folder / "crew.toml").write_text(TOML.format(url=endpoint.url), encoding="utf-8")
+        self._settings = settings | {
+            "CAPABILITIES_URL": endpoint.url,
+            "CAPABILITIES_FOLDER": str(folder),
+            "CREW_BASE_URL": endpoint.url,
+            "CREW_MODEL": "echo",
+            "PYTHONPATH": str(ROOT),
+        }
+
+    def _drive(self) -> "subprocess.Popen[bytes]":
+        command = [sys.executable, "-m", "tests.capabilities.driving"]
+        with (self._folder / "errors").open("a") as errors:
+            return subprocess.Popen(
+                [*command, self._store, str(self._outcomes)],
+                cwd=self._folder,
+                env=os.environ | self._settings,
+                stderr=errors,
+            )
+
+    def begin_and_strike(self) -> None:
+        """Kill the processes once each capability is at its call, and nothing else under way."""
+        process = self._drive()
+        try:
+            self._wait(process, lambda: not self._endpoint.missing(), self._endpoint.missing)
+            wanted = dict.fromkeys(ALL, 1)
+            self._wait(process, lambda: self.under_way() == wanted, self.under_way)
+            for victim in hosts("run") if self._is_on_ray else ():
+                victim.kill()
+        finally:
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+
+    def _wait(
+        self, process: "subprocess.Popen[bytes]", is_so: Callable[[], bool], tell: Callable[[], Any]
+    ) -> None:
+        until = time.monotonic() + SECONDS
+        while not is_so():
+            assert process.poll() is None, self.errors()
+            assert time.monotonic() < until, f"{tell()}\n{self._endpoint.strange}\n{self.errors()}"
+            time.sleep(0.1)
+
+    def under_way(self) -> dict[str, int]:
+        """Return how many calls of each capability have begun that have no end, by the journals."""
+        store = open_store(self._store)
+        try:
+            return under_way(store)
+        finally:
+            store.close()
+
+    def finish(self) -> Batch:
+        """Have another process go on with everything."""
+        process = self._drive()
+        try:
+            process.wait(SECONDS)
+        finally:
+            process.kill()
+            process.wait()
+        assert self._outcomes.exists(), self.errors()
+        acts = Counter(self._acts.read_text("utf-8").splitlines())
+        return Batch(json.loads(self._outcomes.read_text("utf-8")), self._endpoint, acts)
+
+    def errors(self) -> str:
+        return (self._folder / "errors").read_text()[-4000:]
+
+
+def under_way(store: Store) -> dict[str, int]:
+    """Return how many calls that reach outside each run, with its children, has under way."""
+    rows = {row.id: row for row in store.runs(limit=1000)}
+    found = Counter[str]()
+    for row in rows.values():
+        calls = Calls(store, row.id)
+        calls.read()
+        begun = [path for paths in calls.open.values() for path in paths]
+        root = row
+        while root.parent is not None:
+            root = rows[root.parent]
+        name = (root.key or "").partition(":")[0]
+        found[name] += sum(
+            not any(other.startswith(f"{path}/") for other in begun)
+            for kind in ("model", "tool", "effect", "function")
+            for path in calls.open.get(kind, ())
+        )
+    return {name: count for name, count in found.items() if count}
