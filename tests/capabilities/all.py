@@ -8,6 +8,7 @@ from tests.capabilities import (
     graphs,
     models,
     people,
+    positions,
     tools,
 )
 from tests.capabilities.capability import ALL
@@ -21,5 +22,6 @@ __all__ = [
     "graphs",
     "models",
     "people",
+    "positions",
     "tools",
 ]

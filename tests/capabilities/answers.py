@@ -222,7 +222,7 @@ async def multimodal_input(ctx: Context, text: str) -> list[Any]:
 
 @capability(
     "file input",
-    says={"writer": [lambda body: what_is_seen(body)]},
+    says={"writer": [what_is_seen]},
     struck="writer 0",
     outcome="text, file, text",
 )

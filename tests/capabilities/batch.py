@@ -24,6 +24,8 @@ from tests.hosts.victims import end_all, hosts
 SECONDS = 240.0
 """What a slow machine may take until all are at their calls, and then for their ends."""
 ROOT = Path(__file__).parents[2]
+_OUTSIDE = ("model", "tool", "effect", "function")
+"""What calls are that reach outside a run."""
 
 
 @dataclass(frozen=True)
@@ -77,19 +79,19 @@ class Place:
             "PYTHONPATH": str(ROOT),
         }
 
-    def _drive(self) -> "subprocess.Popen[bytes]":
+    def _drive(self, **settings: str) -> "subprocess.Popen[bytes]":
         command = [sys.executable, "-m", "tests.capabilities.driving"]
         with (self._folder / "errors").open("a") as errors:
             return subprocess.Popen(
                 [*command, self._store, str(self._outcomes)],
                 cwd=self._folder,
-                env=os.environ | self._settings,
+                env=os.environ | self._settings | settings,
                 stderr=errors,
             )
 
     def begin_and_strike(self) -> None:
         """Kill the processes once each capability is at its call, and nothing else under way."""
-        process = self._drive()
+        process = self._drive(CAPABILITIES_UNANSWERED="1")
         try:
             self._wait(process, lambda: not self._endpoint.missing(), self._endpoint.missing)
             wanted = dict.fromkeys(ALL, 1)
@@ -134,7 +136,10 @@ class Place:
 
 
 def under_way(store: Store) -> dict[str, int]:
-    """Return how many calls that reach outside each run, with its children, has under way."""
+    """Return how many calls each run, with its children, has under way that reach outside.
+
+    Of a run that is struck while it asks it is the open questions.
+    """
     rows = {row.id: row for row in store.runs(limit=1000)}
     found = Counter[str]()
     for row in rows.values():
@@ -147,7 +152,7 @@ def under_way(store: Store) -> dict[str, int]:
         name = (root.key or "").partition(":")[0]
         found[name] += sum(
             not any(other.startswith(f"{path}/") for other in begun)
-            for kind in ("model", "tool", "effect", "function")
+            for kind in (["ask"] if ALL[name].struck == "ask" else _OUTSIDE)
             for path in calls.open.get(kind, ())
         )
     return {name: count for name, count in found.items() if count}

@@ -1,8 +1,8 @@
 """A capability: a program as a user writes it, what its models say, and what comes of it."""
 
+import asyncio
 import os
 import urllib.parse
-import urllib.request
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -33,7 +33,7 @@ class Capability:
         program: takes the context and the text that it is started with.
         says: what its models say, by their names; the model `echo` is everybody's.
         struck: at which call it is killed: `model turn`, `model turn: beginning of the last text`,
-            or `page`.
+            `page`, or `ask`, while a question is open.
         outcome: what it gives.
         calls: how many different ones are made; as many as are scripted by default.
         acts: what happens in the world, in any order.
@@ -75,6 +75,12 @@ def capability(
     return add
 
 
+def first_text(body: Body) -> str:
+    """Return what a request's first user said."""
+    said = next((m["content"] for m in body["messages"] if m["role"] == "user"), "")
+    return str(said[0].get("text", "")) if isinstance(said, list) else str(said)
+
+
 def model(name: str) -> OpenAIModel:
     """Return the model of a capability, or `echo`, which says again what it is told."""
     return OpenAIModel(name, base_url=URL, max_attempts=1)
@@ -98,10 +104,15 @@ def acts() -> list[str]:
     return (Path(FOLDER) / "acts").read_text(encoding="utf-8").splitlines()
 
 
-def page(name: str) -> str:
+async def page(name: str) -> str:
     """Get a page from the web; its name begins with that of the capability."""
-    with urllib.request.urlopen(f"{URL}/pages/{urllib.parse.quote(name)}") as response:
-        return str(response.read().decode())
+    where = urllib.parse.urlsplit(URL)
+    reader, writer = await asyncio.open_connection(where.hostname, where.port)
+    try:
+        writer.write(f"GET /pages/{urllib.parse.quote(name)} HTTP/1.0\r\n\r\n".encode())
+        return (await reader.read()).decode().partition("\r\n\r\n")[2]
+    finally:
+        writer.close()
 
 
 @workflow(name="capabilities")

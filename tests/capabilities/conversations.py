@@ -85,7 +85,7 @@ async def watched(runtime: Runtime) -> list[Any]:
     run = await begin(runtime, "progress and emitted text")
     result = await run.result()
     events = [event async for event in run.events()]
-    told = [event.data["text"] for event in events if event.kind == "progress"]
+    told = [event.data["text"] for event in events if event.kind == "progress.made"]
     dense = [event.offset for event in events] == list(range(1, len(events) + 1))
     return [result, told, str(folded(events, Text())), dense]
 

@@ -1,10 +1,11 @@
-"""The process that is killed: it begins every capability, answers what is asked, goes on to the end.
+"""The process that is killed: it begins every capability, answers questions, sees to their ends.
 
 python -m tests.capabilities.driving STORE OUTCOMES
 """
 
 import asyncio
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -30,8 +31,10 @@ async def outcome(runtime: Runtime, each: Capability) -> Any:
 
 
 async def answer(runtime: Runtime) -> None:
-    """Say what persons say, for as long as somebody asks."""
-    answers = {question: value for each in ALL.values() for question, value in each.answers.items()}
+    """Say what persons say, for as long as somebody asks, but where that is what is struck."""
+    unanswered = {"ask"} if os.environ.get("CAPABILITIES_UNANSWERED") else set()
+    asked = [each for each in ALL.values() if each.struck not in unanswered]
+    answers = {question: value for each in asked for question, value in each.answers.items()}
     while True:
         for run in await runtime.runs(status=("running", "waiting")):
             for question in await run.questions():
@@ -48,7 +51,7 @@ async def main(store: str, outcomes: str) -> None:
         answering = asyncio.create_task(answer(runtime))
         found = await asyncio.gather(*(outcome(runtime, each) for each in ALL.values()))
         answering.cancel()
-    told = {each.name: to_jsonable_python(value) for each, value in zip(ALL.values(), found)}
+    told = to_jsonable_python(dict(zip(ALL, found, strict=True)))
     Path(outcomes).write_text(json.dumps(told), encoding="utf-8")
 
 

@@ -23,9 +23,9 @@ async def effects(ctx: Context, text: str) -> str:
     return (await ctx.run(echo, f"{text}: {done}")).output
 
 
-def ship(order: str, idempotency_key: str) -> str:
+async def ship(order: str, idempotency_key: str) -> str:
     act(f"shipped {order}")
-    return page(f"an effect retried under its key: {idempotency_key}")
+    return await page(f"an effect retried under its key: {idempotency_key}")
 
 
 @capability(
@@ -40,9 +40,9 @@ async def retried_effect(ctx: Context, text: str) -> bool:
     return (await ctx.effect(ship, "o3", unknown="retry")).startswith("the page")
 
 
-def launch(pad: str) -> str | None:
+async def launch(pad: str) -> str | None:
     act(f"launched from {pad}")
-    return page("an effect that a person looks into: pad")
+    return await page("an effect that a person looks into: pad")
 
 
 @capability(

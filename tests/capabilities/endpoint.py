@@ -12,7 +12,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from crew import ToolCall
-from tests.capabilities.capability import Body, Capability
+from tests.capabilities.capability import Body, Capability, first_text
 
 PIECE_CHARS = 6
 
@@ -62,13 +62,14 @@ class Endpoint:
 
     def missing(self) -> set[str]:
         """Return the capabilities that have not come to where they are struck."""
-        return set(self.capabilities) - set(self.held)
+        asking = {each.name for each in self.capabilities.values() if each.struck == "ask"}
+        return set(self.capabilities) - set(self.held) - asking
 
     def answer(self, body: Body) -> tuple[int, Body]:
         """Answer a model's request, or hold it back for good."""
         turn = sum(message["role"] == "assistant" for message in body["messages"])
         name = body["model"]
-        owner = self._named(_first_text(body)) or self._owners.get(name)
+        owner = self._named(first_text(body)) or self._owners.get(name)
         if owner is None:
             return self._refused(f"{name} {turn}: {_last_text(body)}")
         self._count(owner, f"{name} {turn}: {_last_text(body)}", _digest(body))
@@ -128,11 +129,6 @@ def _text(content: Any) -> str:
     if isinstance(content, list):
         return " ".join(part.get("text", f"<{part['type']}>") for part in content)
     return content or ""
-
-
-def _first_text(body: Body) -> str:
-    said = next((m["content"] for m in body["messages"] if m["role"] == "user"), "")
-    return said[0].get("text", "") if isinstance(said, list) else said
 
 
 def _last_text(body: Body) -> str:

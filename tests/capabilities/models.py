@@ -47,13 +47,13 @@ async def default_model(ctx: Context, text: str) -> str:
     return (await ctx.run(plain, f"{text}: x")).output
 
 
-steady = Agent("steady", model=Fallback(model("broken"), model("working")))
+steady = Agent("steady", model=Fallback(model("refusing"), model("helpful")))
 
 
 @capability(
     "fallback models",
-    says={"broken": [500], "working": ["I stand in."]},
-    struck="working 0",
+    says={"refusing": [500], "helpful": ["I stand in."]},
+    struck="helpful 0",
     outcome="I stand in.",
 )
 async def fallback_models(ctx: Context, text: str) -> str:

@@ -257,14 +257,14 @@ async def images_from_tools(ctx: Context, text: str) -> str:
 
 
 @tool(effect="read")
-def read_page(name: str) -> str:
+async def read_page(name: str) -> str:
     """Read a page of the web."""
-    return page(f"web browsing: {name}")
+    return await page(name)
 
 
 @capability(
     "web browsing",
-    says={"assistant": [ToolCall("read_page", {"name": "news"}), "No news."]},
+    says={"assistant": [ToolCall("read_page", {"name": "web browsing: news"}), "No news."]},
     calls=3,
     struck="page",
     outcome="No news.",
@@ -274,10 +274,10 @@ async def web_browsing(ctx: Context, text: str) -> str:
 
 
 @tool
-def fire_rocket(pad: str) -> str:
+async def fire_rocket(pad: str) -> str:
     """Fire a rocket."""
     act(f"fired from {pad}")
-    return page("an act nobody knows the end of: pad")
+    return await page("an act nobody knows the end of: pad")
 
 
 @capability(
