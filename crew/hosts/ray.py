@@ -24,17 +24,19 @@ from crew.graph import Workflow
 from crew.hosts import HostLost, Hosts, here
 from crew.hosts.actors import (
     ACTOR,
+    AGAIN_SECONDS,
     MANY,
-    answered,
     ctl,
     hash_of,
     host_name,
+    in_pieces,
     is_there,
     library_hash,
     retire_others,
+    started,
     stop_this_host,
 )
-from crew.hosts.agents import AGAIN_SECONDS, AgentHosts
+from crew.hosts.agents import AgentHosts
 from crew.hosts.cluster import (
     connect,
     disconnect,
@@ -123,8 +125,7 @@ class Fleet:
         name = self._name(workflow)
         if name in self._hosts:
             return
-        actor = await asyncio.to_thread(self._run_host, name, workflow)
-        serving = await answered(actor.where.remote(), name)
+        actor, serving = await started(lambda: self._run_host(name, workflow), name)
         if name in self._hosts:
             return  # somebody else has asked for it meanwhile
         host = self._hosts[name] = _Host(actor, serving.owner)
@@ -225,9 +226,10 @@ class Fleet:
         actor = ray.remote(concurrency_groups={"ctl": 64})(RunHost)
         with travelling(workflow):
             shipped = ray.cloudpickle.dumps((workflow, self._make))
+        idle = _idle(started=self._started)
         return actor.options(
             **ACTOR, name=name, num_cpus=_RUN_HOST_CPUS, max_concurrency=MANY
-        ).remote(self._store_url, self._settings, shipped, _idle(started=self._started))
+        ).remote(self._store_url, self._settings, idle, *in_pieces(shipped))
 
 
 @dataclass(frozen=True, slots=True)
@@ -258,11 +260,11 @@ class RunHost:
     """A process that owns runs and drives them."""
 
     async def __init__(
-        self, store_url: str, settings: Settings, shipped: bytes, idle: float | None
+        self, store_url: str, settings: Settings, idle: float | None, *shipped: bytes
     ) -> None:
         self._error: CrewError | None = None
         self._last_use = time.monotonic()
-        workflow, make = ray_module().cloudpickle.loads(shipped)
+        workflow, make = ray_module().cloudpickle.loads(b"".join(shipped))
         hosts = AgentHosts(settings, workflow, idle, self._carry_out)
         self._worker: Worker = make(store_url, settings, workflow, hosts)
         try:
