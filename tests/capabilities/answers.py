@@ -18,7 +18,7 @@ from crew import (
     tool,
 )
 from crew.fold import Text, folded
-from tests.capabilities.capability import act, begin, capability, model, writer
+from tests.capabilities.capability import act, begin, capability, echo, model, writer
 from tests.capabilities.tools import assistant
 
 
@@ -251,13 +251,14 @@ async def usage(ctx: Context, text: str) -> list[int]:
             ToolCall("book", {"city": "Gera"}),
         ]
     },
-    struck="assistant 0",
-    outcome="3 calls, no more",
+    calls=3,
+    struck="echo 0",
+    outcome="2 calls, no more!",
     acts=["booked Jena", "booked Gera"],
 )
 async def usage_limits(ctx: Context, text: str) -> str:
-    """The call that was under way at the kill was begun, and counts."""
     try:
-        return (await ctx.run(assistant, text, budget=Budget(calls=3))).output
+        said = (await ctx.run(assistant, text, budget=Budget(calls=2))).output
     except BudgetExceeded:
-        return "3 calls, no more"
+        said = "2 calls, no more"
+    return (await ctx.run(echo, f"{text}: {said}")).output

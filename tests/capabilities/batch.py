@@ -35,6 +35,7 @@ class Batch:
     outcomes: dict[str, Any]
     endpoint: Endpoint
     acts: Counter[str]
+    is_on_ray: bool
 
 
 def struck(folder: Path, store: str, **settings: str) -> Batch:
@@ -96,6 +97,7 @@ class Place:
             self._wait(process, lambda: not self._endpoint.missing(), self._endpoint.missing)
             wanted = dict.fromkeys(ALL, 1)
             self._wait(process, lambda: self.under_way() == wanted, self.under_way)
+            self._endpoint.strike()
             for victim in hosts("run") if self._is_on_ray else ():
                 victim.kill()
         finally:
@@ -129,7 +131,9 @@ class Place:
             process.wait()
         assert self._outcomes.exists(), self.errors()
         acts = Counter(self._acts.read_text("utf-8").splitlines())
-        return Batch(json.loads(self._outcomes.read_text("utf-8")), self._endpoint, acts)
+        return Batch(
+            json.loads(self._outcomes.read_text("utf-8")), self._endpoint, acts, self._is_on_ray
+        )
 
     def errors(self) -> str:
         return (self._folder / "errors").read_text()[-4000:]

@@ -24,7 +24,7 @@ class Server(ThreadingHTTPServer):
 
 
 class Endpoint:
-    """Answers for all capabilities; of each it holds back the one call at which it is struck."""
+    """Answers for all capabilities; until the strike it holds back the one call of each."""
 
     def __init__(self, capabilities: Iterable[Capability]) -> None:
         self.capabilities = {each.name: each for each in capabilities}
@@ -43,6 +43,7 @@ class Endpoint:
         self.strange: list[str] = []
         """What nobody was to ask."""
         self._lock, self._over = threading.Lock(), threading.Event()
+        self._is_struck = False
         self._server = Server(("127.0.0.1", 0), _handler(self))
         self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
 
@@ -100,10 +101,14 @@ class Endpoint:
     def _count(self, owner: Capability, label: str, call: str) -> None:
         with self._lock:
             self.calls[owner.name][call] += 1
-            if owner.name in self.held or not label.startswith(owner.struck):
+            if self._is_struck or not label.startswith(owner.struck):
                 return
             self.held[owner.name] = call
         self._over.wait()
+
+    def strike(self) -> None:
+        """Hold nothing back from now on; what is held has no answer."""
+        self._is_struck = True
 
     def count(self, name: str) -> tuple[int, dict[str, int]]:
         """Return how many calls a capability made, and which of them more than once."""

@@ -49,7 +49,9 @@ def test_it_comes_to_its_end_and_repeats_nothing_that_was_finished(batch, name):
     wanted, held = ALL[name], batch.endpoint.held.get(name)
     assert batch.outcomes[name] == wanted.outcome
     calls, again = batch.endpoint.count(name)
-    assert (calls, again) == (wanted.calls, {held: 2} if wanted.again else {})
+    assert (calls, set(again)) == (wanted.calls, {held} if wanted.again else set())
+    # A busy machine may take a host to be lost while its call is held back, which is made again.
+    assert batch.is_on_ray or set(again.values()) <= {2}
     assert {line: batch.acts[line] for line in wanted.acts} == Counter(wanted.acts)
 
 
