@@ -66,19 +66,20 @@ def in_pieces(data: bytes) -> list[bytes]:
     return [data[start : start + PIECE_BYTES] for start in range(0, len(data), PIECE_BYTES)]
 
 
-async def started(actor: Callable[[], Any], name: str) -> tuple[Any, Any]:
+async def started(
+    actor: Callable[[], Any], name: str, *, seconds: float = START_SECONDS
+) -> tuple[Any, Any]:
     """Start a host, or find it; return its actor, and where it is.
-
-    One that is being restarted is waited for.
 
     Args:
         actor: starts or finds it. Blocks.
         name: the host's.
+        seconds: how long one that dies before it says where it is may take to come up again.
 
     Raises:
         CrewError: it does not come up.
     """
-    until = time.monotonic() + START_SECONDS
+    until = time.monotonic() + seconds
     while True:
         found = await asyncio.to_thread(actor)
         try:
@@ -86,8 +87,8 @@ async def started(actor: Callable[[], Any], name: str) -> tuple[Any, Any]:
         except HostLost as lost:
             if time.monotonic() > until:
                 raise CrewError(
-                    message=f"host {name} did not come up again within {START_SECONDS:.0f} s "
-                    f"({lost}); is any node left that has the resources it asks for?"
+                    message=f"host {name} did not come up ({lost}); is any node left that has the "
+                    "resources it asks for, and can it load the code?"
                 ) from lost
             await asyncio.sleep(AGAIN_SECONDS)
 

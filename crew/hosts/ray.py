@@ -26,6 +26,7 @@ from crew.hosts.actors import (
     ACTOR,
     AGAIN_SECONDS,
     MANY,
+    START_SECONDS,
     ctl,
     hash_of,
     host_name,
@@ -125,7 +126,11 @@ class Fleet:
         name = self._name(workflow)
         if name in self._hosts:
             return
-        actor, serving = await started(lambda: self._run_host(name, workflow), name)
+        # One that is there may be in the midst of a restart; a new one that dies would die again.
+        seconds = START_SECONDS if await asyncio.to_thread(is_there, name) else 0.0
+        actor, serving = await started(
+            lambda: self._run_host(name, workflow), name, seconds=seconds
+        )
         if name in self._hosts:
             return  # somebody else has asked for it meanwhile
         host = self._hosts[name] = _Host(actor, serving.owner)

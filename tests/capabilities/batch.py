@@ -1,5 +1,6 @@
 """All capabilities at once, struck together: begun by one process, gone on with by the next."""
 
+import itertools
 import json
 import os
 import signal
@@ -7,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,10 +17,11 @@ from crew.hosts.cluster import quiet_cluster
 from crew.journal import Store
 from crew.journal.opening import open_store
 from tests.capabilities.all import ALL
+from tests.capabilities.capability import capabilities
 from tests.capabilities.endpoint import Endpoint
 from tests.capabilities.models import TOML
 from tests.hosts.journal import Calls
-from tests.hosts.victims import end_all, hosts
+from tests.hosts.victims import Victim, end_all, hosts
 
 SECONDS = 240.0
 """What a slow machine may take until all are at their calls, and then for their ends."""
@@ -38,25 +40,26 @@ class Batch:
     is_on_ray: bool
 
 
-def struck(folder: Path, store: str, **settings: str) -> Batch:
+def struck(folder: Path, store: str, agents: Sequence[str] = (), **settings: str) -> Batch:
     """Begin all, kill what drives them once each is at its call, and go on to the end.
 
     Args:
         folder: of their own.
         store: where the runs are.
+        agents: whose hosts are killed, too, on Ray.
         settings: of the processes, `CREW_…`.
     """
     with Endpoint(ALL.values()) as endpoint:
         place = Place(folder, store, endpoint, settings)
-        place.begin_and_strike()
+        place.begin_and_strike(agents)
         return place.finish()
 
 
-def on_ray(folder: Path, store: str) -> Batch:
+def on_ray(folder: Path, store: str, agents: Sequence[str] = ()) -> Batch:
     """Do the same on a cluster of its own, where hosts drive the runs, and hold the agents."""
     with quiet_cluster() as address:
         try:
-            return struck(folder, store, CREW_AGENTS="ray", CREW_RAY_ADDRESS=address)
+            return struck(folder, store, agents, CREW_AGENTS="ray", CREW_RAY_ADDRESS=address)
         finally:
             end_all()
 
@@ -90,7 +93,7 @@ class Place:
                 stderr=errors,
             )
 
-    def begin_and_strike(self) -> None:
+    def begin_and_strike(self, agents: Sequence[str]) -> None:
         """Kill the processes once each capability is at its call, and nothing else under way."""
         process = self._drive(CAPABILITIES_UNANSWERED="1")
         try:
@@ -98,11 +101,15 @@ class Place:
             wanted = dict.fromkeys(ALL, 1)
             self._wait(process, lambda: self.under_way() == wanted, self.under_way)
             self._endpoint.strike()
-            for victim in hosts("run") if self._is_on_ray else ():
+            for victim in self._victims(agents) if self._is_on_ray else ():
                 victim.kill()
         finally:
             process.send_signal(signal.SIGKILL)
             process.wait()
+
+    def _victims(self, agents: Sequence[str]) -> list[Victim]:
+        of_agents = [hosts("agent", f"{capabilities.name}@1:{agent}:") for agent in agents]
+        return [*hosts("run"), *itertools.chain(*of_agents)]
 
     def _wait(
         self, process: "subprocess.Popen[bytes]", is_so: Callable[[], bool], tell: Callable[[], Any]

@@ -13,6 +13,8 @@ RAY = (
     pytest.mark.xdist_group("ray"),
     pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning"),
 )
+AGENTS = ("boss", "assistant", "desk", "operator", "wavering")
+"""Those of the programs that are struck at each of their calls: their hosts are killed as well."""
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 
@@ -37,8 +39,10 @@ def batch(request, batches, tmp_path_factory):
         server = request.getfixturevalue("postgres_server") if kind == "postgres" else None
         folder = tmp_path_factory.mktemp("n")
         store = server.new_database() if server else f"sqlite:///{folder}/runs.db"
-        make = struck if agents == "local" else on_ray
-        batches[request.param] = make(folder, store)
+        if agents == "local":
+            batches[request.param] = struck(folder, store)
+        else:
+            batches[request.param] = on_ray(folder, store, AGENTS if server else ())
     if (made := batches[request.param]) is None:
         pytest.fail("these were struck before, and did not come to their end: see the first test")
     return made
