@@ -245,20 +245,13 @@ async def usage(ctx: Context, text: str) -> list[int]:
 
 @capability(
     "usage limits",
-    says={
-        "assistant": [
-            ToolCall("book", {"city": "Jena"}),
-            ToolCall("book", {"city": "Gera"}),
-        ]
-    },
-    calls=3,
+    calls=1,
     struck="echo 0",
-    outcome="2 calls, no more!",
-    acts=["booked Jena", "booked Gera"],
+    outcome="5 tokens are too few!",
 )
 async def usage_limits(ctx: Context, text: str) -> str:
     try:
-        said = (await ctx.run(assistant, text, budget=Budget(calls=2))).output
+        said = (await ctx.run(assistant, text, budget=Budget(tokens=5, strict=True))).output
     except BudgetExceeded:
-        said = "2 calls, no more"
-    return (await ctx.run(echo, f"{text}: {said}")).output
+        said = "5 tokens are too few"
+    return (await ctx.run(echo, f"{text}: {said}", budget=Budget(calls=9))).output
