@@ -17,7 +17,7 @@ from crew.hosts.cluster import quiet_cluster
 from crew.journal import Store
 from crew.journal.opening import open_store
 from tests.capabilities.all import ALL
-from tests.capabilities.capability import capabilities
+from tests.capabilities.capability import BEGAN, capabilities
 from tests.capabilities.endpoint import Endpoint
 from tests.capabilities.models import TOML
 from tests.hosts.journal import Calls
@@ -37,7 +37,14 @@ class Batch:
     outcomes: dict[str, Any]
     endpoint: Endpoint
     acts: Counter[str]
+    begun: Counter[str]
+    """The texts of the runs that have begun to act."""
     is_on_ray: bool
+
+    def beginnings(self, name: str) -> dict[str, int]:
+        """Return how often each run of a capability has begun to act."""
+        begun = self.begun.items()
+        return {text: times for text, times in begun if text.partition(":")[0] == name}
 
 
 def struck(folder: Path, store: str, agents: Sequence[str] = (), **settings: str) -> Batch:
@@ -137,10 +144,11 @@ class Place:
             process.kill()
             process.wait()
         assert self._outcomes.exists(), self.errors()
-        acts = Counter(self._acts.read_text("utf-8").splitlines())
-        return Batch(
-            json.loads(self._outcomes.read_text("utf-8")), self._endpoint, acts, self._is_on_ray
-        )
+        outcomes = json.loads(self._outcomes.read_text("utf-8"))
+        lines = self._acts.read_text("utf-8").splitlines()
+        acts = Counter(line for line in lines if not line.startswith(BEGAN))
+        begun = Counter(line.removeprefix(BEGAN) for line in lines if line.startswith(BEGAN))
+        return Batch(outcomes, self._endpoint, acts, begun, self._is_on_ray)
 
     def errors(self) -> str:
         return (self._folder / "errors").read_text()[-4000:]

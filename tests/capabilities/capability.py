@@ -15,6 +15,9 @@ URL = os.environ.get("CAPABILITIES_URL", "http://127.0.0.1:9/v1")
 FOLDER = os.environ.get("CAPABILITIES_FOLDER", "")
 """Where acts are noted."""
 
+BEGAN = "began: "
+"""How the lines of acts begin that every run does first."""
+
 Program = Callable[[Context, str], Awaitable[Any]]
 Body = dict[str, Any]
 Script = Sequence[Any] | Mapping[int, Any] | Callable[[Body], Any]
@@ -38,7 +41,7 @@ class Capability:
         calls: how many different ones are made; as many as are scripted by default.
         acts: what happens in the world, in any order.
         answers: what a person says, by the questions.
-        again: how often calls that were under way at the kill are made again.
+        again: whether the call that is under way at the kill is made again.
         options: of its start.
         drive: starts it, and gives its outcome, in place of the usual way; also after the kill.
     """
@@ -51,7 +54,7 @@ class Capability:
     calls: int
     acts: Sequence[str] = ()
     answers: Mapping[str, Any] = field(default_factory=dict)
-    again: int = 1
+    again: bool = True
     options: Mapping[str, Any] = field(default_factory=dict)
     drive: Callable[[Runtime], Awaitable[Any]] | None = None
 
@@ -117,7 +120,8 @@ async def page(name: str) -> str:
 
 @workflow(name="capabilities")
 async def capabilities(ctx: Context, text: str) -> Any:
-    """Run the program that a text begins with the name of."""
+    """Act once, then run the program that a text begins with the name of."""
+    await ctx.effect(act, f"{BEGAN}{text}", key="began")
     return await ALL[text.partition(":")[0]].program(ctx, text)
 
 

@@ -49,7 +49,7 @@ async def launch(pad: str) -> str | None:
     "an effect that a person looks into",
     calls=1,
     struck="page",
-    again=0,
+    again=False,
     answers={"Did the effect capabilities[0]/launch happen?": True},
     outcome="launched",
     acts=["launched from A"],

@@ -34,6 +34,16 @@ async def models_by_name(ctx: Context, text: str) -> str:
     return (await ctx.run(strong, "And now?", messages=first.messages)).output
 
 
+@capability(
+    "costs in money",
+    says={"big": ["That was dear."]},
+    struck="big 0",
+    outcome=0.02,
+)
+async def costs(ctx: Context, text: str) -> float:
+    return (await ctx.run(strong, text)).usage.money
+
+
 plain = Agent("plain")
 
 

@@ -37,7 +37,7 @@ def at_each(
         capability(
             each,
             struck=struck,
-            again=int(struck != "ask"),
+            again=struck != "ask",
             acts=[line.format(each) for line in acts],
             answers={line.format(each): answer for line, answer in (answers or {}).items()},
             **facts,

@@ -57,6 +57,7 @@ def test_it_comes_to_its_end_and_repeats_nothing_that_was_finished(batch, name):
     # A busy machine may take a host to be lost while its call is held back, which is made again.
     assert batch.is_on_ray or set(again.values()) <= {2}
     assert {line: batch.acts[line] for line in wanted.acts} == Counter(wanted.acts)
+    assert set(batch.beginnings(name).values()) == {1}
 
 
 def test_nothing_else_is_asked_and_nothing_else_done(batch):

@@ -285,7 +285,7 @@ async def fire_rocket(pad: str) -> str:
     says={"assistant": [ToolCall("fire_rocket", {"pad": "B"}), "Fired."]},
     calls=2,
     struck="page",
-    again=0,
+    again=False,
     outcome="a person has to look",
     acts=["fired from B"],
 )
