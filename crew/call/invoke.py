@@ -3,14 +3,18 @@
 import asyncio
 import functools
 import inspect
+import os
 from collections.abc import Awaitable, Callable
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextvars import Context as Variables
+from contextvars import copy_context
 from typing import Any, TypeVar
 
 from crew.errors import NotAnException
 
 T = TypeVar("T")
+MOST_THREADS = 512
+"""How many synchronous functions are under way in a process at once; further ones wait."""
 
 
 async def invoke(function: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
@@ -49,9 +53,10 @@ async def _in_thread(function: Callable[[], Any]) -> Any:
 
     A future takes no StopIteration, and an event loop ends at a SystemExit.
     """
-    thread = _Thread(function)
+    thread, loop = _Thread(function), asyncio.get_running_loop()
+    call = functools.partial(copy_context().run, thread.run)
     try:
-        outcome, error = await asyncio.to_thread(thread.run)
+        outcome, error = await loop.run_in_executor(_threads(os.getpid()), call)
     except asyncio.CancelledError:
         thread.give_up()
         raise
@@ -60,6 +65,16 @@ async def _in_thread(function: Callable[[], Any]) -> Any:
     if error is not None:
         raise error
     return outcome
+
+
+@functools.lru_cache(maxsize=1)
+def _threads(process: int) -> ThreadPoolExecutor:
+    """Return the threads of a process; one that was forked has none of its parent's.
+
+    asyncio's own are four more than there are processors: a few functions that block, as those of
+    tools that wait for a network, would hold up every other run.
+    """
+    return ThreadPoolExecutor(MOST_THREADS, "crew-functions")
 
 
 class _Thread:

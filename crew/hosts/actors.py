@@ -6,17 +6,24 @@ Calls are never retried by Ray (`max_task_retries=0`): a retry would repeat what
 import asyncio
 import functools
 import hashlib
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from crew.errors import CrewError
 from crew.graph import Workflow
+from crew.hosts import HostLost
 from crew.hosts.cluster import NAMESPACE, ray_module, unwrapped
 
 START_SECONDS = 120.0
 """How long a host may take to start before its resources are taken to be missing."""
+AGAIN_SECONDS = 0.25
+"""How soon a host is asked again that is being restarted."""
 MANY = 10_000
 """Calls of one actor at once."""
+PIECE_BYTES = 64 << 10
+"""Less than what Ray keeps in the call itself (100 KiB an argument, 10 MiB in all)."""
 
 ACTOR: dict[str, Any] = {
     "namespace": NAMESPACE,
@@ -46,6 +53,44 @@ def host_name(kind: str, workflow: Workflow, *parts: str) -> str:
 
 def hash_of(*parts: str) -> str:
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:10]
+
+
+def in_pieces(data: bytes) -> list[bytes]:
+    """Cut the bytes that an actor is made with into arguments.
+
+    Ray keeps one that is larger in the object store of whoever starts the actor, and once that one
+    is gone cannot restart the actor, whose work is lost then.
+
+    Source: https://github.com/ray-project/ray/issues/53727
+    """
+    return [data[start : start + PIECE_BYTES] for start in range(0, len(data), PIECE_BYTES)]
+
+
+async def started(
+    actor: Callable[[], Any], name: str, *, seconds: float = START_SECONDS
+) -> tuple[Any, Any]:
+    """Start a host, or find it; return its actor, and where it is.
+
+    Args:
+        actor: starts or finds it. Blocks.
+        name: the host's.
+        seconds: how long one that dies before it says where it is may take to come up again.
+
+    Raises:
+        CrewError: it does not come up.
+    """
+    until = time.monotonic() + seconds
+    while True:
+        found = await asyncio.to_thread(actor)
+        try:
+            return found, await answered(found.where.remote(), name)
+        except HostLost as lost:
+            if time.monotonic() > until:
+                raise CrewError(
+                    message=f"host {name} did not come up ({lost}); is any node left that has the "
+                    "resources it asks for, and can it load the code?"
+                ) from lost
+            await asyncio.sleep(AGAIN_SECONDS)
 
 
 async def answered(ref: Any, name: str) -> Any:

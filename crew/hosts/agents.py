@@ -14,13 +14,12 @@ from crew.hosts import HostLost, Place, Resources, here
 from crew.hosts.actors import (
     ACTOR,
     MANY,
-    START_SECONDS,
-    answered,
     ctl,
     hash_of,
     host_name,
     library_hash,
     retire_others,
+    started,
     stop_this_host,
 )
 from crew.hosts.cluster import ray_module, unwrapped
@@ -30,9 +29,6 @@ from crew.hosts.peer import ActorPeer, Deliver, Peer, Standing, open_door, reach
 from crew.hosts.remote import RemoteCalls, task_data, task_from
 from crew.hosts.travel import agent_bytes
 from crew.message import Json
-
-AGAIN_SECONDS = 0.25
-"""How soon a host is asked again that is being restarted."""
 
 
 class AgentHost:
@@ -200,20 +196,8 @@ class AgentHosts:
         Raises:
             CrewError: it does not come up.
         """
-        until = time.monotonic() + START_SECONDS
         resources = getattr(agent, "resources", None) or Resources()
-        while True:
-            actor = await asyncio.to_thread(self._actor, name, resources)
-            try:
-                standing = await answered(actor.where.remote(), name)
-                break
-            except HostLost as lost:
-                if time.monotonic() > until:
-                    raise CrewError(
-                        message=f"host {name} did not come up again within {START_SECONDS:.0f} s "
-                        f"({lost}); is any node left that has the resources it asks for?"
-                    ) from lost
-                await asyncio.sleep(AGAIN_SECONDS)
+        actor, standing = await started(lambda: self._actor(name, resources), name)
         await retire_others(name)
         mine = asyncio.current_task()
         peer = await reach(

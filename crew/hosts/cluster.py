@@ -4,6 +4,8 @@ This is the one module that imports Ray.
 """
 
 import asyncio
+import copyreg
+import dataclasses
 import logging
 import os
 import socket
@@ -50,7 +52,13 @@ def ray_module() -> Any:
         import ray.util
     except ImportError as error:
         raise ExtraMissing(message="agents='ray'", extra="ray") from error
+    # By name: a copy of what stands for "no default" is one, and no dataclass would work there.
+    copyreg.pickle(type(dataclasses.MISSING), _name_of_missing)
     return ray
+
+
+def _name_of_missing(missing: object) -> str:
+    return "MISSING"
 
 
 def connect(address: str = "") -> bool:

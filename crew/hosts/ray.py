@@ -24,17 +24,20 @@ from crew.graph import Workflow
 from crew.hosts import HostLost, Hosts, here
 from crew.hosts.actors import (
     ACTOR,
+    AGAIN_SECONDS,
     MANY,
-    answered,
+    START_SECONDS,
     ctl,
     hash_of,
     host_name,
+    in_pieces,
     is_there,
     library_hash,
     retire_others,
+    started,
     stop_this_host,
 )
-from crew.hosts.agents import AGAIN_SECONDS, AgentHosts
+from crew.hosts.agents import AgentHosts
 from crew.hosts.cluster import (
     connect,
     disconnect,
@@ -124,8 +127,11 @@ class Fleet:
         name = self._name(workflow)
         if name in self._hosts:
             return
-        actor = await asyncio.to_thread(self._run_host, name, workflow)
-        serving = await answered(actor.where.remote(), name)
+        # One that is there may be in the midst of a restart; a new one that dies would die again.
+        seconds = START_SECONDS if await asyncio.to_thread(is_there, name) else 0.0
+        actor, serving = await started(
+            lambda: self._run_host(name, workflow), name, seconds=seconds
+        )
         if name in self._hosts:
             return  # somebody else has asked for it meanwhile
         host = self._hosts[name] = _Host(actor, serving.owner)
@@ -227,9 +233,10 @@ class Fleet:
             shipped = workflow_bytes(
                 workflow, lambda value: ray.cloudpickle.dumps((value, self._make))
             )
+        idle = _idle(started=self._started)
         return actor.options(
             **ACTOR, name=name, num_cpus=_RUN_HOST_CPUS, max_concurrency=MANY
-        ).remote(self._store_url, self._settings, shipped, _idle(started=self._started))
+        ).remote(self._store_url, self._settings, idle, *in_pieces(shipped))
 
 
 @dataclass(frozen=True, slots=True)
@@ -261,11 +268,11 @@ class RunHost:
     """A process that owns runs and drives them."""
 
     async def __init__(
-        self, store_url: str, settings: Settings, shipped: bytes, idle: float | None
+        self, store_url: str, settings: Settings, idle: float | None, *shipped: bytes
     ) -> None:
         self._error: CrewError | None = None
         self._last_use = time.monotonic()
-        workflow, make = ray_module().cloudpickle.loads(shipped)
+        workflow, make = ray_module().cloudpickle.loads(b"".join(shipped))
         hosts = AgentHosts(settings, workflow, idle, self._carry_out)
         self._worker: Worker = make(store_url, settings, workflow, hosts)
         try:

@@ -65,12 +65,16 @@ class Worker:
         return self._watched
 
     async def take_over(self) -> None:
-        """Take the runs that nobody owns any more, of the workflows that are known here."""
+        """Take the runs that nobody owns any more, of the workflows that are known here.
+
+        Who takes over no other runs takes the children of those that are driven here all the same:
+        these wait for them.
+        """
         owned = self.owned
         for driver in list(self._drivers.values()):
             driver.steps.review()
         await self._adopt_lost()
-        if not owned.takes_over:
+        if not owned.takes_over and not self._drivers:
             return
         store = self._employer.store
         gone = self._liveness.gone([name for name in store.owners() if name != owned.owner])
@@ -82,8 +86,12 @@ class Worker:
         most = MOST_TAKEN + len(owned.unreadable) + self._suspects.waiting
         names = self._employer.workflows.names()
         rows = store.takeable(names, [*gone, *mine], wall_clock(), limit=most)
-        rows = [row for row in rows if not owned.is_left_alone(row.number)]
+        rows = [row for row in rows if not owned.is_left_alone(row.number) and self._takes(row)]
         await self._suspects.take_all(rows, gone)
+
+    def _takes(self, row: RunRow) -> bool:
+        is_child = row.parent is not None and self.owned.driver_of(row.parent) is not None
+        return self.owned.takes_over or is_child
 
     async def take(self, numbers: Set[int]) -> None:
         """Take those of some runs that may be taken, of which others have told."""

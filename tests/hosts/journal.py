@@ -7,7 +7,8 @@ from collections.abc import Callable
 from crew.journal import Store, StoredEvent
 
 LOOK_SECONDS = 0.02
-_ENDS = ("completed", "failed", "cancelled", "unknown")
+_BEGINS = ("started", "opened")
+_ENDS = ("completed", "answered", "failed", "cancelled", "unknown")
 
 
 class Calls:
@@ -52,7 +53,7 @@ class Calls:
     def _take(self, event: StoredEvent) -> None:
         kind, _, phase = event.kind.rpartition(".")
         self.takes += event.kind == "run.taken"
-        if phase == "started":
+        if phase in _BEGINS:
             self.open.setdefault(kind, {})[event.path] = event.offset
         elif phase in _ENDS:
             self.open.setdefault(kind, {}).pop(event.path, None)
