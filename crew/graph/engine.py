@@ -77,7 +77,9 @@ def _apply(wiring: Wiring, state: RunState, event: RunEvent) -> list[Command]:
     match event:
         # The two that come with every step are asked for first.
         case StepStarted(path=path):
-            _step_of(wiring, state, path)
+            step = _step_of(wiring, state, path)
+            if step is not None and step.sees is None:
+                step.sees = state.shared
             return []
         case StepCompleted():
             return _complete(wiring, state, event)
@@ -164,11 +166,8 @@ def _complete(wiring: Wiring, state: RunState, event: StepCompleted) -> list[Com
         return []
     del state.steps[step.path]
     state.completed += 1
-    for name, value in (event.patch or {}).items():
-        old = state.shared.get(name)
-        state.shared[name] = (
-            [*(old or []), *value] if wiring.reducers.get(name) == "append" else value
-        )
+    if event.patch:
+        state.shared = _patched(wiring, state.shared, event.patch)
     if wiring.plain:
         return [Finish(event.output)]
     if event.output is None:
@@ -178,6 +177,16 @@ def _complete(wiring: Wiring, state: RunState, event: StepCompleted) -> list[Com
         return _fan_out(wiring, state, step, event.output)
     token = _token_of(event.output, wiring.gives[step.node], step.token)
     return _route(wiring, state, step.node, token)
+
+
+def _patched(wiring: Wiring, shared: dict[str, Json], patch: dict[str, Json]) -> dict[str, Json]:
+    """Return what all steps share after a patch; steps under way go on seeing what it was."""
+    appended = {
+        name: [*(shared.get(name) or []), *value]
+        for name, value in patch.items()
+        if wiring.reducers.get(name) == "append"
+    }
+    return {**shared, **patch, **appended}
 
 
 def _step_of(wiring: Wiring, state: RunState, path: str) -> Step | None:
@@ -389,7 +398,7 @@ def _fail(wiring: Wiring, state: RunState, event: StepFailed) -> list[Command]:
         return []
     if event.final:
         return [Fail(replace(event.error, path=event.path))]
-    step.attempt, step.until = event.attempt + 1, event.until
+    step.attempt, step.until, step.sees = event.attempt + 1, event.until, None
     return [RunStep(step.path, step.node, step.token.value, step.attempt, step.until)]
 
 

@@ -77,6 +77,8 @@ class Step:
     token: Token
     attempt: int = 1
     until: float = 0.0
+    sees: dict[str, Json] | None = None
+    """What all steps shared when this attempt first began; nobody changes it."""
 
 
 @dataclass(slots=True)
@@ -109,5 +111,6 @@ class RunState:
     let_go: set[str] = field(default_factory=set)
     """Steps that a quorum cancelled: what they still write changes nothing."""
     shared: dict[str, Json] = field(default_factory=dict)
+    """The fields of the run's state that were patched; another dict with each patch."""
     outcome: Finish | Fail | None = None
     """What ends the run, from when it is known until it is recorded."""

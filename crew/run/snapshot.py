@@ -7,7 +7,7 @@ from crew.graph import Workflow
 from crew.graph.state import RunState, Scope, Step, Token, WaitForQuorum
 from crew.message import Json
 
-FORMAT = 7
+FORMAT = 8
 """Raised when the engine or this module changes what a state means."""
 
 
@@ -23,11 +23,15 @@ def size_of(state: RunState) -> int:
 
 
 def state_to_data(state: RunState) -> dict[str, Json]:
-    """Return a run's state as JSON."""
+    """Return a run's state as JSON; of what is `shared` as it is now, then as steps see it."""
+    seen = [step.sees for step in state.steps.values() if step.sees is not None]
+    shared = {id(each): each for each in (state.shared, *seen)}
+    numbers = {one: number for number, one in enumerate(shared)}
     return {
         "started": to_data(state.started) if state.started else None,
         "steps": [
-            [s.path, s.node, _token(s.token), s.attempt, s.until] for s in state.steps.values()
+            [s.path, s.node, _token(s.token), s.attempt, s.until, numbers.get(id(s.sees))]
+            for s in state.steps.values()
         ],
         "completed": state.completed,
         "scopes": [[number, _scope(scope)] for number, scope in state.scopes.items()],
@@ -36,15 +40,22 @@ def state_to_data(state: RunState) -> dict[str, Json]:
         "firings": [[list(place), fired] for place, fired in state.firings.items()],
         "settled": [[list(place), most] for place, most in state.settled.items()],
         "let_go": sorted(state.let_go),
-        "shared": state.shared,
+        "shared": list(shared.values()),
     }
 
 
 def state_from(data: dict[str, Json]) -> RunState:
     """Return the state that `state_to_data` described."""
     steps = [
-        Step(path, node, _token_from(token), attempt, until)
-        for path, node, token, attempt, until in data["steps"]
+        Step(
+            path,
+            node,
+            _token_from(token),
+            attempt,
+            until,
+            None if number is None else data["shared"][number],
+        )
+        for path, node, token, attempt, until, number in data["steps"]
     ]
     started = data["started"]
     return RunState(
@@ -57,7 +68,7 @@ def state_from(data: dict[str, Json]) -> RunState:
         firings={tuple(place): fired for place, fired in data["firings"]},
         settled={tuple(place): most for place, most in data["settled"]},
         let_go=set(data["let_go"]),
-        shared=data["shared"],
+        shared=data["shared"][0],
     )
 
 

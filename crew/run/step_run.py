@@ -67,13 +67,13 @@ class StepRun:
         """What the node's own code raised."""
 
     async def carry_out(
-        self, task: "asyncio.Task[Any]", state: Callable[[], BaseModel | None]
+        self, task: "asyncio.Task[Any]", state: Callable[[str], BaseModel | None]
     ) -> Gave:
         """Run the step to the end of its last task.
 
         Args:
             task: the current one.
-            state: gives what all steps share, as it is now.
+            state: gives what all steps share, as the step at a path sees it.
 
         Raises:
             CancelledError: somebody stopped it.
@@ -127,12 +127,12 @@ class StepRun:
             run, path = self._run.run_id, self._step.path
             raise unreadable(error, self._step.value, run=run, path=path) from error
 
-    def _arguments(self, value: Any, state: Callable[[], BaseModel | None]) -> list[Any]:
+    def _arguments(self, value: Any, state: Callable[[str], BaseModel | None]) -> list[Any]:
         """Return what the node's function is called with."""
         node = self._node
         arguments = [] if node.parameter is type(None) else [value]
         if node.takes_context:
-            self._context = Context(self._calls(), state(), node.function)
+            self._context = Context(self._calls(), state(self._step.path), node.function)
             arguments.insert(0, self._context)
         return arguments
 

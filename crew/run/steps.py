@@ -142,8 +142,10 @@ class Steps:
             self._append(TextDiscarded(path))
         self._append(StepFailed(path, failure, step.attempt, final, until))
 
-    def _shared_state(self) -> BaseModel | None:
-        model, shared = self._course.workflow.state, self._course.state.shared
+    def _shared_state(self, path: str) -> BaseModel | None:
+        """Return what all steps shared when the step at `path` first began."""
+        model, step = self._course.workflow.state, self._course.state.steps.get(path)
+        shared = self._course.state.shared if step is None or step.sees is None else step.sees
         try:
             return None if model is None else read_state(model, shared)
         except Exception as error:
