@@ -1,8 +1,7 @@
 """A person's answer to whether a tool may be called."""
 
 import functools
-
-from pydantic import BaseModel
+from dataclasses import dataclass
 
 from crew.message import Json
 from crew.value import Codec
@@ -13,7 +12,8 @@ SCHEMA: dict[str, Json] = {"type": "boolean"}
 """As whoever shows the question sees it: a yes or no; that reasons are taken, too, is a bonus."""
 
 
-class Approval(BaseModel):
+@dataclass(frozen=True, slots=True)
+class Approval:
     """Whether a call may be made, and why not; `True` and `False` say the same without a reason."""
 
     approved: bool

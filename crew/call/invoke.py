@@ -5,7 +5,7 @@ import functools
 import inspect
 import os
 from collections.abc import Awaitable, Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Executor, Future
 from contextvars import Context as Variables
 from contextvars import copy_context
 from typing import Any, TypeVar
@@ -68,12 +68,14 @@ async def _in_thread(function: Callable[[], Any]) -> Any:
 
 
 @functools.lru_cache(maxsize=1)
-def _threads(process: int) -> ThreadPoolExecutor:
+def _threads(process: int) -> Executor:
     """Return the threads of a process; one that was forked has none of its parent's.
 
     asyncio's own are four more than there are processors: a few functions that block, as those of
     tools that wait for a network, would hold up every other run.
     """
+    from concurrent.futures import ThreadPoolExecutor  # it loads when first needed
+
     return ThreadPoolExecutor(MOST_THREADS, "crew-functions")
 
 

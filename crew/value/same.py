@@ -10,7 +10,6 @@ import enum
 import functools
 import math
 import pathlib
-import pickle
 import reprlib
 import uuid
 from collections import defaultdict, deque
@@ -254,7 +253,7 @@ def _pickled(was: Any, now: Any) -> Difference | None:
     """Compare what pickle would make each of: where that cannot be told, they differ."""
     try:
         parts, copies = was.__reduce_ex__(4), now.__reduce_ex__(4)
-    except (TypeError, ValueError, AttributeError, pickle.PicklingError):
+    except Exception:  # noqa: BLE001  objects reduce themselves by code of their own
         return Difference("", was, now)
     if isinstance(parts, str) or isinstance(copies, str):
         return Difference("", was, now)  # one has a name, and the other is something else

@@ -5,15 +5,16 @@ from collections import deque
 from collections.abc import Mapping
 from typing import Any
 
-from pydantic import RootModel
+from pydantic import BaseModel
 
 from crew.message import Json
 
 
 def with_sorted_sets(value: Any, plain: Any) -> Any:
     """Sort what was dumped of sets, at any depth; `plain` is the dump of `value`."""
-    if isinstance(value, RootModel):
-        value = value.root
+    # Not by RootModel: to import it makes a model, which loads pydantic's plugins.
+    if isinstance(value, BaseModel) and type(value).__pydantic_root_model__:
+        value = value.root  # type: ignore[attr-defined]
     if isinstance(value, (set, frozenset)) and isinstance(plain, list):
         items = list(map(with_sorted_sets, value, plain))
         return sorted(items, key=lambda item: json.dumps(item, sort_keys=True))
