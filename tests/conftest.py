@@ -1,4 +1,5 @@
 import contextlib
+import gc
 import os
 import shutil
 import tempfile
@@ -33,6 +34,14 @@ def temporary_files(tmp_path_factory):
     else:
         os.environ["TMPDIR"] = variable
     shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(autouse=True)
+def garbage_of_ray(request):
+    """Free what a test of Ray has left where its warnings are not another test's."""
+    yield
+    if request.node.get_closest_marker("ray"):
+        gc.collect()
 
 
 @pytest.fixture(scope="session")

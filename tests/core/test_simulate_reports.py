@@ -25,9 +25,9 @@ def test_a_run_that_parks_is_reported_with_its_seed():
         return "done"
 
     with pytest.raises(SimulationFailed, match="run 'flow' was parked: .*diverged") as caught:
-        simulate(flow, seeds=[9])
-    assert caught.value.seed == 9
-    assert caught.value.crashes == (4,)
+        simulate(flow, seeds=[6])
+    assert caught.value.seed == 6
+    assert caught.value.crashes == (2,)
 
 
 def test_a_run_that_hangs_is_reported_and_does_not_hang_the_test():
