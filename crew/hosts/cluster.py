@@ -10,6 +10,7 @@ import logging
 import os
 import socket
 import sys
+import threading
 from collections.abc import Awaitable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -31,6 +32,9 @@ CLIENT_TRIES = 2
 MOST_HOSTS = 16
 """CPUs that a local cluster claims to have: they are places for hosts, most of which wait."""
 logger = logging.getLogger(__name__)
+
+_TRAVELLING = threading.Lock()
+"""cloudpickle has one list of modules that go by value, and hosts are started in threads."""
 
 _QUIET: dict[str, Any] = {
     "namespace": NAMESPACE,
@@ -231,18 +235,19 @@ def travelling(workflow: Workflow) -> Iterator[None]:
     other that is loaded (a file given by path, a user's module beside it) goes with its code.
     """
     cloudpickle = ray_module().cloudpickle
-    modules = [
-        module
-        for module in list(sys.modules.values())
-        if is_users_own(module) and module.__name__ not in _registered(cloudpickle)
-    ]
-    for module in modules:
-        cloudpickle.register_pickle_by_value(module)
-    try:
-        yield
-    finally:
+    with _TRAVELLING:
+        modules = [
+            module
+            for module in list(sys.modules.values())
+            if is_users_own(module) and module.__name__ not in _registered(cloudpickle)
+        ]
         for module in modules:
-            cloudpickle.unregister_pickle_by_value(module)
+            cloudpickle.register_pickle_by_value(module)
+        try:
+            yield
+        finally:
+            for module in modules:
+                cloudpickle.unregister_pickle_by_value(module)
 
 
 def _registered(cloudpickle: Any) -> set[str]:

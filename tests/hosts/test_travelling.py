@@ -4,6 +4,8 @@ import dataclasses
 import enum
 import subprocess
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, Generic, NamedTuple, TypeVar
 
@@ -19,6 +21,8 @@ pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::R
 T = TypeVar("T")
 AWAY = """
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 from crew.hosts.cluster import ray_module
 from crew.value import Codec
 codec = lambda kind: Codec(kind, where="a test")
@@ -145,3 +149,16 @@ def test_what_stands_for_no_default_is_the_same_after_a_journey(kind):
         assert (copy.default is dataclasses.MISSING) == (each.default is dataclasses.MISSING)
         is_made = copy.default_factory is not dataclasses.MISSING
         assert is_made == (each.default_factory is not dataclasses.MISSING)
+
+
+def test_workflows_are_packed_in_several_threads_at_once():
+    def pack(number: int) -> bytes:
+        with travelling(flow):
+            time.sleep(0.001)  # so that others come meanwhile
+            return ray_module().cloudpickle.dumps(Point(number, 0))
+
+    with ThreadPoolExecutor(8) as threads:
+        packed = list(threads.map(pack, range(100)))
+    # By value: with the code of its class, which by name would be a few bytes.
+    assert min(map(len, packed)) > 500
+    assert not ray_module().cloudpickle.list_registry_pickle_by_value()
