@@ -115,11 +115,8 @@ def on_loop(loop: asyncio.AbstractEventLoop, work: Callable[[], T]) -> T:
 
     Whoever drives a run needs no lock, since it does all there.
     """
-    try:
-        if asyncio.get_running_loop() is loop:
-            return work()
-    except RuntimeError:
-        pass  # a thread has none
+    if _loop_here() is loop:
+        return work()
     done = Future[T]()
 
     def do() -> None:
@@ -130,6 +127,14 @@ def on_loop(loop: asyncio.AbstractEventLoop, work: Callable[[], T]) -> T:
 
     loop.call_soon_threadsafe(do, context=Variables())
     return done.result()
+
+
+def _loop_here() -> asyncio.AbstractEventLoop | None:
+    """Return the event loop that runs in this thread, if one does."""
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None
 
 
 def is_asked_to_stop() -> bool:

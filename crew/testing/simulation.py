@@ -37,6 +37,8 @@ STILL_SECONDS = 2 * 86_400.0
 """Virtual seconds without an event, and with no time to wait for, that show a run to be stuck."""
 MOST_SCHEDULES = 50
 """How many undisturbed schedules are tried for an outcome, at most."""
+_THREAD = "simulated"
+"""A simulated run is the first turn of it, so that its code may keep something with the thread."""
 
 In = TypeVar("In")
 
@@ -192,10 +194,6 @@ class _Subject:
             hosts=_Hosts(settings, self.models),
             look_seconds=LOOK_SECONDS,
         )
-
-
-_THREAD = "simulated"
-"""A simulated run is the first turn of it, so that its code may keep something with the thread."""
 
 
 class _Hosts(LocalHosts):

@@ -9,6 +9,7 @@ from crew import (
     AskError,
     Context,
     CrewError,
+    Graph,
     GraphError,
     Retry,
     RunCancelled,
@@ -16,6 +17,7 @@ from crew import (
     Runtime,
     workflow,
 )
+from crew.journal.memory import MemoryStore
 from tests.core.flows import Question, research
 
 
@@ -385,3 +387,46 @@ async def test_an_error_of_a_mapped_call_can_be_caught_by_its_class(runtime):
             return f"caught {error}, stopped {sorted(stopped)}"
 
     assert await run(runtime, flow) == "caught 'missing', stopped [0, 2]"
+
+
+class Unreadable(MemoryStore):
+    """A store whose threads cannot be read any more, for a fault of its own."""
+
+    is_broken = False
+
+    def turns(self, *thread, **options):
+        if self.is_broken:
+            raise RuntimeError("no threads today")
+        return super().turns(*thread, **options)
+
+
+@pytest.mark.parametrize("is_async", [True, False])
+async def test_a_fault_on_the_way_to_the_thread_is_raised_where_it_is_read(is_async):
+    store = Unreadable()
+
+    def read(ctx: Context) -> str:
+        store.is_broken = True
+        return str(ctx.thread.messages)
+
+    async def read_there(ctx: Context) -> str:
+        return read(ctx)
+
+    graph = Graph("reading", input=int, output=str)
+
+    if is_async:
+
+        @graph.node(name="read")
+        async def reads(ctx: Context, n: int) -> str:
+            return await read_there(ctx)
+
+    else:
+
+        @graph.node(name="read")
+        def reads(ctx: Context, n: int) -> str:
+            return read(ctx)
+
+    async with Runtime(store) as runtime:
+        started = await runtime.start(graph, 1, thread="t")
+        with pytest.raises(RunFailed, match="no threads today"):
+            async with asyncio.timeout(20):
+                await started.result()
