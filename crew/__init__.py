@@ -39,6 +39,7 @@ from crew.tool import Tool, tool
 
 if TYPE_CHECKING:
     from crew.agent import Agent, AgentResult
+    from crew.agent.history import History
     from crew.budget import Budget, BudgetLeft
     from crew.call.context import Context
     from crew.content import File, Image
@@ -65,6 +66,7 @@ _LATER = {
     "Fallback": "crew.llm.fallback",
     "File": "crew.content",
     "Graph": "crew.run",
+    "History": "crew.agent.history",
     "Image": "crew.content",
     "Message": "crew.message",
     "ModelSettings": "crew.llm.settings",
@@ -98,6 +100,7 @@ __all__ = [
     "File",
     "Graph",
     "GraphError",
+    "History",
     "Image",
     "InputInvalid",
     "KeyReused",

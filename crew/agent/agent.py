@@ -9,8 +9,10 @@ from typing import Any, Generic
 from typing_extensions import TypeForm, TypeVar
 
 from crew.agent.check import Check
+from crew.agent.compaction import Compacting
 from crew.agent.delegate import AgentTool
 from crew.agent.handoff import Handoff
+from crew.agent.history import History, history_of
 from crew.agent.loop import Loop
 from crew.agent.output import TOOL, Output
 from crew.agent.outside import Outside, OutsideContext, written_outside
@@ -29,7 +31,7 @@ from crew.config import load_settings
 from crew.content import Part, as_content, split
 from crew.errors import GraphError, Unreadable
 from crew.hosts import Resources
-from crew.llm import ToolSpec
+from crew.llm import Model, ToolSpec
 from crew.llm.choice import ModelChoice, models_of, name_of
 from crew.llm.settings import ModelSettings
 from crew.message import Json, Message, Usage, message_from, usage_from
@@ -95,7 +97,8 @@ class Agent(Generic[T]):
         max_tokens: bounds each answer; short for `ModelSettings(max_tokens=…)`.
         temperature: short for `ModelSettings(temperature=…)`.
         resources: what its Ray host needs.
-        history: whether it sees the earlier turns of the run's thread.
+        history: what it sees of the earlier turns of the run's thread; True for all that fit into
+            its model's window, as `History()`.
         check: a function of the output, which refuses it with a text for the model, or a
             ValueError; what else it raises fails the call.
         retries: how often the model may repair an output that does not validate, or that `check`
@@ -122,7 +125,7 @@ class Agent(Generic[T]):
         max_tokens: int | None = None,
         temperature: float | None = None,
         resources: Resources | None = None,
-        history: bool = False,
+        history: bool | History = False,
         check: Check[T] | None = None,
         retries: int = 1,
         parallel_tools: int | None = None,
@@ -153,7 +156,7 @@ class Agent(Generic[T]):
             max_tokens=max_tokens, temperature=temperature
         )
         self.resources = resources or Resources()
-        self.history = history
+        self.history = history_of(name, history)
         self.parallel_tools = parallel_tools
 
     def __repr__(self) -> str:
@@ -201,7 +204,23 @@ class Agent(Generic[T]):
 
     async def perform(self, task: AgentTask, calls: Calls, equipment: Equipment) -> dict[str, Json]:
         """Do a task, each model and tool call through `calls`; the result is JSON."""
-        return await Loop(self, task, calls, models_of(self.model, equipment)).run()
+        models = models_of(self.model, equipment)
+        if not task.history and not task.compacted:
+            return await Loop(self, task, calls, models).run()
+        compacting = self._compacting(task, calls, models, equipment)
+        result = await Loop(self, task, calls, models, compacting).run()
+        return result if compacting is None else compacting.kept_in(result)
+
+    def _compacting(
+        self, task: AgentTask, calls: Calls, models: Sequence[Model], equipment: Equipment
+    ) -> Compacting | None:
+        """Return what fits the earlier turns of a thread into the window, if the task has some."""
+        if task.compacted is None:
+            return None
+        history = self.history or History()  # it may see them in another's name
+        asked = history.summarise_with
+        summarisers = () if asked is None else models_of(asked, equipment)
+        return Compacting(self.name, history, task, models, summarisers, calls)
 
     def definition(self) -> str:
         """Return what the agent is made of as text, for the name of the host that runs it."""

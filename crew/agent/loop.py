@@ -12,6 +12,7 @@ from typing import Any, Protocol
 from crew.agent.approval import Approvals
 from crew.agent.branches import Branches
 from crew.agent.check import Check, Checks
+from crew.agent.compaction import Compacting
 from crew.agent.handoff import Handoff
 from crew.agent.output import TOOL, Output
 from crew.agent.recorded import Recorded
@@ -62,7 +63,12 @@ class Loop:
     """One task of one agent: model, tools, model, …, output."""
 
     def __init__(
-        self, agent: Definition, task: AgentTask, calls: Calls, models: Sequence[Model]
+        self,
+        agent: Definition,
+        task: AgentTask,
+        calls: Calls,
+        models: Sequence[Model],
+        compacting: Compacting | None = None,
     ) -> None:
         self.agent, self.task, self.calls = agent, task, calls
         self.output = agent.answers
@@ -72,6 +78,8 @@ class Loop:
             spoken = replace(task, emit=False)  # what a reader gets is made of the whole answer
         self.tries = Tries(calls, spoken, models, self.recorded)
         self.checks = Checks(agent.check, task, self.recorded) if agent.check is not None else None
+        self.compacting = compacting
+        """What fits the thread's earlier turns into the window, if it sees any."""
         self.specs = agent.specs
         self.repairs = agent.retries
         self.is_forced = False
@@ -99,7 +107,10 @@ class Loop:
         return ToolCalls(self.agent.tools, self.calls, self.task, self.recorded, approvals)
 
     async def run(self) -> dict[str, Json]:
-        self.messages = self._first_messages()
+        if self.compacting is not None:
+            history = await self.compacting.fitted(self._asked_after)
+            self.task = replace(self.task, history=history)
+        self.messages = self._first_messages(self.task.history)
         while self.turn < self.agent.max_turns:
             reply = await self._ask_model()
             self.messages.append(reply.message())
@@ -173,10 +184,14 @@ class Loop:
         if self.task.emit and reply.text:
             await self.calls.discard_text(self.answered)
 
-    def _first_messages(self) -> list[Message]:
-        begun = [*self._opening(), *self.task.history]
-        is_asked = self.task.text or self.task.parts or not self.task.history
+    def _first_messages(self, history: Sequence[Message]) -> list[Message]:
+        begun = [*self._opening(), *history]
+        is_asked = self.task.text or self.task.parts or not history
         return [*begun, self.task.message()] if is_asked else begun
+
+    def _asked_after(self, history: Sequence[Message]) -> ModelRequest:
+        """Return the first request of the task, were this what was said before."""
+        return replace(self._request(), messages=tuple(self._first_messages(history)))
 
     def _opening(self) -> list[Message]:
         written, own = self.task.instructions, self.agent.instructions

@@ -27,6 +27,7 @@ from crew.call.concurrent import all_at_once, few_at_once
 from crew.call.conversing import converses, leading, noted, task_of
 from crew.call.deadline import Allotted, Deadline, Limit, within
 from crew.call.driven import Driven
+from crew.call.earlier_turns import earlier_turns
 from crew.call.effect import Effect, Unknown
 from crew.call.instructions import as_instructions
 from crew.call.invoke import cancels, invoke, is_asked_to_stop, not_an_exception
@@ -366,10 +367,10 @@ class Context(Generic[Deps]):
         is_turn, lead = False, agent
         if policies.is_turn and said is None and converses(agent, driver):
             is_turn, lead = True, leading(driver, agent, path)
-        history = said if said is not None else ()
-        if said is None and (agent.history or lead.history):
-            history = driver.thread().messages
-        task = task_of(driver, lead, path, content, history, emit=emit)
+        history, compacted = (
+            (said, None) if said is not None else earlier_turns(driver, lead, agent)
+        )
+        task = task_of(driver, lead, path, content, history, compacted, emit=emit)
         given = content_key(content)
         fingerprint = fingerprint_of(agent.name, given if said is None else [given, _key_of(said)])
         record = await driver.agent(lead, path, fingerprint)

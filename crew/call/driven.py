@@ -12,7 +12,7 @@ from crew.errors import Diverged
 from crew.event import CallKind, Failure
 from crew.fold.calls import Record
 from crew.graph import Workflow
-from crew.message import Json
+from crew.message import Json, Message
 from crew.thread import Thread
 from crew.value import Codec
 
@@ -41,6 +41,10 @@ class Driven(Calls, Timing, Protocol):
     def confirm(self) -> None: ...
 
     def thread(self) -> Thread: ...
+
+    def spoken(self, run: int, agent: str) -> tuple[Message, ...]:
+        """Return the calls of tools, with results, that an agent made in a turn that is over."""
+        ...
 
     def thread_view(self) -> ThreadView:
         """Return the state of the run's thread as this attempt sees it; the first look is noted."""

@@ -20,7 +20,7 @@ from crew.journal import Busy, RunRow, Store
 from crew.journal.opening import open_store
 from crew.journal.reading import JournalReader
 from crew.journal.writer import Writer
-from crew.message import Json
+from crew.message import Json, Message
 from crew.run.acceptance import Acceptance
 from crew.run.account_rows import AccountRows
 from crew.run.asked import OpenQuestions
@@ -218,6 +218,9 @@ class Runtime(Tenant):
 
     def read_thread(self, row: RunRow) -> Thread:
         return self.conversations.before(row)
+
+    def read_spoken(self, run: int, agent: str) -> tuple[Message, ...]:
+        return self.conversations.spoken(run, agent)
 
     def read_metadata(self, row: RunRow) -> dict[str, Json]:
         return folded([JournalReader(self.store, row).one(1)], Origin()).metadata

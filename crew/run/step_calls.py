@@ -16,7 +16,7 @@ from crew.event import CallCompleted, CallKind, Failure
 from crew.fold.calls import Record
 from crew.graph import Workflow
 from crew.journal import Busy
-from crew.message import Json
+from crew.message import Json, Message
 from crew.run.calls import GIVES, RunCalls
 from crew.run.deadline import AGAIN_SECONDS, Deadline
 from crew.run.dispatch import Dispatch
@@ -24,6 +24,7 @@ from crew.run.entering import EnteredTools
 from crew.run.thread_views import view_of
 from crew.thread import Thread
 from crew.value import Codec, is_big
+from crew.value.changes import joined
 
 T = TypeVar("T")
 
@@ -170,6 +171,9 @@ class StepCalls:
     def thread(self) -> Thread:
         return on_loop(self._run.loop, self._run.thread)
 
+    def spoken(self, run: int, agent: str) -> tuple[Message, ...]:
+        return on_loop(self._run.loop, lambda: self._run.around.read_spoken(run, agent))
+
     def thread_view(self) -> ThreadView:
         if self.attempt.thread is not None:
             return self.attempt.thread
@@ -289,7 +293,7 @@ class StepCalls:
         self._run.entered[path] = attempt.entered[path] = tools
         try:
             result = await self._dispatch.perform(agent, task, fingerprint, self)
-            changes = self._run.thread_changes.within(path)
+            changes = joined(self._run.thread_changes.within(path), result.get("thread", {}))
             return {**result, "thread": changes} if changes else result
         finally:
             try:

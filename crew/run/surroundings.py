@@ -7,7 +7,7 @@ from crew.graph import Workflow
 from crew.hosts import Hosts
 from crew.journal import RunRow
 from crew.journal.writer import Writer
-from crew.message import Json
+from crew.message import Json, Message
 from crew.run.account_rows import AccountRows
 from crew.run.dependencies import Dependencies
 from crew.thread import Thread
@@ -78,6 +78,10 @@ class Surroundings(Protocol):
         ...
 
     def read_thread(self, row: RunRow) -> Thread: ...
+
+    def read_spoken(self, run: int, agent: str) -> tuple[Message, ...]:
+        """Return the calls of tools, with results, that an agent made in a turn that is over."""
+        ...
 
     def read_metadata(self, row: RunRow) -> dict[str, Json]:
         """Return what a run was started with to be kept beside it."""
