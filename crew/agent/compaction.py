@@ -161,7 +161,7 @@ class Compacting:
         most = self._most_summary(room)
         rooms = [await _room_of(model, most) for model in self._summarisers]
         # The summary so far is read along with them.
-        return text_within(max(min(rooms) - most - len(_SUMMARISE), 0))
+        return max(0, text_within(min(rooms) - most) - len(_SUMMARISE))
 
     async def _compacted(
         self, left_out: Sequence[Turn], parts: Sequence[int], request: ModelRequest
