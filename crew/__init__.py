@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from crew.graph.node import Append, Quorum
     from crew.graph.retry import Retry
     from crew.hosts import Resources
+    from crew.journal.notes import Note
     from crew.llm.client import OpenAIModel
     from crew.llm.fallback import Fallback
     from crew.llm.settings import ModelSettings
@@ -70,6 +71,7 @@ _LATER = {
     "Image": "crew.content",
     "Message": "crew.message",
     "ModelSettings": "crew.llm.settings",
+    "Note": "crew.journal.notes",
     "OpenAIModel": "crew.llm.client",
     "Quorum": "crew.graph.node",
     "Resources": "crew.hosts",
@@ -109,6 +111,7 @@ __all__ = [
     "ModelSettings",
     "NewerEvent",
     "NoOutput",
+    "Note",
     "OpenAIModel",
     "OutputInvalid",
     "Quorum",

@@ -32,6 +32,7 @@ from crew.call.effect import Effect, Unknown
 from crew.call.instructions import as_instructions
 from crew.call.invoke import cancels, invoke, is_asked_to_stop, not_an_exception
 from crew.call.lineage import SCOPE, Inside, Scope, as_key, entered
+from crew.call.notes import Notes
 from crew.call.place import Place, misplaced
 from crew.call.record import (
     AgentTask,
@@ -153,6 +154,11 @@ class Context(Generic[Deps]):
         with its completion, and is nothing if it fails.
         """
         return replace(self._driver.thread(), state=TurnState(self._driver))
+
+    @property
+    def notes(self) -> Notes:
+        """What the runs of this tenant write down for later ones: `write`, `search`, `forget`."""
+        return Notes(self._driver, self._place)
 
     @property
     def state(self) -> Any:

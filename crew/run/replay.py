@@ -139,6 +139,6 @@ class _Copy:
         """A replay's rules refuse every call first, and it has ended when it is handed out."""
         raise AssertionError
 
-    place = perform = start = result = usage = cancel = spawn = poke = check_answer = (
-        cancel_unowned
-    ) = _never
+    conversation_of = read_notes = place = perform = start = result = usage = cancel = spawn = (
+        poke
+    ) = check_answer = cancel_unowned = _never

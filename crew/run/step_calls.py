@@ -16,6 +16,7 @@ from crew.event import CallCompleted, CallKind, Failure
 from crew.fold.calls import Record
 from crew.graph import Workflow
 from crew.journal import Busy
+from crew.journal.notes import Forget, Note
 from crew.message import Json, Message
 from crew.run.calls import GIVES, RunCalls
 from crew.run.deadline import AGAIN_SECONDS, Deadline
@@ -178,6 +179,24 @@ class StepCalls:
         if self.attempt.thread is not None:
             return self.attempt.thread
         return on_loop(self._run.loop, lambda: view_of(self._run, self.attempt))
+
+    async def write_note(self, path: str, name: str, text: str, scope: str) -> None:
+        await self._require_running()
+        change = self._run.note(name, text, scope)
+        await self._or_stop(self._run.change_notes(path, name, change))
+
+    async def forget_notes(
+        self, path: str, *, note: str | None, scope: str | None, run: str | None
+    ) -> None:
+        await self._require_running()
+        change = Forget(self.tenant, note, scope, run)
+        await self._or_stop(self._run.change_notes(path, None, change))
+
+    async def find_notes(
+        self, path: str, scopes: Sequence[str], words: str, limit: int
+    ) -> list[Note]:
+        await self._require_running()
+        return await self._or_stop(self._run.find_notes(path, scopes, words, limit))
 
     def is_function(self, path: str) -> bool:
         record = self._run.records.get(path)

@@ -1,11 +1,13 @@
 """What a run that is driven has around it."""
 
+from collections.abc import Sequence
 from typing import Protocol
 
 from crew.budget import Account
 from crew.graph import Workflow
 from crew.hosts import Hosts
 from crew.journal import RunRow
+from crew.journal.notes import Note
 from crew.journal.writer import Writer
 from crew.message import Json, Message
 from crew.run.account_rows import AccountRows
@@ -81,6 +83,14 @@ class Surroundings(Protocol):
 
     def read_spoken(self, run: int, agent: str) -> tuple[Message, ...]:
         """Return the calls of tools, with results, that an agent made in a turn that is over."""
+        ...
+
+    def conversation_of(self, row: RunRow) -> str | None:
+        """Return the thread of a run, or of the one that it is a child of."""
+        ...
+
+    def read_notes(self, tenant: str, scopes: Sequence[str], words: str, limit: int) -> list[Note]:
+        """Return notes; see `crew.journal.Store.notes`."""
         ...
 
     def read_metadata(self, row: RunRow) -> dict[str, Json]:
