@@ -85,8 +85,16 @@ def new_run(name: str, **changes: Any) -> NewRun:
 
 def note(name: str, text: str, **changes: Any) -> Note:
     """Return a note that run `a` writes."""
-    values: dict[str, Any] = {"scope": "", "run": "a", "thread": None, "at": 1.0}
-    return Note(id=name, text=text, **{"tenant": "default", **values, **changes})
+    values: dict[str, Any] = {
+        "id": name,
+        "tenant": "default",
+        "scope": "",
+        "text": text,
+        "run": "a",
+        "thread": None,
+        "at": 1.0,
+    }
+    return Note(**{**values, **changes})
 
 
 class StoreSuite:
