@@ -26,15 +26,20 @@ async def test_a_thousand_turns(tmp_path, options):
     assert len(chat.summariser.requests) < 150
 
 
-async def test_the_last_of_many_turns_does_no_more_than_an_early_one(memory):
-    """Counted in what is read: the store's rows, and the bytes of the prompts."""
-    chat, sizes = Chat(window=4096), []
-    read = memory.store.turns
-    rows = []
-    memory.store.turns = lambda *at, **options: rows.append(found := read(*at, **options)) or found
-    for number in range(120):
-        await chat.turn(memory, number)
-        sizes.append((sum(map(len, rows)), bound_by_bytes(chat.model.requests[-1])))
-        rows.clear()
+async def test_a_late_turn_reads_no_more_than_an_early_one(url):
+    """Counted in the rows that it reads of the store, and in the bytes of its prompt."""
+    chat, rows, sizes = Chat(window=4096), list[int](), list[tuple[int, int]]()
+    async with Runtime(url) as runtime:
+        read = runtime.store.turns
+
+        def counted(*at, **options):
+            rows.append(len(found := read(*at, **options)))
+            return found
+
+        runtime.store.turns = counted
+        for number in range(80):
+            await chat.turn(runtime, number)
+            sizes.append((sum(rows), bound_by_bytes(chat.model.requests[-1])))
+            rows.clear()
     assert {count for count, _ in sizes[1:]} == {2}  # the turn before, and this one
-    assert max(size for _, size in sizes[60:]) <= max(size for _, size in sizes[:60])
+    assert max(size for _, size in sizes[40:]) <= max(size for _, size in sizes[:40])
