@@ -205,8 +205,6 @@ class Agent(Generic[T]):
     async def perform(self, task: AgentTask, calls: Calls, equipment: Equipment) -> dict[str, Json]:
         """Do a task, each model and tool call through `calls`; the result is JSON."""
         models = models_of(self.model, equipment)
-        if not task.history and not task.compacted:
-            return await Loop(self, task, calls, models).run()
         compacting = self._compacting(task, calls, models, equipment)
         result = await Loop(self, task, calls, models, compacting).run()
         return result if compacting is None else compacting.kept_in(result)

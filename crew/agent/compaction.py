@@ -221,8 +221,8 @@ async def _room_of(model: Model, max_tokens: int | None) -> int:
 
 def _turns(messages: Sequence[Message]) -> list[Turn]:
     """Return messages as turns, each of which begins with the user's."""
-    begins = [place for place, message in enumerate(messages) if place and message.role == "user"]
-    ends = [0, *begins, len(messages)]
+    begins = [place for place, message in enumerate(messages) if message.role == "user"]
+    ends = [0, *begins[1:], len(messages)]  # what was said before the first is of it
     return [tuple(messages[begin:end]) for begin, end in pairwise(ends) if begin < end]
 
 

@@ -1,10 +1,22 @@
 """What an agent sees of the turns before, in a window that does not hold them all."""
 
 import itertools
+import json
 
 import pytest
 
-from crew import Agent, Context, GraphError, History, Message, ModelError, Runtime, workflow
+from crew import (
+    Agent,
+    Budget,
+    Context,
+    GraphError,
+    History,
+    Message,
+    ModelError,
+    RunFailed,
+    Runtime,
+    workflow,
+)
 from crew.llm.cost import bound_by_bytes
 from crew.llm.window import DEFAULT_WINDOW, listed_window, served_window, window_of
 from crew.testing import ScriptedModel, ToolCall
@@ -33,6 +45,23 @@ async def test_consecutive_prompts_begin_alike_but_at_compactions(memory):
     changes = sum(later[: len(earlier)] != earlier for earlier, later in itertools.pairwise(asked))
     assert changes == len(chat.summariser.requests)
     assert 3 <= changes <= 10
+
+
+@pytest.mark.parametrize("kind", ["agent", "function", "tool", "handoff", "beside", "map"])
+async def test_whoever_asks_the_agent_what_was_compacted_is_kept(runtime, kind):
+    options = {} if kind == "handoff" else {"summarise_with": True}
+    chat = Chat(kind, **options)
+    for number in range(20):
+        assert await chat.turn(runtime, number) == f"answer to question {number}"
+        if stands_for(chat.asked[-1]):
+            break
+    made, before = len(chat.summariser.requests), chat.asked[-1]
+    await chat.turn(runtime, number + 1)
+    prompts = [asked for asked in chat.asked if asked[-1].role == "user"]
+    assert stands_for(prompts[-1]) == stands_for(before)
+    assert len(chat.summariser.requests) == made
+    if kind == "beside":
+        assert (await runtime.thread("t")).state["count"] == number + 2
 
 
 async def test_the_summary_is_of_all_that_is_left_out_and_of_the_one_before(memory):
@@ -228,6 +257,48 @@ async def test_what_a_summary_costs_is_of_the_task(memory):
         await result(run)
         assert (await run.usage())["calls"] == used[-1]
     assert max(used) == 2
+
+
+async def test_a_budget_is_drawn_on_by_a_summary_and_may_refuse_it(memory):
+    chat = Chat(summarise_with=True)
+    await memory.open_thread("t", [Message(r, question(0)) for r in ("user", "assistant")] * 20)
+    run = await memory.start(chat.flow, question(1), thread="t", budget=Budget(tokens=40_000))
+    assert await result(run) == "answer to question 1"
+    started = [e.data async for e in run.events() if e.kind == "model.started"]
+    assert all(data["reserve"] for data in started)
+    assert started[0]["history"] > 2
+    assert question(0) not in json.dumps(started)  # it lies in a journal of its own
+    chat = Chat(summarise_with=True)
+    run = await memory.start(chat.flow, question(1), thread="t2", budget=Budget(tokens=700))
+    await result(run)
+    await memory.open_thread("t3", [Message(r, question(0)) for r in ("user", "assistant")] * 20)
+    run = await memory.start(chat.flow, question(1), thread="t3", budget=Budget(tokens=700))
+    with pytest.raises(RunFailed, match="tokens needed"):
+        await result(run)
+
+
+async def test_a_summary_is_no_part_of_the_answer_that_is_streamed(memory):
+    chat = Chat(summarise_with=True)
+    await memory.open_thread("t", [Message(r, question(0)) for r in ("user", "assistant")] * 20)
+
+    @workflow(name="streamed")
+    async def flow(ctx: Context, text: str) -> str:
+        return (await ctx.run(chat.agent, text, emit=True)).output
+
+    run = await memory.start(flow, question(1), thread="t")
+    await result(run)
+    assert chat.summariser.requests
+    emitted = [e.data["text"] async for e in run.events() if e.kind == "text.emitted"]
+    assert "".join(emitted) == "answer to question 1"
+
+
+async def test_what_opens_a_thread_may_begin_with_the_assistant(memory):
+    said = [Message("assistant", question(0)), *[Message("user", question(n)) for n in range(9)]]
+    await memory.open_thread("t", said)
+    chat = Chat()
+    await chat.turn(memory, 9)
+    await chat.turn(memory, 10)
+    assert chat.asked[1][: len(chat.asked[0])] == chat.asked[0]
 
 
 async def test_a_replay_of_a_compaction_asks_no_model(runtime):
