@@ -4,10 +4,11 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from crew.llm import Model
+from crew.llm.cost import DEFAULT_OUTPUT
 from crew.llm.terms import terms_of
 from crew.message import Json
 
-__all__ = ["DEFAULT_WINDOW", "listed_window", "served_window", "window_of"]
+__all__ = ["DEFAULT_WINDOW", "listed_window", "room_in", "served_window", "window_of"]
 
 DEFAULT_WINDOW = 32_768
 """The tokens of a request and its answer together, where neither terms nor engine say."""
@@ -24,6 +25,18 @@ async def window_of(model: Model) -> int:
     ask = getattr(model, "context_window", None)
     found = None if ask is None else await ask()
     return DEFAULT_WINDOW if found is None else found
+
+
+async def room_in(model: Model, max_tokens: int | None) -> int:
+    """Return the tokens that a request may have, so that there is room for its answer.
+
+    Args:
+        model: what is asked.
+        max_tokens: the most of the answer; None where nobody says so.
+    """
+    window, terms = await window_of(model), terms_of(model)
+    wanted = max_tokens or min(DEFAULT_OUTPUT, window // 4)
+    return max(0, window - min(wanted, terms.max_output or wanted))
 
 
 def listed_window(listed: object) -> int | None:
