@@ -85,7 +85,7 @@ async def test_a_compaction_and_notes_outlive_the_host_of_an_agent(cluster, tmp_
                 last = await runtime.start(flow, "sheep 4", thread="t")
                 assert await last.result() == f"5 noted, {summary}\nThey counted sheep."
             kinds = [(event.kind, event.path) for event in await run.recorded()]
-            assert ("model.completed", "talk[0]/desk/:compaction.0") in kinds
+            assert ("model.completed", "flow[0]/desk/:compaction.0") in kinds
             assert len((await runtime.thread("t")).messages) == 10
     finally:
         end_all()
