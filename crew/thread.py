@@ -6,8 +6,9 @@ from collections.abc import Iterable, Iterator, Mapping, MutableMapping, Sequenc
 from dataclasses import dataclass, field
 
 from crew.content import content_data, content_from, content_in
+from crew.define import define, frozen
 from crew.errors import GraphError
-from crew.fold import Ending, Origin, Spoken, folded
+from crew.fold import Ending, Origin, folded
 from crew.journal import OPEN, RunRow, Store, ThreadRow
 from crew.journal.reading import JournalReader
 from crew.message import Json, Message, message_from, message_with
@@ -104,7 +105,7 @@ class Thread:
     """The numbers of the runs of its turns, in their order."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Compaction:
     """What stands for the first turns of a conversation in the prompts of one agent.
 
@@ -191,6 +192,8 @@ class Conversations:
         return known
 
     def _read_spoken(self, run: int, agent: str) -> tuple[Message, ...]:
+        from crew.fold.spoken import Spoken  # only where somebody wants to see them
+
         row = self._store.numbered(run)
         if row is None:
             return ()
@@ -229,7 +232,7 @@ class Conversations:
         return known
 
 
-@dataclass(slots=True)
+@define
 class _Said:
     """What turns have added to a conversation."""
 
@@ -241,7 +244,7 @@ class _Said:
         return _Said([*self.messages], {**self.state}, [*self.runs])
 
 
-@dataclass(slots=True)
+@define
 class _Known:
     """The turns of a conversation up to number `turn`, the last of which is run `number`."""
 

@@ -4,15 +4,13 @@ import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Generic
+from typing import TYPE_CHECKING, Any, Generic
 
 from typing_extensions import TypeForm, TypeVar
 
 from crew.agent.check import Check
-from crew.agent.compaction import Compacting
 from crew.agent.delegate import AgentTool
 from crew.agent.handoff import Handoff
-from crew.agent.history import History, history_of
 from crew.agent.loop import Loop
 from crew.agent.output import TOOL, Output
 from crew.agent.outside import Outside, OutsideContext, written_outside
@@ -26,23 +24,28 @@ from crew.agent.requirements import (
 )
 from crew.agent.tool_call import ToolLike
 from crew.call.instructions import Instructions, require_instructions
+from crew.call.invoke import run_sync
 from crew.call.record import AgentTask, Calls, Equipment
 from crew.config import load_settings
 from crew.content import Part, as_content, split
+from crew.define import frozen
 from crew.errors import GraphError, Unreadable
 from crew.hosts import Resources
 from crew.llm import Model, ToolSpec
 from crew.llm.choice import ModelChoice, models_of, name_of
 from crew.llm.settings import ModelSettings
 from crew.message import Json, Message, Usage, message_from, usage_from
-from crew.run import run_sync
 from crew.source import definition_of
 from crew.value import Codec
+
+if TYPE_CHECKING:  # most agents have none, and a program's first call does not wait for it
+    from crew.agent.compaction import Compacting
+    from crew.agent.history import History
 
 T = TypeVar("T", default=str, covariant=True)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class WithModel:
     """Any agent, with another model: what stands in for `"*"` in the overrides of a fork."""
 
@@ -57,6 +60,12 @@ class WithModel:
     def definition(self) -> str:
         """Return a text that differs for another model."""
         return f"model={name_of(self.model)}"
+
+
+def _history_of(agent: str, given: "bool | History") -> "History | None":
+    from crew.agent.history import history_of
+
+    return history_of(agent, given)
 
 
 _DERIVED = frozenset({"answers", "codec", "parameters", "specs", "_asked", "_code", "_schema"})
@@ -125,7 +134,7 @@ class Agent(Generic[T]):
         max_tokens: int | None = None,
         temperature: float | None = None,
         resources: Resources | None = None,
-        history: bool | History = False,
+        history: "bool | History" = False,
         check: Check[T] | None = None,
         retries: int = 1,
         parallel_tools: int | None = None,
@@ -156,7 +165,7 @@ class Agent(Generic[T]):
             max_tokens=max_tokens, temperature=temperature
         )
         self.resources = resources or Resources()
-        self.history = history_of(name, history)
+        self.history = None if history is False else _history_of(name, history)
         self.parallel_tools = parallel_tools
 
     def __repr__(self) -> str:
@@ -205,16 +214,19 @@ class Agent(Generic[T]):
     async def perform(self, task: AgentTask, calls: Calls, equipment: Equipment) -> dict[str, Json]:
         """Do a task, each model and tool call through `calls`; the result is JSON."""
         models = models_of(self.model, equipment)
-        compacting = self._compacting(task, calls, models, equipment)
-        result = await Loop(self, task, calls, models, compacting).run()
-        return result if compacting is None else compacting.kept_in(result)
+        earlier = self._earlier(task, calls, models, equipment)
+        result = await Loop(self, task, calls, models, earlier).run()
+        return result if earlier is None else earlier.kept_in(result)
 
-    def _compacting(
+    def _earlier(
         self, task: AgentTask, calls: Calls, models: Sequence[Model], equipment: Equipment
-    ) -> Compacting | None:
+    ) -> "Compacting | None":
         """Return what fits the earlier turns of a thread into the window, if the task has some."""
-        if task.compacted is None:
+        if task.compacted is None or not (task.history or task.compacted.turns):
             return None
+        from crew.agent.compaction import Compacting  # only where there are such turns
+        from crew.agent.history import History
+
         history = self.history or History()  # it may see them in another's name
         asked = history.summarise_with
         summarisers = () if asked is None else models_of(asked, equipment)

@@ -48,7 +48,7 @@ class History:
         return f"History({self.last}, {name_of(self.summarise_with)!r}, {self.tools})"
 
 
-def history_of(agent: str, given: "bool | History") -> History | None:
+def history_of(agent: str, given: bool | History) -> History | None:
     """Return what an agent's `history=` says; True is short for `History()`.
 
     Raises:

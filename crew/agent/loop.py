@@ -7,12 +7,11 @@ import functools
 import hashlib
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from crew.agent.approval import Approvals
 from crew.agent.branches import Branches
 from crew.agent.check import Check, Checks
-from crew.agent.compaction import Compacting
 from crew.agent.handoff import Handoff
 from crew.agent.output import TOOL, Output
 from crew.agent.recorded import Recorded
@@ -33,6 +32,9 @@ from crew.message import (
     message_with,
     usage_from,
 )
+
+if TYPE_CHECKING:  # most tasks have no earlier turns
+    from crew.agent.compaction import Compacting
 
 
 class Definition(Protocol):
@@ -68,7 +70,7 @@ class Loop:
         task: AgentTask,
         calls: Calls,
         models: Sequence[Model],
-        compacting: Compacting | None = None,
+        earlier: "Compacting | None" = None,
     ) -> None:
         self.agent, self.task, self.calls = agent, task, calls
         self.output = agent.answers
@@ -78,8 +80,7 @@ class Loop:
             spoken = replace(task, emit=False)  # what a reader gets is made of the whole answer
         self.tries = Tries(calls, spoken, models, self.recorded)
         self.checks = Checks(agent.check, task, self.recorded) if agent.check is not None else None
-        self.compacting = compacting
-        """What fits the thread's earlier turns into the window, if it sees any."""
+        self.earlier = earlier
         self.specs = agent.specs
         self.repairs = agent.retries
         self.is_forced = False
@@ -107,8 +108,8 @@ class Loop:
         return ToolCalls(self.agent.tools, self.calls, self.task, self.recorded, approvals)
 
     async def run(self) -> dict[str, Json]:
-        if self.compacting is not None:
-            history = await self.compacting.fitted(self._asked_after)
+        if self.earlier is not None:
+            history = await self.earlier.fitted(self._asked_after)
             self.task = replace(self.task, history=history)
         self.messages = self._first_messages(self.task.history)
         while self.turn < self.agent.max_turns:

@@ -13,7 +13,7 @@ import functools
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from inspect import isfunction
 from operator import length_hint
 from typing import TYPE_CHECKING, Any, Generic, cast, overload
@@ -27,12 +27,10 @@ from crew.call.concurrent import all_at_once, few_at_once
 from crew.call.conversing import converses, leading, noted, task_of
 from crew.call.deadline import Allotted, Deadline, Limit, within
 from crew.call.driven import Driven
-from crew.call.earlier_turns import earlier_turns
 from crew.call.effect import Effect, Unknown
 from crew.call.instructions import as_instructions
 from crew.call.invoke import cancels, invoke, is_asked_to_stop, not_an_exception
 from crew.call.lineage import SCOPE, Inside, Scope, as_key, entered
-from crew.call.notes import Notes
 from crew.call.place import Place, misplaced
 from crew.call.record import (
     AgentTask,
@@ -49,6 +47,7 @@ from crew.call.record import (
 from crew.call.thread_state import TurnState, hand_out
 from crew.clock import wall_clock
 from crew.content import as_content, content_key
+from crew.define import frozen
 from crew.errors import GraphError, InputInvalid, OutputInvalid
 from crew.event import CallKind, Failure
 from crew.failure import failure_of, raise_again
@@ -61,7 +60,9 @@ from crew.thread import Thread
 from crew.value import LIGHT, Codec, aside, describe, is_big, text_of, with_own_arguments
 
 if TYPE_CHECKING:
+    from crew.call.earlier_turns import EarlierTurns
     from crew.call.keyed import Keyed0, Keyed1, Keyed2, Keyed3, Keyed4
+    from crew.call.notes import Notes
     from crew.content import Part
 
 _STATELESS = "this workflow has no state; make it with Graph(state=Model)"
@@ -81,7 +82,7 @@ R = TypeVar("R")
 Ts = TypeVarTuple("Ts")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Policies:
     """How one call of `Context.run` is made."""
 
@@ -158,6 +159,8 @@ class Context(Generic[Deps]):
     @property
     def notes(self) -> Notes:
         """What the runs of this tenant write down for later ones: `write`, `search`, `forget`."""
+        from crew.call.notes import Notes  # only where there are some
+
         return Notes(self._driver, self._place)
 
     @property
@@ -373,10 +376,12 @@ class Context(Generic[Deps]):
         is_turn, lead = False, agent
         if policies.is_turn and said is None and converses(agent, driver):
             is_turn, lead = True, leading(driver, agent, path)
-        history, compacted = (
-            (said, None) if said is not None else earlier_turns(driver, lead, agent)
-        )
-        task = task_of(driver, lead, path, content, history, compacted, emit=emit)
+        earlier: EarlierTurns = (said or (), None)
+        if said is None and (agent.history or lead.history):
+            from crew.call.earlier_turns import earlier_turns  # only where some are seen
+
+            earlier = earlier_turns(driver, lead, agent)
+        task = task_of(driver, lead, path, content, *earlier, emit=emit)
         given = content_key(content)
         fingerprint = fingerprint_of(agent.name, given if said is None else [given, _key_of(said)])
         record = await driver.agent(lead, path, fingerprint)

@@ -1,30 +1,35 @@
 """What an agent is given of the earlier turns of its run's thread."""
 
 from collections.abc import Iterator, Sequence
+from typing import Protocol, TypeAlias, cast
 
 from crew.call.driven import Driven
 from crew.call.record import Performer
 from crew.message import Message
 from crew.thread import NO_COMPACTION, Compaction, Thread, after_turns
 
-__all__ = ["earlier_turns"]
+__all__ = ["EarlierTurns", "earlier_turns"]
+
+EarlierTurns: TypeAlias = tuple[tuple[Message, ...], Compaction | None]
+"""What was said in turns, and what stands for those before; None where they are no thread's."""
 
 
-def earlier_turns(
-    driver: Driven, agent: Performer, front: Performer
-) -> tuple[tuple[Message, ...], Compaction | None]:
+class Seeing(Protocol):
+    """What is needed of a `crew.History`."""
+
+    @property
+    def tools(self) -> bool: ...
+
+
+def earlier_turns(driver: Driven, agent: Performer, front: Performer) -> EarlierTurns:
     """Return the turns before this one that an agent has to see, and what stands for those before.
-
-    There is neither for an agent without a history.
 
     Args:
         driver: that of the attempt.
         agent: who works.
         front: in whose name it does: what that one sees, it sees, too.
     """
-    history = agent.history or front.history
-    if not history:
-        return (), None
+    history = cast("Seeing", agent.history or front.history)
     thread = driver.thread()
     compaction, messages = _compacted(driver, agent.name, thread)
     if history.tools:

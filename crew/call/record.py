@@ -6,7 +6,7 @@ import hashlib
 import inspect
 import weakref
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, Protocol, TypeGuard, cast, runtime_checkable
 
 from pydantic_core import PydanticSerializationError, to_json
@@ -15,6 +15,7 @@ from typing_extensions import TypeVar
 from crew.budget import Allowance, Amount
 from crew.config import Settings
 from crew.content import Content, Part
+from crew.define import frozen
 from crew.errors import GraphError, OutputInvalid, Unreadable
 from crew.event import CallKind, Failure, failure_data, failure_from
 from crew.failure import error_of, failure_of, safe_text
@@ -22,6 +23,9 @@ from crew.fold.calls import Record
 from crew.message import Json, Message
 from crew.thread import Compaction
 from crew.value import Codec, aside, canonical, canonical_lines, is_big
+
+MAX_DEPTH = 16
+"""How deep tools may hold the run within each other, as agents that ask agents do."""
 
 
 class Calls(Protocol):
@@ -111,7 +115,7 @@ class Calls(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class AgentTask:
     """One piece of work for an agent; `path` is its call's path in the run.
 
@@ -144,15 +148,6 @@ class AgentTask:
     def message(self) -> Message:
         """Return what it is asked as the user's message."""
         return Message("user", self.text, parts=self.parts)
-
-
-class Remembers(Protocol):
-    """How an agent sees the earlier turns of a thread; `crew.History` says it."""
-
-    @property
-    def tools(self) -> bool:
-        """Whether it sees the calls of tools in them."""
-        ...
 
 
 class Closable(Protocol):
@@ -225,8 +220,8 @@ class Performer(Protocol[Result]):
     name: str
 
     @property
-    def history(self) -> Remembers | None:
-        """How it sees the earlier turns of a thread; None if it does not."""
+    def history(self) -> object | None:
+        """What it sees of the earlier turns of a thread, as a `crew.History`; None: nothing."""
         ...
 
     def definition(self) -> str:

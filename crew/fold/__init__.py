@@ -26,7 +26,6 @@ from crew.fold.reading import (
     typed_of,
 )
 from crew.fold.results import Results, error_data
-from crew.fold.spoken import Spoken
 from crew.fold.steps import Activity, Steps
 from crew.fold.tally import Tally
 from crew.fold.text import Text
@@ -58,7 +57,6 @@ __all__ = [
     "Remarks",
     "Results",
     "RunEvent",
-    "Spoken",
     "Steps",
     "Tally",
     "Text",

@@ -1,14 +1,15 @@
 """What an agent asked of its tools in a run, and what they gave."""
 
-from dataclasses import dataclass, field
+from dataclasses import field
 
+from crew.define import define
 from crew.event import CallCompleted, CallStarted, RunEvent
 from crew.message import Json
 
 __all__ = ["Spoken"]
 
 
-@dataclass(slots=True)
+@define
 class Spoken:
     """The calls of tools, with their results, in the calls of one agent that completed.
 

@@ -6,10 +6,9 @@ All of it is pure. Every store asks here; its index only says which notes hold o
 import hashlib
 import heapq
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from typing import TypeAlias
 
-from crew.value.words import index_terms, query_terms
+from crew.define import frozen
 
 __all__ = [
     "MOST_CANDIDATES",
@@ -32,7 +31,7 @@ _LONGEST_TERM = 64
 """Characters; a longer word is found by its beginning."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Note:
     """Something that a run wrote down.
 
@@ -55,7 +54,7 @@ class Note:
     at: float
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Forget:
     """Remove the notes of a tenant that are all of this: the one, of the scope, of the run."""
 
@@ -80,11 +79,15 @@ def is_meant(note: Note, forget: Forget) -> bool:
 
 def terms_of(text: str) -> list[str]:
     """Return the terms under which a text is found, each once; none holds a quote or a blank."""
+    from crew.value.words import index_terms  # only where there are notes
+
     return list(dict.fromkeys(map(_term, index_terms(text))))
 
 
 def asked_terms(words: str) -> list[str]:
     """Return the terms of what is looked for; none, if it holds no word."""
+    from crew.value.words import query_terms  # only where there are notes
+
     return list(dict.fromkeys(map(_term, query_terms(words))))
 
 

@@ -9,6 +9,7 @@ import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from types import ModuleType
 from typing import assert_never
 
 from crew.errors import AskError, Fenced, KeyReused, RunNotFound, StoreError, ThreadBusy
@@ -47,7 +48,6 @@ from crew.journal.owner_files import OwnerFiles
 from crew.journal.sqlite_accounts import draw, read_accounts, settle
 from crew.journal.sqlite_blobs import Blobs
 from crew.journal.sqlite_file import connect, explain, is_busy, prepare, refuse_network_filesystem
-from crew.journal.sqlite_notes import change_notes, find_notes, remove_notes, scrub_notes
 from crew.journal.sqlite_rows import (
     follow_row,
     insert_row,
@@ -203,7 +203,7 @@ class SqliteStore:
             case Remove():
                 return self._remove(db, operation)
             case RemoveNotes():
-                return remove_notes(db, operation)
+                return _of_notes().remove_notes(db, operation)
             case KeepThread():
                 return keep_thread(db, operation)
             case Draw(number=number):
@@ -252,7 +252,7 @@ class SqliteStore:
             self._known[append.number] = (changed, update_row(db, changed))
         self._insert_events(db, append.number, before.crc, append.events)
         if append.notes:
-            change_notes(db, append.notes)
+            _of_notes().change_notes(db, append.notes)
         if rules.ends(append):
             self._known.pop(append.number)
             db.execute("DELETE FROM letters WHERE number = ? AND key IS NULL", (append.number,))
@@ -476,7 +476,7 @@ class SqliteStore:
 
     def notes(self, tenant: str, scopes: Sequence[str], words: str, limit: int) -> list[Note]:
         with self._errors("read"):
-            return find_notes(self._connected(), tenant, scopes, words, limit)
+            return _of_notes().find_notes(self._connected(), tenant, scopes, words, limit)
 
     def letters(self, numbers: Sequence[int]) -> list[Letter]:
         wanted = set(numbers)
@@ -522,7 +522,7 @@ class SqliteStore:
             try:
                 db.execute("BEGIN IMMEDIATE")
                 self._blobs.drop_unnamed(db)
-                scrub_notes(db)
+                _of_notes().scrub_notes(db)
                 db.execute("COMMIT")
                 self._deflater.renew(db)
                 db.execute("VACUUM")
@@ -574,6 +574,13 @@ class SqliteStore:
         except (OSError, UnicodeError) as error:
             # SQLite's own messages quote the file, which may be damaged: they are no text then.
             raise StoreError(message=explain(action, self.path, error)) from error
+
+
+def _of_notes() -> ModuleType:
+    """Load what keeps notes only where there are some."""
+    from crew.journal import sqlite_notes
+
+    return sqlite_notes
 
 
 def _insert_letter(db: sqlite3.Connection, post: Post) -> None:
