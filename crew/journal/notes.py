@@ -27,6 +27,8 @@ MOST_CHARACTERS = 8_000
 """Of a note: it is found whole."""
 MOST_CANDIDATES = 256
 """How many notes an index gives at most, the rarest words first, before they are put in order."""
+_MOST_TERMS = 64
+"""Of what is looked for; what follows them is not read."""
 _LONGEST_TERM = 64
 """Characters; a longer word is found by its beginning."""
 
@@ -88,7 +90,7 @@ def asked_terms(words: str) -> list[str]:
     """Return the terms of what is looked for; none, if it holds no word."""
     from crew.value.words import query_terms  # only where there are notes
 
-    return list(dict.fromkeys(map(_term, query_terms(words))))
+    return list(dict.fromkeys(map(_term, query_terms(words))))[:_MOST_TERMS]
 
 
 def _term(word: str) -> str:

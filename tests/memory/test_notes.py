@@ -21,10 +21,14 @@ from crew import (
     tool,
     workflow,
 )
+from crew.journal import Append
+from crew.journal.again import Again
 from crew.journal.memory import MemoryStore
+from crew.journal.notes import Forget
 from crew.journal.opening import open_store
 from crew.journal.sqlite import SqliteStore
 from crew.testing import CrashingStore, ScriptedModel, simulate
+from crew.testing.store_suite import event, note
 from tests.core.lives import SECONDS, result, stores
 from tests.core.test_erasure import found
 
@@ -281,6 +285,17 @@ async def test_nor_does_one_on_disk(url, after):
 
 def test_notes_survive_a_simulation():
     assert simulate(diary, "fish", seeds=25).output == ["2", "1", "2"]
+
+
+def test_a_commit_that_went_through_changes_no_note_again_when_it_is_tried_with_more():
+    again, first = Again(), note("1", "tea")
+    forget, last = Forget("default", note="1"), note("2", "milk")
+    again.note([Append(1, 1, (event(2),), notes=(first,))], [None])
+    longer = Append(1, 1, (event(2), event(3)), notes=(first, forget))
+    assert again.left([longer]) == [Append(1, 1, (event(3),), notes=(forget,))]
+    again.note(again.left([longer]), [None])
+    longest = Append(1, 1, (event(2), event(3), event(4)), notes=(first, forget, last))
+    assert again.left([longer, longest]) == [Append(1, 1, (event(4),), notes=(last,))]
 
 
 # Retention
