@@ -7,6 +7,7 @@ from typing import Final, Literal, NamedTuple, Protocol, get_args
 
 from crew.budget import Account
 from crew.define import frozen
+from crew.journal.notes import Note, NoteChange
 
 RunStatus = Literal["running", "waiting", "completed", "failed", "cancelled"]
 WhenBusy = Literal["queue", "reject", "cancel"]
@@ -180,6 +181,7 @@ class Append:
 
     With a `status`, `due` is set too. The letters of a run that ends are removed; of answers with a
     key the body alone. What comes behind the end is refused with `Fenced`, whatever its epoch.
+    The `notes` are changed with it, in their order, or not at all.
     """
 
     number: int
@@ -188,6 +190,7 @@ class Append:
     status: RunStatus | None = None
     due: float | None = None
     snapshot: Snapshot | None = None
+    notes: tuple[NoteChange, ...] = ()
 
 
 @frozen
@@ -265,6 +268,17 @@ class Remove:
 
 
 @frozen
+class RemoveNotes:
+    """Remove the notes that runs of a tenant have written which are no more.
+
+    With `threads` those of these conversations alone.
+    """
+
+    tenant: str
+    threads: tuple[str, ...] | None = None
+
+
+@frozen
 class KeepThread:
     """Keep with a thread what no run of it says; both are JSON text.
 
@@ -312,7 +326,19 @@ class Settle:
     ends: bool = False
 
 
-Operation = NewRun | Append | Take | Release | Post | Clear | Remove | KeepThread | Draw | Settle
+Operation = (
+    NewRun
+    | Append
+    | Take
+    | Release
+    | Post
+    | Clear
+    | Remove
+    | RemoveNotes
+    | KeepThread
+    | Draw
+    | Settle
+)
 
 
 @frozen
@@ -466,6 +492,17 @@ class Store(Protocol):
 
     def threads(self, tenant: str) -> dict[str, float]:
         """Return when what is kept of a tenant's threads was last changed, by their names."""
+        ...
+
+    def notes(self, tenant: str, scopes: Sequence[str], words: str, limit: int) -> list[Note]:
+        """Return notes of a tenant, of any of these scopes, that hold one of the words.
+
+        Those are first that hold the most of them, then the newest. Without a word in `words`, the
+        newest notes.
+
+        Raises:
+            StoreError: one of them is damaged.
+        """
         ...
 
     def accounts(self, ids: Sequence[str]) -> list[AccountRow]:
