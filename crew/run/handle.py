@@ -258,7 +258,9 @@ class Run(Generic[Out]):
     def _reader(self) -> JournalReader:
         return JournalReader(self._home.store, self._row)
 
-    async def answer(self, key: str, value: Any, *, idempotency_key: str | None = None) -> None:
+    async def answer(
+        self, key: str, value: Any, *, by: str | None = None, idempotency_key: str | None = None
+    ) -> None:
         """Answer an open question, by its key or its full name; the first answer wins.
 
         On return the answer is stored, and recorded too if this process drives the run.
@@ -266,6 +268,7 @@ class Run(Generic[Out]):
         Args:
             key: the question's.
             value: JSON of the question's type.
+            by: who answers, for the record. Whether that person may is the caller's to check.
             idempotency_key: the same answer under the same key is the first one, sent again, also
                 once the run has ended.
 
@@ -273,14 +276,15 @@ class Run(Generic[Out]):
             AskError: no open question, or several, have that key (the message lists them); it was
                 answered before; or the answer is not of its type.
             KeyReused: the idempotency key came with another answer before.
-            InputInvalid: a key is no text.
+            InputInvalid: a key, or `by`, is no text.
         """
         door.text("key", key)
+        door.text_or_none("by", by)
         door.text_or_none("idempotency_key", idempotency_key)
         if idempotency_key is not None and (first := await self.answered(idempotency_key)):
             self._compare(first, key, value, idempotency_key)
         else:
-            await self._answer(key, value, idempotency_key)
+            await self._answer(key, value, by, idempotency_key)
 
     async def answered(self, idempotency_key: str) -> Answered | None:
         """Return the answer that came with an idempotency key, or None."""
@@ -298,7 +302,9 @@ class Run(Generic[Out]):
         )
         return next(question for question in opened if question is not None)
 
-    async def _answer(self, key: str, value: Any, idempotency_key: str | None) -> None:
+    async def _answer(
+        self, key: str, value: Any, by: str | None, idempotency_key: str | None
+    ) -> None:
         row = self._fresh()
         if row.status not in OPEN:
             raise AskError(
@@ -312,7 +318,8 @@ class Run(Generic[Out]):
             raise AskError(message=f"{problem} the key {key!r} in run {self.id}; open: {names}")
         path, stored = matching[0].path, json.loads(canonical(value))
         is_mine = self._home.check_answer(row.number, path, stored)
-        await self._post("answer", path, stored, idempotency_key, row.offset)
+        letter = {"value": stored} if by is None else {"value": stored, "by": by}
+        await self._post("answer", path, letter, idempotency_key, row.offset)
         if is_mine:
             await self._recorded_answer(path, row.offset)
 
