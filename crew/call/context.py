@@ -769,7 +769,9 @@ class Context(Generic[Deps]):
         whom: dict[str, Json],
     ) -> Any:
         path, within = place.lasting_path, place.within.prefix
-        codec = Codec(answer, where=f"the answer to {question!r}")
+        # What an answer is refused with is on record, for whoever reads the run.
+        about = repr(question) if "to" not in whom else f"the question to {whom['to']}"
+        codec = Codec(answer, where=f"the answer to {about}")
         data = {
             "question": question,
             "key": key or place.part,

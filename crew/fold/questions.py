@@ -33,6 +33,11 @@ class Question:
     offset: int = 0
     at: float = 0.0
 
+    @property
+    def waiting_for(self) -> str:
+        """What of it is said to whom it is not for."""
+        return f"waiting for {self.to}"
+
 
 @dataclass(slots=True)
 class Questions:

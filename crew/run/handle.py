@@ -81,6 +81,19 @@ class Answered:
     after: int
 
 
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A question that is open in a run."""
+
+    run: "Run"
+    question: Question
+
+    @property
+    def id(self) -> str:
+        """Its place among all that is asked; see `Tenant.questions`."""
+        return f"{self.run.id}:{self.question.offset}"
+
+
 class Run(Generic[Out]):
     """One execution of a workflow, whose output is an `Out`."""
 
@@ -313,7 +326,7 @@ class Run(Generic[Out]):
         questions = await self.questions()
         matching = [item for item in questions if key in (item.key, item.path)]
         if len(matching) != 1:
-            names = ", ".join(f"{item.path} ({item.question})" for item in questions) or "none"
+            names = ", ".join(f"{item.path} ({_public(item)})" for item in questions) or "none"
             problem = "several open questions have" if matching else "no open question has"
             raise AskError(message=f"{problem} the key {key!r} in run {self.id}; open: {names}")
         path, stored = matching[0].path, json.loads(canonical(value))
@@ -374,6 +387,10 @@ class Run(Generic[Out]):
         lines = [f"**run {row.id}** of `{row.workflow}` version {row.version}: {row.status}", ""]
         lines += ["| step | state | seconds | tokens |", "|---|---|---|---|"]
         return "\n".join(lines + [f"| {' | '.join(cells)} |" for cells in rows])
+
+
+def _public(question: Question) -> str:
+    return question.question if question.to is None else question.waiting_for
 
 
 def _is_taken(answer: Answer, event: Event) -> bool:

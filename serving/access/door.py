@@ -12,7 +12,7 @@ from starlette.requests import Request
 from crew.config import Settings
 from crew.errors import InputInvalid
 from crew.graph import Workflow
-from crew.run import Runtime, Tenant
+from crew.run import Runtime
 from serving.access.caller import Caller
 from serving.access.limits import Counts, Limits, Tally, Usage
 
@@ -44,7 +44,7 @@ class Door:
         """What is in use of what the limits allow."""
         return Usage(self.limits, self.counts)
 
-    def tenant(self, request: Request) -> Tenant:
+    def tenant(self, request: Request) -> Caller:
         """What the caller may do and see."""
         scope = request.scope
         return Caller(

@@ -66,11 +66,10 @@ async def _reply(
     request: Request, door: Door, workflow: Workflow, body: ChatBody, thread: str | None
 ) -> Answer:
     facts: dict[str, Json] = {"thread_id": thread} | _about_history(workflow, body, thread)
-    answered = None
+    answered, caller = None, door.tenant(request)
     if thread is not None:
         key = request.headers.get("idempotency-key")
-        tenant = door.tenant(request)
-        answered = await answer_open_question(tenant, thread, body.question, key=key)
+        answered = await answer_open_question(caller, thread, body.question, key=key)
     run = answered.run if answered else await _start(request, door, workflow, body, thread)
     return Answer(
         run=run,
@@ -78,6 +77,7 @@ async def _reply(
         created=int(time.time()),
         facts={"run_id": run.id} | facts,
         closing=door.closing,
+        is_mine=caller.is_asked,
         after=answered.offset if answered else 0,
         outcome=await _known(answered) if answered else Outcome(),
     )

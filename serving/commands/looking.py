@@ -42,7 +42,7 @@ async def list_runs(
         return 0
     for row in rows:
         age = time.time() - row["created_at"]
-        head = f"{row['run']}  {row['status']:<9}  {row['workflow']:<12}  {_age(age):>8}"
+        head = f"{row['run']}  {row['status']:<9}  {row['workflow']:<12}  {age_text(age):>8}"
         show(f"{head}  {row['text']}")
     return 0
 
@@ -71,7 +71,9 @@ async def show_run(run_id: str, settings: Settings, *, as_json: bool) -> int:
     console.print(progress.tree(f"run {run.id} of {run.workflow} · {status}"))
     console.print(f"{len(events)} events · {_counted(count(events))}")
     for question in questions:
-        console.print(f"asks: {question.question}  crew answer {run.id} {question.key} VALUE")
+        whom = "" if question.to is None else f" {question.to}"
+        how = f"crew answer {run.id} {question.key} VALUE"
+        console.print(f"asks{whom}: {question.question}  {how}", markup=False)
     if (error := progress.ending.error) is not None:
         text = f"failed at {error.path or '?'}: {error.type}: {error.message}"
         console.print("\n".join(part for part in (error.traceback, text) if part), markup=False)
@@ -130,7 +132,7 @@ def listed(event: Event) -> dict[str, Any]:
 
 
 async def answer_run(
-    run_id: str, key: str, value: str, settings: Settings, *, as_json: bool
+    run_id: str, key: str, value: str, by: str | None, settings: Settings, *, as_json: bool
 ) -> int:
     """Answer an open question of a run."""
     try:
@@ -139,7 +141,7 @@ async def answer_run(
         parsed = value
     async with _looking(settings) as runtime:
         run = await runtime.get(run_id)
-        await run.answer(key, parsed)
+        await run.answer(key, parsed, by=by)
     if as_json:
         show_json({"run": run_id, "key": key, "value": parsed})
     else:
@@ -195,7 +197,8 @@ async def _row(run: Run) -> dict[str, Any]:
     }
 
 
-def _age(seconds: float) -> str:
+def age_text(seconds: float) -> str:
+    """Return how long ago something was, as people say it."""
     for size, unit in ((86400, "d"), (3600, "h"), (60, "min")):
         if seconds >= size:
             return f"{seconds / size:.0f} {unit}"

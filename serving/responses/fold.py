@@ -5,7 +5,7 @@ back with the last number seen gets the rest: the events are folded from the fir
 only what is behind that number is sent.
 """
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 
 from crew.fold import (
     Ending,
@@ -22,6 +22,7 @@ from crew.fold import (
 from crew.fold.questions import Change
 from crew.message import Json
 from crew.value import json_text, text_of
+from serving.access.addressed import IsFor, question_data, question_text
 from serving.responses.items import Item
 from serving.responses.naming import response_id
 from serving.responses.shapes import asked_of, error_shape, response_shape, usage_shape
@@ -45,6 +46,8 @@ class ResponseFold:
     Args:
         run: the run's id.
         id: the response's.
+        is_mine: says which questions are for the reader; of others it is said once for whom the run
+            waits.
         after: the offset behind which it begins; what came before is only known. An answer to a
             question begins a response of its own there.
 
@@ -53,6 +56,7 @@ class ResponseFold:
 
     run: str
     id: str
+    is_mine: IsFor
     after: int = 0
     offset: int = 0
     status: str = "queued"
@@ -64,6 +68,7 @@ class ResponseFold:
     _text: Text = field(default_factory=Text)
     _open: Item | None = None
     _unasked: set[str] = field(default_factory=set)
+    _awaited: set[str | None] = field(default_factory=set)
     _is_created: bool = False
 
     def take(self, event: Event) -> list[ApiEvent]:
@@ -126,7 +131,7 @@ class ResponseFold:
             output=[item.shape for item in self.items if not item.is_void],
             completed_at=end.at if end.is_final and status == "completed" else None,
             usage=usage_shape(end.usage),
-            questions=[asdict(question) for question in self.questions.open.values()],
+            questions=[question_data(item, self.is_mine) for item in self.questions.open.values()],
             result=end.output,
         )
 
@@ -210,10 +215,14 @@ class ResponseFold:
 
     def _ask(self, offset: int, questions: list[Question]) -> list[ApiEvent]:
         """Ask in a message of its own, which a person answers with the next one."""
+        new = [item for item in questions if self.is_mine(item.to) or item.to not in self._awaited]
+        if not new:
+            return []
+        self._awaited |= {item.to for item in new if not self.is_mine(item.to)}
         made = self._close("completed") + self._opened("message", offset)
         assert self._open is not None
-        self._open.asks = [asdict(question) for question in questions]
-        text = "\n".join(question.question for question in questions)
+        self._open.asks = [question_data(question, self.is_mine) for question in new]
+        text = question_text(new, self.is_mine)
         return [*made, self._open.add([("", text)]), *self._close("completed")]
 
     def _end(self, offset: int) -> list[ApiEvent]:

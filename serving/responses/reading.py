@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from crew.errors import CrewError
 from crew.message import Json
 from crew.run import Run
+from serving.access.addressed import IsFor
 from serving.chat.frames import PING
 from serving.chat.tail import Outcome, watch
 from serving.http.errors import ApiError, from_crew
@@ -25,6 +26,7 @@ class Reading:
 
     Args:
         run: whose.
+        is_mine: says which questions are for the reader.
         closing: set when the server stops.
         after: the offset behind which the response begins.
         answered: the path of a question that was just answered: the run is not taken to wait for it
@@ -32,6 +34,7 @@ class Reading:
     """
 
     run: Run
+    is_mine: IsFor
     closing: asyncio.Event
     after: int = 0
     answered: str = ""
@@ -39,7 +42,7 @@ class Reading:
 
     def __post_init__(self) -> None:
         id = response_id(self.run.id, self.after)  # noqa: A001 - the API's word
-        self.fold = ResponseFold(run=self.run.id, id=id, after=self.after)
+        self.fold = ResponseFold(run=self.run.id, id=id, is_mine=self.is_mine, after=self.after)
 
     async def now(self) -> dict[str, Json]:
         """Return the response as it stands."""

@@ -36,7 +36,7 @@ def done(output="done"):
 
 
 def take(events, after: int = 0) -> tuple[ResponseFold, list[dict]]:
-    fold = ResponseFold(run="r1", id="resp_r1", after=after)
+    fold = ResponseFold(run="r1", id="resp_r1", is_mine=lambda to: to is None, after=after)
     told = [item for event in events for item in fold.take(event)]
     for item in told:
         API_EVENT.validate_python(item)
