@@ -2,16 +2,19 @@
 
 An owner holds a lock on a file of its own, which the operating system frees whatever way its
 process ends: a free lock proves that the owner is dead. A process that is stopped holds its lock,
-but the number in its file does not grow any more.
+but the number in its file does not grow any more. Behind that number stands what it serves.
 """
 
 import fcntl
+import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 from crew.journal import Sign
 
 _DEAD = Sign(dead=True, beat=0)
+_BEAT_BYTES = 8
 
 
 class OwnerFiles:
@@ -43,7 +46,26 @@ class OwnerFiles:
         """Let the number of an owner of this process grow."""
         if (handle := self._handles.get(owner)) is not None:
             self._beats[owner] += 1
-            os.pwrite(handle, self._beats[owner].to_bytes(8), 0)
+            os.pwrite(handle, self._beats[owner].to_bytes(_BEAT_BYTES), 0)
+
+    def serve(self, owner: str, workflows: Sequence[tuple[str, str]]) -> None:
+        """Show of which workflows an owner of this process takes runs."""
+        if (handle := self._handles.get(owner)) is not None:
+            body = json.dumps(workflows).encode()
+            os.pwrite(handle, body, _BEAT_BYTES)
+            os.truncate(handle, _BEAT_BYTES + len(body))
+
+    def served(self) -> set[tuple[str, str]]:
+        """Return the workflows of which an owner that lives takes runs."""
+        owners = [file.name for file in self._folder.iterdir()]
+        return set().union(*(self._serves(owner) for owner in owners if not self.sign(owner).dead))
+
+    def _serves(self, owner: str) -> set[tuple[str, str]]:
+        try:
+            body = self._file(owner).read_bytes()[_BEAT_BYTES:]
+            return {(name, version) for name, version in json.loads(body or b"[]")}
+        except (FileNotFoundError, ValueError):
+            return set()  # it has just left, or is about to say it
 
     def sign(self, owner: str) -> Sign:
         """Return what `owner` shows of itself; the file of a dead one is removed."""
@@ -56,7 +78,7 @@ class OwnerFiles:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            return Sign(dead=False, beat=int.from_bytes(os.pread(handle, 8, 0)))
+            return Sign(dead=False, beat=int.from_bytes(os.pread(handle, _BEAT_BYTES, 0)))
         else:
             self._file(owner).unlink(missing_ok=True)
             return _DEAD

@@ -64,6 +64,10 @@ class Home(Protocol):
         """Record the cancel of a run that nobody drives; False where somebody does."""
         ...
 
+    def is_loaded(self, row: RunRow) -> bool:
+        """Return whether somebody who lives has the code of a run loaded."""
+        ...
+
     def check_answer(self, number: int, path: str, value: Json) -> bool:
         """Refuse what is no answer to an open question; say whether this process records it."""
         ...
@@ -244,6 +248,10 @@ class Run(Generic[Out]):
                 return folded([reader.just_written(written[-1])], Ending())
             if (row := self._fresh()).status not in OPEN:
                 return await self._ending(row)
+
+    async def is_loaded(self) -> bool:
+        """Return whether somebody who lives has its code loaded: else it waits for a process."""
+        return self._home.is_loaded(self._fresh())
 
     async def usage(self) -> dict[str, float]:
         """Return what a run that has ended cost, by unit, over all its agents and children.

@@ -138,4 +138,4 @@ class _Copy:
 
     place = perform = start = result = usage = cancel = spawn = poke = check_answer = (
         cancel_unowned
-    ) = _never
+    ) = is_loaded = _never

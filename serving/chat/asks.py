@@ -7,6 +7,7 @@ from crew.errors import AskError
 from crew.message import Json
 from crew.run import Question, Run, Tenant
 from serving.access.caller import Caller
+from serving.chat.stuck import refuse_stuck
 from serving.conversations.items import turns_of
 
 __all__ = ["Answered", "answer_open_question", "find_question", "give_answer"]
@@ -73,9 +74,11 @@ async def give_answer(
     Raises:
         AskError: it is none.
         KeyReused: the key came with another answer.
-        ApiError: 403, the question is for somebody else.
+        ApiError: 403, the question is for somebody else; else as `refuse_stuck`.
     """
     caller.check_answers([question])
+    if key is None or await run.answered(key) is None:
+        await refuse_stuck(run)
     offset, value = await run.offset(), _answer_value(question.schema, text)
     await run.answer(question.path, value, by=caller.author, idempotency_key=key)
     first = await run.answered(key) if key is not None else None

@@ -26,6 +26,7 @@ from serving.chat.frames import Frames
 from serving.chat.models import find
 from serving.chat.question import takes, workflow_input
 from serving.chat.side_requests import side_answer
+from serving.chat.stuck import refuse_stuck_thread
 from serving.chat.tail import Outcome
 from serving.conversations.naming import thread_name
 from serving.http.body import read_body
@@ -104,9 +105,11 @@ async def _start(
     history = [] if thread else body.history
     defaults = {**door.input_defaults, **body.handed_down}
     value = workflow_input(workflow, body.asked.said, history, defaults)
-    key = request.headers.get("idempotency-key")
+    key, caller = request.headers.get("idempotency-key"), door.tenant(request)
+    if thread is not None and when_busy != "cancel":
+        await refuse_stuck_thread(caller, thread, key)
     budget = _budget((body.metadata or {}).get("budget_tokens"))
-    return await door.tenant(request).start(
+    return await caller.start(
         workflow,
         value,
         thread=thread,

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from crew.errors import RunCancelled, RunFailed
 from crew.fold import Ending, Event, Failure, Questions, fold
 from crew.run import Run
+from serving.chat.stuck import parked_error
 from serving.http.errors import ApiError, from_crew
 
 __all__ = ["Outcome", "watch"]
@@ -55,22 +56,13 @@ class Outcome:
             case Ending(kind="cancelled"):
                 return from_crew(RunCancelled(run=run))
             case Ending(parked=parked) if parked is not None:
-                return _parked(run, f"{parked.reason}: {parked.detail}")
+                return parked_error(run, f"{parked.reason}: {parked.detail}")
             case _:
                 return None
 
 
 def _failure(run: str, error: Failure) -> RunFailed:
     return RunFailed(run=run, path=error.path, cause_type=error.type, cause_message=error.message)
-
-
-def _parked(run: str, why: str) -> ApiError:
-    return ApiError(
-        status=409,
-        message=f"run {run} waits for a decision ({why}); see it with: crew show {run}",
-        type="conflict_error",
-        code="run_parked",
-    )
 
 
 def _stopping(run: str) -> ApiError:

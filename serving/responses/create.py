@@ -22,6 +22,7 @@ from serving.chat.form import wants_json
 from serving.chat.models import find
 from serving.chat.question import takes, workflow_input
 from serving.chat.side_requests import side_answer
+from serving.chat.stuck import refuse_stuck_thread
 from serving.http.body import read_body
 from serving.http.errors import ApiError
 from serving.responses.body import ResponseBody
@@ -94,12 +95,14 @@ async def _started(
         value = workflow_input(workflow, body.asked.said, history, defaults)
     except ApiError as error:
         raise replace(error, param=_param(error)) from error
-    caller = door.tenant(request)
+    caller, key = door.tenant(request), request.headers.get("idempotency-key")
+    if turn.when_busy != "cancel":
+        await refuse_stuck_thread(caller, turn.thread, key)
     run = await caller.start(
         workflow,
         value,
         thread=turn.thread,
-        key=request.headers.get("idempotency-key"),
+        key=key,
         when_busy=turn.when_busy,
         metadata={"response": _kept(workflow, turn, body)},
     )

@@ -9,9 +9,11 @@ from crew.graph import Workflow
 from crew.journal import OPEN, RunStatus
 from crew.message import Json
 from crew.run import Question, Run
+from crew.run.loaded import unloaded_text
 from crew.value import json_text
 from serving.access.addressed import IsFor, question_data
 from serving.access.door import Door
+from serving.chat.stuck import refuse_stuck
 from serving.http.body import read_body, read_query
 from serving.http.errors import ApiError
 from serving.runs.body import MOST_OFFSET, AnswerBody, EventsQuery, ForkBody, RunsQuery, StartBody
@@ -92,6 +94,8 @@ async def answer_run(request: Request) -> Response:
     run, caller = await _run(request), door.tenant(request)
     again = request.headers.get("idempotency-key")
     caller.check_answers(await _asked(run, body.key, again))
+    if again is None or await run.answered(again) is None:
+        await refuse_stuck(run)
     try:
         await run.answer(body.key, body.value, by=caller.author, idempotency_key=again)
     except AskError as error:
@@ -180,6 +184,8 @@ async def _run_data(run: Run, is_mine: IsFor) -> dict[str, Json]:
         "input": origin.input,
         "parent": origin.parent,
         **_end_data(status, ending),
+        "parked": _parked_data(ending),
+        "unloaded": await _unloaded(run, status),
         "questions": [question_data(item, is_mine) for item in questions],
     }
 
@@ -192,6 +198,20 @@ def _end_data(status: RunStatus, ending: Ending) -> dict[str, Json]:
     if status == "failed" and (error := ending.error) is not None:
         facts["error"] = {"type": error.type, "message": error.message, "path": error.path}
     return facts
+
+
+def _parked_data(ending: Ending) -> Json:
+    """Why a run waits for somebody to choose a way on; None if it does not."""
+    if (parked := ending.parked) is None:
+        return None
+    return {"reason": parked.reason, "detail": parked.detail, "path": parked.path}
+
+
+async def _unloaded(run: Run, status: RunStatus) -> str | None:
+    """What is to be done where an open run waits for code that nobody has loaded."""
+    if status not in OPEN or await run.is_loaded():
+        return None
+    return unloaded_text(run.id, run.workflow, run.version)
 
 
 async def _shown(request: Request, run: Run) -> Response:

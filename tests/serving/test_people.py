@@ -1,4 +1,4 @@
-"""Questions that are for somebody: who is shown them, who answers them, and what others are told."""
+"""Questions that are for somebody: who sees them, who answers them, and what others are told."""
 
 import asyncio
 import json
