@@ -10,7 +10,9 @@ import pytest
 from crew import Context, Runtime, workflow
 from crew.config import Settings
 from serving.access.keys import key_of
-from serving.app import create_app, serve_http
+from serving.app import create_app
+
+BASE = "http://127.0.0.1/v1/"
 
 SECRET = "Refund 7 euros to Ada?"
 
@@ -48,18 +50,17 @@ MAY = {"customer": False, "clerk": False, "eva": True, "manager": True, "strange
 
 
 class Shop:
-    """A served endpoint, and a client of it for each key."""
+    """An endpoint, and who calls it."""
 
-    def __init__(self, url: str, runtime: Runtime) -> None:
-        self.url, self.runtime = url, runtime
+    def __init__(self, client: httpx2.AsyncClient, runtime: Runtime) -> None:
+        self.client, self.runtime = client, runtime
 
     async def call(
         self, method: str, path: str, body=None, *, key="", **headers
     ) -> httpx2.Response:
         if key:
             headers["Authorization"] = f"Bearer {key}"
-        async with httpx2.AsyncClient(base_url=self.url, timeout=30) as client:
-            return await client.request(method, path, json=body, headers=headers)
+        return await self.client.request(method, path, json=body, headers=headers)
 
     async def chat(self, text: str, *, key="", model="refund", thread="t", **metadata):
         body = {
@@ -92,14 +93,11 @@ async def shop(tmp_path, request):
     keys = getattr(request, "param", [])
     settings = Settings(store=f"sqlite:///{tmp_path}/runs.db")
     async with Runtime(workflows=SERVED, settings=settings) as runtime:
-        app = create_app(runtime, SERVED, settings=settings, keys=keys)
-        ready = asyncio.get_running_loop().create_future()
-        serving = asyncio.create_task(serve_http(app, port=0, on_ready=ready.set_result))
-        found = Shop(f"{await ready}/", runtime)
-        found.tenant = keys[0].tenant if keys else "default"
-        yield found
-        serving.cancel()
-        await asyncio.gather(serving, return_exceptions=True)
+        transport = httpx2.ASGITransport(create_app(runtime, SERVED, settings=settings, keys=keys))
+        async with httpx2.AsyncClient(transport=transport, base_url=BASE, timeout=30) as client:
+            found = Shop(client, runtime)
+            found.tenant = keys[0].tenant if keys else "default"
+            yield found
 
 
 with_keys = pytest.mark.parametrize("shop", [KEYS], indirect=True)
@@ -295,7 +293,8 @@ async def test_page_behind_nothing_that_was_shown_is_refused(shop, before):
 
 
 async def test_official_client_is_told_for_whom_a_response_waits(shop):
-    async with openai.AsyncOpenAI(base_url=shop.url, api_key="none", max_retries=0) as client:
+    options = {"base_url": BASE, "api_key": "none", "max_retries": 0}
+    async with openai.AsyncOpenAI(http_client=shop.client, **options) as client:
         made = await client.responses.create(model="refund", input="money", conversation="t")
         assert made.output_text == "waiting for manager"
         run = made.id.removeprefix("resp_")

@@ -12,7 +12,9 @@ from crew import Context, Graph, Runtime, workflow
 from crew.config import Settings
 from crew.errors import InputInvalid
 from serving.access.door import by_name
-from serving.app import create_app, serve_http
+from serving.app import create_app
+
+BASE = "http://127.0.0.1/v1/"
 
 
 def version(number: str, *, asks: bool = False):
@@ -37,16 +39,12 @@ def drawn(number: str) -> Graph:
 
 
 @asynccontextmanager
-async def served(url: str, *workflows, **options):
+async def served(url: str, *workflows):
     settings = Settings(store=url)
     async with Runtime(workflows=workflows, settings=settings) as runtime:
-        app = create_app(runtime, workflows, settings=settings, **options)
-        ready = asyncio.get_running_loop().create_future()
-        serving = asyncio.create_task(serve_http(app, port=0, on_ready=ready.set_result))
-        async with httpx2.AsyncClient(base_url=f"{await ready}/", timeout=30) as client:
+        transport = httpx2.ASGITransport(create_app(runtime, workflows, settings=settings))
+        async with httpx2.AsyncClient(transport=transport, base_url=BASE, timeout=30) as client:
             yield client
-        serving.cancel()
-        await asyncio.gather(serving, return_exceptions=True)
 
 
 async def chat(client, text: str, model: str = "triage", thread: str = "t", **metadata):
@@ -161,14 +159,33 @@ async def test_answer_by_any_route_is_refused_at_once(url, waiting, way):
         assert (reply.status_code, reply.json()["error"]["code"]) == (503, "workflow_not_loaded")
 
 
-async def test_turn_behind_one_that_nobody_can_drive_is_refused_and_may_cancel_it(url):
-    async with served(url, version("1", asks=True)) as client:
-        await chat(client, "lamp")
-        queued = asyncio.create_task(chat(client, "more", when_busy="reject"))
-        await queued
+async def test_conversation_goes_on_with_the_new_version_once_the_old_run_is_cancelled(
+    url, waiting
+):
     async with served(url, version("2")) as client:
-        reply = await chat(client, "yes", when_busy="cancel")
-        assert content(reply) == "yes by 2"
+        assert (await chat(client, "yes")).status_code == 503
+        assert (await client.post(f"runs/{waiting}/cancel")).json()["status"] == "cancelled"
+        assert content(await chat(client, "yes")) == "yes by 2"
+
+
+async def test_turn_that_would_wait_behind_such_a_run_is_refused_too(url):
+    """It asks nobody of this conversation: it was stopped at work."""
+    gate = asyncio.Event()
+
+    async def triage(ctx: Context, text: str) -> str:
+        await gate.wait()
+        return text
+
+    async with served(url, workflow(version="1")(triage)) as client:
+        begun = asyncio.create_task(chat(client, "lamp"))
+        async with asyncio.timeout(20):
+            while not (await client.get("runs")).json()["data"]:
+                await asyncio.sleep(0.01)
+        begun.cancel()
+        await asyncio.gather(begun, return_exceptions=True)
+    async with served(url, version("2")) as client:
+        reply = await chat(client, "well?")
+        assert (reply.status_code, reply.json()["error"]["code"]) == (503, "workflow_not_loaded")
 
 
 @pytest.mark.parametrize("place", ["readyz", "log", "list"])
@@ -186,7 +203,7 @@ async def test_run_that_waits_for_code_is_named(url, waiting, place, caplog):
             [run] = (await client.get("runs")).json()["data"]
             assert f"run {waiting} waits for workflow 'triage' version 1" in run["unloaded"]
         else:
-            ready = await client.get("/readyz")
+            ready = await client.get("http://127.0.0.1/readyz")
             assert ready.status_code == 200
             named = {"run": waiting, "workflow": "triage", "version": "1"}
             assert ready.json()["unloaded"] == [named]
@@ -195,15 +212,16 @@ async def test_run_that_waits_for_code_is_named(url, waiting, place, caplog):
 async def test_nothing_is_missing_where_another_server_has_the_old_version(url, waiting):
     """Two servers on one store, as while a new version is rolled out."""
     async with served(url, version("1", asks=True)), served(url, version("2")) as client:
-        assert (await client.get("/readyz")).json()["unloaded"] == []
+        assert (await client.get("http://127.0.0.1/readyz")).json()["unloaded"] == []
         assert (await client.get(f"runs/{waiting}")).json()["unloaded"] is None
         assert content(await chat(client, "yes")) == "lamp by 1"
 
 
-def diverging(second: str):
+def edited():
+    """Version 1 with another question in the place of the one that was asked."""
+
     async def triage(ctx: Context, text: str) -> str:
-        await ctx.ask(bool, "Refund?", key=second)
-        return "done"
+        return str(await ctx.ask(bool, "Pay it back?", key="refund"))
 
     return workflow(version="1")(triage)
 
@@ -211,10 +229,9 @@ def diverging(second: str):
 @pytest.fixture
 async def parked(url, waiting):
     """A server of code that does not fit the run that waits on the thread `t`."""
-    async with served(url, diverging("another")) as client, asyncio.timeout(30):
-        await client.post(f"runs/{waiting}/answer", json={"key": "refund", "value": True})
-        while not (await client.get(f"runs/{waiting}")).json()["parked"]:
-            await asyncio.sleep(0.02)
+    async with served(url, edited()) as client:
+        reply = await chat(client, "yes")
+        assert (reply.status_code, reply.json()["error"]["code"]) == (409, "run_parked")
         yield client
 
 
