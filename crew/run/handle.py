@@ -14,6 +14,7 @@ from crew.clock import wall_clock
 from crew.errors import AskError, KeyReused, RunCancelled, RunNotFound
 from crew.failure import run_failed
 from crew.fold import (
+    Accounts,
     Activity,
     Answer,
     Ending,
@@ -25,6 +26,7 @@ from crew.fold import (
     folded,
     in_currency,
     is_end,
+    is_parking,
 )
 from crew.journal import OPEN, Post, RunRow, RunStatus, Store, StoredEvent
 from crew.journal.reading import JournalReader
@@ -254,12 +256,23 @@ class Run(Generic[Out]):
         return self._home.is_loaded(self._fresh())
 
     async def usage(self) -> dict[str, float]:
-        """Return what a run that has ended cost, by unit, over all its agents and children.
+        """Return what a run cost so far, by unit, over all its agents and children.
 
         Tokens and calls are whole numbers; `money` is in the currency of the models' prices. Empty
-        where nothing was asked.
+        where nothing was asked. Calls under way that a budget reserves tokens for count at their
+        bounds, as those do that nobody answered.
         """
-        return in_currency((await self.ending()).usage or {})
+        return in_currency(await self._spent())
+
+    async def _spent(self) -> dict[str, int]:
+        row = self._fresh()
+        if (counted := (await self._ending(row)).usage) is not None:
+            return counted
+        spent = folded(await self.recorded(), Accounts(row.created_at)).total()
+        for child in self._home.store.runs(parent=self.id, status=OPEN):
+            for unit, count in (await Run(self._home, child)._spent()).items():  # noqa: SLF001
+                spent[unit] = spent.get(unit, 0) + count
+        return spent
 
     async def questions(self) -> list[Question]:
         """Return the questions that wait for an answer, the oldest first."""
@@ -402,7 +415,7 @@ def _public(question: Question) -> str:
 
 
 def _is_taken(answer: Answer, event: Event) -> bool:
-    """Return whether an answer is on record by now.
+    """Return whether an answer is on record by now, or its run is parked with it.
 
     Raises:
         AskError: its question was closed, or it was refused.
@@ -411,7 +424,7 @@ def _is_taken(answer: Answer, event: Event) -> bool:
         raise AskError(message=f"{answer.path} was closed before the answer came")
     if answer.state == "refused":
         raise AskError(message=f"that is no answer to {answer.path}: {answer.reason}")
-    return answer.state == "answered"
+    return answer.state == "answered" or is_parking(event)
 
 
 def _cells(activity: Activity) -> list[str]:

@@ -1,7 +1,7 @@
 """The answer to one chat, whole or as a stream, made of its run's events."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 
 from crew.errors import CrewError
@@ -54,7 +54,7 @@ class Answer:
             model=self.model,
             created=self.created,
             text=text,
-            usage=self.outcome.usage,
+            usage=await self.run.usage(),
             extra=self.facts | facts,
         )
 
@@ -89,7 +89,7 @@ class Answer:
             yield frames.content(text)
         elif not self.outcome.has_ended:
             yield frames.content(f"\n\n{text}")  # a question, behind what was said before it
-        last = frames.usage(usage_body(self.outcome.usage)) if usage else b""
+        last = frames.usage(usage_body(await self.run.usage())) if usage else b""
         yield frames.stop() + last + DONE
 
     @property
@@ -130,7 +130,7 @@ def completion_body(
     model: str,
     created: int,
     text: str,
-    usage: dict[str, int],
+    usage: Mapping[str, float],
     extra: dict[str, Json],
 ) -> dict[str, Json]:
     """An unstreamed completion."""

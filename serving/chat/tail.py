@@ -43,11 +43,6 @@ class Outcome:
         """Whether a person has to do something, as far as the events tell."""
         return bool(self.questions.open or self.ending.parked) and not self.pending
 
-    @property
-    def usage(self) -> dict[str, int]:
-        """Tokens over the whole tree; empty until the run ended."""
-        return self.ending.usage or {}
-
     def error(self, run: str) -> ApiError | None:
         """The error that an end without an answer is."""
         match self.ending:

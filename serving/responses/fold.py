@@ -5,6 +5,7 @@ back with the last number seen gets the rest: the events are folded from the fir
 only what is behind that number is sent.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from crew.fold import (
@@ -90,35 +91,39 @@ class ResponseFold:
         self.last = numbered[-1]["sequence_number"] if numbered else self.last
         return numbered
 
-    def pause(self) -> ApiEvent | None:
+    def pause(self, spent: Mapping[str, float]) -> ApiEvent | None:
         """Return the last event for a reader whom a run that waits for a person keeps waiting.
 
         It is no part of the fold: whoever reads once the run goes on does not get it. Its number is
         the last one of its offset.
+
+        Args:
+            spent: what the run cost so far.
         """
         if not self.rests:
             return None
         kind = "response.incomplete" if self.ending.parked else "response.completed"
         number = self.offset * PLACES + PLACES - 1
-        return {"sequence_number": number, "type": kind, "response": self.response(waits=True)}
+        return {"sequence_number": number, "type": kind, "response": self.response(waits=spent)}
 
     @property
     def rests(self) -> bool:
         """Whether nothing may come until a person acts, as far as the events tell."""
         return self.offset > self.after and bool(self.questions.open or self.ending.parked)
 
-    def response(self, *, waits: bool = False) -> dict[str, Json]:
+    def response(self, *, waits: Mapping[str, float] | None = None) -> dict[str, Json]:
         """Return the response as it stands.
 
         Args:
-            waits: the run waits for a person, so that nothing more comes by itself. With a question
-                the response is complete, as OpenAI's is with a call that its caller has to answer.
+            waits: what was spent so far by a run that waits for a person, so that nothing more
+                comes by itself. With a question the response is complete, as OpenAI's is with a
+                call that its caller has to answer.
         """
-        end = self.ending
-        status, error = self.status, error_shape(end) if waits or end.is_final else None
-        if waits and end.parked is not None:
+        end, is_waiting = self.ending, waits is not None
+        status, error = self.status, error_shape(end) if is_waiting or end.is_final else None
+        if is_waiting and end.parked is not None:
             status = "incomplete"
-        elif waits and self.questions.open:
+        elif is_waiting and self.questions.open:
             status = "completed"
         return response_shape(
             id=self.id,
@@ -126,11 +131,11 @@ class ResponseFold:
             previous=response_id(self.run) if self.after else None,
             started=self.origin,
             status=status,
-            run_status="waiting" if waits else status if end.is_final else "running",
+            run_status="waiting" if is_waiting else status if end.is_final else "running",
             error=error,
             output=[item.shape for item in self.items if not item.is_void],
             completed_at=end.at if end.is_final and status == "completed" else None,
-            usage=usage_shape(end.usage),
+            usage=usage_shape(end.usage if end.is_final else waits),
             questions=[question_data(item, self.is_mine) for item in self.questions.open.values()],
             result=end.output,
         )

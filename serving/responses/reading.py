@@ -47,8 +47,9 @@ class Reading:
     async def now(self) -> dict[str, Json]:
         """Return the response as it stands."""
         await self._catch_up()
-        waits = self.fold.rests and await self.run.status() == "waiting"
-        return self.fold.response(waits=waits and self._outcome.waits)
+        rests = self.fold.rests and await self.run.status() == "waiting"
+        waits = rests and self._outcome.waits
+        return self.fold.response(waits=await self.run.usage() if waits else None)
 
     async def whole(self) -> dict[str, Json]:
         """Return the response once it has ended, or waits for a person.
@@ -59,7 +60,8 @@ class Reading:
         await self._catch_up()
         async for _ in self._rest(_WHOLE_SECONDS):
             pass
-        return self.fold.response(waits=not self._outcome.has_ended)
+        waits = not self._outcome.has_ended
+        return self.fold.response(waits=await self.run.usage() if waits else None)
 
     async def frames(self, *, starting_after: int, heartbeat: float) -> AsyncIterator[bytes]:
         """Yield the stream behind a sequence number.
@@ -76,7 +78,9 @@ class Reading:
         except (ApiError, CrewError) as error:
             yield frame(self._error(error if isinstance(error, ApiError) else from_crew(error)))
             return
-        pause = self.fold.pause() if not self._outcome.has_ended else None
+        if self._outcome.has_ended:
+            return
+        pause = self.fold.pause(await self.run.usage())
         if pause is not None and (last := _behind(starting_after, [pause])):
             yield last
 
