@@ -33,7 +33,7 @@ class OwnerFiles:
     def claim(self, owner: str) -> None:
         """Hold the lock of `owner` until `release`, or the end of this process."""
         handle = os.open(self._file(owner), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(handle, fcntl.LOCK_EX)  # whoever looks at it now lets it go at once
         self._handles[owner], self._beats[owner] = handle, 0
 
     def release(self, owner: str) -> None:
@@ -57,12 +57,15 @@ class OwnerFiles:
 
     def served(self) -> set[tuple[str, str]]:
         """Return the workflows of which an owner that lives takes runs."""
-        owners = [file.name for file in self._folder.iterdir()]
-        return set().union(*(self._serves(owner) for owner in owners if not self.sign(owner).dead))
+        return set().union(*map(self._serves, self._folder.iterdir()))
 
-    def _serves(self, owner: str) -> set[tuple[str, str]]:
+    def _serves(self, file: Path) -> set[tuple[str, str]]:
+        """Return what an owner shows; its file stays, as it may be about to lock it."""
         try:
-            body = self._file(owner).read_bytes()[_BEAT_BYTES:]
+            with file.open("rb") as stream:
+                if file.name not in self._handles and not _is_locked(stream.fileno()):
+                    return set()
+                body = stream.read()[_BEAT_BYTES:]
             return {(name, version) for name, version in json.loads(body or b"[]")}
         except (FileNotFoundError, ValueError):
             return set()  # it has just left, or is about to say it
@@ -92,3 +95,11 @@ class OwnerFiles:
 
     def _file(self, owner: str) -> Path:
         return self._folder / owner
+
+
+def _is_locked(handle: int) -> bool:
+    try:
+        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    return False

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Sequence
 
 from crew.errors import StoreError
-from crew.journal import Busy, RunRow, Store
+from crew.journal import PARKED, Busy, RunRow, Store
 
 MOST_NAMED = 20
 """Runs that are named at once."""
@@ -47,13 +47,13 @@ class LoadedCode:
     def has(self, row: RunRow) -> bool:
         """Return whether somebody has the code of a run loaded."""
         kind = (row.workflow, row.version)
-        return kind in self._mine() or kind in self._store.served()
+        return kind in self._mine() or self._is_driven(row) or kind in self._store.served()
 
     def waiting(self) -> list[RunRow]:
         """Return runs that nobody goes on with, since nobody has their code; the oldest first."""
         known = {*self._mine(), *self._store.served()}
         rows = self._store.of_other_code(known, limit=MOST_NAMED)
-        return [row for row in rows if row.owner is None or self._store.sign(row.owner).dead]
+        return [row for row in rows if not self._is_driven(row)]
 
     def waiting_of_late(self) -> list[RunRow]:
         """Return the same, as it was a few seconds ago: it costs a look at each run of the store.
@@ -65,6 +65,10 @@ class LoadedCode:
             rows = self.waiting()
             self._recent = (time.monotonic(), rows)
         return rows
+
+    def _is_driven(self, row: RunRow) -> bool:
+        """Return whether somebody who lives drives a run; he may take no others."""
+        return row.owner not in (None, PARKED) and not self._store.sign(row.owner).dead
 
     def tell(self) -> None:
         """Name such runs in the log, each once; looked for when others have come or gone."""
