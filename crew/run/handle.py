@@ -352,8 +352,7 @@ class Run(Generic[Out]):
             raise AskError(message=f"{problem} the key {key!r} in run {self.id}; open: {names}")
         path, stored = matching[0].path, json.loads(canonical(value))
         is_mine = self._home.check_answer(row.number, path, stored)
-        letter = {"value": stored} if by is None else {"value": stored, "by": by}
-        await self._post("answer", path, letter, idempotency_key, row.offset)
+        await self._post("answer", path, stored, idempotency_key, row.offset, by)
         if is_mine:
             await self._recorded_answer(path, row.offset)
 
@@ -389,9 +388,16 @@ class Run(Generic[Out]):
             await self._post("cancel", "", None)
 
     async def _post(
-        self, kind: str, name: str, value: Json, key: str | None = None, seen: int = 0
+        self,
+        kind: str,
+        name: str,
+        value: Json,
+        key: str | None = None,
+        seen: int = 0,
+        by: str | None = None,
     ) -> None:
-        number, body = self._row.number, json.dumps(value)
+        said: dict[str, Json] = {"value": value} if by is None else {"value": value, "by": by}
+        number, body = self._row.number, json.dumps(said)
         await self._home.writer.execute(Post(number, kind, name, body, wall_clock(), key, seen))
         await self._home.poke(self._row)
 
