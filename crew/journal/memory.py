@@ -1,7 +1,8 @@
 """The journal in memory: for tests, notebooks and runs that nobody needs to keep."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from typing import assert_never
 
@@ -60,6 +61,7 @@ class MemoryStore:
         self._uses: dict[str, set[int]] = {}
         self._notes: dict[str, Note] = {}
         self._owners: dict[str, int] = {}
+        self._serves: dict[str, set[tuple[str, str]]] = {}
         self._next_run = 1
         self._next_letter = 1
 
@@ -355,6 +357,15 @@ class MemoryStore:
                     break
         return found
 
+    def of_other_code(
+        self, known: Collection[tuple[str, str]], *, limit: int = 100
+    ) -> list[RunRow]:
+        rows = (self._rows[number] for number in self._open)
+        others = (
+            row for row in rows if row.owner != PARKED and (row.workflow, row.version) not in known
+        )
+        return list(islice(others, limit))
+
     def _may_be_taken(self, row: RunRow, dead: Sequence[str], now: float) -> bool:
         letters = self._letters.get(row.number, {}).values()
         if row.owner is None:
@@ -398,6 +409,13 @@ class MemoryStore:
 
     def release_owner(self, owner: str) -> None:
         self._owners.pop(owner, None)
+        self._serves.pop(owner, None)
+
+    def serve(self, owner: str, workflows: Sequence[tuple[str, str]]) -> None:
+        self._serves[owner] = set(workflows)
+
+    def served(self) -> set[tuple[str, str]]:
+        return set().union(*(self._serves.get(owner, set()) for owner in self._owners))
 
     def forget_owners(self) -> None:
         """Take every owner for dead, as after a crash of the process."""

@@ -5,8 +5,9 @@ another process's lock (`busy_timeout=0`); the writer tries again instead, so th
 SQLite holds the event loop.
 """
 
+import json
 import sqlite3
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
@@ -427,6 +428,19 @@ class SqliteStore:
             # A damaged run is left alone, and must not keep anybody from the others.
             return sound_rows(self._connected(), query, values)[0]
 
+    def of_other_code(
+        self, known: Collection[tuple[str, str]], *, limit: int = 100
+    ) -> list[RunRow]:
+        query = (
+            f"WHERE {_OPEN} AND owner IS NOT ? "  # noqa: S608  constants
+            f"AND (workflow, version) NOT IN (SELECT "
+            f"json_extract(value, '$[0]'), json_extract(value, '$[1]') FROM json_each(?)) "
+            f"ORDER BY number LIMIT ?"
+        )
+        with self._errors("read"):
+            values = [PARKED, json.dumps(list(known)), limit]
+            return sound_rows(self._connected(), query, values)[0]
+
     def turns(self, tenant: str, thread: str, *, after: int = 0) -> list[RunRow]:
         return self._rows(
             "WHERE tenant = ? AND thread = ? AND turn > ? ORDER BY turn", [tenant, thread, after]
@@ -507,6 +521,14 @@ class SqliteStore:
 
     def release_owner(self, owner: str) -> None:
         self._owners.release(owner)
+
+    def serve(self, owner: str, workflows: Sequence[tuple[str, str]]) -> None:
+        with self._errors("lock"):
+            self._owners.serve(owner, workflows)
+
+    def served(self) -> set[tuple[str, str]]:
+        with self._errors("lock"):
+            return self._owners.served()
 
     def beat(self, owner: str) -> None:
         with self._errors("lock"):

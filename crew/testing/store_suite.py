@@ -695,6 +695,36 @@ class StoreSuite:
         other.close()
         store.close()
 
+    def test_what_an_owner_serves_is_known_while_it_lives(self) -> None:
+        store, other = self.open(), self.open()
+        for name in ("me", "you"):
+            store.claim_owner(name)
+        assert other.served() == set()
+        store.serve("me", [("flow", "1"), ("flow", "2"), ("other", "é/1")])
+        store.serve("you", [("flow", "1")])
+        assert other.served() == {("flow", "1"), ("flow", "2"), ("other", "é/1")}
+        store.beat("me")
+        store.serve("me", [])
+        assert other.served() == {("flow", "1")}
+        store.release_owner("you")
+        store.release_owner("me")
+        assert other.served() == set()
+        other.close()
+        store.close()
+
+    def test_open_runs_of_code_that_nobody_knows_are_found(self) -> None:
+        store = self.open()
+        old = self.start(store, "old")
+        new = self.start(store, "new", version="2")
+        parked, gone = (self.start(store, name, workflow="other") for name in ("parked", "gone"))
+        self.one(store, Release(parked.number, 1, to=PARKED))
+        self.end(store, gone)
+        assert [row.id for row in store.of_other_code([])] == ["old", "new"]
+        assert [row.id for row in store.of_other_code(_FLOW)] == [new.id]
+        assert [row.id for row in store.of_other_code([("flow", "2"), ("old", "1")])] == [old.id]
+        assert [row.id for row in store.of_other_code([], limit=1)] == [old.id]
+        store.close()
+
     def test_another_process_sees_that_something_changed(self) -> None:
         store, other = self.open(), self.open()
         before = other.changed()
