@@ -26,6 +26,7 @@ from crew.fold.reading import (
     typed_of,
 )
 from crew.fold.results import Results, error_data
+from crew.fold.spans import Span, Spans
 from crew.fold.steps import Activity, Steps
 from crew.fold.tally import Tally
 from crew.fold.text import Text
@@ -57,6 +58,8 @@ __all__ = [
     "Remarks",
     "Results",
     "RunEvent",
+    "Span",
+    "Spans",
     "Steps",
     "Tally",
     "Text",

@@ -6,7 +6,7 @@ from crew.errors import StoreError
 from crew.journal import shown
 from crew.journal.postgres_link import Db
 
-SCHEMA_VERSION = 7
+SCHEMA_VERSION = 8
 FIRST_VERSION = 6
 """The oldest that is read: calls have other paths in what was written before."""
 _MIGRATING = 5_127_881_340
@@ -65,7 +65,7 @@ def _version(db: Db, url: str) -> int:
 
 def _refuse_foreign_tables(db: Db, url: str) -> None:
     names = ["runs", "events", "snapshots", "letters", "blobs", "blob_uses", "owners", "writers"]
-    names.append("accounts")
+    names += ["accounts", "tags"]
     query = "SELECT name FROM unnest(%s::text[]) AS name WHERE to_regclass(name) IS NOT NULL"
     if taken := [name for (name,) in db.execute(query, (names,))]:
         raise StoreError(

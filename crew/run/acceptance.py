@@ -20,6 +20,7 @@ from crew.run.folding import Begun
 from crew.run.fork import new_fork
 from crew.run.handle import Home, Run
 from crew.run.other_runtimes import OtherRuntimes
+from crew.run.tags import tags_of
 from crew.run.worker import Worker
 from crew.value import Mismatch, aside, canonical, canonical_lines, is_big
 
@@ -159,6 +160,7 @@ class Acceptance:
             when_busy=when_busy,
             first=sealed,
             at=sealed.at,
+            tags=tags_of(first.metadata or {}),
         )
 
     async def _cancel_turns(self, newest: RunRow) -> None:
@@ -173,6 +175,7 @@ class Acceptance:
         row: RunRow,
         *,
         at: int | None,
+        reuse: bool,
         live: bool,
         override: Mapping[str, Any],
         effects: bool,
@@ -184,6 +187,7 @@ class Acceptance:
             row,
             self._home.workflows.known(row),
             at=at,
+            reuse=reuse,
             live=live,
             override=override,
             effects=effects,

@@ -30,6 +30,8 @@ class Change:
 class Difference:
     """What `compare` found; paths are in the order in which the runs came to their results."""
 
+    runs: tuple[str, str]
+    """The ids of both."""
     ends: tuple[End, End]
     only_a: tuple[str, ...]
     only_b: tuple[str, ...]
@@ -49,13 +51,16 @@ class Difference:
         return self.same_answer and not (self.only_a or self.only_b or self.changed)
 
 
-def compare(a: Sequence[Event], b: Sequence[Event]) -> Difference:
-    """Compare two runs by all their events."""
+def compare(
+    a: Sequence[Event], b: Sequence[Event], runs: tuple[str, str] = ("a", "b")
+) -> Difference:
+    """Compare two runs by all their events; `runs` are their ids."""
     one, two = _Side(), _Side()
     for side, events in ((one, a), (two, b)):
         fold(events, side.results, side.costs, side.ending)
     results = one.results.by_path, two.results.by_path
     return Difference(
+        runs=runs,
         ends=(_end(one.ending), _end(two.ending)),
         only_a=tuple(path for path in results[0] if path not in results[1]),
         only_b=tuple(path for path in results[1] if path not in results[0]),

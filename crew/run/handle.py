@@ -14,6 +14,7 @@ from crew.clock import wall_clock
 from crew.errors import AskError, KeyReused, RunCancelled, RunNotFound
 from crew.failure import run_failed
 from crew.fold import (
+    Accounts,
     Activity,
     Answer,
     Ending,
@@ -21,6 +22,8 @@ from crew.fold import (
     Origin,
     Question,
     Questions,
+    Span,
+    Spans,
     Steps,
     folded,
     in_currency,
@@ -233,12 +236,27 @@ class Run(Generic[Out]):
                 return await self._ending(row)
 
     async def usage(self) -> dict[str, float]:
-        """Return what a run that has ended cost, by unit, over all its agents and children.
+        """Return what a run cost so far, by unit, over all its agents and children.
 
         Tokens and calls are whole numbers; `money` is in the currency of the models' prices. Empty
-        where nothing was asked.
+        where nothing was asked. Calls under way that a budget reserves tokens for count at their
+        bounds, as those do that nobody answered.
         """
-        return in_currency((await self.ending()).usage or {})
+        return in_currency(await self._spent())
+
+    async def _spent(self) -> dict[str, int]:
+        row = self._fresh()
+        if (counted := (await self._ending(row)).usage) is not None:
+            return counted
+        spent = folded(await self.recorded(), Accounts(row.created_at)).total()
+        for child in self._home.store.runs(parent=self.id, status=OPEN):
+            for unit, count in (await Run(self._home, child)._spent()).items():  # noqa: SLF001
+                spent[unit] = spent.get(unit, 0) + count
+        return spent
+
+    async def spans(self) -> Span:
+        """Return what it did and does: its steps, and the agents, models and tools beneath them."""
+        return folded(await self.recorded(), Spans()).tree(self.workflow)
 
     async def questions(self) -> list[Question]:
         """Return the questions that wait for an answer, the oldest first."""

@@ -9,7 +9,7 @@ from crew.budget import Budget
 from crew.graph import Workflow
 from crew.journal import OPEN, WhenBusy
 from crew.run import Run, Tenant
-from crew.run.tenant import Landlord
+from crew.run.recorded import Landlord
 from serving.access.keys import Key
 from serving.access.limits import Usage
 from serving.http.errors import ApiError
