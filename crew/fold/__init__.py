@@ -8,7 +8,7 @@ an event holds.
 from crew.event import Event, Failure, RunEvent
 from crew.fold.accounts import Accounts, amount_of
 from crew.fold.acts import Act, Acts
-from crew.fold.agents import Agents, Placement
+from crew.fold.agents import Agents, Placement, Transcript, Transcripts
 from crew.fold.calls import Record, Records, is_act
 from crew.fold.costs import Cost, Costs, in_currency, tokens_in
 from crew.fold.deadlines import Deadlines
@@ -63,6 +63,8 @@ __all__ = [
     "Steps",
     "Tally",
     "Text",
+    "Transcript",
+    "Transcripts",
     "Work",
     "WorkUnderWay",
     "amount_of",

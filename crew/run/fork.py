@@ -135,7 +135,8 @@ def retry_from(events: list[Event]) -> int:
     """
     steps, agents = Steps(), Agents()
     fold(events, steps, agents)
-    done = {step_of(it.path) for it in steps.all.values() if it.state == "completed"}
+    ended = (it for it in steps.all.values() if it.kind == "step" and it.state == "completed")
+    done = {step_of(it.path) for it in ended}
     begins = [offset for step, offset in agents.steps.items() if step not in done]
     return min(begins, default=events[-1].offset) - 1
 
