@@ -114,7 +114,7 @@ class Recorded:
         row = self._home.store.run(run.id)
         assert row is not None
         return await replay(
-            self._home.store, row, self._home.workflows.known(row), self._home.dependencies
+            self._home.store, row, self._home.workflows.newest(row), self._home.dependencies
         )
 
     async def fork(

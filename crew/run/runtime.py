@@ -111,8 +111,7 @@ class Runtime(Tenant):
         self._look_seconds = look_seconds
 
     async def __aenter__(self) -> Self:
-        for workflow in self.workflows:
-            workflow.build()
+        self.workflows.build()
         loop = asyncio.get_running_loop()
         loop.set_task_factory(cast("Any", task_factory))
         watch(loop)
@@ -134,6 +133,7 @@ class Runtime(Tenant):
             raise
         self.other_runtimes.open(self.store.sockets)
         self.workflows.joined = self.other_runtimes.introduce
+        self.workflows.code_of = self._code_of
         self.followers.is_open = True
         self.spawn(self._watch())
         return self
@@ -218,6 +218,9 @@ class Runtime(Tenant):
 
     def read_thread(self, row: RunRow) -> Thread:
         return self.conversations.before(row)
+
+    def _code_of(self, row: RunRow) -> str:
+        return folded([JournalReader(self.store, row).one(1)], Origin()).code
 
     def read_metadata(self, row: RunRow) -> dict[str, Json]:
         return folded([JournalReader(self.store, row).one(1)], Origin()).metadata

@@ -1,4 +1,4 @@
-"""Runs started by their code and input, tried again, found and written out from the command line."""
+"""Runs started by their code, tried again, found and written out from the command line."""
 
 import json
 
