@@ -13,14 +13,15 @@ from collections.abc import (
     Iterable,
 )
 from dataclasses import dataclass, field
-from typing import Any, Generic, Literal, Self
+from typing import Any, Generic, Literal, NamedTuple, Self
 
 from typing_extensions import TypeVar
 
 from crew.errors import CrewError, InputInvalid, RunCancelled, RunFailed, RuntimeLeft
-from crew.fold import in_currency
+from crew.fold import Ending, in_currency
 from crew.journal import RunStatus
 from crew.run.handle import Home, Run
+from crew.value import text_of
 
 Out = TypeVar("Out", default=Any, covariant=True)
 
@@ -28,6 +29,10 @@ AT_ONCE = 64
 """How many runs of a batch are at work at once, where nobody says so."""
 LOOK_SECONDS = 0.25
 """How often it is seen whether runs wait, so that others may take their places."""
+
+MOST_SHOWN = 50
+"""How many outcomes a notebook's table has."""
+MOST_CHARACTERS = 200
 
 Keys = str | Callable[[Any], str] | Iterable[str] | None
 """One for each input, or what makes them: a function of the input, or a name to number them by."""
@@ -51,11 +56,22 @@ class Outcome(Generic[Out]):
     usage: dict[str, float] = field(default_factory=dict)
 
 
+class Line(NamedTuple):
+    """What a table says of one input."""
+
+    index: int
+    key: str
+    status: str
+    said: str
+    usage: dict[str, float] = {}  # noqa: RUF012  nobody changes it
+
+
 @dataclass(slots=True)
 class _Entry(Generic[Out]):
     """One input whose run was accepted, or refused."""
 
-    key: str | None
+    line: Line
+    """What a table says of it."""
     run: Run[Out] | None = None
     refusal: CrewError | None = None
 
@@ -137,9 +153,28 @@ class Batch(Generic[Out]):
         Raises:
             RuntimeLeft: the runtime was left before the last one ended.
         """
+        await self._all_ended()
+        return [await self._outcome(index) for index in sorted(self._entries)]
+
+    def _repr_html_(self) -> str:
+        """Draw how it stands, for a notebook: its counts and cost, and its first outcomes."""
+        from crew.notebook.tables import batch_table  # only where there is a notebook
+
+        shown = [self._entries[index].line for index in sorted(self._entries)[: MOST_SHOWN + 1]]
+        return batch_table(self.counts, self.under_way, self.usage, shown, most=MOST_SHOWN)
+
+    def _ipython_display_(self) -> None:
+        """Draw it in a notebook's cell, until all have ended."""
+        from crew.notebook.display import Cell, is_live
+
+        cell = Cell(repr(self), self._repr_html_)
+        cell.show()
+        if is_live() and not self._is_over():
+            self._home.spawn(cell.keep_drawn(self._all_ended()))
+
+    async def _all_ended(self) -> None:
         while not self._is_over():
             await self._news.wait()
-        return [await self._outcome(index) for index in sorted(self._entries)]
 
     def _is_over(self) -> bool:
         """Return whether all have ended.
@@ -181,13 +216,17 @@ class Batch(Generic[Out]):
             try:
                 run = await self._start(value, key)
             except CrewError as error:
-                self._entries[index] = _Entry(key, refusal=error)
+                line = Line(index, key or "", "refused", str(error))
+                self._entries[index] = _Entry(line, refusal=error)
                 self.counts["refused"] += 1
                 return
-            self._entries[index] = _Entry(key, run)
+            line = Line(index, key or "", "running", "")
+            entry = self._entries[index] = _Entry(line, run)
             self._tell()
             await _ended(run, place)
         ending = await run.ending()
+        if index <= MOST_SHOWN:
+            entry.line = _line(entry.line, ending)
         self.counts[ending.kind] += 1
         self._usage.update(ending.usage or {})
         self._ended.append(run)
@@ -199,18 +238,27 @@ class Batch(Generic[Out]):
     async def _outcome(self, index: int) -> Outcome[Out]:
         entry = self._entries[index]
         if entry.run is None:
-            return Outcome(index, entry.key, "refused", error=entry.refusal)
-        return await outcome_of(entry.run, index=index, key=entry.key)
+            key = entry.line.key or None
+            return Outcome(index, key, "refused", error=entry.refusal)
+        return await outcome_of(entry.run, index)
 
 
-async def outcome_of(run: Run[Out], *, index: int = 0, key: str | None = None) -> Outcome[Out]:
+async def outcome_of(run: Run[Out], index: int = 0) -> Outcome[Out]:
     """Return what became of a run that has ended."""
-    status, usage = await run.status(), await run.usage()
+    status, usage, key = await run.status(), await run.usage(), run.key
     try:
         output = await run.result()
     except (RunFailed, RunCancelled) as error:
         return Outcome(index, key, status, run, error=error, usage=usage)
     return Outcome(index, key, status, run, output, usage=usage)
+
+
+def _line(line: Line, ending: Ending) -> Line:
+    """Return what a table says of a run that has ended."""
+    error = ending.error
+    said = text_of(ending.output) if error is None else f"{error.type}: {error.message}"
+    usage = in_currency(ending.usage or {})
+    return line._replace(status=ending.kind, said=said[:MOST_CHARACTERS], usage=usage)
 
 
 async def keyed(inputs: Iterable[Any] | AsyncIterable[Any], keys: Keys) -> AsyncIterator[Keyed]:

@@ -50,6 +50,17 @@ class Difference:
         """Whether both did the same and came to the same, whatever each paid."""
         return self.same_answer and not (self.only_a or self.only_b or self.changed)
 
+    def _repr_html_(self) -> str:
+        """Draw both side by side, for a notebook."""
+        from crew.notebook.tables import Side, comparison  # only where there is a notebook
+
+        a, b = (
+            Side(run, end.kind, end.value, cost)
+            for run, end, cost in zip(self.runs, self.ends, self.costs, strict=True)
+        )
+        changed = [(it.path, it.a, it.b) for it in self.changed]
+        return comparison((a, b), changed, (self.only_a, self.only_b))
+
 
 def compare(
     a: Sequence[Event], b: Sequence[Event], runs: tuple[str, str] = ("a", "b")

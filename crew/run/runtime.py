@@ -61,8 +61,8 @@ class Runtime(Tenant):
         hosts: where agents' work executes, for a process that is itself a host.
         look_seconds: how often it looks for what other processes wrote.
 
-    Use it as `async with Runtime(…) as runtime:`. On leaving, runs that have not ended stay in the
-    store, and the next worker goes on with them.
+    Use it as `async with Runtime(…) as runtime:`, in a notebook as `await Runtime(…).open()`. On
+    leaving, runs that have not ended stay in the store, and the next worker goes on with them.
     """
 
     def __init__(
@@ -109,6 +109,19 @@ class Runtime(Tenant):
         self.children: Children = ChildRuns(self, self.acceptance)
         self._heart: Heart | None = None
         self._look_seconds = look_seconds
+
+    async def open(self) -> Self:
+        """Open it for longer than a block, as for the cells of a notebook; `close` it at the end.
+
+        Raises:
+            GraphError: a workflow cannot work.
+            StoreError: the store cannot be opened.
+        """
+        return await self.__aenter__()
+
+    async def close(self) -> None:
+        """Leave it; runs that have not ended stay in the store."""
+        await self.__aexit__()
 
     async def __aenter__(self) -> Self:
         self.workflows.build()
