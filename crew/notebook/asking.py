@@ -75,7 +75,7 @@ class Asking:
         try:
             await self._answer(question.path, value)
         except CrewError as error:
-            label.value = f"{escape(question.question)}<br>{escape(str(error))}"
+            label.value = f"{escape(question.question)}<br/>{escape(str(error))}"
 
 
 def _choices(schema: dict[str, Json]) -> list[tuple[str, Json]]:

@@ -48,7 +48,9 @@ def batch_table(
     states = [badge(state, f"{count} {state}") for state, count in counts.items()]
     states += [badge("running", f"{under_way} under way")] if under_way else []
     cost = [f"{tokens_in(usage)} tokens"] if tokens_in(usage) else []
-    cost += [f"{money(spent)} money"] if (spent := usage.get("money", 0.0)) else []
+    spent = usage.get("money", 0.0)
+    cost += [f"{money(spent)} money"] if spent else []
+    head = ("", "key", "", "outcome", "tokens", *(("money",) if spent else ()))
     rows = [
         row(
             str(line.index),
@@ -56,13 +58,13 @@ def batch_table(
             badge(line.status),
             shortened(line.said),
             f"{tokens_in(line.usage) or ''}",
-            money(line.usage.get("money", 0.0)),
+            *([money(line.usage.get("money", 0.0))] if spent else []),
         )
         for line in lines[:most]
     ]
-    shown = table(("", "key", "", "outcome", "tokens", "money"), rows) if rows else ""
+    shown = table(head, rows) if rows else ""
     more = f"… and {sum(counts.values()) + under_way - most} more" if len(lines) > most else ""
-    return block(" ".join(states) or "no runs yet", " · ".join(cost), shown, more)
+    return block(" ".join(states) or ("" if rows else "no runs yet"), " · ".join(cost), shown, more)
 
 
 def comparison(

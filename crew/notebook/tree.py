@@ -20,10 +20,12 @@ _BAR_PIXELS = 140
 def tree_table(whole: Span, now: float) -> str:
     """Return a run's steps and calls, those beneath others indented."""
     found = [(depth, span) for depth, span in _with_depth(whole) if span is not whole]
-    lines = [_line(depth, span, whole, now) for depth, span in found[:MOST_ROWS]]
+    has_money = bool(whole.money)
+    lines = [_line(depth, span, whole, now, has_money) for depth, span in found[:MOST_ROWS]]
     if len(found) > MOST_ROWS:
         lines.append(row(f"… and {len(found) - MOST_ROWS} more"))
-    return table(("", "", "seconds", "tokens", "money"), lines) if lines else ""
+    head = ("", "", "seconds", "tokens", *(("money",) if has_money else ()))
+    return table(head, lines) if lines else ""
 
 
 def _with_depth(span: Span, depth: int = -1) -> Iterator[tuple[int, Span]]:
@@ -32,14 +34,15 @@ def _with_depth(span: Span, depth: int = -1) -> Iterator[tuple[int, Span]]:
         yield from _with_depth(child, depth + 1)
 
 
-def _line(depth: int, span: Span, whole: Span, now: float) -> str:
+def _line(depth: int, span: Span, whole: Span, now: float, has_money: bool) -> str:
     colour = COLOURS.get(span.outcome, "inherit")
     name = f'<span style="color:{colour}">{MARKS[span.outcome]}</span> {escape(_called(span))}'
     if span.error is not None:
-        name += f'<br><span style="color:{colour}">{shortened(span.error.message)}</span>'
+        name += f'<br/><span style="color:{colour}">{shortened(span.error.message)}</span>'
     place = f'<div style="margin-left:{16 * depth}px">{name}</div>'
     seconds = f"{span.seconds_by(now):.2f}"
-    return row(place, _bar(span, whole, now), seconds, f"{span.tokens or ''}", money(span.money))
+    cost = [f"{span.tokens or ''}", *([money(span.money)] if has_money else [])]
+    return row(place, _bar(span, whole, now), seconds, *cost)
 
 
 def _called(span: Span) -> str:

@@ -111,6 +111,10 @@ class Batch(Generic[Out]):
         self._feeding = home.spawn(self._feed(inputs))
         self._feeding.add_done_callback(lambda _: self._tell())
 
+    def __repr__(self) -> str:
+        counts = ", ".join(f"{count} {status}" for status, count in self.counts.items())
+        return f"<batch: {counts or 'none ended'}, {self.under_way} under way>"
+
     def __await__(self) -> Generator[Any, None, Self]:
         return self._begun().__await__()
 
@@ -169,7 +173,7 @@ class Batch(Generic[Out]):
 
         cell = Cell(repr(self), self._repr_html_)
         cell.show()
-        if is_live() and not self._is_over():
+        if is_live() and (self._under_way or not self._feeding.done()):
             self._home.spawn(cell.keep_drawn(self._all_ended()))
 
     async def _all_ended(self) -> None:
