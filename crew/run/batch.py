@@ -105,7 +105,7 @@ class Batch(Generic[Out]):
         self._ended: list[Run[Out]] = []
         self._usage: Counter[str] = Counter()
         self._under_way: set[int] = set()
-        self._lost: CrewError | None = None
+        self._lost: BaseException | None = None
         """Why one is not followed any more."""
         self._news = asyncio.Event()
         self._feeding = home.spawn(self._feed(inputs))
@@ -210,7 +210,7 @@ class Batch(Generic[Out]):
         self._under_way.discard(index)
         if task.cancelled():
             self._lost = RuntimeLeft()
-        elif isinstance(error := task.exception(), CrewError):
+        elif (error := task.exception()) is not None:
             self._lost = error
         self._tell()
 

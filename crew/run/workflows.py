@@ -56,6 +56,7 @@ class Workflows:
                 self.joined()
             else:
                 self._redefined.add(name)
+                self._codes.setdefault(name, {}).setdefault(known.code_hash(), known)
         if code:
             self._keep(name, code)
         return self._newest[name]

@@ -5,11 +5,12 @@ import asyncio
 import pytest
 
 from crew import Agent, Context, Diverged, Graph, Runtime, workflow
+from crew.run import leaving
 from crew.testing import ScriptedModel
 from tests.core.lives import result, stores, until
 
-REST_SECONDS = 1.3
-"""After which a run that waits is not in memory any more."""
+REST_SECONDS = 0.3
+"""After which a run that waits is not in memory any more, if it lingers no longer than here."""
 
 
 def plain(word: str):
@@ -77,7 +78,8 @@ def of_nodes(word: str):
 
 @pytest.mark.parametrize("made", [plain, with_effect, with_agent, with_child, of_nodes])
 @stores
-async def test_a_waiting_run_goes_on_with_the_code_it_was_started_with(url, made):
+async def test_a_waiting_run_goes_on_with_the_code_it_was_started_with(url, made, monkeypatch):
+    monkeypatch.setattr(leaving, "LINGER_SECONDS", 0.05)
     async with Runtime(url) as runtime:
         old = await runtime.start(made("old"), 1)
         await until(old, "waiting")

@@ -1,13 +1,15 @@
 """Batches: many runs of one workflow, started as there is room and followed to their ends."""
 
 import asyncio
+import contextlib
 
 import pytest
 
 from crew import Agent, Budget, Context, InputInvalid, RunFailed, Runtime, workflow
-from crew.errors import KeyReused, RuntimeLeft
+from crew.errors import CrewError, KeyReused, RuntimeLeft
+from crew.journal.memory import MemoryStore
 from crew.run.batch import Batch
-from crew.testing import ScriptedModel
+from crew.testing import CrashingStore, ScriptedModel
 from tests.core.lives import SECONDS, stores
 
 
@@ -174,6 +176,21 @@ async def test_what_a_batch_cost_is_added_up():
         assert batch.usage["calls"] == 2
         assert [item.usage["calls"] for item in found] == [1, 1]
         assert len(await runtime.runs(metadata={"of": "x"})) == 2
+
+
+@pytest.mark.parametrize("after", range(3, 45, 6))
+async def test_a_batch_goes_on_after_a_crash_anywhere(after):
+    counted = Counted()
+    store = CrashingStore(MemoryStore(), after=after)
+    with contextlib.suppress(CrewError):
+        async with Runtime(store, workflows=[counted.flow]) as runtime:
+            await results(runtime.start_many(counted.flow, range(10), keys="k", at_once=4))
+    store.restart(after=10_000)
+    store.forget_owners()
+    async with Runtime(store, workflows=[counted.flow]) as runtime:
+        batch = runtime.start_many(counted.flow, range(10), keys="k", at_once=4)
+        assert [item.output for item in await results(batch)] == list(range(10))
+        assert len(await runtime.runs()) == 10
 
 
 async def test_two_thousand_runs_are_a_batch():
