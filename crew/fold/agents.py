@@ -1,13 +1,14 @@
 """Where the agents of a run worked, and what was said there."""
 
-from dataclasses import dataclass, field
+from dataclasses import field
 
+from crew.define import define, frozen
 from crew.event import CallCompleted, CallStarted, RunEvent, StepStarted
 from crew.fold.paths import step_of
 from crew.message import Json
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Placement:
     """One start of an agent: its name, its path, and the machine and process it went to."""
 
@@ -17,7 +18,7 @@ class Placement:
     pid: int
 
 
-@dataclass(slots=True)
+@define
 class Agents:
     """The agents of a run, in the order of their starts, and where their steps began."""
 
@@ -39,7 +40,7 @@ class Agents:
         return None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Transcript:
     """What an agent was told and said in one call that it completed, as the journal has it."""
 
@@ -48,7 +49,7 @@ class Transcript:
     messages: list[Json]
 
 
-@dataclass(slots=True)
+@define
 class Transcripts:
     """What was said in the calls of a run's agents, in the order of their ends."""
 

@@ -1,9 +1,10 @@
 """The spans of a run: the tree of its steps, and of the agents, models and tools beneath them."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import Literal
 
+from crew.define import define, frozen
 from crew.event import CallKind, Failure, RunEvent
 from crew.fold.costs import in_currency, tokens_in
 from crew.fold.ends import Ending
@@ -15,7 +16,7 @@ _PAID: frozenset[str] = frozenset({"model", "child"})
 _ROOT = ""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Span:
     """A run, a step or a call, with everything beneath it; iterated, all of them, the outer first.
 
@@ -61,7 +62,7 @@ class Span:
         return self.usage.get("money", 0.0)
 
 
-@dataclass(slots=True)
+@define
 class Spans:
     """Follows a run, and draws the tree of what it did and does."""
 

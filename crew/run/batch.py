@@ -12,11 +12,12 @@ from collections.abc import (
     Generator,
     Iterable,
 )
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, Generic, Literal, NamedTuple, Self
 
 from typing_extensions import TypeVar
 
+from crew.define import define, frozen
 from crew.errors import CrewError, InputInvalid, RunCancelled, RunFailed, RuntimeLeft
 from crew.fold import Ending, in_currency
 from crew.journal import RunStatus
@@ -39,7 +40,7 @@ Keys = str | Callable[[Any], str] | Iterable[str] | None
 Keyed = tuple[Any, str | None]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Outcome(Generic[Out]):
     """What became of one input of a batch.
 
@@ -66,7 +67,7 @@ class Line(NamedTuple):
     usage: dict[str, float] = {}  # noqa: RUF012  nobody changes it
 
 
-@dataclass(slots=True)
+@define
 class _Entry(Generic[Out]):
     """One input whose run was accepted, or refused."""
 
