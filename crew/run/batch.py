@@ -26,8 +26,6 @@ from crew.value import text_of
 
 Out = TypeVar("Out", default=Any, covariant=True)
 
-AT_ONCE = 64
-"""How many runs of a batch are at work at once, where nobody says so."""
 LOOK_SECONDS = 0.25
 """How often it is seen whether runs wait, so that others may take their places."""
 

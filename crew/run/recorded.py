@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Any, Literal, Protocol, cast
+from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
 
 from crew.budget import Budget
 from crew.errors import EffectUnknown, InputInvalid, RunNotFound
@@ -13,12 +13,14 @@ from crew.message import Json
 from crew.run import door
 from crew.run.acceptance import Acceptance
 from crew.run.dependencies import Dependencies
-from crew.run.diff import Difference, compare
 from crew.run.fork import in_doubt_after, retry_from
 from crew.run.handle import Home, Run
 from crew.run.replay import replay
 from crew.run.tags import tags_of
 from crew.thread import Conversations
+
+if TYPE_CHECKING:
+    from crew.run.diff import Difference
 
 
 class Landlord(Home, Protocol):
@@ -198,7 +200,7 @@ class Recorded:
             row, at=at, reuse=True, live=True, override={}, effects=True, budget=None
         )
 
-    async def diff(self, a: Run | str, b: Run | str) -> Difference:
+    async def diff(self, a: Run | str, b: Run | str) -> "Difference":
         """Compare two runs: how each ended, which steps and calls differ, what each cost.
 
         Args:
@@ -208,6 +210,8 @@ class Recorded:
         Raises:
             RunNotFound: no such run.
         """
+        from crew.run.diff import compare  # a run alone needs none
+
         one, other = [item if isinstance(item, Run) else await self.get(item) for item in (a, b)]
         return compare(await one.recorded(), await other.recorded(), (one.id, other.id))
 

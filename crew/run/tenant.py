@@ -3,7 +3,7 @@
 import json
 import time
 from collections.abc import AsyncIterable, Iterable, Mapping, Sequence
-from typing import Any, TypedDict, overload
+from typing import TYPE_CHECKING, Any, TypedDict, overload
 
 from typing_extensions import TypeVar
 
@@ -13,14 +13,20 @@ from crew.graph import Workflow
 from crew.journal import NO_OPENING, WHEN_BUSY, KeepThread, WhenBusy
 from crew.message import Json, Message
 from crew.run import door
-from crew.run.batch import AT_ONCE, Batch, Keys, keyed
 from crew.run.handle import Answered, Run
 from crew.run.recorded import Recorded
 from crew.run.retention import Removed, erase, prune
 from crew.thread import Thread, opening_text
 
+if TYPE_CHECKING:
+    from crew.run.batch import Batch, Keys
+
 In = TypeVar("In")
 Out = TypeVar("Out")
+
+
+AT_ONCE = 64
+"""How many runs of a batch are at work at once, where nobody says so."""
 
 
 class StartOptions(TypedDict, total=False):
@@ -111,11 +117,11 @@ class Tenant(Recorded):
         workflow: Workflow[In, Out],
         inputs: Iterable[In | Mapping[str, Json]] | AsyncIterable[In | Mapping[str, Json]],
         *,
-        keys: Keys = None,
+        keys: "Keys" = None,
         at_once: int = AT_ONCE,
         budget: Budget | None = None,
         metadata: Mapping[str, Json] | None = None,
-    ) -> Batch[Out]:
+    ) -> "Batch[Out]":
         """Start a run for each input, as there is room; return what follows them all.
 
         The inputs may be any number: they are read as they are needed. With `keys` a program that
@@ -137,6 +143,7 @@ class Tenant(Recorded):
         if budget is not None:
             door.instance("budget", budget, Budget, "a Budget(tokens=…)")
         door.instance("workflow", workflow, Workflow, "a Graph or a function with @workflow")
+        from crew.run.batch import Batch, keyed  # a run alone needs none
 
         async def start(value: Any, key: str | None) -> Run[Out]:
             return await self.start(workflow, value, key=key, budget=budget, metadata=metadata)
