@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from crew.llm.client import OpenAIModel
     from crew.llm.fallback import Fallback
     from crew.llm.settings import ModelSettings
+    from crew.mcp import MCP
     from crew.message import Message, ToolCall, Usage
     from crew.run import Graph, Run, Runtime, workflow
 
@@ -66,6 +67,7 @@ _LATER = {
     "File": "crew.content",
     "Graph": "crew.run",
     "Image": "crew.content",
+    "MCP": "crew.mcp",
     "Message": "crew.message",
     "ModelSettings": "crew.llm.settings",
     "OpenAIModel": "crew.llm.client",
@@ -80,6 +82,7 @@ _LATER = {
 }
 
 __all__ = [
+    "MCP",
     "Agent",
     "AgentResult",
     "Append",

@@ -10,6 +10,7 @@ from typing_extensions import TypeForm, TypeVar
 
 from crew.agent.check import Check
 from crew.agent.delegate import AgentTool
+from crew.agent.foreign import foreign_tools
 from crew.agent.handoff import Handoff
 from crew.agent.loop import Loop
 from crew.agent.output import TOOL, Output
@@ -20,7 +21,9 @@ from crew.agent.requirements import (
     require_name,
     require_number,
     require_output,
+    servers_in,
     tools_of,
+    with_foreign,
 )
 from crew.agent.tool_call import ToolLike
 from crew.call.instructions import Instructions, require_instructions
@@ -32,6 +35,7 @@ from crew.hosts import Resources
 from crew.llm import ToolSpec
 from crew.llm.choice import ModelChoice, models_of, name_of
 from crew.llm.settings import ModelSettings
+from crew.mcp import MCP
 from crew.message import Json, Message, Usage, message_from, usage_from
 from crew.run import run_sync
 from crew.source import definition_of
@@ -87,7 +91,8 @@ class Agent(Generic[T]):
         output: the type of its answer: `str`, or a type whose JSON schema the model must follow,
             such as `Plan`, `Plan | str` or `list[Plan]`.
         tools: what it may call: tools; functions, which become tools that act once, or hold the run
-            if they take a context; and agents, which are asked as by `as_tool`.
+            if they take a context; agents, which are asked as by `as_tool`; and MCP servers, whose
+            tools are listed in each task.
         handoffs: agents that its model may hand the conversation on to. What the other one answers
             is its answer; in the next turn of the thread it is that one which begins.
         max_turns: bounds its model calls; the last one is made without tools, and must answer.
@@ -115,7 +120,7 @@ class Agent(Generic[T]):
         description: str = "",
         model: ModelChoice = None,
         output: TypeForm[T] = str,  # type: ignore[assignment]  what T is by default
-        tools: "Sequence[ToolLike | Callable[..., Any] | Agent[Any]]" = (),
+        tools: "Sequence[ToolLike | Callable[..., Any] | Agent[Any] | MCP]" = (),
         handoffs: "Sequence[Agent[T]]" = (),
         max_turns: int = 8,
         settings: ModelSettings | None = None,
@@ -141,11 +146,12 @@ class Agent(Generic[T]):
         self.output: Any = output
         require_output(name, output, lambda: self.codec)
         self.tools = tools_of(name, tools, handoffs, reserved="" if output is str else TOOL)
+        self.servers = servers_in(tools)
         self.holds_run = any(tool.holds_run for tool in self.tools.values())
         """Whether a tool of its is entered where its run is driven."""
         self.hands_on = any(isinstance(tool, Handoff) for tool in self.tools.values())
         """Whether it may hand a conversation on."""
-        require_number(name, "max_turns", max_turns, least=2 if self.tools else 1)
+        require_number(name, "max_turns", max_turns, least=2 if self.tools or self.servers else 1)
         self.max_turns = max_turns
         self.check = check
         self.retries = retries
@@ -201,7 +207,20 @@ class Agent(Generic[T]):
 
     async def perform(self, task: AgentTask, calls: Calls, equipment: Equipment) -> dict[str, Json]:
         """Do a task, each model and tool call through `calls`; the result is JSON."""
-        return await Loop(self, task, calls, models_of(self.model, equipment)).run()
+        models = models_of(self.model, equipment)
+        agent = self
+        if self.servers:
+            agent = self._with(await foreign_tools(self.servers, task, calls, equipment))
+        return await Loop(agent, task, calls, models).run()
+
+    def _with(self, foreign: Sequence[ToolLike]) -> "Agent[T]":
+        """Return it as it is in a task, with what its servers offer."""
+        reserved = "" if self.output is str else TOOL
+        other = copy.copy(self)
+        vars(other).update(vars(self))  # what is derived, too: only the tools differ
+        other.tools = with_foreign(self.name, self.tools, foreign, reserved=reserved)
+        vars(other).pop("specs", None)
+        return other
 
     def definition(self) -> str:
         """Return what the agent is made of as text, for the name of the host that runs it."""
@@ -209,8 +228,7 @@ class Agent(Generic[T]):
 
     def defined_by(self) -> tuple[Any, ...]:
         """Return what it is made of; see `crew.source.definition_of`."""
-        made_of = [self._writes, self.check, *self.tools.values()]
-        return repr(self._set), self._schema, made_of
+        return repr(self._set), self._schema, self._made_of
 
     @property
     def _set(self) -> tuple[Any, ...]:
@@ -229,8 +247,11 @@ class Agent(Generic[T]):
 
     @cached_property
     def _code(self) -> str:
-        made_of = [self._writes, self.check, *self.tools.values()]
-        return self._schema + definition_of(made_of, around=self)
+        return self._schema + definition_of(self._made_of, around=self)
+
+    @property
+    def _made_of(self) -> list[Any]:
+        return [self._writes, self.check, *self.tools.values(), *self.servers]
 
     @cached_property
     def _schema(self) -> str:

@@ -1,0 +1,75 @@
+"""What a server says, watched: its end, and what no sound server says."""
+
+from collections.abc import Callable
+from typing import Any
+
+__all__ = ["Watched"]
+
+MOST_MESSAGES = 10_000
+"""What a server may say between two answers, such as progress, before it is taken to be broken."""
+MOST_JUNK = 20
+"""Lines that are no messages, as from a server that logs to its standard output."""
+
+
+class Watched:
+    """A stream of the SDK, of messages from a server.
+
+    Args:
+        stream: the SDK's.
+        end: told why, once nothing more will be read.
+    """
+
+    def __init__(self, stream: Any, end: Callable[[str], None]) -> None:
+        self._stream, self._end = stream, end
+        self._messages = self._junk = 0
+
+    @property
+    def last_context(self) -> Any:
+        """The variables of whoever sent the last message; see the SDK."""
+        return getattr(self._stream, "last_context", None)
+
+    def __aiter__(self) -> "Watched":
+        return self
+
+    async def __anext__(self) -> Any:
+        return await self.receive()
+
+    async def receive(self) -> Any:
+        """Return the next message.
+
+        Raises:
+            StopAsyncIteration: there is none any more, or they are no use.
+        """
+        try:
+            item = await anext(self._stream)
+        except StopAsyncIteration:
+            self._end("the server has ended")
+            raise
+        if (problem := self._problem(item)) is not None:
+            self._end(problem)
+            raise StopAsyncIteration
+        return item
+
+    def _problem(self, item: Any) -> str | None:
+        if isinstance(item, Exception):
+            self._junk += 1
+            if self._junk > MOST_JUNK:
+                return f"more than {MOST_JUNK} lines of the server were no messages"
+        elif hasattr(item.message, "method"):
+            self._messages += 1
+            if self._messages > MOST_MESSAGES:
+                return f"the server said more than {MOST_MESSAGES} things that nobody had asked for"
+        else:
+            self._messages = 0
+        return None
+
+    async def aclose(self) -> None:
+        await self._stream.aclose()
+
+    async def __aenter__(self) -> "Watched":
+        await self._stream.__aenter__()
+        return self
+
+    async def __aexit__(self, *error: Any) -> bool | None:
+        ended: bool | None = await self._stream.__aexit__(*error)
+        return ended
