@@ -5,6 +5,6 @@ The definition alone is loaded with an agent, the rest by the first task of one 
 Source: Model Context Protocol, https://modelcontextprotocol.io.
 """
 
-from crew.mcp.definition import MCP
+from crew.mcp.definition import IDEMPOTENCY_KEY, MCP
 
-__all__ = ["MCP"]
+__all__ = ["IDEMPOTENCY_KEY", "MCP"]

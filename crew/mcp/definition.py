@@ -13,7 +13,10 @@ from crew.errors import GraphError
 from crew.source import definition_of
 from crew.tool.definition import Approve, Effect
 
-__all__ = ["MCP"]
+__all__ = ["IDEMPOTENCY_KEY", "MCP"]
+
+IDEMPOTENCY_KEY = "crew/idempotency-key"
+"""Where the `_meta` of a request holds what all attempts of one call have in common."""
 
 _PREFIX = re.compile(r"[a-zA-Z0-9_-]{0,32}")
 

@@ -9,13 +9,11 @@ from crew.content import Content
 from crew.errors import ToolError
 from crew.mcp.connection import Connection, Lost, NotSent, Refused
 from crew.mcp.content import content_of, words_of
-from crew.mcp.definition import MCP
+from crew.mcp.definition import IDEMPOTENCY_KEY, MCP
 from crew.message import Json
 
 __all__ = ["Session", "session_of"]
 
-KEY = "crew/idempotency-key"
-"""Where a request holds what all attempts of one call have in common."""
 _SHORTEST_SECRET = 6
 
 T = TypeVar("T")
@@ -72,7 +70,7 @@ class Session:
             ToolError: it failed.
             CutOff: it acts once, and nobody knows whether it did.
         """
-        meta = {KEY: key} if key else {}
+        meta = {IDEMPOTENCY_KEY: key} if key else {}
 
         async def made(connection: Connection) -> dict[str, Json]:
             return await connection.call(tool, arguments, meta)
