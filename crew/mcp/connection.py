@@ -15,8 +15,8 @@ from crew.errors import ExtraMissing
 from crew.failure import message_of
 from crew.mcp.definition import MCP
 from crew.mcp.http import CUT_OFF, NOT_SENT, client
+from crew.mcp.process import Process
 from crew.mcp.reading import Watched
-from crew.mcp.standard_error import StandardError
 from crew.message import Json
 
 __all__ = ["Connection", "Lost", "NotSent", "Refused"]
@@ -61,7 +61,7 @@ class Connection:
         self._ended = asyncio.Event()
         self._why = ""
         """Why it ended, as far as it is known."""
-        self._stderr = StandardError()
+        self._process: Process | None = None
         self._ready: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self._task = asyncio.create_task(self._hold(), context=Variables())
 
@@ -149,10 +149,9 @@ class Connection:
     async def _hold(self) -> None:
         """Hold the connection open till it ends, or is let go."""
         try:
-            with self._stderr:
-                async with self._client() as sdk:
-                    self._ready.set_result(sdk)
-                    await self._ended.wait()
+            async with self._client() as sdk:
+                self._ready.set_result(sdk)
+                await self._ended.wait()
         except asyncio.CancelledError:
             self._why = self._why or "it was let go before it was there"
         except BaseExceptionGroup as group:
@@ -168,15 +167,27 @@ class Connection:
     def _client(self) -> AbstractAsyncContextManager[Any]:
         server, target = self._server, cast("Any", self._server.target)
         if isinstance(target, str):
-            target = self._watched(self._http(target) if server.is_url else self._process(target))
+            target = self._watched(self._http(target) if server.is_url else self._started(target))
         return self._sdk.Client(target)
 
-    def _process(self, command: str) -> AbstractAsyncContextManager[Any]:
-        server = self._server
-        given = self._sdk.StdioServerParameters(
-            command=command, args=list(server.arguments), env=server.env
-        )
-        return self._sdk.stdio_client(given, errlog=self._stderr.file())
+    def _started(self, command: str) -> AbstractAsyncContextManager[Any]:
+        from mcp.client.stdio import get_default_environment
+        from mcp.shared.message import SessionMessage
+
+        def parse(line: bytes) -> Any:
+            try:
+                return SessionMessage(read(line, by_name=False))
+            except ValueError as error:
+                return error
+
+        def dump(message: Any) -> bytes:
+            text: str = message.message.model_dump_json(by_alias=True, exclude_unset=True)
+            return text.encode()
+
+        read = self._sdk.types.jsonrpc_message_adapter.validate_json
+        env = get_default_environment() | self._server.env
+        self._process = Process(command, self._server.arguments, env)
+        return self._process.started(parse, dump)
 
     @asynccontextmanager
     async def _http(self, url: str) -> AsyncIterator[Any]:
@@ -202,7 +213,7 @@ class Connection:
             logger.warning("mcp.lost", extra={"server": self._server.label, "why": why})
 
     def _told(self, why: str) -> str:
-        said = self._stderr.last()
+        said = self._process.last_words() if self._process is not None else ""
         return f"{why}; it said: {said}" if said else why
 
 

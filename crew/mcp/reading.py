@@ -42,8 +42,8 @@ class Watched:
         """
         try:
             item = await anext(self._stream)
-        except StopAsyncIteration:
-            self._end("the server has ended")
+        except StopAsyncIteration as error:
+            self._end(str(error.__cause__ or "the server has ended"))
             raise
         if (problem := self._problem(item)) is not None:
             self._end(problem)

@@ -1,4 +1,4 @@
-"""A call of a tool is a run: begun, or gone on with by an answer, and followed to where it rests."""
+"""A call of a tool is a run: begun, or gone on with by an answer, and followed to its rest."""
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass

@@ -51,9 +51,9 @@ def picture() -> Image:
 
 
 @server.tool()
-def fail(token: str = "") -> str:
+def fail() -> str:
     """Raise an error."""
-    raise ValueError(f"no luck with {os.environ.get('TOKEN', '')}{token}")
+    raise ValueError("no luck")
 
 
 @server.tool()
@@ -77,6 +77,12 @@ def leave() -> str:
     """End the process in the middle of a call."""
     act("leave")
     os._exit(1)
+
+
+@server.tool()
+def whose() -> str:
+    """Tell whose shop it is."""
+    return os.environ.get("TOKEN", "nobody's")
 
 
 @server.tool(name="odd name/with.dots")
