@@ -24,6 +24,8 @@ __all__ = ["Connection", "Lost", "NotSent", "Refused"]
 MOST_PAGES = 100
 """Of a list of tools."""
 
+_LAST_WORDS_SECONDS = 1.0
+"""For a process that has closed its output to end, and to be heard."""
 _CUT_OFF = ("Connection closed", "SSE stream ")
 """How the SDK's words begin for an answer that will not come; its code is one that servers use."""
 
@@ -84,7 +86,7 @@ class Connection:
         try:
             return await asyncio.shield(self._ready)
         except ConnectionError as error:
-            raise NotSent(self._told(str(error))) from error
+            raise NotSent(await self._told(str(error))) from error
 
     async def listing(self) -> list[dict[str, Json]]:
         """Return the tools of the server, as MCP's JSON has them.
@@ -114,9 +116,15 @@ class Connection:
         found: dict[str, Json] = result.model_dump(mode="json", by_alias=True)
         return found
 
-    def end(self) -> None:
-        """Let it end, and its process, if it has one; see `ended`."""
+    def end(self, *, at_once: bool = False) -> None:
+        """Let it end, and its process, if it has one; see `ended`.
+
+        Args:
+            at_once: the server does not answer, and would not end by itself.
+        """
         self._ended.set()
+        if at_once and self._process is not None:
+            self._process.kill()
         if not self._ready.done():
             self._task.cancel()
 
@@ -128,22 +136,22 @@ class Connection:
         """Make a request in a task of its own, once there is a connection."""
         sdk = await self.made()
         if not self.is_open:
-            raise NotSent(self._told(self._why))
+            raise NotSent(await self._told(self._why))
         try:
             return await asyncio.create_task(ask(sdk), context=Variables())
         except self._sdk.MCPError as error:
-            raise self._as_ours(error) from error
+            raise await self._as_ours(error) from error
         except OSError as error:
-            raise Lost(self._told(message_of(error))) from error
+            raise Lost(await self._told(message_of(error))) from error
         except (RuntimeError, ValueError, ExceptionGroup) as error:  # the SDK's for a wrong answer
             raise Refused(f"its answer is not what it should be: {message_of(error)}") from error
 
-    def _as_ours(self, error: Any) -> Exception:
+    async def _as_ours(self, error: Any) -> Exception:
         if error.code == NOT_SENT:
             self._over(error.message)
             return NotSent(error.message)
         if error.code == CUT_OFF or error.message.startswith(_CUT_OFF):
-            return Lost(self._told(self._why or error.message))
+            return Lost(await self._told(self._why or error.message))
         return Refused(error.message)
 
     async def _hold(self) -> None:
@@ -205,14 +213,24 @@ class Connection:
         async with transport as (reading, writing):
             yield Watched(reading, self._over), writing
 
-    def _over(self, why: str) -> None:
-        """Let it end for a reason: what is asked for next needs another one."""
+    def _over(self, why: str, *, is_useless: bool = False) -> None:
+        """Let it end for a reason: what is asked for next needs another one.
+
+        Args:
+            why: the reason.
+            is_useless: the server is there, and talks nonsense.
+        """
         if self.is_open:
             self._why = why
             self._ended.set()
+            if is_useless and self._process is not None:
+                self._process.kill()
             logger.warning("mcp.lost", extra={"server": self._server.label, "why": why})
 
-    def _told(self, why: str) -> str:
+    async def _told(self, why: str) -> str:
+        """Return why it ended, with the last words of a process."""
+        if not self.is_open:
+            await asyncio.wait({self._task}, timeout=_LAST_WORDS_SECONDS)
         said = self._process.last_words() if self._process is not None else ""
         return f"{why}; it said: {said}" if said else why
 

@@ -103,8 +103,6 @@ def _problem_of(schema: dict[str, Json]) -> str:
     from jsonschema import SchemaError
     from jsonschema.validators import validator_for
 
-    if schema.get("type") != "object":
-        return "its input schema is not of type object"
     text = json.dumps(schema)
     if len(text) > MOST_SCHEMA_CHARACTERS:
         return f"its input schema has {len(text)} characters"

@@ -7,7 +7,7 @@ does not end is no message, and the end of the server.
 import asyncio
 import os
 import signal
-from asyncio.subprocess import PIPE
+from asyncio.subprocess import PIPE, SubprocessStreamProtocol
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import Any
@@ -19,6 +19,8 @@ MOST_LINE_BYTES = 16 << 20
 GRACE_SECONDS = 2.0
 """For a server to end once nobody talks to it, then after SIGTERM, then after SIGKILL."""
 MOST_LAST_WORDS = 2_000
+_LAST_WORDS_SECONDS = 0.2
+"""For what is left of them to be read; a child that lives on may hold them open."""
 
 Parse = Callable[[bytes], Any]
 Dump = Callable[[Any], bytes]
@@ -36,6 +38,8 @@ class Process:
     def __init__(self, command: str, arguments: Sequence[str], env: dict[str, str]) -> None:
         self._words, self._env = (command, *arguments), env
         self._last = b""
+        self._number = 0
+        """Of the process and its group; 0 while there is none."""
 
     @asynccontextmanager
     async def started(self, parse: Parse, dump: Dump) -> AsyncIterator[tuple[Any, Any]]:
@@ -48,15 +52,19 @@ class Process:
         Raises:
             OSError: there is no such program, or it may not be started.
         """
-        process = await asyncio.create_subprocess_exec(
+        loop = asyncio.get_running_loop()
+        # As asyncio.create_subprocess_exec does, which hides what has to be closed.
+        transport, protocol = await loop.subprocess_exec(
+            lambda: SubprocessStreamProtocol(limit=MOST_LINE_BYTES, loop=loop),
             *self._words,
             env=self._env,
             stdin=PIPE,
             stdout=PIPE,
             stderr=PIPE,
-            limit=MOST_LINE_BYTES,
             start_new_session=True,
         )
+        process = asyncio.subprocess.Process(transport, protocol, loop)
+        self._number = process.pid
         assert process.stdin is not None
         assert process.stdout is not None
         assert process.stderr is not None
@@ -64,13 +72,40 @@ class Process:
         try:
             yield _Lines(process.stdout, parse), _Writing(process.stdin, dump)
         finally:
-            await _ended(process)
+            await self._end(process)
+            await asyncio.wait({telling}, timeout=_LAST_WORDS_SECONDS)
             telling.cancel()
+            transport.close()
             await asyncio.wait({telling})
+
+    def kill(self) -> None:
+        """End it at once, with its children: it is of no use."""
+        self._signal(signal.SIGKILL)
 
     def last_words(self) -> str:
         """Return the last that it wrote to its standard error, on one line."""
         return " ".join(self._last.decode(errors="replace").split())
+
+    def _signal(self, number: signal.Signals) -> None:
+        if self._number:
+            with suppress(ProcessLookupError, PermissionError):
+                os.killpg(self._number, number)
+
+    async def _end(self, process: asyncio.subprocess.Process) -> None:
+        """Let it end; kill it if it does not.
+
+        Source: the shutdown of stdio in MCP's specification.
+        """
+        assert process.stdin is not None
+        process.stdin.close()
+        for number in (None, signal.SIGTERM, signal.SIGKILL):
+            if number is not None:
+                self._signal(number)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(GRACE_SECONDS):
+                    await process.wait()
+                    break
+        self._number = 0  # it may be another's from now on
 
     async def _listen(self, stream: asyncio.StreamReader) -> None:
         """Keep the last words; whatever is written is read, so that nothing holds it up."""
@@ -121,20 +156,3 @@ class _Writing(_Stream):
     async def send(self, item: Any) -> None:
         self._stream.write(self._dump(item) + b"\n")
         await self._stream.drain()
-
-
-async def _ended(process: asyncio.subprocess.Process) -> None:
-    """Let a process end; kill it with its children if it does not.
-
-    Source: the shutdown of stdio in MCP's specification.
-    """
-    assert process.stdin is not None
-    process.stdin.close()
-    for number in (None, signal.SIGTERM, signal.SIGKILL):
-        if number is not None:
-            with suppress(ProcessLookupError, PermissionError):
-                os.killpg(process.pid, number)
-        with suppress(TimeoutError):
-            async with asyncio.timeout(GRACE_SECONDS):
-                await process.wait()
-                return

@@ -1,7 +1,6 @@
 """What a server says, watched: its end, and what no sound server says."""
 
-from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 __all__ = ["Watched"]
 
@@ -11,15 +10,21 @@ MOST_JUNK = 20
 """Lines that are no messages, as from a server that logs to its standard output."""
 
 
+class End(Protocol):
+    """Told why nothing more will be read, and whether the server is there, and of no use."""
+
+    def __call__(self, why: str, *, is_useless: bool) -> None: ...
+
+
 class Watched:
     """A stream of the SDK, of messages from a server.
 
     Args:
         stream: the SDK's.
-        end: told why, once nothing more will be read.
+        end: told of its end.
     """
 
-    def __init__(self, stream: Any, end: Callable[[str], None]) -> None:
+    def __init__(self, stream: Any, end: End) -> None:
         self._stream, self._end = stream, end
         self._messages = self._junk = 0
 
@@ -43,10 +48,11 @@ class Watched:
         try:
             item = await anext(self._stream)
         except StopAsyncIteration as error:
-            self._end(str(error.__cause__ or "the server has ended"))
+            why = error.__cause__
+            self._end(str(why or "the server has ended"), is_useless=why is not None)
             raise
         if (problem := self._problem(item)) is not None:
-            self._end(problem)
+            self._end(problem, is_useless=True)
             raise StopAsyncIteration
         return item
 

@@ -35,6 +35,8 @@ class Session:
         self._server = server
         self._connection: Connection | None = None
         self._ending: list[Connection] = []
+        self._is_silent = False
+        """Whether the server has not answered in time when it was asked last."""
 
     def connect(self) -> Connection:
         """Return a connection, which is made now, and need not be there yet.
@@ -44,7 +46,7 @@ class Session:
         """
         if self._connection is None or not self._connection.is_open:
             self._let_go()
-            self._connection = Connection(self._server)
+            self._connection, self._is_silent = Connection(self._server), False
         return self._connection
 
     async def listing(self) -> list[dict[str, Json]]:
@@ -89,7 +91,7 @@ class Session:
 
     def _let_go(self) -> None:
         if self._connection is not None:
-            self._connection.end()
+            self._connection.end(at_once=self._is_silent)
             self._ending = [each for each in self._ending if not each.has_ended]
             self._ending.append(self._connection)
             self._connection = None
@@ -130,14 +132,18 @@ class Session:
                 await connection.made()
         except TimeoutError as error:
             if connection is self._connection:
+                self._is_silent = True
                 self._let_go()
             late = _Late(f"no connection within its timeout of {seconds} s")
             raise self._told(what, late) from error
         try:
             async with asyncio.timeout(seconds):
-                return await ask(connection)
+                answer = await ask(connection)
         except TimeoutError as error:
+            self._is_silent = True
             raise _Late(f"no answer within its timeout of {seconds} s") from error
+        self._is_silent = False
+        return answer
 
     def _told(self, what: str, error: Exception) -> ToolError:
         words = f"MCP server {self._server.label!r} ({what}): {error}"

@@ -29,7 +29,7 @@ def unsound(way: str, **options) -> MCP:
 def clerk(server: MCP, *calls: ToolCall, **options) -> Agent:
     """An agent whose model makes these calls, one after the other, and is done."""
     model = ScriptedModel([*calls, "done"])
-    return Agent("clerk", model=model, tools=[server], **options)
+    return Agent("clerk", model=model, tools=[server], max_turns=20, **options)
 
 
 async def read(server: MCP, *calls: ToolCall) -> list[Message]:

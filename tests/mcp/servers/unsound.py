@@ -34,15 +34,17 @@ def tools() -> list[dict]:
             return [tool, {**tool, "name": "wor.k"}, {**tool, "name": "wor k"}]
         case "no-object":
             return [tool, {**tool, "name": "odd", "inputSchema": {"type": "string"}}]
-        case "no-schema":
-            wrong = {"type": "object", "properties": {"n": {"type": "whatever"}}}
-            return [tool, {**tool, "name": "odd", "inputSchema": wrong}]
-        case "elsewhere":
-            refers = {"type": "object", "properties": {"n": {"$ref": "https://x.example/n"}}}
-            return [tool, {**tool, "name": "odd", "inputSchema": refers}]
-        case "wide":
-            wide = {"type": "object", "description": "x" * 100_000}
-            return [tool, {**tool, "name": "odd", "inputSchema": wide}]
+        case "schemas":
+            wrong = {"n": {"type": "whatever"}}
+            refers = {"n": {"$ref": "https://x.example/n"}}
+            return [
+                tool,
+                {**tool, "name": "wrong", "inputSchema": {**OBJECT, "properties": wrong}},
+                {**tool, "name": "refers", "inputSchema": {**OBJECT, "properties": refers}},
+                {**tool, "name": "wide", "inputSchema": {**OBJECT, "title": "x" * 100_000}},
+            ]
+        case "results":
+            return [{**tool, "name": name} for name in RESULTS]
         case "lie":
             claims = {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]}
             return [{**tool, "outputSchema": claims}]
@@ -52,9 +54,12 @@ def tools() -> list[dict]:
             return [tool]
 
 
-def result() -> object:
+RESULTS = ("no-picture", "no-base64", "long", "parts", "empty", "sound", "stderr", "work")
+
+
+def result(way: str) -> object:
     text = [{"type": "text", "text": "done"}]
-    match WAY:
+    match way:
         case "lie":
             return {"content": text, "structuredContent": {"n": "many"}}
         case "no-result":
@@ -75,8 +80,9 @@ def result() -> object:
             return {"content": text}
 
 
-def call(number: object) -> None:
-    match WAY:
+def call(number: object, tool: str) -> None:
+    way = tool if WAY == "results" else WAY
+    match way:
         case "hang":
             hang()
         case "die":
@@ -93,11 +99,12 @@ def call(number: object) -> None:
         case "stderr":
             sys.stderr.write("noise " * 2_000_000)
         case "wrong-id":
-            send({"id": "none-of-yours", "result": result()})
+            send({"id": "none-of-yours", "result": result(way)})
             hang()
-        case "refuse":
-            return send({"id": number, "error": {"code": -32000, "message": "not today"}})
-    send({"id": number, "result": result()})
+    if way == "refuse":
+        send({"id": number, "error": {"code": -32000, "message": "not today"}})
+    else:
+        send({"id": number, "result": result(way)})
 
 
 def answer(request: dict) -> None:
@@ -122,7 +129,7 @@ def answer(request: dict) -> None:
         case "tools/list":
             send({"id": number, "result": {"tools": tools()}})
         case "tools/call":
-            call(number)
+            call(number, request["params"]["name"])
         case _ if number is not None:
             send({"id": number, "error": {"code": -32601, "message": "no such method"}})
 
