@@ -19,7 +19,7 @@ from crew.mcp.process import Process
 from crew.mcp.reading import Watched
 from crew.message import Json
 
-__all__ = ["Connection", "Lost", "NotSent", "Refused"]
+__all__ = ["Connection", "Lost", "NotSent", "Refused", "Useless"]
 
 MOST_PAGES = 100
 """Of a list of tools."""
@@ -40,6 +40,10 @@ class NotSent(Exception):
 
 class Lost(Exception):
     """The connection ended before an answer came: nobody knows whether the server acted."""
+
+
+class Useless(Lost):
+    """It ended since the server talks nonsense, as the next one would."""
 
 
 class Refused(Exception):
@@ -63,6 +67,7 @@ class Connection:
         self._ended = asyncio.Event()
         self._why = ""
         """Why it ended, as far as it is known."""
+        self._is_useless = False
         self._process: Process | None = None
         self._ready: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self._task = asyncio.create_task(self._hold(), context=Variables())
@@ -151,7 +156,8 @@ class Connection:
             self._over(error.message)
             return NotSent(error.message)
         if error.code == CUT_OFF or error.message.startswith(_CUT_OFF):
-            return Lost(await self._told(self._why or error.message))
+            lost = Useless if self._is_useless else Lost
+            return lost(await self._told(self._why or error.message))
         return Refused(error.message)
 
     async def _hold(self) -> None:
@@ -222,6 +228,7 @@ class Connection:
         """
         if self.is_open:
             self._why = why
+            self._is_useless = is_useless
             self._ended.set()
             if is_useless and self._process is not None:
                 self._process.kill()

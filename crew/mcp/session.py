@@ -7,7 +7,7 @@ from typing import TypeVar
 from crew.call.record import CutOff, Equipment
 from crew.content import Content
 from crew.errors import ToolError
-from crew.mcp.connection import Connection, Lost, NotSent, Refused
+from crew.mcp.connection import Connection, Lost, NotSent, Refused, Useless
 from crew.mcp.content import content_of, words_of
 from crew.mcp.definition import IDEMPOTENCY_KEY, MCP
 from crew.message import Json
@@ -114,7 +114,7 @@ class Session:
                 problem = self._told(what, error)
                 if not is_repeatable and not isinstance(error, NotSent):
                     raise CutOff(problem.message) from error
-                if is_last or isinstance(error, _Late):
+                if is_last or isinstance(error, (Useless, _Late)):
                     raise problem from error
         raise AssertionError("the last of two tries returns or raises")
 
