@@ -65,11 +65,13 @@ async def count(to: int, ctx: Context) -> str:
 
 
 @server.tool()
-async def hold(seconds: float = 3600) -> str:
-    """Take long."""
+async def hold(ctx: Context) -> str:
+    """Take an hour, but for the second time."""
+    is_first = "hold" not in Path(os.environ["ACTS"]).read_text().split()
     act("hold")
-    await asyncio.sleep(seconds)
-    return "held"
+    if is_first:
+        await asyncio.sleep(3600)
+    return f"held by {ctx.request_context.meta['crew/idempotency-key']}"
 
 
 @server.tool()
