@@ -27,6 +27,7 @@ from crew.agent.requirements import (
 )
 from crew.agent.tool_call import ToolLike
 from crew.call.instructions import Instructions, require_instructions
+from crew.call.invoke import run_sync
 from crew.call.record import AgentTask, Calls, Equipment
 from crew.config import load_settings
 from crew.content import Part, as_content, split
@@ -37,7 +38,6 @@ from crew.llm.choice import ModelChoice, models_of, name_of
 from crew.llm.settings import ModelSettings
 from crew.mcp import MCP
 from crew.message import Json, Message, Usage, message_from, usage_from
-from crew.run import run_sync
 from crew.source import definition_of
 from crew.value import Codec
 

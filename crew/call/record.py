@@ -22,6 +22,9 @@ from crew.fold.calls import Record
 from crew.message import Json, Message
 from crew.value import Codec, aside, canonical, canonical_lines, is_big
 
+MAX_DEPTH = 16
+"""How deep tools may hold the run within each other, as agents that ask agents do."""
+
 
 class Calls(Protocol):
     """The journal as a step sees it; a step in another process holds a proxy of the same shape."""

@@ -16,7 +16,7 @@ from crew.call.context import Context
 from crew.call.driven import Driven
 from crew.call.invoke import is_asked_to_stop, not_an_exception
 from crew.call.lineage import entered
-from crew.call.record import Performer
+from crew.call.record import MAX_DEPTH, Performer
 from crew.content import result_data
 from crew.errors import (
     CrewError,
@@ -34,8 +34,6 @@ from crew.value import Codec, is_big
 
 __all__ = ["EnteredTools"]
 
-MAX_DEPTH = 16
-"""How deep tools may hold the run within each other, as agents that ask agents do."""
 _OF_RUNS = (Diverged, Fenced, StoreError, NotAnException)
 """What the code of a tool may raise that is not to be taken for an error of its run."""
 

@@ -19,11 +19,11 @@ from crew.errors import StoreError
 from crew.graph import Workflow
 from crew.journal import Store
 from crew.journal.memory import MemoryStore
-from crew.testing.programs.books import is_hidden, is_spent
-from crew.testing.programs.history import History, read
-from crew.testing.programs.interpret import workflow_of
-from crew.testing.programs.life import NEVER, Fault, Life, live
-from crew.testing.programs.lives import (
+from crew.testing.generator.books import is_hidden, is_spent
+from crew.testing.generator.history import History, read
+from crew.testing.generator.interpret import workflow_of
+from crew.testing.generator.life import NEVER, Fault, Life, live
+from crew.testing.generator.lives import (
     Between,
     Lives,
     between,
@@ -31,8 +31,8 @@ from crew.testing.programs.lives import (
     check_bills,
     check_counts,
 )
-from crew.testing.programs.tree import Nodes, Tree
-from crew.testing.programs.world import Plan, World
+from crew.testing.generator.tree import Nodes, Tree
+from crew.testing.generator.world import Plan, World
 
 How = Literal["kill", "stop", "full", "lost", "deploy", "deaths", "leaves", "letters"]
 """How a program is stopped, or stopped and gone on with in a harder way: see `lives`.
