@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from crew import MCP, Agent, Context, Runtime, ToolCall, workflow
 from crew.llm import ModelRequest
 from crew.testing import ScriptedModel
-from tests.mcp.places import shop
+from tests.mcp.places import library, shop
 
 
 def caller(*calls: ToolCall) -> ScriptedModel:
@@ -32,14 +32,18 @@ def desk(tools: Sequence[MCP], *calls: ToolCall):
     return flow
 
 
-def holding(effect: str):
-    """A workflow whose tool is in flight for an hour when it is called for the first time."""
-    server = shop(effect=effect, env={"ACTS": os.environ["ACTS"]})
-    return desk([server], ToolCall("search", {"query": "tea"}), ToolCall("hold"))
+def holding(name: str, effect: str):
+    """A workflow whose second tool never comes back when it is called for the first time."""
+    open_server, first = {
+        "shop": (shop, ToolCall("search", {"query": "tea"})),
+        "library": (library, ToolCall("find", {"title": "Emma"})),
+    }[name]
+    server = open_server(effect=effect, env={"ACTS": os.environ["ACTS"]}, timeout=3600)
+    return desk([server], first, ToolCall("hold"))
 
 
-async def main(url: str, effect: str) -> None:
-    flow = holding(effect)
+async def main(url: str, name: str, effect: str) -> None:
+    flow = holding(name, effect)
     async with Runtime(url, workflows=[flow]) as runtime:
         run = await runtime.start(flow, "hello", key="only")
         await run.result()

@@ -10,11 +10,12 @@ import pytest
 from mcp.server.mcpserver import MCPServer
 
 from crew import MCP, EffectUnknown, RunFailed, Runtime, ToolCall
+from crew.journal.opening import open_store
+from crew.source import definition_of
 from crew.testing import CrashingStore, simulate
-from tests.core.conftest import url  # noqa: F401  a fixture
 from tests.core.lives import SECONDS, result, stores, until
 from tests.mcp.flows import desk, holding
-from tests.mcp.places import library, shop, unsound
+from tests.mcp.places import library, unsound
 
 FIND = ToolCall("find", {"title": "Emma"})
 ROOT = Path(__file__).parents[2]
@@ -52,7 +53,8 @@ async def test_recorded_run_replays_without_its_server(url):
 async def test_secrets_of_a_server_are_in_no_journal(tmp_path):
     secrets = {"TOKEN": "Bearer sk-1234567"}
     file = tmp_path / "runs.db"
-    flow = desk([unsound("die-at-first", env=secrets)], ToolCall("work"))
+    server = unsound("die-at-first", env=secrets)
+    flow = desk([server], ToolCall("work"))
     async with Runtime(f"sqlite:///{file}", workflows=[flow]) as runtime:
         run = await runtime.start(flow, "hello")
         await result(run)
@@ -60,7 +62,7 @@ async def test_secrets_of_a_server_are_in_no_journal(tmp_path):
 
     assert "no key ***" in recorded
     assert "sk-1234567" not in recorded
-    assert "sk-1234567" not in "".join(map(str, flow.defined_by()))
+    assert "sk-1234567" not in f"{definition_of(server)} {server!r}"
 
 
 @stores
@@ -116,33 +118,44 @@ async def test_person_is_asked_where_approve_says_so(acts):
     assert "a person refused" in said
 
 
-@pytest.mark.parametrize("after", range(3, 11))
-async def test_no_call_is_made_twice_wherever_the_store_fails(after, tmp_path, acts):
-    from crew.journal.opening import open_store
-
-    address = f"sqlite:///{tmp_path}/runs.db"
+@stores
+async def test_no_act_is_repeated_wherever_the_store_fails(url, acts):
     server = library(effect={"find": "read"}, env={"ACTS": str(acts)})
     flow = desk([server], FIND, ToolCall("lend", {"title": "Emma"}))
-    store = CrashingStore(open_store(address), after=after)
+    kept = open_store(url)
+    statuses = set()
     try:
-        async with Runtime(store, workflows=[flow]) as runtime:
-            run = await runtime.start(flow, "hello", key="only")
-            await until(run, "completed", "failed")
-    except Exception:  # noqa: BLE001, S110  it has crashed; what came of it is looked at below
-        pass
-    async with Runtime(address, workflows=[flow]) as runtime:
-        run = await runtime.start(flow, "hello", key="only")
-        status = await until(run, "completed", "failed")
+        for after in range(2, 14):
+            acts.write_text("")
+            store = CrashingStore(kept, after=after)
+            async with Runtime(store, workflows=[flow]) as runtime:
+                run = await runtime.start(flow, "hello", key=str(after))
+                async with asyncio.timeout(SECONDS):
+                    while not store.is_down:
+                        await asyncio.sleep(0.002)
+            async with Runtime(kept, workflows=[flow]) as runtime:
+                run = await runtime.start(flow, "hello", key=str(after))
+                statuses.add(await until(run, "completed", "failed"))
+            assert acts.read_text().split().count("lend") == 1
+    finally:
+        kept.close()
 
-    assert acts.read_text().split().count("lend") <= 1
-    assert status == "completed" or acts.read_text().split().count("lend") == 1
+    assert statuses == {"completed", "failed"}  # where nobody knows whether it acted
 
 
 @stores
-@pytest.mark.parametrize("effect", ["once", "idempotent"])
-async def test_kill_with_a_tool_in_flight(url, acts, effect):
+@pytest.mark.parametrize(
+    ("server", "effect"),
+    [
+        ("library", "once"),
+        ("library", "idempotent"),
+        pytest.param("shop", "once", marks=pytest.mark.slow),
+        pytest.param("shop", "idempotent", marks=pytest.mark.slow),
+    ],
+)
+async def test_kill_with_a_tool_in_flight(url, acts, server, effect):
     victim = subprocess.Popen(
-        [sys.executable, "-m", "tests.mcp.flows", url, effect],
+        [sys.executable, "-m", "tests.mcp.flows", url, server, effect],
         cwd=ROOT,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
     )
@@ -154,27 +167,27 @@ async def test_kill_with_a_tool_in_flight(url, acts, effect):
         victim.kill()
         victim.wait()
 
-    flow = holding(effect)
+    flow = holding(server, effect)
     async with Runtime(url, workflows=[flow]) as runtime:
         run = await runtime.start(flow, "hello", key="only")
         status = await until(run, "completed", "failed")
         ending = await run.ending()
 
-    made = acts.read_text().split()
-    assert made.count("search") == 1
+    first, *others = acts.read_text().split()
+    assert first in ("search", "find")
     if effect == "once":
-        assert (status, made.count("hold")) == ("failed", 1)
+        assert (status, others) == ("failed", ["hold"])
         assert ending.error.type == "EffectUnknown"
     else:
-        assert (status, made.count("hold")) == ("completed", 2)
-        assert ending.output.startswith("5 x tea | held by ")
+        assert (status, others) == ("completed", ["hold", "hold"])
+        assert " | held by " in ending.output
 
 
 def test_server_in_this_process_is_called_under_every_crash_of_a_simulation():
     server = MCPServer("here", log_level="ERROR")
 
     @server.tool()
-    def add(a: int, b: int) -> int:
+    async def add(a: int, b: int) -> int:
         return a + b
 
     flow = desk([MCP(server, effect="read")], ToolCall("add", {"a": 1, "b": 2}))

@@ -1,5 +1,5 @@
 // A server of plain JavaScript, without any package: JSON-RPC, a line each, over stdin and stdout.
-import { appendFileSync } from "node:fs";
+import { appendFileSync, readFileSync } from "node:fs";
 import { createInterface } from "node:readline";
 
 const tools = [
@@ -24,12 +24,19 @@ const tools = [
   },
 ];
 
+if (process.env.ACTS) {
+  tools.push({ name: "hold", description: "Hold it, at first for ever.", inputSchema: { type: "object" } });
+}
+
 const send = (message) => process.stdout.write(JSON.stringify({ jsonrpc: "2.0", ...message }) + "\n");
 
 const act = (what) => process.env.ACTS && appendFileSync(process.env.ACTS, what + "\n");
 
 const call = ({ name, arguments: given, _meta: meta }) => {
+  const isFirst = name === "hold" && !readFileSync(process.env.ACTS, "utf8").includes("hold");
   act(name);
+  if (isFirst) return undefined;
+  if (name === "hold") return { content: [{ type: "text", text: `held by ${meta["crew/idempotency-key"]}` }] };
   if (typeof given?.title !== "string") {
     return { content: [{ type: "text", text: "which title?" }], isError: true };
   }
@@ -55,6 +62,7 @@ createInterface({ input: process.stdin }).on("line", (line) => {
   const { id, method, params } = JSON.parse(line);
   if (id === undefined) return;
   const answer = answers[method];
-  if (answer) send({ id, result: answer(params ?? {}) });
-  else send({ id, error: { code: -32601, message: `no method ${method}` } });
+  const result = answer?.(params ?? {});
+  if (result) send({ id, result });
+  else if (!answer) send({ id, error: { code: -32601, message: `no method ${method}` } });
 });
