@@ -67,7 +67,7 @@ class MCP:
         self.prefix = prefix
         self.effects = {} if effect is None else effect
         self.trust_hints = trust_hints
-        self.approvals = approve
+        self.approve = approve
         self.timeout = timeout
         self.env = dict(env or {})
         self.headers = dict(headers or {})
@@ -114,9 +114,9 @@ class MCP:
 
     def approve_of(self, tool: str) -> Approve:
         """Return whether a person is asked before a call of a tool, by its name at the server."""
-        if isinstance(self.approvals, Mapping):
-            return self.approvals.get(tool, False)
-        return self.approvals
+        if isinstance(self.approve, Mapping):
+            return self.approve.get(tool, False)
+        return self.approve
 
     def defined_by(self) -> tuple[Any, ...]:
         """Return what it is made of; see `crew.source.definition_of`."""
@@ -125,7 +125,7 @@ class MCP:
     @cached_property
     def _text(self) -> str:
         server = self.key if isinstance(self.target, str) else self.label
-        approvals = self.approvals
+        approvals = self.approve
         every = list(approvals.values()) if isinstance(approvals, Mapping) else [approvals]
         of_functions = definition_of([each for each in every if callable(each)], around=self)
         asked = sorted(approvals) if isinstance(approvals, Mapping) else isinstance(approvals, bool)
@@ -160,7 +160,7 @@ def _of_policies(server: MCP, include: object) -> str:
     every = effects.values() if isinstance(effects, Mapping) else [effects]
     if wrong := [each for each in every if each not in get_args(Effect)]:
         return f"effect must be 'read', 'idempotent' or 'once', not {wrong[0]!r:.100}"
-    approvals = server.approvals
+    approvals = server.approve
     asked = approvals.values() if isinstance(approvals, Mapping) else [approvals]
     if wrong := [each for each in asked if not isinstance(each, bool) and not callable(each)]:
         return f"approve is True, or a function of the call's arguments, not {wrong[0]!r:.100}"
