@@ -68,6 +68,7 @@ class Connection:
         self._why = ""
         """Why it ended, as far as it is known."""
         self._is_useless = False
+        self._listed: set[str] = set()
         self._process: Process | None = None
         self._ready: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self._task = asyncio.create_task(self._hold(), context=Variables())
@@ -93,6 +94,23 @@ class Connection:
         except ConnectionError as error:
             raise NotSent(await self._told(str(error))) from error
 
+    async def knows(self, tool: str) -> None:
+        """See that the server lists a tool: else the SDK asks for the list behind a call of it.
+
+        An error of that would be taken for one of the call, which may have acted.
+
+        Raises:
+            NotSent, Refused: it does not, or does not say.
+        """
+        if tool in self._listed:
+            return
+        try:
+            await self.listing()
+        except Lost as error:
+            raise NotSent(str(error)) from error
+        if tool not in self._listed:
+            raise Refused(f"the server has no tool {tool!r} any more")
+
     async def listing(self) -> list[dict[str, Json]]:
         """Return the tools of the server, as MCP's JSON has them.
 
@@ -106,13 +124,14 @@ class Connection:
             tools += [tool.model_dump(mode="json", by_alias=True) for tool in page.tools]
             cursor = page.next_cursor
             if cursor is None:
+                self._listed = {tool["name"] for tool in tools}
                 return tools
         raise Refused(f"its list of tools has more than {MOST_PAGES} pages")
 
     async def call(
         self, tool: str, arguments: dict[str, Json], meta: dict[str, Json]
     ) -> dict[str, Json]:
-        """Return the result of a call, as MCP's JSON has it.
+        """Return the result of a call of a tool that it `knows`, as MCP's JSON has it.
 
         Raises:
             NotSent, Lost, Refused: there is none.
@@ -182,7 +201,8 @@ class Connection:
         server, target = self._server, cast("Any", self._server.target)
         if isinstance(target, str):
             target = self._watched(self._http(target) if server.is_url else self._started(target))
-        return self._sdk.Client(target)
+        # A call that the SDK makes in several rounds would be told as not sent by the last of them.
+        return self._sdk.Client(target, input_required_max_rounds=0)
 
     def _started(self, command: str) -> AbstractAsyncContextManager[Any]:
         from mcp.client.stdio import get_default_environment

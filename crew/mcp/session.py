@@ -77,7 +77,7 @@ class Session:
         async def made(connection: Connection) -> dict[str, Json]:
             return await connection.call(tool, arguments, meta)
 
-        result = await self._in_time(tool, made, is_repeatable=effect != "once")
+        result = await self._in_time(tool, made, tool=tool, is_repeatable=effect != "once")
         if result.get("isError"):
             said = words_of(result) or "it does not say why"
             raise ToolError(message=self._masked(f"{tool} failed: {said}"), tool=tool)
@@ -97,7 +97,12 @@ class Session:
             self._connection = None
 
     async def _in_time(
-        self, what: str, ask: Callable[[Connection], Awaitable[T]], *, is_repeatable: bool
+        self,
+        what: str,
+        ask: Callable[[Connection], Awaitable[T]],
+        *,
+        tool: str = "",
+        is_repeatable: bool,
     ) -> T:
         """Ask something of the server, once more where the first connection was of no use.
 
@@ -107,7 +112,7 @@ class Session:
         """
         for is_last in (False, True):
             try:
-                return await self._tried(what, ask)
+                return await self._tried(what, ask, tool)
             except Refused as error:
                 raise self._told(what, error) from error
             except (NotSent, Lost, _Late) as error:
@@ -118,7 +123,7 @@ class Session:
                     raise problem from error
         raise AssertionError("the last of two tries returns or raises")
 
-    async def _tried(self, what: str, ask: Callable[[Connection], Awaitable[T]]) -> T:
+    async def _tried(self, what: str, ask: Callable[[Connection], Awaitable[T]], tool: str) -> T:
         """Ask something on the connection that there is; one that is not made in time is given up.
 
         Raises:
@@ -130,6 +135,8 @@ class Session:
         try:
             async with asyncio.timeout(seconds):
                 await connection.made()
+                if tool:
+                    await connection.knows(tool)
         except TimeoutError as error:
             if connection is self._connection:
                 self._is_silent = True

@@ -12,7 +12,7 @@ import pytest
 import uvicorn
 from mcp.server.mcpserver import MCPServer
 from starlette.applications import Starlette
-from starlette.responses import PlainTextResponse, Response, StreamingResponse
+from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from crew import MCP, RunFailed, Runtime, ToolCall
@@ -179,3 +179,34 @@ async def test_answer_that_is_far_too_long_is_an_error():
         await agent.run("hello")
 
     assert "more than 67108864 bytes" in agent.model.requests[0].tools[0].description
+
+
+async def test_session_that_the_server_has_forgotten_is_begun_anew_and_the_act_made_once():
+    sessions, made = ["s1"], []
+
+    async def answer(request) -> Response:
+        message = await request.json()
+        match message["method"]:
+            case "initialize":
+                version = message["params"]["protocolVersion"]
+                info = {"name": "old", "version": "1"}
+                result = {"protocolVersion": version, "capabilities": {}, "serverInfo": info}
+            case _ if request.headers.get("mcp-session-id") != sessions[-1]:
+                return PlainTextResponse("no such session", status_code=404)
+            case "tools/list":
+                result = {"tools": [{"name": "pay", "inputSchema": {"type": "object"}}]}
+            case "tools/call":
+                made.append(sessions[-1])
+                sessions.append(f"s{len(sessions) + 1}")  # and forgets all that it knew
+                result = {"content": [{"type": "text", "text": "paid"}]}
+            case _:
+                return Response(status_code=202)
+        said = {"jsonrpc": "2.0", "id": message.get("id"), "result": result}
+        return JSONResponse(said, headers={"mcp-session-id": sessions[-1]})
+
+    app = Starlette(routes=[Route("/mcp", answer, methods=["POST"])])
+    async with up(app, free_port()) as url:
+        paid = await read(MCP(url), ToolCall("pay"), ToolCall("pay"), ToolCall("pay"))
+
+    assert [result.text for result in paid] == ["paid"] * 3
+    assert made == ["s1", "s2", "s3"]

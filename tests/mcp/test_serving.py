@@ -1,6 +1,7 @@
 """`crew serve --mcp`, called by the official client: workflows are tools."""
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -61,7 +62,8 @@ async def serving(store: str = ":memory:", **options) -> AsyncIterator[tuple[str
     flows = [shout, order, refund, broken]
     async with Runtime(store, workflows=flows) as runtime:
         options.setdefault("input_defaults", {"docs": "the book"})
-        app = create_app(runtime, flows, settings=Settings(), mcp=True, **options)
+        options.setdefault("mcp", True)
+        app = create_app(runtime, flows, settings=Settings(), **options)
         ready: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         serving = asyncio.create_task(serve_http(app, port=0, on_ready=ready.set_result))
         try:
@@ -237,3 +239,38 @@ async def test_agent_calls_a_workflow_that_another_server_offers():
 
         assert answer.messages[-2].text == "TEA"
         assert len(await runtime.runs()) == 1
+
+
+FLOW = """
+from crew import Context, workflow
+
+@workflow
+async def shout(ctx: Context, text: str) -> str:
+    if await ctx.ask(bool, "Loud?"):
+        return text.upper()
+    return text
+"""
+
+
+@pytest.mark.parametrize(
+    "words", [[], pytest.param(["--workers", "2"], marks=pytest.mark.slow)], ids=["one", "two"]
+)
+async def test_crew_serve_offers_its_workflows_to_the_official_client(words, place, endpoint):
+    (place.folder / "flow.py").write_text(FLOW)
+    words = ["serve", "flow.py", "--mcp", "--port", "0", "--json", *words]
+    server = place.crew(*words, endpoint=endpoint)
+    told = "".join(iter(server.stdout.readline, "}\n")) + "}"
+
+    url, answer = json.loads(told)["mcp"], answers(*[True] * 8)
+    async with mcp.Client(url, elicitation_callback=answer) as client:
+        results = [await client.call_tool("shout", {"input": f"tea {n}"}) for n in range(8)]
+
+    assert [result.content[0].text for result in results] == [f"TEA {n}" for n in range(8)]
+
+
+async def test_no_tools_are_offered_where_nobody_asked_for_it():
+    async with serving(mcp=False) as (url, _):
+        agent = Agent("clerk", model=ScriptedModel(["done"]), tools=[MCP(url)])
+        await agent.run("hello")
+
+    assert "HTTP 404" in agent.model.requests[0].tools[0].description
