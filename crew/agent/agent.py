@@ -4,13 +4,12 @@ import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Generic
+from typing import TYPE_CHECKING, Any, Generic
 
 from typing_extensions import TypeForm, TypeVar
 
 from crew.agent.check import Check
 from crew.agent.delegate import AgentTool
-from crew.agent.foreign import foreign_tools
 from crew.agent.handoff import Handoff
 from crew.agent.loop import Loop
 from crew.agent.output import TOOL, Output
@@ -31,9 +30,10 @@ from crew.call.invoke import run_sync
 from crew.call.record import AgentTask, Calls, Equipment
 from crew.config import load_settings
 from crew.content import Part, as_content, split
+from crew.define import frozen
 from crew.errors import GraphError, Unreadable
 from crew.hosts import Resources
-from crew.llm import ToolSpec
+from crew.llm import Model, ToolSpec
 from crew.llm.choice import ModelChoice, models_of, name_of
 from crew.llm.settings import ModelSettings
 from crew.mcp import MCP
@@ -41,10 +41,14 @@ from crew.message import Json, Message, Usage, message_from, usage_from
 from crew.source import definition_of
 from crew.value import Codec
 
+if TYPE_CHECKING:  # most agents have none, and a program's first call does not wait for it
+    from crew.agent.compaction import Compacting
+    from crew.agent.history import History
+
 T = TypeVar("T", default=str, covariant=True)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class WithModel:
     """Any agent, with another model: what stands in for `"*"` in the overrides of a fork."""
 
@@ -59,6 +63,12 @@ class WithModel:
     def definition(self) -> str:
         """Return a text that differs for another model."""
         return f"model={name_of(self.model)}"
+
+
+def _history_of(agent: str, given: "bool | History") -> "History | None":
+    from crew.agent.history import history_of
+
+    return history_of(agent, given)
 
 
 _DERIVED = frozenset({"answers", "codec", "parameters", "specs", "_asked", "_code", "_schema"})
@@ -100,7 +110,8 @@ class Agent(Generic[T]):
         max_tokens: bounds each answer; short for `ModelSettings(max_tokens=…)`.
         temperature: short for `ModelSettings(temperature=…)`.
         resources: what its Ray host needs.
-        history: whether it sees the earlier turns of the run's thread.
+        history: what it sees of the earlier turns of the run's thread; True for all that fit into
+            its model's window, as `History()`.
         check: a function of the output, which refuses it with a text for the model, or a
             ValueError; what else it raises fails the call.
         retries: how often the model may repair an output that does not validate, or that `check`
@@ -127,7 +138,7 @@ class Agent(Generic[T]):
         max_tokens: int | None = None,
         temperature: float | None = None,
         resources: Resources | None = None,
-        history: bool = False,
+        history: "bool | History" = False,
         check: Check[T] | None = None,
         retries: int = 1,
         parallel_tools: int | None = None,
@@ -159,7 +170,7 @@ class Agent(Generic[T]):
             max_tokens=max_tokens, temperature=temperature
         )
         self.resources = resources or Resources()
-        self.history = history
+        self.history = None if history is False else _history_of(name, history)
         self.parallel_tools = parallel_tools
 
     def __repr__(self) -> str:
@@ -210,8 +221,12 @@ class Agent(Generic[T]):
         models = models_of(self.model, equipment)
         agent = self
         if self.servers:
+            from crew.agent.foreign import foreign_tools
+
             agent = self._with(await foreign_tools(self.servers, task, calls, equipment))
-        return await Loop(agent, task, calls, models).run()
+        earlier = self._earlier(task, calls, models, equipment)
+        result = await Loop(agent, task, calls, models, earlier).run()
+        return result if earlier is None else earlier.kept_in(result)
 
     def _with(self, foreign: Sequence[ToolLike]) -> "Agent[T]":
         """Return it as it is in a task, with what its servers offer."""
@@ -221,6 +236,20 @@ class Agent(Generic[T]):
         other.tools = with_foreign(self.name, self.tools, foreign, reserved=reserved)
         vars(other).pop("specs", None)
         return other
+
+    def _earlier(
+        self, task: AgentTask, calls: Calls, models: Sequence[Model], equipment: Equipment
+    ) -> "Compacting | None":
+        """Return what fits the earlier turns of a thread into the window, if the task has some."""
+        if task.compacted is None or not (task.history or task.compacted.turns):
+            return None
+        from crew.agent.compaction import Compacting  # only where there are such turns
+        from crew.agent.history import History
+
+        history = self.history or History()  # it may see them in another's name
+        asked = history.summarise_with
+        summarisers = () if asked is None else models_of(asked, equipment)
+        return Compacting(self.name, history, task, models, summarisers, calls)
 
     def definition(self) -> str:
         """Return what the agent is made of as text, for the name of the host that runs it."""

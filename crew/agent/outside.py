@@ -103,6 +103,10 @@ class OutsideContext(Context[Any]):
         self._refuse("thread")
 
     @property
+    def notes(self) -> NoReturn:
+        self._refuse("notes")
+
+    @property
     def state(self) -> Any:
         self._refuse("state")
 

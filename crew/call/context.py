@@ -13,7 +13,7 @@ import functools
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from inspect import isfunction
 from operator import length_hint
 from typing import TYPE_CHECKING, Any, Generic, cast, overload
@@ -47,6 +47,7 @@ from crew.call.record import (
 from crew.call.thread_state import TurnState, hand_out
 from crew.clock import wall_clock
 from crew.content import as_content, content_key
+from crew.define import frozen
 from crew.errors import GraphError, InputInvalid, OutputInvalid
 from crew.event import CallKind, Failure
 from crew.failure import failure_of, raise_again
@@ -59,7 +60,9 @@ from crew.thread import Thread
 from crew.value import LIGHT, Codec, aside, describe, is_big, text_of, with_own_arguments
 
 if TYPE_CHECKING:
+    from crew.call.earlier_turns import EarlierTurns
     from crew.call.keyed import Keyed0, Keyed1, Keyed2, Keyed3, Keyed4
+    from crew.call.notes import Notes
     from crew.content import Part
 
 _STATELESS = "this workflow has no state; make it with Graph(state=Model)"
@@ -79,7 +82,7 @@ R = TypeVar("R")
 Ts = TypeVarTuple("Ts")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Policies:
     """How one call of `Context.run` is made."""
 
@@ -152,6 +155,13 @@ class Context(Generic[Deps]):
         with its completion, and is nothing if it fails.
         """
         return replace(self._driver.thread(), state=TurnState(self._driver))
+
+    @property
+    def notes(self) -> Notes:
+        """What the runs of this tenant write down for later ones: `write`, `search`, `forget`."""
+        from crew.call.notes import Notes  # only where there are some
+
+        return Notes(self._driver, self._place)
 
     @property
     def state(self) -> Any:
@@ -366,10 +376,12 @@ class Context(Generic[Deps]):
         is_turn, lead = False, agent
         if policies.is_turn and said is None and converses(agent, driver):
             is_turn, lead = True, leading(driver, agent, path)
-        history = said if said is not None else ()
+        earlier: EarlierTurns = (said or (), None)
         if said is None and (agent.history or lead.history):
-            history = driver.thread().messages
-        task = task_of(driver, lead, path, content, history, emit=emit)
+            from crew.call.earlier_turns import earlier_turns  # only where some are seen
+
+            earlier = earlier_turns(driver, lead, agent)
+        task = task_of(driver, lead, path, content, *earlier, emit=emit)
         given = content_key(content)
         fingerprint = fingerprint_of(agent.name, given if said is None else [given, _key_of(said)])
         record = await driver.agent(lead, path, fingerprint)

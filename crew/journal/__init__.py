@@ -2,11 +2,12 @@
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal, NamedTuple, Protocol, get_args
 
 from crew.budget import Account
+from crew.define import frozen
+from crew.journal.notes import Note, NoteChange
 
 RunStatus = Literal["running", "waiting", "completed", "failed", "cancelled"]
 WhenBusy = Literal["queue", "reject", "cancel"]
@@ -22,7 +23,7 @@ PARKED: Final = "parked"
 """The owner of a run that waits for a person to choose how it goes on."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Blob:
     """A big text or value, named by the SHA-256 of its bytes; stored once, whoever shares it."""
 
@@ -47,7 +48,7 @@ class StoredEvent(NamedTuple):
     blobs: tuple[Blob, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Snapshot:
     """The fold of a run's events up to `offset`, whose checksum is `crc`; derived, never needed.
 
@@ -91,7 +92,7 @@ class RunRow(NamedTuple):
     due: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ThreadRow:
     """What is kept of a thread beside its runs; see `KeepThread`. Times are unix seconds."""
 
@@ -103,7 +104,7 @@ class ThreadRow:
     updated_at: float
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Drawn:
     """What of a budget is used: spent, or reserved for calls; `open` tokens may still come back.
 
@@ -132,7 +133,7 @@ class Drawn:
         )
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class AccountRow:
     """What is drawn of an account of run `number`: by its `own` calls, and by all beneath it, too.
 
@@ -147,7 +148,7 @@ class AccountRow:
     is_closed: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class NewRun:
     """Start a run: its row and its first event, in one transaction.
 
@@ -174,12 +175,13 @@ class NewRun:
     base_offset: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Append:
     """Write events after the last one of a run, by the worker that holds `epoch`.
 
     With a `status`, `due` is set too. The letters of a run that ends are removed; of answers with a
     key the body alone. What comes behind the end is refused with `Fenced`, whatever its epoch.
+    The `notes` are changed with it, in their order, or not at all.
     """
 
     number: int
@@ -188,9 +190,10 @@ class Append:
     status: RunStatus | None = None
     due: float | None = None
     snapshot: Snapshot | None = None
+    notes: tuple[NoteChange, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Take:
     """Become a run's owner: its epoch goes up, so that the old owner is fenced.
 
@@ -203,7 +206,7 @@ class Take:
     from_owner: str | None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Release:
     """Give up a run, so that anybody may take it, or leave it `to` somebody.
 
@@ -215,7 +218,7 @@ class Release:
     to: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Post:
     """Put a letter into a run's inbox: an `answer` (`name` is its question's path) or a `cancel`.
 
@@ -233,7 +236,7 @@ class Post:
     seen: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Clear:
     """Remove letters that were turned into events, by the worker that holds `epoch`.
 
@@ -246,7 +249,7 @@ class Clear:
     kept: tuple[int, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Remove:
     """Remove runs for good, with their events, letters and snapshots, and blobs nobody else uses.
 
@@ -264,7 +267,18 @@ class Remove:
     changed_at: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
+class RemoveNotes:
+    """Remove the notes that runs of a tenant have written which are no more.
+
+    With `threads` those of these conversations alone.
+    """
+
+    tenant: str
+    threads: tuple[str, ...] | None = None
+
+
+@frozen
 class KeepThread:
     """Keep with a thread what no run of it says; both are JSON text.
 
@@ -279,7 +293,7 @@ class KeepThread:
     opening: str = NO_OPENING
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Draw:
     """Draw on accounts for a call of a run, by the worker that holds `epoch`; or give back.
 
@@ -296,7 +310,7 @@ class Draw:
     asks: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Settle:
     """Say what the own calls of a run have drawn, whatever was drawn before: it is in its journal.
 
@@ -312,10 +326,22 @@ class Settle:
     ends: bool = False
 
 
-Operation = NewRun | Append | Take | Release | Post | Clear | Remove | KeepThread | Draw | Settle
+Operation = (
+    NewRun
+    | Append
+    | Take
+    | Release
+    | Post
+    | Clear
+    | Remove
+    | RemoveNotes
+    | KeepThread
+    | Draw
+    | Settle
+)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Letter:
     """A `Post` in an inbox; the body of one that was turned into an event is empty."""
 
@@ -329,7 +355,7 @@ class Letter:
     seen: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Started:
     """The answer to `NewRun`: the run's row, and whether it is new or was found by its key."""
 
@@ -337,7 +363,7 @@ class Started:
     is_new: bool
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Sign:
     """What an owner shows of its life: proven dead, or a number that grows while it lives."""
 
@@ -466,6 +492,17 @@ class Store(Protocol):
 
     def threads(self, tenant: str) -> dict[str, float]:
         """Return when what is kept of a tenant's threads was last changed, by their names."""
+        ...
+
+    def notes(self, tenant: str, scopes: Sequence[str], words: str, limit: int) -> list[Note]:
+        """Return notes of a tenant, of any of these scopes, that hold one of the words.
+
+        Those are first that hold the most of them, then the newest. Without a word in `words`, the
+        newest notes.
+
+        Raises:
+            StoreError: one of them is damaged.
+        """
         ...
 
     def accounts(self, ids: Sequence[str]) -> list[AccountRow]:

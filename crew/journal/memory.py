@@ -1,6 +1,6 @@
 """The journal in memory: for tests, notebooks and runs that nobody needs to keep."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import assert_never
@@ -21,6 +21,7 @@ from crew.journal import (
     Post,
     Release,
     Remove,
+    RemoveNotes,
     RunRow,
     RunStatus,
     Settle,
@@ -33,6 +34,7 @@ from crew.journal import (
     accounts,
     rules,
 )
+from crew.journal.notes import Forget, Note, NoteChange, asked_terms, best, is_meant, terms_of
 
 
 class MemoryStore:
@@ -56,6 +58,7 @@ class MemoryStore:
         self._accounts_of: dict[int, dict[str, None]] = {}
         self._blobs: dict[str, bytes] = {}
         self._uses: dict[str, set[int]] = {}
+        self._notes: dict[str, Note] = {}
         self._owners: dict[str, int] = {}
         self._next_run = 1
         self._next_letter = 1
@@ -88,6 +91,9 @@ class MemoryStore:
                 return self._clear(operation)
             case Remove():
                 return self._remove(operation)
+            case RemoveNotes(tenant=tenant, threads=threads):
+                self._forget(lambda note: self._is_left(note, tenant, threads))
+                return None
             case KeepThread(tenant=tenant, thread=thread):
                 row = rules.keep(operation, self.thread(tenant, thread))
                 self._threads[tenant, thread] = row
@@ -141,6 +147,8 @@ class MemoryStore:
             return row
         self._keep_events(append.number, append.events)
         self._rows[append.number] = row
+        for change in append.notes:
+            self._change_note(change)
         if append.snapshot is not None:
             self._snapshots[append.number] = append.snapshot
         if rules.ends(append):
@@ -148,6 +156,21 @@ class MemoryStore:
             self._keep_answers(append.number)
             self._snapshots.pop(append.number, None)
         return None
+
+    def _change_note(self, change: NoteChange) -> None:
+        match change:
+            case Note():
+                self._notes[change.id] = change
+            case Forget():
+                self._forget(lambda note: is_meant(note, change))
+
+    def _forget(self, is_gone: Callable[[Note], bool]) -> None:
+        self._notes = {name: note for name, note in self._notes.items() if not is_gone(note)}
+
+    def _is_left(self, note: Note, tenant: str, threads: Sequence[str] | None) -> bool:
+        """Return whether the run that wrote a note of a tenant is no more; see `RemoveNotes`."""
+        is_there = note.run in self._numbers or note.tenant != tenant
+        return not is_there and (threads is None or note.thread in threads)
 
     def _take(self, take: Take) -> RunRow | Exception:
         taken = rules.take(take, self._rows.get(take.number))
@@ -203,6 +226,17 @@ class MemoryStore:
 
     def accounts(self, ids: Sequence[str]) -> list[AccountRow]:
         return [self._accounts[name] for name in ids if name in self._accounts]
+
+    def notes(self, tenant: str, scopes: Sequence[str], words: str, limit: int) -> list[Note]:
+        asked = asked_terms(words)
+        found = [
+            note
+            for note in self._notes.values()
+            if note.tenant == tenant
+            and note.scope in scopes
+            and (not asked or not set(asked).isdisjoint(terms_of(note.text)))
+        ]
+        return best(found, asked, limit)
 
     def _answers(self, number: int) -> list[Letter]:
         waiting = self._letters.get(number, {}).values()

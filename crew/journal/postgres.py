@@ -23,16 +23,21 @@ from crew.journal import (
     ThreadRow,
 )
 from crew.journal.datagrams import sockets_of
+from crew.journal.notes import Note
 from crew.journal.owner_place import Place
 from crew.journal.postgres_accounts import ACCOUNTS_BY_ID, account_row
 from crew.journal.postgres_commits import Commits
 from crew.journal.postgres_link import Connect, Link, connect, refuse_malformed
+from crew.journal.postgres_notes import find_notes
 from crew.journal.postgres_operations import COLUMNS
 from crew.journal.postgres_schema import prepare
 
 _IS_OPEN = "status IN ('running', 'waiting')"
 _LETTER = "id, number, kind, name, coalesce(body, ''), at, key, seen"
-_TABLES = ("runs", "events", "snapshots", "letters", "blobs", "blob_uses", "threads", "accounts")
+_TABLES = (
+    *("runs", "events", "snapshots", "letters", "blobs", "blob_uses", "threads", "accounts"),
+    "notes",
+)
 """Those that hold what somebody said."""
 _OPEN_SECONDS = 6.0
 """How long the first connection is waited for."""
@@ -183,6 +188,10 @@ class PostgresStore:
 
     def accounts(self, ids: Sequence[str]) -> list[AccountRow]:
         return [account_row(stored) for stored in self._read(ACCOUNTS_BY_ID, (list(ids),))]
+
+    def notes(self, tenant: str, scopes: Sequence[str], words: str, limit: int) -> list[Note]:
+        with self._link.errors("read"):
+            return find_notes(self._link, tenant, scopes, words, limit)
 
     def letters(self, numbers: Sequence[int]) -> list[Letter]:
         query = (

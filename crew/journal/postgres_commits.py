@@ -9,8 +9,8 @@ Transaction ids would not do: after a crash the server gives those again that it
 import contextlib
 import secrets
 from collections.abc import Sequence
-from dataclasses import dataclass
 
+from crew.define import frozen
 from crew.errors import StoreError
 from crew.journal import Append, Busy, Operation, rules, shown
 from crew.journal.again import Again
@@ -27,7 +27,7 @@ from crew.journal.postgres_operations import (
 )
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Doubt:
     """A commit whose answer was lost, with its results where they are known."""
 
@@ -204,5 +204,6 @@ class Commits:
 
 def _fit_one_statement(appends: Sequence[Append]) -> bool:
     return have_a_run_each(appends) and not any(
-        item.snapshot is not None or any(event.blobs for event in item.events) for item in appends
+        item.snapshot is not None or item.notes or any(event.blobs for event in item.events)
+        for item in appends
     )

@@ -14,10 +14,11 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextvars import Context as Variables
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, Protocol, TypeAlias
 
 from crew.clock import clock_here, steady_clock, wall_clock
+from crew.define import define
 from crew.errors import Fenced, StoreError
 from crew.event import CallCompleted, RunEvent, StepFailed, TextDiscarded, TextEmitted, to_data
 from crew.journal import (
@@ -33,6 +34,7 @@ from crew.journal import (
     Store,
     StoredEvent,
 )
+from crew.journal.notes import NoteChange
 from crew.journal.reading import checksum
 from crew.journal.text import TextWriter, may_hold_text
 from crew.message import Json
@@ -68,7 +70,7 @@ def _not_due() -> None:
     """Nobody folds it."""
 
 
-@dataclass(slots=True)
+@define
 class OpenRun:
     """A run that this process may append to: its place in the store, and its chain so far."""
 
@@ -123,13 +125,13 @@ class Observer(Protocol):
         ...
 
 
-@dataclass(slots=True)
+@define
 class _Waiting:
     operation: Operation
     done: asyncio.Future[object]
 
 
-@dataclass(slots=True)
+@define
 class _Pending:
     """What the next commit writes of one run."""
 
@@ -138,6 +140,7 @@ class _Pending:
     observed: list[TimedEvent] = field(default_factory=list)
     status: RunStatus | None = None
     due: float | None = None
+    notes: tuple[NoteChange, ...] = ()
 
     def operation(self) -> Append:
         return Append(
@@ -147,6 +150,7 @@ class _Pending:
             self.status,
             self.due,
             _snapshot_of(self.run) if self.events else None,
+            self.notes,
         )
 
 
@@ -212,6 +216,17 @@ class Writer:
         if self._due is None:
             self._look_for_turn()
         return run.offset
+
+    def change_notes(self, run: OpenRun, change: NoteChange) -> None:
+        """Change notes in the commit of the event that is appended next, and at once.
+
+        Raises:
+            Fenced: the run has ended.
+            Fenced, StoreError: an earlier append of this run was refused.
+        """
+        if run.error is not None or run.is_ended:
+            raise _refusal(run)
+        self._pending_of(run).notes += (change,)
 
     def catch_up(self, run: OpenRun) -> None:
         """Commit here where code holds the event loop for so long that no timer comes.

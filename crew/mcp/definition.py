@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import PurePath
 from typing import Any, get_args
-from urllib.parse import urlsplit
 
 from crew.errors import GraphError
 from crew.source import definition_of
@@ -17,8 +16,7 @@ __all__ = ["IDEMPOTENCY_KEY", "MCP"]
 
 IDEMPOTENCY_KEY = "crew/idempotency-key"
 """Where the `_meta` of a request holds what all attempts of one call have in common."""
-
-_PREFIX = re.compile(r"[a-zA-Z0-9_-]{0,32}")
+_PREFIX = r"[a-zA-Z0-9_-]{0,32}"
 
 
 class MCP:
@@ -89,6 +87,8 @@ class MCP:
         if not isinstance(self.target, str):
             return str(getattr(self.target, "name", type(self.target).__name__))
         if self.is_url:
+            from urllib.parse import urlsplit  # an agent without a server need not load it
+
             url = urlsplit(self.target)
             return f"{url.scheme}://{url.netloc.rpartition('@')[2]}{url.path}"
         named = (each for each in self.arguments if not each.startswith("-"))
@@ -154,7 +154,7 @@ def _of_target(server: MCP) -> str:
 def _of_policies(server: MCP, include: object) -> str:
     if isinstance(include, str):
         return f"include= is a list of names: [{include!r}]"
-    if not isinstance(server.prefix, str) or not _PREFIX.fullmatch(server.prefix):
+    if not isinstance(server.prefix, str) or not re.fullmatch(_PREFIX, server.prefix):
         return f"prefix= is up to 32 of a-z, A-Z, 0-9, _ and -, not {server.prefix!r:.100}"
     effects = server.effects
     every = effects.values() if isinstance(effects, Mapping) else [effects]

@@ -17,10 +17,11 @@ from crew.graph import Workflow
 from crew.hosts import Hosts
 from crew.hosts.local import LocalHosts
 from crew.journal import Busy, RunRow, Store
+from crew.journal.notes import Note
 from crew.journal.opening import open_store
 from crew.journal.reading import JournalReader
 from crew.journal.writer import Writer
-from crew.message import Json
+from crew.message import Json, Message
 from crew.run.acceptance import Acceptance
 from crew.run.account_rows import AccountRows
 from crew.run.asked import OpenQuestions
@@ -218,6 +219,18 @@ class Runtime(Tenant):
 
     def read_thread(self, row: RunRow) -> Thread:
         return self.conversations.before(row)
+
+    def read_spoken(self, run: int, agent: str) -> tuple[Message, ...]:
+        return self.conversations.spoken(run, agent)
+
+    def conversation_of(self, row: RunRow) -> str | None:
+        above: RunRow | None = row
+        while above is not None and above.thread is None and above.parent is not None:
+            above = self.store.run(above.parent)
+        return None if above is None else above.thread
+
+    def read_notes(self, tenant: str, scopes: Sequence[str], words: str, limit: int) -> list[Note]:
+        return self.store.notes(tenant, scopes, words, limit)
 
     def read_metadata(self, row: RunRow) -> dict[str, Json]:
         return folded([JournalReader(self.store, row).one(1)], Origin()).metadata
