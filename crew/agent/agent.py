@@ -36,7 +36,6 @@ from crew.hosts import Resources
 from crew.llm import Model, ToolSpec
 from crew.llm.choice import ModelChoice, models_of, name_of
 from crew.llm.settings import ModelSettings
-from crew.mcp import MCP
 from crew.message import Json, Message, Usage, message_from, usage_from
 from crew.source import definition_of
 from crew.value import Codec
@@ -44,6 +43,7 @@ from crew.value import Codec
 if TYPE_CHECKING:  # most agents have none, and a program's first call does not wait for it
     from crew.agent.compaction import Compacting
     from crew.agent.history import History
+    from crew.mcp import MCP
 
 T = TypeVar("T", default=str, covariant=True)
 

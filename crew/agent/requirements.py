@@ -2,7 +2,7 @@
 
 import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, Protocol, TypeGuard, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, TypeGuard, runtime_checkable
 
 from pydantic.errors import PydanticInvalidForJsonSchema, PydanticUserError
 
@@ -11,9 +11,11 @@ from crew.agent.handoff import Handoff
 from crew.agent.tool_call import ToolLike
 from crew.errors import GraphError
 from crew.llm import choice
-from crew.mcp import MCP
 from crew.tool import Tool
 from crew.value import Codec, describe
+
+if TYPE_CHECKING:  # most agents have no server, and a program's first call does not wait for it
+    from crew.mcp import MCP
 
 __all__ = [
     "require_check",
@@ -108,14 +110,19 @@ def tools_of(
     """
     if isinstance(given, (str, Mapping)) or not isinstance(given, Iterable):
         raise GraphError(message=f"agent {agent!r}: tools= is a list, not {given!r:.200}")
-    own = (_tool_of(agent, each) for each in given if not isinstance(each, MCP))
+    own = (_tool_of(agent, each) for each in given if not _is_server(each))
     every = [*own, *_handoffs_of(agent, handoffs)]
     return _by_name(agent, {}, every, reserved, way="Tool(function, name=…)")
 
 
-def servers_in(given: Iterable[object]) -> tuple[MCP, ...]:
+def servers_in(given: Iterable[object]) -> "tuple[MCP, ...]":
     """Return the servers among what an agent was given; each tells its tools in a task."""
-    return tuple(each for each in given if isinstance(each, MCP))
+    return tuple(each for each in given if _is_server(each))
+
+
+def _is_server(given: object) -> "TypeGuard[MCP]":
+    # Not by its class, which an agent without one need not load.
+    return getattr(type(given), "is_mcp_server", False)
 
 
 def with_foreign(

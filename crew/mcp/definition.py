@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import PurePath
-from typing import Any, get_args
+from typing import Any, ClassVar, get_args
 
 from crew.errors import GraphError
 from crew.source import definition_of
@@ -45,6 +45,9 @@ class MCP:
     Raises:
         GraphError: it cannot be one; the message says what to write instead.
     """
+
+    is_mcp_server: ClassVar[bool] = True
+    """By this an agent knows it among its tools."""
 
     def __init__(
         self,
