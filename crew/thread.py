@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from crew.content import content_data, content_from, content_in
 from crew.errors import GraphError
-from crew.fold import Ending, Origin, folded
+from crew.fold import Ending, Origin, Text, folded
 from crew.journal import OPEN, RunRow, Store, ThreadRow
 from crew.journal.reading import JournalReader
 from crew.message import Json, Message, message_with
@@ -87,10 +87,11 @@ def _is_own(name: object) -> bool:
 class Thread:
     """The messages of a thread, the oldest first, and what is kept with it.
 
-    A turn is a user's message and what answered it; one that failed or was cancelled keeps its
-    user's message, with `(not answered: …)` in the answer's place.
+    A turn is a user's message and what answered it; of one that was cancelled that is the text it
+    had emitted. One without an answer has `(not answered: …)` in its place.
 
-    The first `opening` messages were there before the first turn. The `state` is what the turns
+    The first `opening` messages were there before the first turn; those of a branch are what its
+    base was when it began, too. The `state` is what the turns
     that completed have left; in a run, `ctx.thread.state` is changed, and committed with its turn.
     """
 
@@ -98,6 +99,14 @@ class Thread:
     messages: tuple[Message, ...] = ()
     opening: int = 0
     state: ThreadState = field(default_factory=lambda: ThreadState({}))
+
+
+@dataclass(frozen=True, slots=True)
+class Branch:
+    """A thread that stands on another one, as that was after its turn number `turn`."""
+
+    id: str
+    turn: int
 
 
 def opening_text(messages: Iterable[Message]) -> str:
@@ -120,8 +129,7 @@ class Conversations:
 
     def whole(self, tenant: str, thread: str) -> Thread:
         """Return a conversation, empty if nothing was said on it."""
-        opening = len(_opening(self._store.thread(tenant, thread)))
-        return self._upto(tenant, thread, None, opening)
+        return self._upto(tenant, thread, None)
 
     def before(self, row: RunRow) -> Thread:
         """Return the conversation before a run's turn; a fork has that of what it stands on.
@@ -137,12 +145,13 @@ class Conversations:
             return Thread(row.thread)
         return self._upto(row.tenant, row.thread, first.turn)
 
-    def _upto(self, tenant: str, thread: str, before: int | None, opening: int = 0) -> Thread:
+    def _upto(self, tenant: str, thread: str, before: int | None) -> Thread:
         known = self._remembered(tenant, thread)
         if before is not None and before <= known.turn:
             known = _Known()  # an earlier turn than the last one that was read
         if not known.number:
-            known.said = _Said(_opening(self._store.thread(tenant, thread)))
+            known.said = self._begun(tenant, thread)
+            known.opening = len(known.said.messages)
         said, is_settled, read = known.said.copy(), True, known.turn
         for row in self._store.turns(tenant, thread, after=known.turn):
             turn = row.turn or 0
@@ -155,7 +164,15 @@ class Conversations:
                 known.turn, known.number = turn, row.number
         if is_settled and known.turn > read:
             known.said = said.copy()
-        return Thread(thread, tuple(said.messages), opening, ThreadState(said.state))
+        return Thread(thread, tuple(said.messages), known.opening, ThreadState(said.state))
+
+    def _begun(self, tenant: str, thread: str) -> "_Said":
+        """Return what was said before a thread's first turn, a branch's base included."""
+        kept = self._store.thread(tenant, thread)
+        if kept is None or kept.base is None:
+            return _Said(_opening(kept))
+        base = self._upto(tenant, kept.base, kept.base_turn + 1)
+        return _Said([*base.messages, *_opening(kept)], {**base.state.kept})
 
     def _remembered(self, tenant: str, thread: str) -> "_Known":
         name = (tenant, thread)
@@ -181,10 +198,14 @@ class _Said:
 
 @dataclass(slots=True)
 class _Known:
-    """The turns of a conversation up to number `turn`, the last of which is run `number`."""
+    """The turns of a conversation up to number `turn`, the last of which is run `number`.
+
+    Before the first of them there were `opening` messages.
+    """
 
     turn: int = 0
     number: int = 0
+    opening: int = 0
     said: _Said = field(default_factory=_Said)
 
 
@@ -204,4 +225,10 @@ def _add(said: _Said, store: Store, row: RunRow) -> None:
         said.messages.append(Message("assistant", text_of(end.output)))
         change(said.state, end.thread or {})
     elif row.status in ("failed", "cancelled"):
-        said.messages.append(Message("assistant", f"(not answered: the run {row.status})"))
+        partial = _emitted(reader, row) if row.status == "cancelled" else ""
+        text = partial or f"(not answered: the run {row.status})"
+        said.messages.append(Message("assistant", text))
+
+
+def _emitted(reader: JournalReader, row: RunRow) -> str:
+    return str(folded(reader.every(upto=row.offset), Text()))

@@ -93,7 +93,11 @@ class RunRow(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class ThreadRow:
-    """What is kept of a thread beside its runs; see `KeepThread`. Times are unix seconds."""
+    """What is kept of a thread beside its runs; see `KeepThread`. Times are unix seconds.
+
+    A branch stands on the thread `base` as it was after its turn `base_turn`: what was said up to
+    there comes before its own opening, and its own turns are numbered from there.
+    """
 
     tenant: str
     thread: str
@@ -101,6 +105,8 @@ class ThreadRow:
     opening: str
     created_at: float
     updated_at: float
+    base: str | None = None
+    base_turn: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,6 +262,7 @@ class Remove:
     With a `thread` of a `tenant` they are that conversation, and what is kept of it goes with the
     last of them. Nothing is removed of one that goes on: that has another run by now, or of which
     what is kept was not changed last at `changed_at` (0: nothing is kept; None: no matter when).
+    One that a branch stands on is left as it is.
     """
 
     numbers: tuple[int, ...]
@@ -269,7 +276,9 @@ class KeepThread:
     """Keep with a thread what no run of it says; both are JSON text.
 
     `metadata` takes the place of what was kept. `opening` is what was said before the first turn:
-    a thread has one from its beginning or never, since what was said does not change.
+    a thread has one from its beginning or never, since what was said does not change. So it is with
+    the `base` of a branch; one whose turn `base_turn` is not there, or of which a turn up to it has
+    not ended, is refused with `InputInvalid`.
     """
 
     tenant: str
@@ -277,6 +286,8 @@ class KeepThread:
     metadata: str
     at: float
     opening: str = NO_OPENING
+    base: str | None = None
+    base_turn: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -378,8 +389,8 @@ class Store(Protocol):
 
         Returns one result each: `Started` for a `NewRun`, the `RunRow` for a `Take`, the removed
         numbers for a `Remove`, the `AccountRow` for a `Settle`, else None; or the exception
-        (`Fenced`, `ThreadBusy`, `KeyReused`, `AskError`, `RunNotFound`, `BudgetExceeded`) that
-        refused this operation alone, while the others went through.
+        (`Fenced`, `ThreadBusy`, `KeyReused`, `AskError`, `RunNotFound`, `BudgetExceeded`,
+        `InputInvalid`) that refused this operation alone, while the others went through.
 
         Raises:
             Busy: nothing was written; try again.
@@ -466,6 +477,10 @@ class Store(Protocol):
 
     def threads(self, tenant: str) -> dict[str, float]:
         """Return when what is kept of a tenant's threads was last changed, by their names."""
+        ...
+
+    def branches(self, tenant: str, thread: str) -> list[ThreadRow]:
+        """Return the threads that stand on this one, in the order of their beginning."""
         ...
 
     def accounts(self, ids: Sequence[str]) -> list[AccountRow]:

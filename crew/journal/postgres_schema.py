@@ -6,7 +6,7 @@ from crew.errors import StoreError
 from crew.journal import shown
 from crew.journal.postgres_link import Db
 
-SCHEMA_VERSION = 7
+SCHEMA_VERSION = 8
 FIRST_VERSION = 6
 """The oldest that is read: calls have other paths in what was written before."""
 _MIGRATING = 5_127_881_340

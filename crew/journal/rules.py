@@ -8,7 +8,15 @@ these functions, to one table.
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
-from crew.errors import AskError, Fenced, KeyReused, RunNotFound, StoreError, ThreadBusy
+from crew.errors import (
+    AskError,
+    Fenced,
+    InputInvalid,
+    KeyReused,
+    RunNotFound,
+    StoreError,
+    ThreadBusy,
+)
 from crew.journal import (
     OPEN,
     Append,
@@ -134,6 +142,8 @@ def remove(
     conversation: Iterable[int],
     changed_at: float,
     forks: Iterable[tuple[int, int]],
+    *,
+    has_branches: bool = False,
 ) -> tuple[int, ...] | None:
     """Return the runs that go, or None if their conversation goes on, so that none does.
 
@@ -143,12 +153,15 @@ def remove(
         conversation: all runs of its thread, forks too; none without a thread.
         changed_at: when what is kept of its thread was changed last; 0 if nothing is.
         forks: base and number of all forks there are.
+        has_branches: whether another conversation stands on it.
     """
     going = set(statuses)
     if any(status in OPEN for status in statuses.values()) or not going.issuperset(conversation):
         return None
     if remove.changed_at is not None and remove.changed_at != changed_at:
         return None
+    if has_branches:
+        return ()
     links = list(forks)
     while stays := {base for base, fork in links if base in going and fork not in going}:
         going -= stays
@@ -180,13 +193,35 @@ def row_of(number: int, new: NewRun, turn: int | None) -> RunRow:
     )
 
 
-def keep(keep: KeepThread, row: ThreadRow | None) -> ThreadRow:
-    """Return what is kept of a thread from now on, given what was."""
-    if row is None:
-        return ThreadRow(
-            keep.tenant, keep.thread, keep.metadata, keep.opening, float(keep.at), float(keep.at)
+def keep(
+    keep: KeepThread, row: ThreadRow | None, may_be_based: bool = True
+) -> ThreadRow | InputInvalid:
+    """Return what is kept of a thread from now on, given what was; or its refusal.
+
+    `may_be_based`: whether it may stand on its base, see `may_be_base`.
+    """
+    at = float(keep.at)
+    if row is not None:
+        return replace(row, metadata=keep.metadata, updated_at=at)
+    if not may_be_based:
+        return InputInvalid(
+            message=f"turn {keep.base_turn} of the thread {keep.base!r} is not there, or it and "
+            "those before it have not all ended; base the branch on an earlier one"
         )
-    return replace(row, metadata=keep.metadata, updated_at=float(keep.at))
+    based = (keep.base, keep.base_turn)
+    return ThreadRow(keep.tenant, keep.thread, keep.metadata, keep.opening, at, at, *based)
+
+
+def may_be_base(turn: int, base: ThreadRow | None, statuses: Sequence[RunStatus]) -> bool:
+    """Return whether a branch may stand on a thread as it is after `turn`.
+
+    `base` is what is kept of it; `statuses` are those of that turn, and of all before it that have
+    not ended.
+    """
+    first = base.base_turn if base is not None else 0
+    if turn <= first:
+        return turn == first
+    return bool(statuses) and not any(status in OPEN for status in statuses)
 
 
 def reused(workflow: str, key: str, others: Sequence[str]) -> KeyReused:

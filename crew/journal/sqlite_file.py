@@ -7,7 +7,7 @@ from pathlib import Path
 
 from crew.errors import StoreError
 
-SCHEMA_VERSION = 10
+SCHEMA_VERSION = 11
 FIRST_VERSION = 9
 """The oldest that is read: calls have other paths in what was written before."""
 OPEN_SECONDS = 2.0

@@ -18,7 +18,7 @@ from crew.run.dependencies import Dependencies
 from crew.run.handle import Answered, Home, Run
 from crew.run.replay import replay
 from crew.run.retention import Removed, erase, prune
-from crew.thread import Conversations, Thread, opening_text
+from crew.thread import Branch, Conversations, Thread, opening_text
 
 In = TypeVar("In")
 Out = TypeVar("Out")
@@ -192,6 +192,38 @@ class Tenant:
         Raises:
             InputInvalid: it was begun before, or a message is of another role.
         """
+        opening = self._opening_of(thread, messages)
+        await self._keep(thread, metadata or {}, opening)
+
+    async def branch_thread(
+        self, thread: str, messages: Sequence[Message] = (), *, base: str, turn: int
+    ) -> None:
+        """Begin a conversation as a branch of another one: what was said there, up to a turn of it.
+
+        Its state is that which the turn left; what the other one comes to later is no part of it.
+
+        Args:
+            thread: its name.
+            messages: of `user` and `assistant`, which come behind that turn; text alone is kept.
+            base: the other conversation, with which it is erased.
+            turn: the number of the last turn that both share; 0 for what was there before turn 1.
+
+        Raises:
+            InputInvalid: it was begun before, or a turn up to that one has not ended.
+        """
+        opening = self._opening_of(thread, messages)
+        door.text("base", base)
+        door.count("turn", turn)
+        while (kept := self._home.store.thread(self.tenant, base)) and turn < kept.base_turn:
+            base = kept.base or base  # what a branch has of its base is the base's
+        await self._keep(thread, {}, opening, base, turn)
+
+    async def branches(self, thread: str) -> list[Branch]:
+        """Return the conversations that stand on a turn of this one, the oldest first."""
+        rows = self._home.store.branches(self.tenant, door.text("thread", thread))
+        return [Branch(row.thread, row.base_turn) for row in rows]
+
+    def _opening_of(self, thread: str, messages: Sequence[Message]) -> str:
         door.text("thread", thread)
         if self._home.store.thread(self.tenant, thread) or self._home.store.turns(
             self.tenant, thread
@@ -201,19 +233,24 @@ class Tenant:
             raise InputInvalid(
                 message=f"a thread is what user and assistant said; it cannot hold {min(roles)!r}"
             )
-        await self._keep(thread, metadata or {}, opening_text(messages))
+        return opening_text(messages)
 
     async def describe_thread(self, thread: str, metadata: Mapping[str, Json]) -> None:
         """Keep JSON with a conversation, in the place of what was kept with it."""
         await self._keep(thread, metadata)
 
     async def _keep(
-        self, thread: str, metadata: Mapping[str, Json], opening: str = NO_OPENING
+        self,
+        thread: str,
+        metadata: Mapping[str, Json],
+        opening: str = NO_OPENING,
+        base: str | None = None,
+        turn: int = 0,
     ) -> None:
         text = json.dumps(door.json_object("metadata", metadata))
         name = door.text("thread", thread)
         await self._home.writer.execute(
-            KeepThread(self.tenant, name, text, time.time(), opening=opening)
+            KeepThread(self.tenant, name, text, time.time(), opening, base, turn)
         )
 
     async def replay(self, run_id: str) -> Run:
