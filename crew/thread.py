@@ -18,6 +18,10 @@ MOST_REMEMBERED = 256
 """Conversations that a process remembers; the one used longest ago is forgotten."""
 
 
+NOT_ANSWERED = "(not answered: "
+"""What stands first in the place of an answer that there is none of."""
+
+
 OWN = ":"
 """What the names begin with of that which this package keeps in the state of a thread itself."""
 
@@ -103,10 +107,16 @@ class Thread:
 
 @dataclass(frozen=True, slots=True)
 class Branch:
-    """A thread that stands on another one, as that was after its turn number `turn`."""
+    """A thread, and what it stands on: another one as that was after its turn number `turn`.
+
+    One that stands on no other has no `base`. The `opening` is what was said before its own turns,
+    behind what it has of its base.
+    """
 
     id: str
+    base: str | None
     turn: int
+    opening: tuple[Message, ...]
 
 
 def opening_text(messages: Iterable[Message]) -> str:
@@ -130,6 +140,23 @@ class Conversations:
     def whole(self, tenant: str, thread: str) -> Thread:
         """Return a conversation, empty if nothing was said on it."""
         return self._upto(tenant, thread, None)
+
+    def family(self, tenant: str, thread: str) -> list[Branch]:
+        """Return a conversation with all branches of it, each behind what it stands on.
+
+        The first is the one that all others come from, if `thread` is itself a branch.
+        """
+        found = [thread]
+        while (kept := self._store.thread(tenant, found[0])) and kept.base is not None:
+            found = [kept.base]
+        for name in found:
+            found += [row.thread for row in self._store.branches(tenant, name)]
+        return [self._branch(tenant, name) for name in found]
+
+    def _branch(self, tenant: str, thread: str) -> Branch:
+        kept = self._store.thread(tenant, thread)
+        base, turn = (kept.base, kept.base_turn) if kept is not None else (None, 0)
+        return Branch(thread, base, turn, tuple(_opening(kept)))
 
     def before(self, row: RunRow) -> Thread:
         """Return the conversation before a run's turn; a fork has that of what it stands on.
@@ -169,7 +196,7 @@ class Conversations:
     def _begun(self, tenant: str, thread: str) -> "_Said":
         """Return what was said before a thread's first turn, a branch's base included."""
         kept = self._store.thread(tenant, thread)
-        if kept is None or kept.base is None:
+        if kept is None or kept.base is None or kept.base_turn < 0:
             return _Said(_opening(kept))
         base = self._upto(tenant, kept.base, kept.base_turn + 1)
         return _Said([*base.messages, *_opening(kept)], {**base.state.kept})
@@ -226,7 +253,7 @@ def _add(said: _Said, store: Store, row: RunRow) -> None:
         change(said.state, end.thread or {})
     elif row.status in ("failed", "cancelled"):
         partial = _emitted(reader, row) if row.status == "cancelled" else ""
-        text = partial or f"(not answered: the run {row.status})"
+        text = partial or f"{NOT_ANSWERED}the run {row.status})"
         said.messages.append(Message("assistant", text))
 
 

@@ -18,6 +18,9 @@ OPEN: tuple[RunStatus, ...] = ("running", "waiting")
 NO_OPENING: Final = "[]"
 """The opening of a thread that begins with its first turn."""
 
+NOTHING: Final = -1
+"""The turn of its base on which a branch stands that has nothing of it."""
+
 PARKED: Final = "parked"
 """The owner of a run that waits for a person to choose how it goes on."""
 
@@ -96,7 +99,8 @@ class ThreadRow:
     """What is kept of a thread beside its runs; see `KeepThread`. Times are unix seconds.
 
     A branch stands on the thread `base` as it was after its turn `base_turn`: what was said up to
-    there comes before its own opening, and its own turns are numbered from there.
+    there comes before its own opening, and its own turns are numbered from there. Where that is
+    `NOTHING`, it only goes with its base.
     """
 
     tenant: str

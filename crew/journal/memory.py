@@ -117,7 +117,7 @@ class MemoryStore:
         if turns := self.turns(tenant, thread):
             return turns[-1].turn or 0
         kept = self.thread(tenant, thread)
-        return kept.base_turn if kept is not None else 0
+        return max(0, kept.base_turn) if kept is not None else 0
 
     def _keep_thread(self, keep: KeepThread) -> InputInvalid | None:
         row = rules.keep(keep, self.thread(keep.tenant, keep.thread), self._may_be_based(keep))

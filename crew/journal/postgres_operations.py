@@ -85,7 +85,7 @@ _INSERT_RUN = (
 )
 _THREAD = (
     "SELECT coalesce((SELECT max(turn) FROM runs WHERE tenant = %(tenant)s "  # noqa: S608
-    "AND thread = %(thread)s AND turn IS NOT NULL), (SELECT base_turn FROM threads "
+    "AND thread = %(thread)s AND turn IS NOT NULL), (SELECT greatest(base_turn, 0) FROM threads "
     "WHERE tenant = %(tenant)s AND thread = %(thread)s), 0), array(SELECT number FROM runs "
     "WHERE tenant = %(tenant)s AND thread = %(thread)s AND turn IS NOT NULL "
     f"AND {_IS_OPEN} ORDER BY number)"

@@ -18,6 +18,7 @@ from crew.errors import (
     ThreadBusy,
 )
 from crew.journal import (
+    NOTHING,
     OPEN,
     Append,
     Clear,
@@ -218,9 +219,9 @@ def may_be_base(turn: int, base: ThreadRow | None, statuses: Sequence[RunStatus]
     `base` is what is kept of it; `statuses` are those of that turn, and of all before it that have
     not ended.
     """
-    first = base.base_turn if base is not None else 0
+    first = max(0, base.base_turn) if base is not None else 0
     if turn <= first:
-        return turn == first
+        return turn in (first, NOTHING)
     return bool(statuses) and not any(status in OPEN for status in statuses)
 
 

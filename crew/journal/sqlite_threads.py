@@ -82,7 +82,7 @@ def last_turn(db: sqlite3.Connection, tenant: str, thread: str) -> int:
     if last is not None:
         return int(last)
     kept = read_thread(db, tenant, thread)
-    return kept.base_turn if kept is not None else 0
+    return max(0, kept.base_turn) if kept is not None else 0
 
 
 def has_branches(db: sqlite3.Connection, tenant: str, thread: str) -> bool:

@@ -206,22 +206,27 @@ class Tenant:
             thread: its name.
             messages: of `user` and `assistant`, which come behind that turn; text alone is kept.
             base: the other conversation, with which it is erased.
-            turn: the number of the last turn that both share; 0 for what was there before turn 1.
+            turn: the number of the last turn that both share; 0 for what was there before turn 1,
+                -1 for nothing of it.
 
         Raises:
             InputInvalid: it was begun before, or a turn up to that one has not ended.
         """
         opening = self._opening_of(thread, messages)
         door.text("base", base)
-        door.count("turn", turn)
-        while (kept := self._home.store.thread(self.tenant, base)) and turn < kept.base_turn:
-            base = kept.base or base  # what a branch has of its base is the base's
+        door.count("turn", turn, least=-1)
+        kept = self._home.store.thread(self.tenant, base)
+        while kept is not None and kept.base is not None and turn < kept.base_turn:
+            base = kept.base  # what a branch has of its base is the base's
+            kept = self._home.store.thread(self.tenant, base)
         await self._keep(thread, {}, opening, base, turn)
 
     async def branches(self, thread: str) -> list[Branch]:
-        """Return the conversations that stand on a turn of this one, the oldest first."""
-        rows = self._home.store.branches(self.tenant, door.text("thread", thread))
-        return [Branch(row.thread, row.base_turn) for row in rows]
+        """Return a conversation with all branches of it, each behind what it stands on.
+
+        The first is the one that all others come from, if `thread` is itself a branch.
+        """
+        return self._home.conversations.family(self.tenant, door.text("thread", thread))
 
     def _opening_of(self, thread: str, messages: Sequence[Message]) -> str:
         door.text("thread", thread)

@@ -558,13 +558,15 @@ class StoreSuite:
         self.one(store, KeepThread("default", "b", "{}", 1.0, base="t", base_turn=1))
         self.one(store, KeepThread("default", "c", "{}", 2.0, base="b", base_turn=1))
         self.one(store, KeepThread("default", "d", "{}", 3.0, base="t"))
+        self.one(store, KeepThread("default", "e", "{}", 4.0, base="b", base_turn=-1))
         assert self.start(store, "c", thread="b").turn == 2
         assert self.start(store, "d", thread="b").turn == 3
         assert self.start(store, "e", thread="c").turn == 2
         assert self.start(store, "f", thread="d").turn == 1
+        assert self.start(store, "g", thread="e").turn == 1
         assert [row.id for row in store.turns("default", "b")] == ["c", "d"]
         assert isinstance(
-            self.one(store, KeepThread("default", "e", "{}", 4.0, base="b")), InputInvalid
+            self.one(store, KeepThread("default", "f", "{}", 5.0, base="b")), InputInvalid
         )
         store.close()
 

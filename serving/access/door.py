@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from weakref import WeakValueDictionary
 
 from starlette.requests import Request
 
@@ -15,6 +16,7 @@ from crew.graph import Workflow
 from crew.run import Runtime, Tenant
 from serving.access.caller import Caller
 from serving.access.limits import Counts, Limits, Tally, Usage
+from serving.http.notes import Noted
 
 __all__ = ["Door", "by_name"]
 
@@ -25,7 +27,8 @@ _PREFIX = "crew/"
 class Door:
     """Workflows by the names they are served under, and the runtime that runs them.
 
-    `closing` is set when the server stops: open streams then end.
+    `closing` is set when the server stops: open streams then end. `progress` says whether streams
+    show what runs do before they answer.
     """
 
     runtime: Runtime
@@ -36,13 +39,26 @@ class Door:
     heartbeat: float = 10.0
     limits: Limits = field(default_factory=Limits)
     counts: Counts = field(default_factory=Tally)
+    progress: bool = True
+    noted: Noted = field(default_factory=Noted)
     closing: asyncio.Event = field(default_factory=asyncio.Event)
+    _threads: WeakValueDictionary[tuple[str, str], asyncio.Lock] = field(
+        default_factory=WeakValueDictionary
+    )
     opened_at: int = field(default_factory=lambda: int(time.time()))
 
     @cached_property
     def usage(self) -> Usage:
         """What is in use of what the limits allow."""
         return Usage(self.limits, self.counts)
+
+    def in_order(self, request: Request, thread: str) -> asyncio.Lock:
+        """Return what lets one request at a time begin a turn of a thread."""
+        name = (self.tenant(request).tenant, thread)
+        lock = self._threads.get(name)
+        if lock is None:
+            lock = self._threads[name] = asyncio.Lock()
+        return lock
 
     def tenant(self, request: Request) -> Tenant:
         """What the caller may do and see."""

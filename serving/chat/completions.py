@@ -1,21 +1,21 @@
 """`POST /v1/chat/completions`: a chat is a run.
 
 The run is durable before the first byte of the answer. A client that goes away takes only its
-stream with it: the run goes on, and `X-Run-Id` names it.
+stream with it, unless it asked for the run to be cancelled: else that goes on, and `X-Run-Id` names
+it.
 """
 
 import time
 import uuid
-from collections.abc import AsyncIterator
-from dataclasses import replace
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
 
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.responses import JSONResponse, Response
 
-from crew.budget import Budget
 from crew.fold import Questions
 from crew.graph import Workflow
-from crew.message import Json
+from crew.message import Json, message_with
 from crew.run import Run
 from serving.access.door import Door
 from serving.chat.answer import Answer, completion_body, known_frames
@@ -24,18 +24,52 @@ from serving.chat.body import ChatBody
 from serving.chat.form import wants_json
 from serving.chat.frames import Frames
 from serving.chat.models import find
+from serving.chat.notes import unread
+from serving.chat.options import budget_of, cancels_when_left, shows_progress, when_busy_of
 from serving.chat.question import takes, workflow_input
 from serving.chat.side_requests import side_answer
 from serving.chat.tail import Outcome
+from serving.conversations.branching import branch_of
+from serving.conversations.headers import HeaderThread, thread_in_headers
 from serving.conversations.naming import thread_name
 from serving.http.body import read_body
 from serving.http.errors import ApiError
+from serving.http.notes import NOTE, header_text
+from serving.http.stream import EventStream
 
 __all__ = ["create_completion"]
 
-MOST_TOKENS = 10**12
-"""Of a budget."""
-_POLICIES = ("queue", "reject", "cancel")
+MOST_MESSAGES = 1_000
+"""Of a chat that stands alone; what was said in a conversation is known here."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Chat:
+    """One request: what it says, of which workflow, and in which conversation.
+
+    Args:
+        request: as it came.
+        body: what it says.
+        workflow: that is called.
+        named: the conversation that it names; None: it stands alone.
+        resends: whether its client sends the whole conversation with each request.
+        placeholder: a header that names no conversation, and what it holds.
+    """
+
+    request: Request
+    body: ChatBody
+    workflow: Workflow
+    named: str | None
+    resends: bool
+    placeholder: tuple[str, str] | None
+
+    @property
+    def key(self) -> str | None:
+        return self.request.headers.get("idempotency-key")
+
+    @property
+    def notes(self) -> list[str]:
+        return unread(self.workflow, self.body, thread=self.named, placeholder=self.placeholder)
 
 
 async def create_completion(request: Request) -> Response:
@@ -44,43 +78,114 @@ async def create_completion(request: Request) -> Response:
     body = await read_body(request.stream(), ChatBody, max_bytes=door.max_body_bytes)
     workflow = find(door, body.model)
     as_json = wants_json(workflow, body.response_format, "response_format")
-    if (answer := side_answer(body.question)) is not None:
+    answer = side_answer(body.question, told=body.instructed, limit=body.token_limit)
+    if answer is not None and not body.history:
         return _without_run(body, answer)
-    thread = _thread(request, body)
-    reply = await _reply(request, door, workflow, body, thread)
-    reply = replace(reply, as_json=as_json)
+    chat = _read(request, body, workflow)
+    crew = body.crew.model_dump() if body.crew else None
+    reply = await _reply(door, chat)
+    reply = replace(
+        reply,
+        as_json=as_json,
+        progress=door.progress and shows_progress(request, body.metadata, crew),
+    )
     request.scope["run"] = reply.run.id  # for the guard, where the answer takes too long
+    leave = None
+    if cancels_when_left(request, body.metadata, crew):
+        leave = request.scope["leave"] = _cancelling(door, reply.run)
+    return await _answered(door, chat, reply, leave)
+
+
+async def _answered(
+    door: Door, chat: _Chat, reply: Answer, leave: Callable[[], Awaitable[None]] | None
+) -> Response:
+    thread, notes = reply.facts["thread_id"], chat.notes
+    door.noted.log(chat.workflow.name, notes)
     headers = {"X-Run-Id": reply.run.id} | ({"X-Thread-Id": thread} if thread else {})
-    if not body.stream:
+    headers |= {NOTE: header_text(notes)} if notes else {}
+    if not chat.body.stream:
         return JSONResponse(await reply.whole(), headers=headers)
-    options = body.stream_options
+    options = chat.body.stream_options
     frames = reply.frames(
         heartbeat=door.heartbeat,
         usage=options is not None and options.include_usage,
         events=options is not None and options.include_events,
     )
-    return _event_stream(frames, headers)
+    return EventStream(frames, headers, leave=leave)
 
 
-async def _reply(
-    request: Request, door: Door, workflow: Workflow, body: ChatBody, thread: str | None
-) -> Answer:
-    facts: dict[str, Json] = {"thread_id": thread} | _about_history(workflow, body, thread)
-    answered = None
-    if thread is not None:
-        key = request.headers.get("idempotency-key")
-        tenant = door.tenant(request)
-        answered = await answer_open_question(tenant, thread, body.question, key=key)
-    run = answered.run if answered else await _start(request, door, workflow, body, thread)
+def _cancelling(door: Door, run: Run) -> Callable[[], Awaitable[None]]:
+    async def cancel() -> None:
+        if not door.closing.is_set():  # then it is the server that leaves
+            await run.cancel()
+
+    return cancel
+
+
+def _read(request: Request, body: ChatBody, workflow: Workflow) -> _Chat:
+    """Find the conversation's name, from the most explicit place to the least.
+
+    Raises:
+        ApiError: 400, it is none; or there are too many messages without one.
+    """
+    conversation = body.conversation
+    given = conversation if isinstance(conversation, str | None) else conversation.id
+    places = (
+        ("metadata.thread_id", (body.metadata or {}).get("thread_id")),
+        ("conversation", given),
+    )
+    named = next((thread_name(place, name) for place, name in places if name is not None), None)
+    header = HeaderThread(named) if named is not None else thread_in_headers(request)
+    if header.name is None and len(body.messages) > MOST_MESSAGES:
+        raise ApiError(
+            status=400,
+            message=f"messages: at most {MOST_MESSAGES}, unless a conversation is named "
+            "(metadata.thread_id, X-Thread-Id)",
+            param="messages",
+            code="invalid_value",
+        )
+    return _Chat(
+        request=request,
+        body=body,
+        workflow=workflow,
+        named=header.name,
+        resends=header.resends,
+        placeholder=header.refused,
+    )
+
+
+async def _reply(door: Door, chat: _Chat) -> Answer:
+    if chat.named is None:
+        run, answered, thread = await _start(door, chat, None), None, None
+    else:
+        # What is sent at the same moment would else begin turns of one conversation that none of
+        # them has seen.
+        async with door.in_order(chat.request, chat.named):
+            thread = await _branch(door, chat, chat.named)
+            tenant = door.tenant(chat.request)
+            question = chat.body.question
+            answered = await answer_open_question(tenant, thread, question, key=chat.key)
+            run = answered.run if answered else await _start(door, chat, thread)
+    facts: dict[str, Json] = {"run_id": run.id, "thread_id": thread}
+    if notes := chat.notes:
+        facts["note"] = "; ".join(notes)
     return Answer(
         run=run,
-        model=body.model,
+        model=chat.body.model,
         created=int(time.time()),
-        facts={"run_id": run.id} | facts,
+        facts=facts,
         closing=door.closing,
         after=answered.offset if answered else 0,
         outcome=await _known(answered) if answered else Outcome(),
     )
+
+
+async def _branch(door: Door, chat: _Chat, named: str) -> str:
+    """Return the branch of a conversation that the client's copy of it is of."""
+    copy = [message_with(item.role, item.said) for item in chat.body.history]
+    if not copy and not chat.resends:
+        return named
+    return await branch_of(door.tenant(chat.request), named, copy, key=chat.key)
 
 
 async def _known(answered: Answered) -> Outcome:
@@ -90,27 +195,20 @@ async def _known(answered: Answered) -> Outcome:
     return Outcome(questions=asked, pending=pending)
 
 
-async def _start(
-    request: Request, door: Door, workflow: Workflow, body: ChatBody, thread: str | None
-) -> Run:
-    when_busy = (body.metadata or {}).get("when_busy", "queue")
-    if when_busy not in _POLICIES:
-        raise ApiError(
-            status=400,
-            message=f"metadata.when_busy is {when_busy!r}; it must be one of {_POLICIES}",
-            param="metadata.when_busy",
-        )
+async def _start(door: Door, chat: _Chat, thread: str | None) -> Run:
+    body, workflow = chat.body, chat.workflow
+    when_busy, budget = when_busy_of(body.metadata), budget_of(body.metadata)
     # With a thread the journal knows what was said before; the client's copy is not appended.
     history = [] if thread else body.history
     defaults = {**door.input_defaults, **body.handed_down}
+    if body.instructed and takes(workflow, "instructions"):
+        defaults["instructions"] = body.instructed
     value = workflow_input(workflow, body.asked.said, history, defaults)
-    key = request.headers.get("idempotency-key")
-    budget = _budget((body.metadata or {}).get("budget_tokens"))
-    return await door.tenant(request).start(
+    return await door.tenant(chat.request).start(
         workflow,
         value,
         thread=thread,
-        key=key,
+        key=chat.key,
         budget=budget,
         when_busy=when_busy,
         metadata=_kept(body),
@@ -124,57 +222,9 @@ def _kept(body: ChatBody) -> dict[str, Json] | None:
     return {"response": kept} if kept else None
 
 
-def _budget(given: object) -> Budget | None:
-    """Read a number of tokens; the API's metadata are strings."""
-    if given is None:
-        return None
-    try:
-        tokens = int(given) if isinstance(given, str) and given.isdecimal() else given
-    except ValueError:
-        tokens = 0  # more digits than Python reads
-    if isinstance(tokens, int) and not isinstance(tokens, bool) and 0 < tokens <= MOST_TOKENS:
-        return Budget(tokens=tokens)
-    raise ApiError(
-        status=400,
-        message=f"metadata.budget_tokens must be a whole number, 1 to {MOST_TOKENS}",
-        param="metadata.budget_tokens",
-        code="invalid_value",
-    )
-
-
-def _thread(request: Request, body: ChatBody) -> str | None:
-    """The conversation's name, from the most explicit place to the least; None is stateless."""
-    conversation = body.conversation
-    named = conversation if isinstance(conversation, str | None) else conversation.id
-    places = (
-        ("metadata.thread_id", (body.metadata or {}).get("thread_id")),
-        ("conversation", named),
-        ("X-Thread-Id", request.headers.get("x-thread-id")),
-        ("X-OpenWebUI-Chat-Id", request.headers.get("x-openwebui-chat-id")),
-    )
-    for place, value in places:
-        if value is not None:
-            return thread_name(place, value)
-    return None
-
-
-def _about_history(workflow: Workflow, body: ChatBody, thread: str | None) -> dict[str, Json]:
-    """Say it when earlier messages were not used."""
-    if thread or not body.history or takes(workflow, "history"):
-        return {}
-    how = "name a thread (metadata.thread_id, X-Thread-Id) to be remembered"
-    return {"note": f"only the last message was read; {how}"}
-
-
 def _without_run(body: ChatBody, text: str) -> Response:
     """Answer a front end's own request."""
     facts = {"id": f"chatcmpl-{uuid.uuid4().hex}", "model": body.model, "created": int(time.time())}
     if body.stream:
-        return _event_stream(known_frames(Frames(**facts), text), {})
+        return EventStream(known_frames(Frames(**facts), text))
     return JSONResponse(completion_body(**facts, text=text, usage={}, extra={"run_id": None}))
-
-
-def _event_stream(frames: AsyncIterator[bytes], headers: dict[str, str]) -> StreamingResponse:
-    # Proxies in front (nginx) would else collect the stream before they pass it on.
-    unbuffered = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
-    return StreamingResponse(frames, media_type="text/event-stream", headers=headers | unbuffered)

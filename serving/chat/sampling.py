@@ -2,19 +2,18 @@
 
 from typing import Annotated
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BeforeValidator, ConfigDict, Field
 
-__all__ = ["Sampling", "TokenLimit"]
+from serving.http.fields import Body
+
+__all__ = ["Sampling"]
 
 
 def _as_list(stop: object) -> object:
     return [stop] if isinstance(stop, str) else stop
 
 
-TokenLimit = Annotated[int | None, Field(ge=1)]
-
-
-class Sampling(BaseModel):
+class Sampling(Body):
     """Settings that both chat and responses have.
 
     A workflow decides itself how its agents answer. One whose input has a field named like a

@@ -5,8 +5,9 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 from serving.chat.body import ChatMessage, Conversation, NoTools, asked_place
-from serving.chat.sampling import Sampling, TokenLimit
+from serving.chat.sampling import Sampling
 from serving.conversations.body import Metadata
+from serving.http.fields import Body, TokenLimit
 
 __all__ = ["ResponseBody", "RetrieveQuery"]
 
@@ -51,7 +52,7 @@ class InputItem(ChatMessage):
     role: Literal["user", "assistant", "system", "developer"]
 
 
-class TextOptions(BaseModel):
+class TextOptions(Body):
     """How the answer is written."""
 
     model_config = ConfigDict(frozen=True, strict=True)

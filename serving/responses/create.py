@@ -39,7 +39,8 @@ async def create_response(request: Request) -> Response:
     body = await read_body(request.stream(), ResponseBody, max_bytes=door.max_body_bytes)
     workflow = find(door, body.model)
     wants_json(workflow, body.format, "text.format")
-    if (answer := side_answer(body.question)) is not None:
+    answer = side_answer(body.question, told=body.instructed, limit=body.token_limit)
+    if answer is not None and not body.history:
         return _without_run(workflow, body, answer)
     turn = await find_turn(request, door.tenant(request), body)
     reading = await _answered(request, door, turn, body)
