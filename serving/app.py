@@ -32,6 +32,8 @@ def create_app(
     limits: Limits | None = None,
     counts: Counts | None = None,
     everyone: "Everyone | None" = None,
+    cors: Sequence[str] = (),
+    progress: bool = True,
 ) -> "Starlette":
     """Make the app that serves `workflows` as models over the OpenAI API.
 
@@ -48,13 +50,17 @@ def create_app(
         limits: of the server, whoever calls.
         counts: where it is counted what keys use, if not in this process alone.
         everyone: where several processes serve, asks all of them what they have counted.
+        cors: origins of pages elsewhere that may call; `*` for all, which needs keys.
+        progress: whether streams show what runs do before they answer.
 
     Raises:
         InputInvalid: two workflows have the same name.
+        SettingsInvalid: one of `cors` is no origin.
         ExtraMissing: the extra `serve` is not installed.
     """
     need_extra()
     from serving.access.auth import Access
+    from serving.access.cors import read_origins
     from serving.access.door import Door, by_name
     from serving.routes import make_app
 
@@ -66,8 +72,11 @@ def create_app(
         heartbeat=heartbeat,
         limits=limits or Limits(),
         counts=counts or Tally(),
+        progress=progress,
     )
-    return make_app(door, Access([*default_keys(api_keys), *keys]), everyone)
+    known = [*default_keys(api_keys), *keys]
+    origins = read_origins(cors, known)
+    return make_app(door, Access(known, origins=origins), everyone, cors=origins)
 
 
 def bind_app(
@@ -77,6 +86,8 @@ def bind_app(
     input_defaults: Mapping[str, object] | None = None,
     api_keys: Sequence[str] = (),
     keys: Sequence[Key] = (),
+    cors: Sequence[str] = (),
+    progress: bool = True,
     num_replicas: int = 1,
     max_ongoing_requests: int = 200,
     max_queued_requests: int = 400,
@@ -93,6 +104,8 @@ def bind_app(
         api_keys: see `create_app`; they travel as hashes. Serve's proxy is not this app: on an
             address that other machines reach, give keys.
         keys: see `create_app`.
+        cors: see `create_app`.
+        progress: see `create_app`.
         num_replicas: more than one needs a store that several may write to.
         max_ongoing_requests: streams one replica holds.
         max_queued_requests: requests that wait in one proxy; more are answered 503.
@@ -121,6 +134,8 @@ def bind_app(
         settings=asdict(settings),
         input_defaults=dict(input_defaults or {}),
         keys=[key.model_dump() for key in (*default_keys(api_keys), *keys)],
+        cors=list(cors),
+        progress=progress,
     )
 
 

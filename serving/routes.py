@@ -1,5 +1,6 @@
 """The operations of the API put together, and what stands before all of them."""
 
+from collections.abc import Collection
 from importlib.metadata import version
 
 from starlette.applications import Starlette
@@ -12,6 +13,7 @@ from starlette.routing import Match
 from crew.errors import CrewError
 from serving import chat, conversations, health, metrics, responses, runs, web
 from serving.access.auth import Access
+from serving.access.cors import cors_for
 from serving.access.door import Door
 from serving.access.guard import Guard
 from serving.http.errors import ApiError, from_crew
@@ -43,7 +45,9 @@ OPERATIONS: list[Operation] = [
 ]
 
 
-def make_app(door: Door, access: Access, everyone: Everyone | None = None) -> Starlette:
+def make_app(
+    door: Door, access: Access, everyone: Everyone | None = None, *, cors: Collection[str] = ()
+) -> Starlette:
     """Put the routes together."""
     meter = Meter(door.runtime, everyone)
     app = Starlette(
@@ -53,7 +57,7 @@ def make_app(door: Door, access: Access, everyone: Everyone | None = None) -> St
             ),
             *web.ROUTES,
         ],
-        middleware=[Middleware(Metered, meter=meter, operations=OPERATIONS)],
+        middleware=[Middleware(Metered, meter=meter, operations=OPERATIONS), *cors_for(cors)],
         exception_handlers={
             ApiError: _api_error,
             CrewError: _crew_error,

@@ -3,7 +3,7 @@
 import asyncio
 import difflib
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from weakref import WeakValueDictionary
@@ -13,7 +13,7 @@ from starlette.requests import Request
 from crew.config import Settings
 from crew.errors import InputInvalid
 from crew.graph import Workflow
-from crew.run import Runtime, Tenant
+from crew.run import Run, Runtime, Tenant
 from serving.access.caller import Caller
 from serving.access.limits import Counts, Limits, Tally, Usage
 from serving.http.notes import Noted
@@ -70,6 +70,15 @@ class Door:
             usage=self.usage,
             closing=self.closing,
         )
+
+    def cancelling(self, run: Run) -> Callable[[], Awaitable[None]]:
+        """Return what cancels a run when its caller goes away."""
+
+        async def cancel() -> None:
+            if not self.closing.is_set():  # then it is the server that leaves
+                await run.cancel()
+
+        return cancel
 
     def workflow(self, model: str) -> Workflow:
         """The workflow served as `model`: its name, also as `crew/<name>` or `<name>@<version>`.

@@ -11,7 +11,7 @@ from serving.http.content import Saying
 from serving.http.errors import ApiError
 from serving.http.fields import Body, TokenLimit
 
-__all__ = ["ChatBody", "ChatMessage", "Conversation", "NoTools", "asked_place"]
+__all__ = ["ChatBody", "ChatMessage", "Conversation", "CrewOptions", "NoTools", "asked_place"]
 
 MOST_METADATA_BYTES = 16 << 10
 """As JSON; they are kept with the run."""
@@ -117,6 +117,11 @@ class ChatBody(Sampling):
         """What system and developer say."""
         said = [item.content for item in self.messages if item.role in ("system", "developer")]
         return "\n\n".join(text for text in said if text)
+
+    @property
+    def own(self) -> dict[str, Any]:
+        """Our own fields of it."""
+        return self.crew.model_dump() if self.crew else {}
 
     @property
     def unread_names(self) -> list[str]:

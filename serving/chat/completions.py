@@ -54,6 +54,7 @@ class _Chat:
         named: the conversation that it names; None: it stands alone.
         resends: whether its client sends the whole conversation with each request.
         placeholder: a header that names no conversation, and what it holds.
+        is_shown: whether the stream shows what the run does before it answers.
     """
 
     request: Request
@@ -62,6 +63,7 @@ class _Chat:
     named: str | None
     resends: bool
     placeholder: tuple[str, str] | None
+    is_shown: bool
 
     @property
     def key(self) -> str | None:
@@ -81,18 +83,12 @@ async def create_completion(request: Request) -> Response:
     answer = side_answer(body.question, told=body.instructed, limit=body.token_limit)
     if answer is not None and not body.history:
         return _without_run(body, answer)
-    chat = _read(request, body, workflow)
-    crew = body.crew.model_dump() if body.crew else None
-    reply = await _reply(door, chat)
-    reply = replace(
-        reply,
-        as_json=as_json,
-        progress=door.progress and shows_progress(request, body.metadata, crew),
-    )
+    chat = _read(door, request, body, workflow)
+    reply = replace(await _reply(door, chat), as_json=as_json, progress=chat.is_shown)
     request.scope["run"] = reply.run.id  # for the guard, where the answer takes too long
     leave = None
-    if cancels_when_left(request, body.metadata, crew):
-        leave = request.scope["leave"] = _cancelling(door, reply.run)
+    if cancels_when_left(request, body.metadata, body.own):
+        leave = request.scope["leave"] = door.cancelling(reply.run)
     return await _answered(door, chat, reply, leave)
 
 
@@ -114,15 +110,7 @@ async def _answered(
     return EventStream(frames, headers, leave=leave)
 
 
-def _cancelling(door: Door, run: Run) -> Callable[[], Awaitable[None]]:
-    async def cancel() -> None:
-        if not door.closing.is_set():  # then it is the server that leaves
-            await run.cancel()
-
-    return cancel
-
-
-def _read(request: Request, body: ChatBody, workflow: Workflow) -> _Chat:
+def _read(door: Door, request: Request, body: ChatBody, workflow: Workflow) -> _Chat:
     """Find the conversation's name, from the most explicit place to the least.
 
     Raises:
@@ -151,6 +139,7 @@ def _read(request: Request, body: ChatBody, workflow: Workflow) -> _Chat:
         named=header.name,
         resends=header.resends,
         placeholder=header.refused,
+        is_shown=door.progress and shows_progress(request, body.metadata, body.own),
     )
 
 
@@ -182,7 +171,10 @@ async def _reply(door: Door, chat: _Chat) -> Answer:
 
 async def _branch(door: Door, chat: _Chat, named: str) -> str:
     """Return the branch of a conversation that the client's copy of it is of."""
-    copy = [message_with(item.role, item.said) for item in chat.body.history]
+    copy = [
+        message_with("user" if item.role == "user" else "assistant", item.said)
+        for item in chat.body.history
+    ]
     if not copy and not chat.resends:
         return named
     return await branch_of(door.tenant(chat.request), named, copy, key=chat.key)
@@ -211,13 +203,15 @@ async def _start(door: Door, chat: _Chat, thread: str | None) -> Run:
         key=chat.key,
         budget=budget,
         when_busy=when_busy,
-        metadata=_kept(body),
+        metadata=_kept(chat),
     )
 
 
-def _kept(body: ChatBody) -> dict[str, Json] | None:
+def _kept(chat: _Chat) -> dict[str, Json] | None:
     """What a caller said about the run, which is a response, too."""
-    about = {"metadata": body.metadata or None, "user": body.user}
+    body = chat.body
+    about: dict[str, Json] = {"metadata": body.metadata or None, "user": body.user}
+    about["progress"] = None if chat.is_shown else False
     kept = {name: value for name, value in about.items() if value is not None}
     return {"response": kept} if kept else None
 

@@ -45,6 +45,8 @@ async def serve_on_ray(what: Served, *, replicas: int, reload: bool) -> int:
             settings=settings,
             input_defaults=what.input_defaults,
             keys=what.keys,
+            cors=what.cors,
+            progress=what.progress,
             num_replicas=replicas,
         )
         async with working(console, "Ray Serve: deploying the endpoint"):

@@ -38,6 +38,8 @@ class Served:
         host: an address; one that other machines reach needs keys.
         port: 0 for a free one.
         keys: of those who may call.
+        cors: origins of pages elsewhere that may call.
+        progress: whether streams show what runs do before they answer.
         as_json: print JSON alone.
     """
 
@@ -46,6 +48,8 @@ class Served:
     host: str
     port: int
     keys: Sequence[Key] = ()
+    cors: Sequence[str] = ()
+    progress: bool = True
     as_json: bool = False
 
     @property
@@ -71,20 +75,32 @@ def served(
     api_keys: Sequence[str],
     keys_file: Path | None,
     *,
+    cors: Sequence[str] = (),
+    progress: bool = True,
     as_json: bool,
 ) -> Served:
     """Check what a command line asks for.
 
     Raises:
-        SettingsInvalid: other machines are served without a key, or the file of keys is none.
+        SettingsInvalid: other machines are served without a key, the file of keys is none, or
+            something of `cors` is no origin.
         ExtraMissing: the extra `serve` is not installed.
     """
     results()
     keys = [*default_keys(api_keys), *(load_keys(keys_file) if keys_file else ())]
     check_exposure(host, keys)
     need_extra()
+    from serving.access.cors import read_origins
+
     return Served(
-        specs=specs, settings=absolute(settings), host=host, port=port, keys=keys, as_json=as_json
+        specs=specs,
+        settings=absolute(settings),
+        host=host,
+        port=port,
+        keys=keys,
+        cors=read_origins(cors, keys),
+        progress=progress,
+        as_json=as_json,
     )
 
 
@@ -115,6 +131,8 @@ async def serve_alone(what: Served, *, inherited: int | None = None) -> int:
             keys=what.keys,
             counts=parent,
             everyone=None if parent is None else parent.everyone,
+            cors=what.cors,
+            progress=what.progress,
         )
         if parent is not None:
             parent.count = application.state.meter.counted

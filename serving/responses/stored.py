@@ -18,8 +18,8 @@ from serving.conversations.items import input_item, turns_of
 from serving.conversations.paging import PageQuery, page
 from serving.http.body import read_query
 from serving.http.errors import ApiError
+from serving.http.stream import EventStream
 from serving.responses.body import RetrieveQuery
-from serving.responses.create import event_stream
 from serving.responses.naming import run_of_response
 from serving.responses.reading import Reading
 
@@ -37,7 +37,7 @@ async def retrieve_response(request: Request) -> Response:
     if not query.stream:
         return JSONResponse(await reading.now())
     frames = reading.frames(starting_after=query.starting_after, heartbeat=door.heartbeat)
-    return event_stream(frames, {"X-Run-Id": reading.run.id})
+    return EventStream(frames, {"X-Run-Id": reading.run.id})
 
 
 async def cancel_response(request: Request) -> Response:
