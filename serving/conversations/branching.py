@@ -133,8 +133,16 @@ async def _best_place(family: Sequence[_Told], copy: Sequence[Message]) -> _Plac
         turn = told.branch.turn if told.branch.base is not None else start.turn
         base = start if turn == start.turn else next((p for p in before if p.turn == turn), None)
         places[told.name] = [] if base is None else await _along(told, base, copy)
-    found = [place for these in places.values() for place in these]
-    return max([*found, start], key=lambda place: (place.read, place.sure, place.is_last))
+    # Of ends that are the same to the client it was at the newest, which stands last; what is no
+    # end is best taken from the conversation that stands on the fewest others.
+    found = [start, *(place for these in places.values() for place in these)]
+    _, best = max(enumerate(found), key=lambda item: _rank(*item))
+    return best
+
+
+def _rank(number: int, place: _Place) -> tuple[int, int, bool, int, int]:
+    nearer = number if place.is_last else -place.depth
+    return place.read, place.sure, place.is_last, nearer, place.turn
 
 
 async def _along(told: _Told, base: _Place, copy: Sequence[Message]) -> list[_Place]:

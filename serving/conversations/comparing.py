@@ -77,7 +77,7 @@ async def _otherwise(
     kept = _plain(copy[end].content)
     if kept and any(_plain(text).startswith(kept) for text in shown):
         return Followed(end + 1, True)
-    if any(event.kind == "ask.started" for event in events):
+    if any(event.kind == "ask.opened" for event in events):
         for place in range(end + 1, len(copy)):
             if copy[place].role == "assistant" and any(
                 text and is_same(text, copy[place].content) for text in shown
