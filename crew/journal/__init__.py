@@ -165,7 +165,8 @@ class NewRun:
     With another one, or for another thread, a key is refused with `KeyReused`.
     The turn's number on its thread is given by the store, in the order of acceptance; a fork is no
     turn, though it has its base's thread. `when_busy="cancel"` puts a cancel into the inbox of each
-    earlier turn that is open.
+    earlier turn that is open. A turn that is to come `behind` another one than the thread's last is
+    refused with `ThreadBusy`.
     """
 
     id: str
@@ -182,6 +183,7 @@ class NewRun:
     at: float
     base: int | None = None
     base_offset: int = 0
+    behind: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

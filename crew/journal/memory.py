@@ -107,10 +107,12 @@ class MemoryStore:
         other = rules.start(new, None if known is None else self._rows[known], open_turns)
         if other is not None:
             return other
+        last = self._last_turn(new.tenant, new.thread or "") if is_turn else 0
+        if is_turn and (late := rules.moved_on(new, last)) is not None:
+            return late
         for row in open_turns if new.when_busy == "cancel" else ():
             self._post(Post(row.number, "cancel", "", "null", new.at))
-        turn = self._last_turn(new.tenant, new.thread or "") + 1
-        row = rules.row_of(self._next_run, new, turn if is_turn else None)
+        row = rules.row_of(self._next_run, new, last + 1 if is_turn else None)
         return self._insert(row, new)
 
     def _last_turn(self, tenant: str, thread: str) -> int:

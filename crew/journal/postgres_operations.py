@@ -298,7 +298,8 @@ def _start(db: Db, new: NewRun) -> Started | KeyReused | ThreadBusy:
     if rules.is_turn(new):
         place = {"tenant": new.tenant, "thread": new.thread}
         last, open_turns = _row(db.execute(_THREAD, place))
-        if (refused := rules.start(new, None, open_turns)) is not None:
+        refused = rules.start(new, None, open_turns) or rules.moved_on(new, last)
+        if refused is not None:
             return refused
         for number in open_turns if new.when_busy == "cancel" else ():
             _insert_letter(db, Post(number, "cancel", "", "null", new.at))

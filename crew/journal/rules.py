@@ -48,6 +48,17 @@ def start(
     return busy(new) if is_turn(new) and new.when_busy == "reject" and open_turns else None
 
 
+def moved_on(new: NewRun, last: int) -> ThreadBusy | None:
+    """Return the refusal of a turn that was to come behind another one than the `last`."""
+    if new.behind in (None, last):
+        return None
+    return ThreadBusy(
+        message=f"thread {new.thread!r} has gone on: its last turn is number {last}, not "
+        f"{new.behind}; read it again, and start behind that one",
+        thread=new.thread or "",
+    )
+
+
 def found_by_key(new: NewRun, known: RunRow) -> Started | KeyReused:
     """Return the run that was started with this key, if it was started with the same."""
     others = list[str]()

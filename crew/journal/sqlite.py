@@ -223,10 +223,12 @@ class SqliteStore:
         other = rules.start(new, known, open_turns)
         if other is not None:
             return other
+        last = last_turn(db, new.tenant, new.thread or "") if is_turn else 0
+        if is_turn and (late := rules.moved_on(new, last)) is not None:
+            return late
         for number in open_turns if new.when_busy == "cancel" else ():
             _insert_letter(db, Post(number, "cancel", "", "null", new.at))
-        turn = last_turn(db, new.tenant, new.thread or "") + 1 if is_turn else None
-        row = insert_row(db, rules.row_of(0, new, turn))
+        row = insert_row(db, rules.row_of(0, new, last + 1 if is_turn else None))
         self._insert_events(db, row.number, 0, (new.first,))
         return Started(row, True)
 

@@ -32,6 +32,7 @@ class StartOptions(TypedDict, total=False):
     budget: Budget | None
     when_busy: WhenBusy
     metadata: Mapping[str, Json] | None
+    behind: int | None
 
 
 class Landlord(Home, Protocol):
@@ -65,6 +66,7 @@ class Tenant:
         budget: Budget | None = None,
         when_busy: WhenBusy = "queue",
         metadata: Mapping[str, Json] | None = None,
+        behind: int | None = None,
     ) -> Run[Out]: ...
     @overload
     async def start(
@@ -77,6 +79,7 @@ class Tenant:
         budget: Budget | None = None,
         when_busy: WhenBusy = "queue",
         metadata: Mapping[str, Json] | None = None,
+        behind: int | None = None,
     ) -> Run[Out]: ...
     async def start(
         self,
@@ -88,6 +91,7 @@ class Tenant:
         budget: Budget | None = None,
         when_busy: WhenBusy = "queue",
         metadata: Mapping[str, Json] | None = None,
+        behind: int | None = None,
     ) -> Run[Any]:
         """Start a run; on return it is accepted, and will not be lost.
 
@@ -99,11 +103,13 @@ class Tenant:
             budget: what it may spend, with all its agents and children.
             when_busy: what to do while an earlier turn runs: `queue`, `reject`, or `cancel` it.
             metadata: JSON that is kept in the run's first event, for its caller alone.
+            behind: the number of the turn that it comes behind: the last that its caller knows of.
 
         Raises:
             InputInvalid: the input, or another argument, does not validate; nothing was stored.
             GraphError: the workflow cannot work.
-            ThreadBusy: an earlier turn runs, and `when_busy` is `reject`.
+            ThreadBusy: an earlier turn runs, and `when_busy` is `reject`; or the thread's last
+                turn is not the one that it was to come `behind`.
             KeyReused: the key was used with another input, thread or budget.
         """
         if budget is not None:
@@ -117,6 +123,7 @@ class Tenant:
             budget=budget,
             when_busy=door.one_of("when_busy", when_busy, WHEN_BUSY),
             metadata=None if metadata is None else door.json_object("metadata", metadata),
+            behind=None if behind is None else door.count("behind", behind),
         )
 
     async def get(self, run_id: str) -> Run:

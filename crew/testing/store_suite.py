@@ -532,6 +532,20 @@ class StoreSuite:
         other.close()
         store.close()
 
+    def test_a_turn_comes_behind_the_one_that_it_names_or_not_at_all(self) -> None:
+        store = self.open()
+        self.end(store, self.start(store, "a", thread="t", behind=0))
+        refused = self.one(store, new_run("b", thread="t", behind=0))
+        assert isinstance(refused, ThreadBusy)
+        first = self.start(store, "b", thread="t", behind=1, key="k")
+        again = self.one(store, new_run("c", thread="t", behind=1, key="k"))
+        assert again == Started(first, False)
+        self.end(store, first)
+        self.one(store, KeepThread("default", "u", "{}", 1.0, base="t", base_turn=2))
+        assert isinstance(self.one(store, new_run("d", thread="u", behind=0)), ThreadBusy)
+        assert self.start(store, "d", thread="u", behind=2).turn == 3
+        store.close()
+
     def test_a_branch_stands_on_turns_that_have_ended(self) -> None:
         store, other = self.open(), self.open()
         first = self.start(store, "a", thread="t")

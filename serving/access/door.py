@@ -6,7 +6,6 @@ import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from weakref import WeakValueDictionary
 
 from starlette.requests import Request
 
@@ -42,23 +41,12 @@ class Door:
     progress: bool = True
     noted: Noted = field(default_factory=Noted)
     closing: asyncio.Event = field(default_factory=asyncio.Event)
-    _threads: WeakValueDictionary[tuple[str, str], asyncio.Lock] = field(
-        default_factory=WeakValueDictionary
-    )
     opened_at: int = field(default_factory=lambda: int(time.time()))
 
     @cached_property
     def usage(self) -> Usage:
         """What is in use of what the limits allow."""
         return Usage(self.limits, self.counts)
-
-    def in_order(self, request: Request, thread: str) -> asyncio.Lock:
-        """Return what lets one request at a time begin a turn of a thread."""
-        name = (self.tenant(request).tenant, thread)
-        lock = self._threads.get(name)
-        if lock is None:
-            lock = self._threads[name] = asyncio.Lock()
-        return lock
 
     def tenant(self, request: Request) -> Tenant:
         """What the caller may do and see."""

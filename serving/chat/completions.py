@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from crew.errors import ThreadBusy
 from crew.fold import Questions
 from crew.graph import Workflow
 from crew.message import Json, message_with
@@ -29,7 +30,7 @@ from serving.chat.options import budget_of, cancels_when_left, shows_progress, w
 from serving.chat.question import takes, workflow_input
 from serving.chat.side_requests import side_answer
 from serving.chat.tail import Outcome
-from serving.conversations.branching import branch_of
+from serving.conversations.branching import Place, branch_of
 from serving.conversations.headers import HeaderThread, thread_in_headers
 from serving.conversations.naming import thread_name
 from serving.http.body import read_body
@@ -147,14 +148,7 @@ async def _reply(door: Door, chat: _Chat) -> Answer:
     if chat.named is None:
         run, answered, thread = await _start(door, chat, None), None, None
     else:
-        # What is sent at the same moment would else begin turns of one conversation that none of
-        # them has seen.
-        async with door.in_order(chat.request, chat.named):
-            thread = await _branch(door, chat, chat.named)
-            tenant = door.tenant(chat.request)
-            question = chat.body.question
-            answered = await answer_open_question(tenant, thread, question, key=chat.key)
-            run = answered.run if answered else await _start(door, chat, thread)
+        run, answered, thread = await _turn(door, chat, chat.named)
     facts: dict[str, Json] = {"run_id": run.id, "thread_id": thread}
     if notes := chat.notes:
         facts["note"] = "; ".join(notes)
@@ -169,14 +163,32 @@ async def _reply(door: Door, chat: _Chat) -> Answer:
     )
 
 
-async def _branch(door: Door, chat: _Chat, named: str) -> str:
-    """Return the branch of a conversation that the client's copy of it is of."""
+async def _turn(door: Door, chat: _Chat, named: str) -> tuple[Run, Answered | None, str]:
+    """Begin a turn of a conversation, or answer what is asked there."""
+    tenant, tries = door.tenant(chat.request), 0
+    while True:
+        place = await _place(door, chat, named)
+        said = chat.body.question
+        answered = await answer_open_question(tenant, place.thread, said, key=chat.key)
+        if answered is not None:
+            return answered.run, answered, place.thread
+        try:
+            return await _start(door, chat, place), None, place.thread
+        except ThreadBusy:
+            # Another turn that its client has not seen was begun at the same moment.
+            tries += 1
+            if place.behind is None or when_busy_of(chat.body.metadata) == "reject" or tries > 9:
+                raise
+
+
+async def _place(door: Door, chat: _Chat, named: str) -> Place:
+    """Return the place in a conversation, or a branch of it, that the client's copy ends at."""
     copy = [
         message_with("user" if item.role == "user" else "assistant", item.said)
         for item in chat.body.history
     ]
     if not copy and not chat.resends:
-        return named
+        return Place(named)
     return await branch_of(door.tenant(chat.request), named, copy, key=chat.key)
 
 
@@ -187,11 +199,11 @@ async def _known(answered: Answered) -> Outcome:
     return Outcome(questions=asked, pending=pending)
 
 
-async def _start(door: Door, chat: _Chat, thread: str | None) -> Run:
+async def _start(door: Door, chat: _Chat, place: Place | None) -> Run:
     body, workflow = chat.body, chat.workflow
     when_busy, budget = when_busy_of(body.metadata), budget_of(body.metadata)
     # With a thread the journal knows what was said before; the client's copy is not appended.
-    history = [] if thread else body.history
+    history = [] if place else body.history
     defaults = {**door.input_defaults, **body.handed_down}
     if body.instructed and takes(workflow, "instructions"):
         defaults["instructions"] = body.instructed
@@ -199,7 +211,8 @@ async def _start(door: Door, chat: _Chat, thread: str | None) -> Run:
     return await door.tenant(chat.request).start(
         workflow,
         value,
-        thread=thread,
+        thread=place.thread if place else None,
+        behind=place.behind if place else None,
         key=chat.key,
         budget=budget,
         when_busy=when_busy,

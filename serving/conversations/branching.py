@@ -18,7 +18,7 @@ from crew.thread import Branch
 from serving.conversations.comparing import Turn, follow, is_same
 from serving.conversations.items import by_turn, turns_of
 
-__all__ = ["branch_of"]
+__all__ = ["Place", "branch_of"]
 
 MOST_DEEP = 16
 """Branches that stand on each other; a further one begins with all of the client's copy."""
@@ -39,6 +39,17 @@ class _Told:
     def last(self) -> int:
         """The number of its last turn."""
         return self.turns[-1].number if self.turns else max(0, self.branch.turn)
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """The thread on which a client goes on.
+
+    `behind` is the number of the turn that its next one comes behind; None if it does not matter.
+    """
+
+    thread: str
+    behind: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,10 +75,11 @@ class _Place:
 
 async def branch_of(
     tenant: Tenant, thread: str, copy: Sequence[Message], *, key: str | None
-) -> str:
-    """Return the conversation that goes on behind a client's copy of one.
+) -> Place:
+    """Return the place in a conversation that is behind a client's copy of it.
 
-    It is that one itself, or one of its branches, or a new branch, which is kept.
+    It is on that one itself, or one of its branches, or a new branch, which is kept. What came
+    there since may be found out by starting `behind` it.
 
     Args:
         tenant: whose conversation it is.
@@ -76,34 +88,37 @@ async def branch_of(
         key: the idempotency key of the request: sent again it has the thread of the first time.
     """
     branches = await tenant.branches(thread)
-    if key is None and len(branches) == 1 and await _is_all(tenant, thread, copy):
-        return thread
+    if key is None and len(branches) == 1 and (last := await _end(tenant, thread, copy)):
+        return Place(thread, last)
     family = [await _told(tenant, branch) for branch in branches]
     for told in family:
         if key is not None and any(turn.run.key == key for turn in told.turns):
-            return told.name
+            return Place(told.name)
     if len(family) == 1 and not family[0].turns and not family[0].branch.opening:
         return await _opened(tenant, thread, copy, key)
     best = await _best_place(family, copy)
     if best.read < len(copy):
         for told in reversed(family):
             if await _ends_alike(told, copy):
-                return told.name
+                return Place(told.name, told.last)
     if best.read == len(copy) and best.is_last:
-        return best.thread
+        last = next(told.last for told in family if told.name == best.thread)
+        return Place(best.thread, last)
     return await _branched(tenant, family[0].name, best, copy, key)
 
 
-async def _is_all(tenant: Tenant, thread: str, copy: Sequence[Message]) -> bool:
-    """Return whether a copy is the whole conversation, which is the usual case."""
+async def _end(tenant: Tenant, thread: str, copy: Sequence[Message]) -> int | None:
+    """Return the number of a conversation's last turn if a copy is all of it, as it mostly is."""
+    newest = await tenant.runs(thread=thread, limit=1)
     whole = (await tenant.thread(thread)).messages
-    return (
-        len(whole) == len(copy) > 0
-        and whole[-1].role == "assistant"
-        and all(
-            mine.role == other.role and is_same(mine.content, other.content)
-            for mine, other in zip(whole, copy, strict=True)
-        )
+    is_all = _are_same(whole, copy) and bool(whole) and whole[-1].role == "assistant"
+    return newest[0].turn if newest and is_all else None
+
+
+def _are_same(mine: Sequence[Message], others: Sequence[Message]) -> bool:
+    return len(mine) == len(others) and all(
+        one.role == other.role and is_same(one.content, other.content)
+        for one, other in zip(mine, others, strict=True)
     )
 
 
@@ -113,15 +128,15 @@ async def _told(tenant: Tenant, branch: Branch) -> _Told:
     return _Told(branch, [Turn(run, it) for run, it in zip(turns, said, strict=False)])
 
 
-async def _opened(tenant: Tenant, thread: str, copy: Sequence[Message], key: str | None) -> str:
+async def _opened(tenant: Tenant, thread: str, copy: Sequence[Message], key: str | None) -> Place:
     """Begin a conversation of which nothing is known here, with what the client has of it."""
     if not copy:
-        return thread
+        return Place(thread, 0)
     try:
         await tenant.open_thread(thread, copy)
     except InputInvalid:  # it is kept for its metadata, or somebody was faster
         return await _branched(tenant, thread, _Place(thread), copy, key)
-    return thread
+    return Place(thread, 0)
 
 
 async def _best_place(family: Sequence[_Told], copy: Sequence[Message]) -> _Place:
@@ -152,11 +167,7 @@ async def _along(told: _Told, base: _Place, copy: Sequence[Message]) -> list[_Pl
     taken to be its own.
     """
     opening, end = told.branch.opening, base.read + len(told.branch.opening)
-    heard = copy[base.read : end]
-    if len(heard) < len(opening) or not all(
-        mine.role == other.role and is_same(mine.content, other.content)
-        for mine, other in zip(opening, heard, strict=True)
-    ):
+    if not _are_same(opening, copy[base.read : end]):
         return []
     number = max(0, told.branch.turn)
     depth = base.depth + (told.branch.base is not None)
@@ -193,9 +204,9 @@ async def _ends_alike(told: _Told, copy: Sequence[Message]) -> bool:
 
 async def _branched(
     tenant: Tenant, root: str, place: _Place, copy: Sequence[Message], key: str | None
-) -> str:
+) -> Place:
     turn, rest = (-1, copy) if place.depth >= MOST_DEEP else (place.turn, copy[place.read :])
     mark = hashlib.sha256(key.encode()).hexdigest()[:16] if key else secrets.token_hex(8)
     name = f"{root}~~{mark}"
     await tenant.branch_thread(name, rest, base=place.thread, turn=turn)
-    return name
+    return Place(name, max(0, turn))
