@@ -71,7 +71,6 @@ class ChatBody(Sampling):
     are not known here the answer says that they were not read.
     """
 
-    model_config = ConfigDict(extra="allow")
     model: str
     messages: list[ChatMessage] = Field(min_length=1)
     stream: bool = False
@@ -122,12 +121,6 @@ class ChatBody(Sampling):
     def own(self) -> dict[str, Any]:
         """Our own fields of it."""
         return self.crew.model_dump() if self.crew else {}
-
-    @property
-    def unread_names(self) -> list[str]:
-        """The settings that only a workflow with such an input reads, and the unknown ones."""
-        handed = [name for name in self.handed_down if name != "user"]
-        return [*handed, *(self.model_extra or {})]
 
 
 def asked_place(messages: Sequence[ChatMessage], param: str) -> int:

@@ -3,8 +3,9 @@
 from crew.graph import Workflow
 from serving.chat.body import ChatBody
 from serving.chat.question import takes
+from serving.chat.sampling import Sampling
 
-__all__ = ["unread"]
+__all__ = ["unread", "unread_names"]
 
 
 def unread(
@@ -31,6 +32,10 @@ def unread(
         notes.append(f"only the last message was read; {how}")
     if body.instructed and not takes(workflow, "instructions"):
         notes.append("the system message was not read; the workflow has no input `instructions`")
-    if names := [name for name in body.unread_names if not takes(workflow, name)]:
-        notes.append(f"not read, as the workflow has no such input: {', '.join(names)}")
-    return notes
+    return [*notes, *unread_names(workflow, body)]
+
+
+def unread_names(workflow: Workflow, body: Sampling) -> list[str]:
+    """Return a sentence that names the settings of a request that are not read; none if all are."""
+    names = [name for name in body.unread_names if not takes(workflow, name)]
+    return [f"not read, as the workflow has no such input: {', '.join(names)}"] if names else []

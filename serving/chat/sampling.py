@@ -20,7 +20,7 @@ class Sampling(Body):
     setting gets it there; the others never see it.
     """
 
-    model_config = ConfigDict(frozen=True, strict=True)
+    model_config = ConfigDict(frozen=True, strict=True, extra="allow")
     temperature: float | None = Field(default=None, ge=0, le=2)
     top_p: float | None = Field(default=None, ge=0, le=1)
     seed: int | None = None
@@ -33,6 +33,12 @@ class Sampling(Body):
     def token_limit(self) -> int | None:
         """How long the answer may be, under whatever name the route has for it."""
         return None
+
+    @property
+    def unread_names(self) -> list[str]:
+        """The settings that only a workflow with such an input reads, and the unknown ones."""
+        handed = [name for name in self.handed_down if name != "user"]
+        return [*handed, *(self.model_extra or {})]
 
     @property
     def handed_down(self) -> dict[str, object]:

@@ -20,11 +20,13 @@ from serving.access.door import Door
 from serving.chat.asks import find_question, give_answer
 from serving.chat.form import wants_json
 from serving.chat.models import find
+from serving.chat.notes import unread_names
 from serving.chat.options import cancels_when_left, shows_progress
 from serving.chat.question import takes, workflow_input
 from serving.chat.side_requests import side_answer
 from serving.http.body import read_body
 from serving.http.errors import ApiError
+from serving.http.notes import NOTE, header_text
 from serving.http.stream import EventStream
 from serving.responses.body import ResponseBody
 from serving.responses.fold import ResponseFold
@@ -53,6 +55,9 @@ async def create_response(request: Request) -> Response:
     if not body.background and cancels_when_left(request, body.metadata, body.own):
         leave = request.scope["leave"] = door.cancelling(reading.run)
     headers = {"X-Run-Id": reading.run.id, "X-Thread-Id": reading.run.thread or ""}
+    if notes := _notes(workflow, turn, body):
+        door.noted.log(workflow.name, notes)
+        headers[NOTE] = header_text(notes)
     if body.stream:
         frames = reading.frames(starting_after=-1, heartbeat=door.heartbeat)
         return EventStream(frames, headers, leave=leave)
@@ -133,9 +138,17 @@ def _kept(
         "progress": None if _is_shown(request, door, body) else False,
         "user": body.user,
     }
-    if turn.is_first and body.history and not takes(workflow, "history"):
-        kept["note"] = "only the last message was read; name a conversation to be remembered"
+    if notes := _notes(workflow, turn, body):
+        kept["note"] = "; ".join(notes)
     return {name: value for name, value in kept.items() if value is not None}
+
+
+def _notes(workflow: Workflow, turn: Turn, body: ResponseBody) -> list[str]:
+    """Return what of a request its workflow never sees."""
+    notes = unread_names(workflow, body)
+    if turn.is_first and body.history and not takes(workflow, "history"):
+        notes.append("only the last message was read; name a conversation to be remembered")
+    return notes
 
 
 def _is_shown(request: Request, door: Door, body: ResponseBody) -> bool:

@@ -8,7 +8,16 @@ import pytest
 
 from serving.access.keys import key_of
 from tests.serving.raw import request, send
+from tests.serving.test_serve_options import serving
 
+FLOW = """
+from crew import Context, workflow
+
+@workflow
+async def talking(ctx: Context, text: str) -> str:
+    ctx.progress("thinking")
+    return text
+"""
 KEYS = [key_of(secret, name=name, tenant="acme") for secret, name in (("a", "ann"), ("b", "bob"))]
 
 
@@ -101,18 +110,17 @@ async def test_null_is_left_out_of_a_chat(endpoint, body):
 @pytest.mark.parametrize(
     ("path", "body"),
     [
-        ("/v1/responses", {"model": "echo", "input": "x", "stream": None, "background": None}),
-        ("/v1/responses", {"model": "echo", "input": "x", "metadata": {"a": None}, "text": None}),
-        ("/v1/responses", {"model": "echo", "input": "x", "text": {"format": None}, "store": None}),
-        ("/v1/runs", {"workflow": "echo", "input": {"text": "x"}, "when_busy": None}),
-        ("/v1/runs", {"workflow": "echo", "input": {"text": "x"}, "budget": {"tokens": None}}),
-        ("/v1/conversations", {"items": None, "metadata": None}),
-        ("/v1/conversations", {"metadata": {"topic": None}}),
+        ("/responses", {"model": "echo", "input": "x", "stream": None, "background": None}),
+        ("/responses", {"model": "echo", "input": "x", "metadata": {"a": None}, "text": None}),
+        ("/responses", {"model": "echo", "input": "x", "text": {"format": None}, "store": None}),
+        ("/runs", {"workflow": "echo", "input": {"text": "x"}, "when_busy": None}),
+        ("/runs", {"workflow": "echo", "input": {"text": "x"}, "budget": {"tokens": None}}),
+        ("/conversations", {"items": None, "metadata": None}),
+        ("/conversations", {"metadata": {"topic": None}}),
     ],
 )
 async def test_null_is_left_out_elsewhere(endpoint, path, body):
-    reply = await send(endpoint.url, request("POST", path, json.dumps(body).encode()))
-    assert reply.status in (200, 201), reply.body
+    assert await endpoint.client.post(path, cast_to=object, body=body)
 
 
 async def test_limit_that_means_none_is_taken(endpoint):
@@ -152,6 +160,14 @@ async def test_stream_tells_in_its_header_what_was_not_read(endpoint):
         stream=True,
     ) as reply:
         assert "system message was not read" in reply.headers["x-crew-note"]
+
+
+async def test_response_tells_what_was_not_read(endpoint):
+    reply = await endpoint.client.responses.with_raw_response.create(
+        model="echo", input="hi", temperature=0.5, truncation="auto"
+    )
+    assert "temperature, truncation" in reply.headers["x-crew-note"]
+    assert "temperature, truncation" in reply.parse().crew["note"]
 
 
 async def test_what_is_read_is_not_noted(endpoint):
@@ -231,3 +247,13 @@ async def test_what_is_no_origin_is_refused(opening, origin):
     with pytest.raises(SettingsInvalid, match="--cors"):
         async with opening(":memory:", cors=[origin]):
             pass
+
+
+async def test_command_line_names_origins_and_shows_no_progress(tmp_path):
+    (tmp_path / "flow.py").write_text(FLOW)
+    words = ("--cors", ORIGIN, "--cors", "http://b.example", "--no-progress")
+    async with serving(tmp_path, *words) as server:
+        reply = await send(server.told["url"], request("OPTIONS", "/v1/models", **PREFLIGHT))
+        assert reply.headers["access-control-allow-origin"] == ORIGIN
+        response = await server.client.responses.create(model="talking", input="hi")
+        assert [item.type for item in response.output] == ["message"]

@@ -2,6 +2,7 @@
 
 import asyncio
 
+import openai
 import pytest
 
 WEB = {"X-OpenWebUI-Chat-Id": "c-1"}
@@ -203,6 +204,26 @@ async def test_erasing_a_conversation_erases_the_branches_of_its_front_end(endpo
     await chat.again()
     await chat.edit(0, "other")
     await endpoint.client.conversations.delete("c-1")
+    assert await endpoint.runtime.runs() == []
+
+
+async def test_conversation_with_a_branch_at_work_is_not_erased(endpoint, gate, request):
+    chat = FrontEnd(endpoint)
+    first = await endpoint.client.responses.create(
+        model="echo", input="one", extra_headers={"X-Thread-Id": "c-1"}
+    )
+    waiting = asyncio.create_task(chat.say(request.node.name))  # another first message
+    async with asyncio.timeout(20):
+        while not await endpoint.runtime.runs(status="running"):
+            await asyncio.sleep(0.01)
+    with pytest.raises(openai.ConflictError, match="has not ended"):
+        await endpoint.client.conversations.delete("c-1")
+    gate.set()
+    await waiting
+    with pytest.raises(openai.ConflictError):  # it would take the branch with it
+        await endpoint.client.responses.delete(first.id)
+    await endpoint.client.conversations.delete(chat.thread)
+    await endpoint.client.responses.delete(first.id)
     assert await endpoint.runtime.runs() == []
 
 
