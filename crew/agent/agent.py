@@ -24,23 +24,24 @@ from crew.agent.requirements import (
 )
 from crew.agent.tool_call import ToolLike
 from crew.call.instructions import Instructions, require_instructions
+from crew.call.invoke import run_sync
 from crew.call.record import AgentTask, Calls, Equipment
 from crew.config import load_settings
 from crew.content import Part, as_content, split
+from crew.define import frozen
 from crew.errors import GraphError, Unreadable
 from crew.hosts import Resources
 from crew.llm import ToolSpec
 from crew.llm.choice import ModelChoice, models_of, name_of
 from crew.llm.settings import ModelSettings
 from crew.message import Json, Message, Usage, message_from, usage_from
-from crew.run import run_sync
 from crew.source import definition_of
 from crew.value import Codec
 
 T = TypeVar("T", default=str, covariant=True)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class WithModel:
     """Any agent, with another model: what stands in for `"*"` in the overrides of a fork."""
 

@@ -15,6 +15,7 @@ from crew.call.effect import Unknown
 from crew.call.instructions import as_instructions
 from crew.call.invoke import invoke
 from crew.call.record import (
+    MAX_DEPTH,
     AgentTask,
     Equipment,
     Performer,
@@ -30,7 +31,6 @@ from crew.failure import message_of
 from crew.graph import Workflow
 from crew.graph.retry import ONCE, Retry
 from crew.message import Json, Message
-from crew.run.entering import MAX_DEPTH
 from crew.thread import Thread
 
 __all__ = ["Outside", "OutsideContext", "written_outside"]

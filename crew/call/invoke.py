@@ -1,16 +1,16 @@
-"""Code of the user's, called: by itself, or in a thread; and what it raises."""
+"""Code of the user's, called: by itself, in a thread, or from a script; and what it raises."""
 
 import asyncio
 import functools
 import inspect
 import os
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from concurrent.futures import Executor, Future
 from contextvars import Context as Variables
 from contextvars import copy_context
 from typing import Any, TypeVar
 
-from crew.errors import NotAnException
+from crew.errors import CrewError, NotAnException
 
 T = TypeVar("T")
 MOST_THREADS = 512
@@ -127,6 +127,25 @@ def on_loop(loop: asyncio.AbstractEventLoop, work: Callable[[], T]) -> T:
 
     loop.call_soon_threadsafe(do, context=Variables())
     return done.result()
+
+
+def run_sync(work: Coroutine[Any, Any, T], advice: str) -> T:
+    """Run a coroutine to its end from a thread without an event loop.
+
+    Args:
+        work: the coroutine.
+        advice: what to await instead where there is a loop.
+
+    Raises:
+        CrewError: there is a running loop, as in a notebook.
+    """
+    if _loop_here() is None:
+        return asyncio.run(work)
+    work.close()
+    raise CrewError(
+        message=f"run_sync() cannot run inside a running event loop (a notebook has one); "
+        f"write `await {advice}` instead"
+    )
 
 
 def _loop_here() -> asyncio.AbstractEventLoop | None:

@@ -1,15 +1,14 @@
 """Workflows that can be run: graphs, and plain async functions."""
 
-import asyncio
 import sys
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Protocol, Unpack, overload
 
 from typing_extensions import TypeVar
 
 from crew.call.context import Context
-from crew.errors import CrewError
+from crew.call.invoke import run_sync
 from crew.graph import Workflow
 from crew.graph.node import read_node
 from crew.message import Json
@@ -18,7 +17,6 @@ from crew.run.tenant import StartOptions
 
 In = TypeVar("In", default=Any)
 Out = TypeVar("Out", default=Any)
-T = TypeVar("T")
 D = TypeVar("D")
 Needed = TypeVar("Needed", contravariant=True)
 
@@ -136,26 +134,3 @@ def workflow(
         return PlainWorkflow(function, name or function.__name__, version, frame, deps)
 
     return make if function is None else make(function)
-
-
-def run_sync(work: Coroutine[Any, Any, T], advice: str) -> T:
-    """Run a coroutine to its end from a thread without an event loop.
-
-    Raises:
-        CrewError: there is a running loop, as in a notebook; the message says to use `await`.
-    """
-    if not _in_a_loop():
-        return asyncio.run(work)
-    work.close()
-    raise CrewError(
-        message=f"run_sync() cannot run inside a running event loop (a notebook has one); "
-        f"write `await {advice}` instead"
-    )
-
-
-def _in_a_loop() -> bool:
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return False
-    return True

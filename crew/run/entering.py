@@ -8,7 +8,6 @@ in another process; the tool does not.
 import asyncio
 from collections.abc import Callable, Mapping
 from contextvars import copy_context
-from dataclasses import dataclass
 from typing import Any, Protocol, cast
 
 from crew.call.attempt import STOP_SECONDS, Attempt
@@ -16,8 +15,9 @@ from crew.call.context import Context
 from crew.call.driven import Driven
 from crew.call.invoke import is_asked_to_stop, not_an_exception
 from crew.call.lineage import entered
-from crew.call.record import Performer
+from crew.call.record import MAX_DEPTH, Performer
 from crew.content import result_data
+from crew.define import frozen
 from crew.errors import (
     CrewError,
     Diverged,
@@ -34,8 +34,6 @@ from crew.value import Codec, is_big
 
 __all__ = ["EnteredTools"]
 
-MAX_DEPTH = 16
-"""How deep tools may hold the run within each other, as agents that ask agents do."""
 _OF_RUNS = (Diverged, Fenced, StoreError, NotAnException)
 """What the code of a tool may raise that is not to be taken for an error of its run."""
 
@@ -59,7 +57,7 @@ class WithTools(Protocol):
     def tools(self) -> Mapping[str, HoldingTool]: ...
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Entered:
     """A tool that was entered."""
 

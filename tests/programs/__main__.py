@@ -9,7 +9,7 @@ import time
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from multiprocessing import get_context
 
-from crew.testing.programs.table import Table
+from crew.testing.generator.table import Table
 from tests.postgres import Server
 from tests.programs.places import count_on_all_stores
 

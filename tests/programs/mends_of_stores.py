@@ -4,7 +4,7 @@ from typing import Any
 
 from crew.errors import StoreError
 from crew.run.owned import Owned
-from crew.testing.programs.life import Station
+from crew.testing.generator.life import Station
 from tests.programs.mends import Patch, mend
 
 

@@ -28,15 +28,15 @@ from crew.errors import AskError, Diverged
 from crew.hosts.cluster import quiet_cluster
 from crew.journal.reading import JournalReader
 from crew.run import Run, Runtime
-from crew.testing.programs import tree_of
-from crew.testing.programs.branch import Start
-from crew.testing.programs.history import History, read, rows_of
-from crew.testing.programs.letters import answer_to
-from crew.testing.programs.life import Life, outcome_of
-from crew.testing.programs.lives import check_acts, check_counts
-from crew.testing.programs.points import Subject
-from crew.testing.programs.tree import Flaky, Nodes, Tree
-from crew.testing.programs.world import WITNESS, World, read_witness
+from crew.testing.generator import tree_of
+from crew.testing.generator.branch import Start
+from crew.testing.generator.history import History, read, rows_of
+from crew.testing.generator.letters import answer_to
+from crew.testing.generator.life import Life, outcome_of
+from crew.testing.generator.lives import check_acts, check_counts
+from crew.testing.generator.points import Subject
+from crew.testing.generator.tree import Flaky, Nodes, Tree
+from crew.testing.generator.world import WITNESS, World, read_witness
 from tests.hosts.victims import end_all, host
 
 MOST_KILLS = 3

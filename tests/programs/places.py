@@ -11,7 +11,7 @@ from crew.journal import Store
 from crew.journal.memory import MemoryStore
 from crew.journal.postgres import PostgresStore
 from crew.journal.sqlite import SqliteStore
-from crew.testing.programs.table import Table, count
+from crew.testing.generator.table import Table, count
 
 SHARES = {"memory": 85, "sqlite": 12, "postgres": 3}
 """How many of a hundred points run on each store."""

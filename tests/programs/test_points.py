@@ -1,7 +1,7 @@
 """Random programs, stopped after every event on all stores, end as undisturbed ones do.
 
 A failure shows the simplest program that fails, as text; `make programs` counts many, and
-`python -m crew.testing.programs --seed …` shows all about one of those.
+`python -m crew.testing.generator --seed …` shows all about one of those.
 """
 
 import itertools
@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 
 from crew import Budget
 from crew.journal.memory import MemoryStore
-from crew.testing.programs import tree_of
-from crew.testing.programs.grow import grow
-from crew.testing.programs.points import Subject
-from crew.testing.programs.table import SIGHTS, Table, count
-from crew.testing.programs.text import text_of
-from crew.testing.programs.tree import (
+from crew.testing.generator import tree_of
+from crew.testing.generator.grow import grow
+from crew.testing.generator.points import Subject
+from crew.testing.generator.table import SIGHTS, Table, count
+from crew.testing.generator.text import text_of
+from crew.testing.generator.tree import (
     Act,
     AgentCall,
     Ask,

@@ -6,12 +6,12 @@ import pytest
 
 from crew import Context, Runtime, workflow
 from crew.testing import SeededLoop, programs
-from crew.testing.programs import tree_of
-from crew.testing.programs.history import End, History
-from crew.testing.programs.points import Subject
-from crew.testing.programs.text import text_of
-from crew.testing.programs.tree import Act, First, Function, Note, Plain
-from crew.testing.programs.world import Plan
+from crew.testing.generator import tree_of
+from crew.testing.generator.history import End, History
+from crew.testing.generator.points import Subject
+from crew.testing.generator.text import text_of
+from crew.testing.generator.tree import Act, First, Function, Note, Plain
+from crew.testing.generator.world import Plan
 from crew.testing.scheduler import Stuck
 
 

@@ -3,8 +3,8 @@
 import pytest
 
 from crew.call.gate import Gate
-from crew.testing.programs import tree_of
-from crew.testing.programs.points import Subject
+from crew.testing.generator import tree_of
+from crew.testing.generator.points import Subject
 from tests.programs.mends import MENDS, without
 from tests.programs.without import points_until_red
 

@@ -13,8 +13,8 @@ import tests.programs.mends_of_accounts
 import tests.programs.mends_of_order
 import tests.programs.mends_of_stores
 import tests.programs.mends_of_time  # noqa: F401  they are in the table from then on
-from crew.testing.programs import tree_of
-from crew.testing.programs.points import Point, Subject
+from crew.testing.generator import tree_of
+from crew.testing.generator.points import Point, Subject
 from tests.programs.mends import MENDS, Mend, without
 
 POINTS = 2000

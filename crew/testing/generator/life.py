@@ -19,12 +19,12 @@ from crew.journal import OPEN, Append, Operation, Started, Store, StoredEvent, T
 from crew.journal.reading import JournalReader
 from crew.run import Run, Runtime
 from crew.testing.faulty_store import CrashingStore
-from crew.testing.programs.books import is_at, place_of
-from crew.testing.programs.branch import Start
-from crew.testing.programs.history import History, key_of, read
-from crew.testing.programs.letters import answer_to, is_unanswered
-from crew.testing.programs.spending import given
-from crew.testing.programs.world import ProgramLoop, World, go_on_in
+from crew.testing.generator.books import is_at, place_of
+from crew.testing.generator.branch import Start
+from crew.testing.generator.history import History, key_of, read
+from crew.testing.generator.letters import answer_to, is_unanswered
+from crew.testing.generator.spending import given
+from crew.testing.generator.world import ProgramLoop, World, go_on_in
 from crew.testing.quiet import quiet
 from crew.testing.scheduler import Stuck
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 
 from crew.budget import Budget
-from crew.testing.programs.tree import (
+from crew.testing.generator.tree import (
     Act,
     AgentCall,
     Ask,

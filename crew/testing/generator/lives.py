@@ -10,10 +10,10 @@ from typing import Literal, TypeAlias
 
 from crew.graph import Workflow
 from crew.journal import Store
-from crew.testing.programs.books import problems
-from crew.testing.programs.history import History, read, rows_of
-from crew.testing.programs.letters import MARGIN_SECONDS, last_deadline, post
-from crew.testing.programs.life import NEVER, Life, live
+from crew.testing.generator.books import problems
+from crew.testing.generator.history import History, read, rows_of
+from crew.testing.generator.letters import MARGIN_SECONDS, last_deadline, post
+from crew.testing.generator.life import NEVER, Life, live
 
 Between: TypeAlias = Literal["deploy", "deaths", "leaves", "letters"]
 DEATHS = LEAVES = 3

@@ -4,8 +4,8 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
-from crew.testing.programs import tree_of
-from crew.testing.programs.points import Point, Stores, Subject, Wrong
+from crew.testing.generator import tree_of
+from crew.testing.generator.points import Point, Stores, Subject, Wrong
 
 SIGHTS = (
     "two branches in flight",

@@ -17,9 +17,9 @@ from crew.llm import ModelReply, ModelRequest
 from crew.llm.cost import request_bytes
 from crew.llm.scripted import ScriptedModel
 from crew.message import ToolCall, Usage
-from crew.testing.programs.books import MOST_OUTPUT
-from crew.testing.programs.tree import Called
-from crew.testing.programs.world import FOREVER, world
+from crew.testing.generator.books import MOST_OUTPUT
+from crew.testing.generator.tree import Called
+from crew.testing.generator.world import FOREVER, world
 from crew.tool import Tool
 
 _PRIME = 9973

@@ -7,7 +7,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from crew.call.context import Context
-from crew.testing.programs.calls import mixed, number_in, weight
+from crew.testing.generator.calls import mixed, number_in, weight
 
 
 class Start(BaseModel):

@@ -5,9 +5,9 @@ from typing import Any
 
 from crew.budget import Budget
 from crew.errors import BudgetExceeded
-from crew.testing.programs.branch import Branch
-from crew.testing.programs.calls import weight
-from crew.testing.programs.world import world
+from crew.testing.generator.branch import Branch
+from crew.testing.generator.calls import weight
+from crew.testing.generator.world import world
 
 
 def given(site: str, budget: Budget | None) -> Budget | None:

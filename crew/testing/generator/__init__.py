@@ -4,10 +4,10 @@ import random
 from typing import NamedTuple
 
 from crew.graph import Workflow
-from crew.testing.programs.branch import Start
-from crew.testing.programs.grow import grow
-from crew.testing.programs.interpret import workflow_of
-from crew.testing.programs.tree import Tree
+from crew.testing.generator.branch import Start
+from crew.testing.generator.grow import grow
+from crew.testing.generator.interpret import workflow_of
+from crew.testing.generator.tree import Tree
 
 
 class Program(NamedTuple):

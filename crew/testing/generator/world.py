@@ -10,7 +10,7 @@ from contextvars import Context as Variables
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from crew.testing.programs.books import Books
+from crew.testing.generator.books import Books
 from crew.testing.scheduler import SeededLoop
 
 DELAYS = (0.0001, 0.0001, 0.001, 0.004, 0.01, 0.01, 0.02, 0.04)

@@ -2,11 +2,11 @@
 
 from collections.abc import Awaitable, Callable
 
-from crew.testing.programs import calls
-from crew.testing.programs.branch import Branch
-from crew.testing.programs.calls import weight
-from crew.testing.programs.tree import Limit, Timed
-from crew.testing.programs.world import FOREVER, UNANSWERED, world
+from crew.testing.generator import calls
+from crew.testing.generator.branch import Branch
+from crew.testing.generator.calls import weight
+from crew.testing.generator.tree import Limit, Timed
+from crew.testing.generator.world import FOREVER, UNANSWERED, world
 
 
 async def timed(branch: Branch, statement: Timed, body: Callable[[], Awaitable[int]]) -> None:

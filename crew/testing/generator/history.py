@@ -11,9 +11,9 @@ from typing import NamedTuple
 from crew.event import ENDS, Event
 from crew.journal import RunRow, Store
 from crew.journal.reading import JournalReader
-from crew.testing.programs.books import Bills, Moment, place_of
-from crew.testing.programs.calls import AT_ONCE
-from crew.testing.programs.world import Plan
+from crew.testing.generator.books import Bills, Moment, place_of
+from crew.testing.generator.calls import AT_ONCE
+from crew.testing.generator.world import Plan
 
 APPROVAL = ":approval"
 """The last part of the path of a question that an agent asks about one of its tools."""

@@ -9,9 +9,9 @@ from crew.call.lineage import as_key
 from crew.errors import AskError
 from crew.journal import Store
 from crew.run import Runtime
-from crew.testing.programs.calls import weight
-from crew.testing.programs.history import APPROVAL, History, key_of
-from crew.testing.programs.world import UNANSWERED, ProgramLoop, World
+from crew.testing.generator.calls import weight
+from crew.testing.generator.history import APPROVAL, History, key_of
+from crew.testing.generator.world import UNANSWERED, ProgramLoop, World
 from crew.testing.quiet import quiet
 
 MARGIN_SECONDS = 1.0

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import TypeAlias, TypeVar
 
 from crew.budget import Budget
-from crew.testing.programs.tree import (
+from crew.testing.generator.tree import (
     Act,
     AgentCall,
     Ask,
@@ -44,7 +44,7 @@ from crew.testing.programs.tree import (
     What,
     Within,
 )
-from crew.testing.programs.world import FOREVER
+from crew.testing.generator.world import FOREVER
 
 T = TypeVar("T")
 

@@ -19,11 +19,11 @@ from crew.errors import StoreError
 from crew.graph import Workflow
 from crew.journal import Store
 from crew.journal.memory import MemoryStore
-from crew.testing.programs.books import is_hidden, is_spent
-from crew.testing.programs.history import History, read
-from crew.testing.programs.interpret import workflow_of
-from crew.testing.programs.life import NEVER, Fault, Life, live
-from crew.testing.programs.lives import (
+from crew.testing.generator.books import is_hidden, is_spent
+from crew.testing.generator.history import History, read
+from crew.testing.generator.interpret import workflow_of
+from crew.testing.generator.life import NEVER, Fault, Life, live
+from crew.testing.generator.lives import (
     Between,
     Lives,
     between,
@@ -31,8 +31,8 @@ from crew.testing.programs.lives import (
     check_bills,
     check_counts,
 )
-from crew.testing.programs.tree import Nodes, Tree
-from crew.testing.programs.world import Plan, World
+from crew.testing.generator.tree import Nodes, Tree
+from crew.testing.generator.world import Plan, World
 
 How = Literal["kill", "stop", "full", "lost", "deploy", "deaths", "leaves", "letters"]
 """How a program is stopped, or stopped and gone on with in a harder way: see `lives`.
@@ -63,7 +63,7 @@ _SIGNS = {
 }
 """What programs have in them, told by their texts."""
 _ASKS = {"a question in time", "a question too late"}
-MANY_SCHEDULES = 50
+MANY_SCHEDULES = 400
 """So many are tried before an outcome is called none of theirs, and more where they give many."""
 MOST_SCHEDULES = 2_000
 FIRST_SCHEDULES = 3
@@ -252,9 +252,9 @@ class Subject:
             life.wrong("outcome", f"{life.outcome} is none of {sorted(self.outcomes)}")
 
     def _has_tried_all(self) -> bool:
-        """Return whether as many schedules gave nothing new as gave all that there is."""
+        """Return whether thrice as many schedules gave nothing new as gave all that there is."""
         newest = max(self.outcomes.values(), default=0)
-        return self._schedules >= min(max(MANY_SCHEDULES, 2 * newest), MOST_SCHEDULES)
+        return self._schedules >= min(max(MANY_SCHEDULES, 4 * newest), MOST_SCHEDULES)
 
     def _point(self, event: int, how: How | None, life: Life, held: History) -> Point:
         wrong = None

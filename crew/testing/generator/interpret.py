@@ -9,13 +9,13 @@ from crew.call.context import Context
 from crew.graph import Workflow
 from crew.graph.retry import Retry
 from crew.run import Graph, workflow
-from crew.testing.programs import calls
-from crew.testing.programs.branch import Branch, Done, Part, Round, Seen, Shared, Start
-from crew.testing.programs.calls import mixed, weight
-from crew.testing.programs.caught import caught
-from crew.testing.programs.spending import given, paid
-from crew.testing.programs.timed import asked, timed
-from crew.testing.programs.tree import (
+from crew.testing.generator import calls
+from crew.testing.generator.branch import Branch, Done, Part, Round, Seen, Shared, Start
+from crew.testing.generator.calls import mixed, weight
+from crew.testing.generator.caught import caught
+from crew.testing.generator.spending import given, paid
+from crew.testing.generator.timed import asked, timed
+from crew.testing.generator.tree import (
     Act,
     AgentCall,
     Ask,
@@ -46,7 +46,7 @@ from crew.testing.programs.tree import (
     Unkept,
     Within,
 )
-from crew.testing.programs.world import FOREVER, world
+from crew.testing.generator.world import FOREVER, world
 
 
 def workflow_of(tree: Tree, name: str, *, renamed: str = "") -> Workflow:

@@ -1,7 +1,7 @@
 """Look at random programs: many, as a table, or one that broke, in full.
 
-python -m crew.testing.programs --points 2000
-python -m crew.testing.programs --seed 123 --event 7 --how kill
+python -m crew.testing.generator --points 2000
+python -m crew.testing.generator --seed 123 --event 7 --how kill
 """
 
 import argparse
@@ -13,10 +13,10 @@ from typing import get_args
 from crew.journal import Store
 from crew.journal.memory import MemoryStore
 from crew.journal.reading import JournalReader
-from crew.testing.programs import tree_of
-from crew.testing.programs.points import How, Point, Subject
-from crew.testing.programs.table import Table, count
-from crew.testing.programs.text import text_of
+from crew.testing.generator import tree_of
+from crew.testing.generator.points import How, Point, Subject
+from crew.testing.generator.table import Table, count
+from crew.testing.generator.text import text_of
 
 
 def main() -> int:
@@ -35,7 +35,7 @@ def main() -> int:
 
 
 def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m crew.testing.programs", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m crew.testing.generator", description=__doc__)
     parser.add_argument("--points", type=int, default=1000, help="how many, about")
     parser.add_argument("--first", type=int, default=0, help="the first program's seed")
     parser.add_argument("--seed", type=int, help="one program, in full")

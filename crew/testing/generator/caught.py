@@ -6,11 +6,11 @@ from typing import Any, assert_never
 from crew.call.context import Context
 from crew.errors import OutputInvalid
 from crew.graph.retry import Retry
-from crew.testing.programs import calls
-from crew.testing.programs.branch import Branch
-from crew.testing.programs.calls import weight
-from crew.testing.programs.tree import Caught, Keep, Odd, Oddity, Unkept
-from crew.testing.programs.world import world
+from crew.testing.generator import calls
+from crew.testing.generator.branch import Branch
+from crew.testing.generator.calls import weight
+from crew.testing.generator.tree import Caught, Keep, Odd, Oddity, Unkept
+from crew.testing.generator.world import world
 
 _ODD: dict[Oddity, Callable[[str, int], Any]] = {
     "number": calls.odd_number,
