@@ -62,7 +62,6 @@ def _chosen(place: str, value: object, values: Mapping[str, T], default: T) -> T
         status=400,
         message=f"{place} is {value!r:.50}; it must be one of {', '.join(values)}",
         param=place,
-        code="invalid_value",
     )
 
 
