@@ -56,6 +56,7 @@ class _Chat:
         resends: whether its client sends the whole conversation with each request.
         placeholder: a header that names no conversation, and what it holds.
         is_shown: whether the stream shows what the run does before it answers.
+        cancels: whether the run is cancelled when its caller goes away.
     """
 
     request: Request
@@ -65,6 +66,7 @@ class _Chat:
     resends: bool
     placeholder: tuple[str, str] | None
     is_shown: bool
+    cancels: bool
 
     @property
     def key(self) -> str | None:
@@ -88,7 +90,7 @@ async def create_completion(request: Request) -> Response:
     reply = replace(await _reply(door, chat), as_json=as_json, progress=chat.is_shown)
     request.scope["run"] = reply.run.id  # for the guard, where the answer takes too long
     leave = None
-    if cancels_when_left(request, body.metadata, body.own):
+    if chat.cancels:
         leave = request.scope["leave"] = door.cancelling(reply.run)
     return await _answered(door, chat, reply, leave)
 
@@ -140,7 +142,8 @@ def _read(door: Door, request: Request, body: ChatBody, workflow: Workflow) -> _
         named=header.name,
         resends=header.resends,
         placeholder=header.refused,
-        is_shown=door.progress and shows_progress(request, body.metadata, body.own),
+        is_shown=shows_progress(request, body.metadata, body.own) and door.progress,
+        cancels=cancels_when_left(request, body.metadata, body.own),
     )
 
 

@@ -46,13 +46,14 @@ async def create_response(request: Request) -> Response:
     answer = side_answer(body.question, told=body.instructed, limit=body.token_limit)
     if answer is not None and not body.history:
         return _without_run(workflow, body, answer)
+    cancels = cancels_when_left(request, body.metadata, body.own) and not body.background
     turn = await find_turn(request, door.tenant(request), body)
     reading = await _answered(request, door, turn, body)
     if reading is None:
         reading = await _started(request, door, workflow, turn, body)
     request.scope["run"] = reading.run.id  # for the guard, where the answer takes too long
     leave = None
-    if not body.background and cancels_when_left(request, body.metadata, body.own):
+    if cancels:
         leave = request.scope["leave"] = door.cancelling(reading.run)
     headers = {"X-Run-Id": reading.run.id, "X-Thread-Id": reading.run.thread or ""}
     if notes := _notes(workflow, turn, body):
@@ -153,7 +154,7 @@ def _notes(workflow: Workflow, turn: Turn, body: ResponseBody) -> list[str]:
 
 def _is_shown(request: Request, door: Door, body: ResponseBody) -> bool:
     """Return whether the stream shows progress; kept, since it is the same when read anew."""
-    return door.progress and shows_progress(request, body.metadata, body.own)
+    return shows_progress(request, body.metadata, body.own) and door.progress
 
 
 def _without_run(workflow: Workflow, body: ResponseBody, text: str) -> Response:

@@ -3,6 +3,7 @@
 import asyncio
 import json
 
+import openai
 import pytest
 
 from crew import Context, workflow
@@ -179,8 +180,12 @@ async def test_run_whose_caller_leaves_goes_on_otherwise(recital):
 @pytest.mark.parametrize("place", ["crew", "metadata"])
 async def test_what_is_no_choice_is_refused(endpoint, place):
     for name in ("on_disconnect", "progress"):
-        with pytest.raises(Exception, match=name):
-            await endpoint.ask("echo", "x", extra_body={place: {name: "perhaps"}})
+        more = {place: {name: "perhaps"}}
+        with pytest.raises(openai.BadRequestError, match=name):
+            await endpoint.ask("echo", "x", extra_body=more)
+        with pytest.raises(openai.BadRequestError, match=name):
+            await endpoint.client.responses.create(model="echo", input="x", extra_body=more)
+    assert await endpoint.runtime.runs() == []
 
 
 HIDDEN = {
