@@ -1,13 +1,17 @@
 """Conversations that stand on a turn of another one."""
 
+import asyncio
+import contextlib
 from pathlib import Path
 
 import pytest
 
 from crew import Context, Runtime, workflow
-from crew.errors import InputInvalid
+from crew.errors import InputInvalid, StoreError
+from crew.journal.memory import MemoryStore
 from crew.message import Message
-from tests.core.lives import left_waiting, result, stores, until
+from crew.testing import CrashingStore
+from tests.core.lives import SECONDS, left_waiting, result, stores, until
 
 
 @workflow
@@ -152,3 +156,37 @@ async def test_text_of_an_answer_that_was_cancelled_stays_in_the_conversation(tm
             "tell",
             "Once upon a time",
         ]
+
+
+@workflow
+async def stepping(ctx: Context, text: str) -> str:
+    first = await ctx.run(shout, text)
+    ctx.thread.state["said"] = [*ctx.thread.state.get("said", []), first]
+    second = await ctx.run(shout, f"{len(ctx.thread.messages)} before")
+    return f"{first} {second}"
+
+
+async def shout(text: str) -> str:
+    return text.upper()
+
+
+async def test_turn_of_a_branch_is_the_same_wherever_its_process_dies():
+    for after in range(1, 12):
+        kept = MemoryStore()
+        async with Runtime(kept, workflows=[stepping]) as runtime:
+            for text in ("a", "b"):
+                await result(await runtime.start(stepping, text, thread="t"))
+            await runtime.branch_thread("u", [Message("user", "x")], base="t", turn=1)
+        down = CrashingStore(kept, after=after)
+        with contextlib.suppress(StoreError):
+            async with asyncio.timeout(SECONDS), Runtime(down, workflows=[stepping]) as runtime:
+                run = await runtime.start(stepping, "c", thread="u", key="k")
+                while not down.is_down and await run.status() in ("running", "waiting"):
+                    await asyncio.sleep(0)
+        kept.forget_owners()
+        async with Runtime(kept, workflows=[stepping]) as runtime:
+            await result(await runtime.start(stepping, "later", thread="t"))
+            run = await runtime.start(stepping, "c", thread="u", key="k")
+            assert await result(run) == "C 3 BEFORE", after
+            assert dict((await runtime.thread("u")).state) == {"said": ["A", "C"]}
+            assert len(await runtime.runs(thread="u")) == 1
