@@ -15,7 +15,10 @@ __all__ = ["side_answer"]
 MOST_TITLE_TOKENS = 20
 """The longest answer that a request for a title alone allows; no question is answered in so few."""
 
-_CHAT = re.compile(r"<chat_history>(.*?)</chat_history>", re.DOTALL)
+MOST_INSTRUCTIONS = 8_000
+"""Characters at either end of a message within which it says what is asked."""
+
+_CHAT_TAGS = ("<chat_history>", "</chat_history>")
 _OBJECT = re.compile(r'\{\s*"(\w+)"\s*:')
 _NAMED_KEY = re.compile(r'JSON[^"\n]{0,40}"(\w+)"')
 _EMPTY: dict[str, Json] = {
@@ -29,7 +32,7 @@ _HEADING = "### Task:"
 # Open WebUI's prompt for answering from documents has that heading too: it is a real question.
 _DOCUMENTS = re.compile(r"<(context|source|user_query)\b")
 _ASKED_WITH_TOOLS = re.compile(r"\s*Query:")
-_FENCED = re.compile(r"(```|\"\"\").*\1\s*$", re.DOTALL)
+_FENCES = ("```", '"""')
 _EMOJI = re.compile("[\U0001f300-\U0001faff]")
 _SPEAKER = re.compile(
     r"^[ \t>|*#]*(?:(user|human)|(assistant|ai|bot|model|response))[*]*[ \t]*:[ \t]*(.*)$",
@@ -68,15 +71,16 @@ def side_answer(question: str, *, told: str = "", limit: int | None = None) -> s
 
 def _as_json(question: str, told: str, limit: int | None) -> str | None:
     """Open WebUI: the chat between tags, and an object of one key, which tells the task."""
-    chat = _CHAT.search(question)
-    if chat is None and not question.lstrip().startswith(_HEADING):
+    before, _, rest = question.partition(_CHAT_TAGS[0])
+    chat, end, behind = rest.partition(_CHAT_TAGS[1])
+    if not end and not question.lstrip().startswith(_HEADING):
         return None
-    around = _CHAT.sub(" ", question)
+    around = _ends(f"{before} {behind}" if end else question)
     if _DOCUMENTS.search(around):
         return None
     wanted = {match[1] for pattern in (_OBJECT, _NAMED_KEY) for match in pattern.finditer(around)}
     if "title" in wanted:
-        return json.dumps({"title": _first_words(chat[1] if chat else "")}, ensure_ascii=False)
+        return json.dumps({"title": _first_words(chat if end else "")}, ensure_ascii=False)
     key = next((key for key in _EMPTY if key in wanted), None)
     return None if key is None else json.dumps({key: _EMPTY[key]})
 
@@ -88,7 +92,7 @@ def _tools(question: str, told: str, limit: int | None) -> str | None:
     begin = told.find("[")
     try:
         listed, _ = json.JSONDecoder().raw_decode(told[begin:]) if begin >= 0 else (None, 0)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     if isinstance(listed, list) and all(isinstance(it, dict) and "name" in it for it in listed):
         return json.dumps({"tool_calls": list[Json]()})
@@ -97,10 +101,11 @@ def _tools(question: str, told: str, limit: int | None) -> str | None:
 
 def _emoji(question: str, told: str, limit: int | None) -> str | None:
     """Open WebUI: emojis to choose like, and the message behind them in quotes, for one of them."""
-    fenced = _FENCED.search(question)
-    if fenced and limit is not None and limit <= MOST_TITLE_TOKENS:
-        return "💬" if _EMOJI.search(question[: fenced.start()]) else None
-    return None
+    if limit is None or limit > MOST_TITLE_TOKENS:
+        return None
+    fence = next((fence for fence in _FENCES if question.rstrip().endswith(fence)), None)
+    asks, _, quoted = question.partition(fence) if fence else ("", "", "")
+    return "💬" if len(quoted) > len(_FENCES[0]) and _EMOJI.search(_ends(asks)) else None
 
 
 def _title(question: str, told: str, limit: int | None) -> str | None:
@@ -108,17 +113,29 @@ def _title(question: str, told: str, limit: int | None) -> str | None:
 
     Continue: a title of so many words for a chat, and what was said in it as a paragraph.
     """
+    if not _asks_for_title(f"{_ends(told)}\n{_ends(question)}"):
+        return None
     said = list(_SPEAKER.finditer(question))
-    asks = f"{told}\n{_without_chat(question, said)}"
-    if not (_TITLE.search(asks) and _LIMIT.search(asks)):
+    if not _asks_for_title(f"{_ends(told)}\n{_ends(_without_chat(question, said))}"):
         return None
     if any(line[1] for line in said) and (any(line[2] for line in said) or _is_only_chat(question)):
         return _first_words(question)
     first, _, rest = question.partition("\n\n")
     is_short = limit is not None and limit <= MOST_TITLE_TOKENS
-    if rest and (is_short or (_TITLE.search(first) and _OF_CHAT.search(first))):
+    asks = _ends(first)
+    if rest and (is_short or (_TITLE.search(asks) and _OF_CHAT.search(asks))):
         return _first_words(rest)
     return None
+
+
+def _asks_for_title(text: str) -> bool:
+    return bool(_TITLE.search(text) and _LIMIT.search(text))
+
+
+def _ends(text: str) -> str:
+    """Return the beginning and the end of a text, where a request is; not all of what was said."""
+    most = MOST_INSTRUCTIONS
+    return text if len(text) <= 2 * most else f"{text[:most]}\n{text[-most:]}"
 
 
 def _is_only_chat(question: str) -> bool:

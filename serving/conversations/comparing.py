@@ -18,8 +18,9 @@ from crew.value import json_text
 
 __all__ = ["Followed", "Turn", "follow", "is_same"]
 
-_ASIDE = re.compile(r"<(details|think)\b.*?</\1>", re.DOTALL)
-"""What clients keep of progress with an answer."""
+_ASIDES = ("details", "think")
+"""Tags between which clients keep progress with an answer."""
+_FIRST_WORD = re.compile(r"\s*([^\s<{\[]\S{0,63})")
 _CONTEXT = re.compile(r"<(context|source|user_query)\b")
 """Marks a message that a front end has put passages of documents into; it keeps the text alone."""
 
@@ -91,19 +92,38 @@ def is_same(one: Content, other: Content) -> bool:
     (text, parts), (other_text, other_parts) = split(one), split(other)
     if parts and other_parts and parts != other_parts:
         return False
+    if text == other_text:
+        return True
+    word, other_word = _FIRST_WORD.match(text), _FIRST_WORD.match(other_text)
+    if word and other_word and word[1] != other_word[1]:
+        return False  # most are told apart so, however long they are
     return _plain(text) == _plain(other_text) or _are_same_json(text, other_text)
 
 
 def _is_asked(asked: Content, kept: Content) -> bool:
     if is_same(asked, kept):
         return True
-    text, original = split(asked)[0], _plain(kept)
-    return bool(original and _CONTEXT.search(text)) and original in _plain(text)
+    text, _ = split(asked)
+    if not _CONTEXT.search(text):
+        return False
+    original = _plain(kept)
+    return bool(original) and original in _plain(text)
 
 
 def _plain(said: Content) -> str:
     text, _ = split(said)
-    return " ".join(_ASIDE.sub(" ", text).split())
+    for tag in _ASIDES:
+        text = _without(text, f"<{tag}", f"</{tag}>")
+    return " ".join(text.split())
+
+
+def _without(text: str, begin: str, end: str) -> str:
+    """Leave out what stands between tags; by a search from place to place, which is linear."""
+    kept, at = list[str](), 0
+    while (first := text.find(begin, at)) >= 0 and (last := text.find(end, first)) >= 0:
+        kept.append(text[at:first])
+        at = last + len(end)
+    return " ".join([*kept, text[at:]])
 
 
 def _are_same_json(one: str, other: str) -> bool:
@@ -111,5 +131,5 @@ def _are_same_json(one: str, other: str) -> bool:
         return False
     try:
         return bool(json.loads(one) == json.loads(other))
-    except ValueError:
+    except (ValueError, RecursionError):
         return False

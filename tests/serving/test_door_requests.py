@@ -216,3 +216,15 @@ async def test_server_that_shows_no_progress_shows_it_to_nobody(opening):
         assert reasoning(await endpoint.stream("echo", "x", **wanted)) == ""
         response = await endpoint.client.responses.create(model="echo", input="x", **wanted)
         assert [item.type for item in response.output] == ["message"]
+
+
+@pytest.mark.parametrize(
+    "piece",
+    ["<chat_history>", "```", '"""', "user:\n", "{ ", "[", 'JSON "', "#>|* ", "title 1\n\n"],
+)
+def test_no_question_takes_long_to_be_told_from_a_side_request(piece):
+    question = "### Task: 😀" + piece * (300_000 // len(piece))
+    for told in ("", question):
+        side_answer(question, told=told, limit=4)
+        side_answer(f"Query: {question}", told=told)
+        side_answer(f"{question} x", told=told, limit=4)
