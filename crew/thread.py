@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from crew.content import content_data, content_from, content_in
 from crew.define import define, frozen
 from crew.errors import GraphError
-from crew.fold import Ending, Origin, folded
+from crew.fold import Ending, Origin, Text, folded
 from crew.journal import OPEN, RunRow, Store, ThreadRow
 from crew.journal.reading import JournalReader
 from crew.message import Json, Message, message_from, message_with
@@ -19,6 +19,10 @@ MOST_REMEMBERED = 256
 """Conversations that a process remembers; the one used longest ago is forgotten."""
 MOST_SPOKEN = 1024
 """Turns of which a process remembers what an agent said to its tools."""
+
+
+NOT_ANSWERED = "(not answered: "
+"""What stands first in the place of an answer that there is none of."""
 
 
 OWN = ":"
@@ -90,11 +94,12 @@ def _is_own(name: object) -> bool:
 class Thread:
     """The messages of a thread, the oldest first, and what is kept with it.
 
-    A turn is a user's message and what answered it; one that failed or was cancelled keeps its
-    user's message, with `(not answered: …)` in the answer's place.
+    A turn is a user's message and what answered it; of one that was cancelled that is the text it
+    had emitted. One without an answer has `(not answered: …)` in its place.
 
-    The first `opening` messages were there before the first turn. The `state` is what the turns
-    that completed have left; in a run, `ctx.thread.state` is changed, and committed with its turn.
+    The first `opening` messages were there before the first turn; those of a branch are what its
+    base was when it began, too. The `state` is what the turns that completed have left; in a run,
+    `ctx.thread.state` is changed, and committed with its turn.
     """
 
     id: str
@@ -102,7 +107,7 @@ class Thread:
     opening: int = 0
     state: ThreadState = field(default_factory=lambda: ThreadState({}))
     runs: tuple[int, ...] = ()
-    """The numbers of the runs of its turns, in their order."""
+    """For each message of the user, the number of the run that it began; 0 if it began none."""
 
 
 @frozen
@@ -143,6 +148,20 @@ def after_turns(messages: Sequence[Message], turns: int) -> tuple[Message, ...] 
     return tuple(messages[begins[turns] :]) if turns < len(begins) else ()
 
 
+@frozen
+class Branch:
+    """A thread, and what it stands on: another one as that was after its turn number `turn`.
+
+    One that stands on no other has no `base`. The `opening` is what was said before its own turns,
+    behind what it has of its base.
+    """
+
+    id: str
+    base: str | None
+    turn: int
+    opening: tuple[Message, ...]
+
+
 def opening_text(messages: Iterable[Message]) -> str:
     """Return messages of user and assistant as a thread's opening is stored."""
     return json.dumps([[message.role, content_data(message.content)] for message in messages])
@@ -164,8 +183,24 @@ class Conversations:
 
     def whole(self, tenant: str, thread: str) -> Thread:
         """Return a conversation, empty if nothing was said on it."""
-        opening = len(_opening(self._store.thread(tenant, thread)))
-        return self._upto(tenant, thread, None, opening)
+        return self._upto(tenant, thread, None)
+
+    def family(self, tenant: str, thread: str) -> list[Branch]:
+        """Return a conversation with all branches of it, each behind what it stands on.
+
+        The first is the one that all others come from, if `thread` is itself a branch.
+        """
+        found = [thread]
+        while (kept := self._store.thread(tenant, found[0])) and kept.base is not None:
+            found = [kept.base]
+        for name in found:
+            found += [row.thread for row in self._store.branches(tenant, name)]
+        return [self._branch(tenant, name) for name in found]
+
+    def _branch(self, tenant: str, thread: str) -> Branch:
+        kept = self._store.thread(tenant, thread)
+        base, turn = (kept.base, kept.base_turn) if kept is not None else (None, 0)
+        return Branch(thread, base, turn, tuple(_opening(kept)))
 
     def before(self, row: RunRow) -> Thread:
         """Return the conversation before a run's turn; a fork has that of what it stands on.
@@ -200,12 +235,13 @@ class Conversations:
         events = JournalReader(self._store, row).every(upto=row.offset)
         return tuple(map(message_from, folded(events, Spoken(agent)).messages))
 
-    def _upto(self, tenant: str, thread: str, before: int | None, opening: int = 0) -> Thread:
+    def _upto(self, tenant: str, thread: str, before: int | None) -> Thread:
         known = self._remembered(tenant, thread)
         if before is not None and before <= known.turn:
             known = _Known()  # an earlier turn than the last one that was read
         if not known.number:
-            known.said = _Said(_opening(self._store.thread(tenant, thread)))
+            known.said = self._begun(tenant, thread)
+            known.opening = len(known.said.messages)
         said, is_settled, read = known.said.copy(), True, known.turn
         for row in self._store.turns(tenant, thread, after=known.turn):
             turn = row.turn or 0
@@ -219,7 +255,16 @@ class Conversations:
         if is_settled and known.turn > read:
             known.said = said.copy()
         messages, runs = tuple(said.messages), tuple(said.runs)
-        return Thread(thread, messages, opening, ThreadState(said.state), runs)
+        return Thread(thread, messages, known.opening, ThreadState(said.state), runs)
+
+    def _begun(self, tenant: str, thread: str) -> "_Said":
+        """Return what was said before a thread's first turn, a branch's base included."""
+        kept = self._store.thread(tenant, thread)
+        if kept is None or kept.base is None or kept.base_turn < 0:
+            return _Said().with_opening(kept)
+        base = self._upto(tenant, kept.base, kept.base_turn + 1)
+        said = _Said([*base.messages], {**base.state.kept}, [*base.runs])
+        return said.with_opening(kept)
 
     def _remembered(self, tenant: str, thread: str) -> "_Known":
         name = (tenant, thread)
@@ -240,16 +285,25 @@ class _Said:
     state: dict[str, Json] = field(default_factory=dict)
     runs: list[int] = field(default_factory=list)
 
+    def with_opening(self, kept: ThreadRow | None) -> "_Said":
+        opening = _opening(kept)
+        runs = [0 for message in opening if message.role == "user"]
+        return _Said([*self.messages, *opening], self.state, [*self.runs, *runs])
+
     def copy(self) -> "_Said":
         return _Said([*self.messages], {**self.state}, [*self.runs])
 
 
 @define
 class _Known:
-    """The turns of a conversation up to number `turn`, the last of which is run `number`."""
+    """The turns of a conversation up to number `turn`, the last of which is run `number`.
+
+    Before the first of them there were `opening` messages.
+    """
 
     turn: int = 0
     number: int = 0
+    opening: int = 0
     said: _Said = field(default_factory=_Said)
 
 
@@ -270,4 +324,10 @@ def _add(said: _Said, store: Store, row: RunRow) -> None:
         said.messages.append(Message("assistant", text_of(end.output)))
         change(said.state, end.thread or {})
     elif row.status in ("failed", "cancelled"):
-        said.messages.append(Message("assistant", f"(not answered: the run {row.status})"))
+        partial = _emitted(reader, row) if row.status == "cancelled" else ""
+        text = partial or f"{NOT_ANSWERED}the run {row.status})"
+        said.messages.append(Message("assistant", text))
+
+
+def _emitted(reader: JournalReader, row: RunRow) -> str:
+    return str(folded(reader.every(upto=row.offset), Text()))

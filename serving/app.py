@@ -35,6 +35,8 @@ def create_app(
     counts: Counts | None = None,
     everyone: "Everyone | None" = None,
     mcp: bool = False,
+    cors: Sequence[str] = (),
+    progress: bool = True,
 ) -> "Starlette":
     """Make the app that serves `workflows` as models over the OpenAI API.
 
@@ -52,13 +54,17 @@ def create_app(
         counts: where it is counted what keys use, if not in this process alone.
         everyone: where several processes serve, asks all of them what they have counted.
         mcp: whether workflows are tools of an MCP server, too, at `/mcp`.
+        cors: origins of pages elsewhere that may call; `*` for all, which needs keys.
+        progress: whether streams show what runs do before they answer.
 
     Raises:
         InputInvalid: two workflows have the same name.
+        SettingsInvalid: one of `cors` is no origin.
         ExtraMissing: the extra `serve` is not installed, or `mcp` where that is asked for.
     """
     need_extra(mcp=mcp)
     from serving.access.auth import Access
+    from serving.access.cors import read_origins
     from serving.access.door import Door, by_name
     from serving.routes import make_app
 
@@ -70,13 +76,17 @@ def create_app(
         heartbeat=heartbeat,
         limits=limits or Limits(),
         counts=counts or Tally(),
+        progress=progress,
     )
+    known = [*default_keys(api_keys), *keys]
+    origins = read_origins(cors, known)
     more: list[Operation] = []
     if mcp:
         from serving.mcp import OPERATIONS
 
         more = OPERATIONS
-    return make_app(door, Access([*default_keys(api_keys), *keys]), everyone, more)
+    access = Access(known, origins=origins)
+    return make_app(door, access, everyone, more, cors=origins)
 
 
 def bind_app(
@@ -86,6 +96,8 @@ def bind_app(
     input_defaults: Mapping[str, object] | None = None,
     api_keys: Sequence[str] = (),
     keys: Sequence[Key] = (),
+    cors: Sequence[str] = (),
+    progress: bool = True,
     num_replicas: int = 1,
     max_ongoing_requests: int = 200,
     max_queued_requests: int = 400,
@@ -103,6 +115,8 @@ def bind_app(
         api_keys: see `create_app`; they travel as hashes. Serve's proxy is not this app: on an
             address that other machines reach, give keys.
         keys: see `create_app`.
+        cors: see `create_app`.
+        progress: see `create_app`.
         num_replicas: more than one needs a store that several may write to.
         max_ongoing_requests: streams one replica holds.
         max_queued_requests: requests that wait in one proxy; more are answered 503.
@@ -133,6 +147,8 @@ def bind_app(
         input_defaults=dict(input_defaults or {}),
         keys=[key.model_dump() for key in (*default_keys(api_keys), *keys)],
         mcp=mcp,
+        cors=list(cors),
+        progress=progress,
     )
 
 

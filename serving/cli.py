@@ -122,6 +122,13 @@ def serve(
     key_file: Annotated[
         Path | None, typer.Option("--keys", help="File of keys, tenants and limits.")
     ] = None,
+    cors: Annotated[
+        list[str] | None,
+        typer.Option(metavar="ORIGIN", help="Pages elsewhere that may call; may be repeated."),
+    ] = None,
+    progress: Annotated[
+        bool, typer.Option("--progress/--no-progress", help="Show what runs do in streams.")
+    ] = True,
     workers: Annotated[int, typer.Option(min=1, help="How many processes serve.")] = 1,
     reload: Annotated[
         bool, typer.Option("--reload", help="Serve a workflow's file anew when it changes.")
@@ -156,7 +163,18 @@ def serve(
 
     settings = _settings(store=store, agents=agents, docs=docs)
     names = workflows or ["research"]
-    what = served(names, settings, host, port, api_key or [], key_file, as_json=as_json, mcp=mcp)
+    what = served(
+        names,
+        settings,
+        host,
+        port,
+        api_key or [],
+        key_file,
+        cors=cors or [],
+        progress=progress,
+        as_json=as_json,
+        mcp=mcp,
+    )
     if listener is not None:
         _run(serve_alone(what, inherited=listener), loop=fastest_loop())
     elif on_ray:

@@ -12,6 +12,7 @@ from types import ModuleType
 import crew.errors
 from crew.errors import CrewError, InputInvalid
 from crew.graph import Workflow
+from serving.packages import package_of, packaged_modules
 
 __all__ = ["bundled_names", "load_workflow", "load_workflows", "loaded_modules"]
 
@@ -69,7 +70,7 @@ def loaded_modules() -> tuple[ModuleType, ...]:
     Workers of a cluster cannot import them: they must travel by value
     (`ray.cloudpickle.register_pickle_by_value`).
     """
-    return tuple(_loaded.values())
+    return (*_loaded.values(), *packaged_modules())
 
 
 def bundled_names() -> list[str]:
@@ -113,7 +114,13 @@ def _from_file(file: Path) -> ModuleType:
     except OSError as error:
         raise InputInvalid(message=_missing(file, error)) from error
     digest = hashlib.sha256(str(path).encode() + b"\0" + content).hexdigest()[:16]
-    name = f"_crew_workflow_{digest}"
+    try:
+        package = package_of(path, content)
+    except CrewError:
+        raise
+    except Exception as error:
+        raise InputInvalid(message=_raised(str(path.parent / "__init__.py"), error)) from error
+    name = f"{package}{'.' if package else ''}_crew_workflow_{digest}"
     if name not in sys.modules:
         _execute(name, path)
     return _remember(sys.modules[name])

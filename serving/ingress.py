@@ -16,6 +16,8 @@ class ChatIngress:
         input_defaults: see `serving.app.create_app`.
         keys: fields of `serving.access.keys.Key`, of those who may call.
         mcp: see `serving.app.create_app`.
+        cors: see `serving.app.create_app`.
+        progress: see `serving.app.create_app`.
     """
 
     async def __init__(
@@ -26,6 +28,8 @@ class ChatIngress:
         input_defaults: dict[str, object],
         keys: list[dict[str, Any]],
         mcp: bool,
+        cors: list[str],
+        progress: bool,
     ) -> None:
         find_package("crew", "errors.py")
         find_package("serving", "ingress.py")
@@ -48,6 +52,8 @@ class ChatIngress:
             input_defaults=input_defaults,
             keys=[Key(**fields) for fields in keys],
             mcp=mcp,
+            cors=cors,
+            progress=progress,
         )
 
     def __serve_build_asgi_app__(self) -> Any:

@@ -1,6 +1,6 @@
 """The operations of the API put together, and what stands before all of them."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from importlib.metadata import version
 
 from starlette.applications import Starlette
@@ -13,6 +13,7 @@ from starlette.routing import Match
 from crew.errors import CrewError
 from serving import chat, conversations, health, metrics, questions, responses, runs, web
 from serving.access.auth import Access
+from serving.access.cors import cors_for
 from serving.access.door import Door
 from serving.access.guard import Guard
 from serving.http.errors import ApiError, from_crew
@@ -50,6 +51,8 @@ def make_app(
     access: Access,
     everyone: Everyone | None = None,
     more: Sequence[Operation] = (),
+    *,
+    cors: Collection[str] = (),
 ) -> Starlette:
     """Put the routes together; `more` are operations that not every server has."""
     operations = [*OPERATIONS, *more]
@@ -61,7 +64,7 @@ def make_app(
             ),
             *web.ROUTES,
         ],
-        middleware=[Middleware(Metered, meter=meter, operations=operations)],
+        middleware=[Middleware(Metered, meter=meter, operations=operations), *cors_for(cors)],
         exception_handlers={
             ApiError: _api_error,
             CrewError: _crew_error,

@@ -57,9 +57,7 @@ def _with_tools(
 ) -> Iterator[Message]:
     """Yield messages with the calls of tools, each before the answer that was made of them."""
     asked = sum(message.role == "user" for message in messages)
-    # What was said before the first turn was said in no run.
-    runs = [0] * asked + list(thread.runs)
-    left = iter(runs[len(runs) - asked :])
+    left = iter(thread.runs[len(thread.runs) - asked :])
     for message in messages:
         yield message
         if message.role == "user" and (run := next(left)):

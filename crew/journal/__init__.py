@@ -19,6 +19,9 @@ OPEN: tuple[RunStatus, ...] = ("running", "waiting")
 NO_OPENING: Final = "[]"
 """The opening of a thread that begins with its first turn."""
 
+NOTHING: Final = -1
+"""The turn of its base on which a branch stands that has nothing of it."""
+
 PARKED: Final = "parked"
 """The owner of a run that waits for a person to choose how it goes on."""
 
@@ -94,7 +97,12 @@ class RunRow(NamedTuple):
 
 @frozen
 class ThreadRow:
-    """What is kept of a thread beside its runs; see `KeepThread`. Times are unix seconds."""
+    """What is kept of a thread beside its runs; see `KeepThread`. Times are unix seconds.
+
+    A branch stands on the thread `base` as it was after its turn `base_turn`: what was said up to
+    there comes before its own opening, and its own turns are numbered from there. Where that is
+    `NOTHING`, it only goes with its base.
+    """
 
     tenant: str
     thread: str
@@ -102,6 +110,8 @@ class ThreadRow:
     opening: str
     created_at: float
     updated_at: float
+    base: str | None = None
+    base_turn: int = 0
 
 
 @frozen
@@ -156,7 +166,8 @@ class NewRun:
     With another one, or for another thread, a key is refused with `KeyReused`.
     The turn's number on its thread is given by the store, in the order of acceptance; a fork is no
     turn, though it has its base's thread. `when_busy="cancel"` puts a cancel into the inbox of each
-    earlier turn that is open.
+    earlier turn that is open. A turn that is to come `behind` another one than the thread's last is
+    refused with `ThreadBusy`.
     """
 
     id: str
@@ -175,6 +186,7 @@ class NewRun:
     base_offset: int = 0
     tags: tuple[str, ...] = ()
     """What it is found by besides: a short text for each name and value of its metadata."""
+    behind: int | None = None
 
 
 @frozen
@@ -261,6 +273,7 @@ class Remove:
     With a `thread` of a `tenant` they are that conversation, and what is kept of it goes with the
     last of them. Nothing is removed of one that goes on: that has another run by now, or of which
     what is kept was not changed last at `changed_at` (0: nothing is kept; None: no matter when).
+    One that a branch stands on is left as it is.
     """
 
     numbers: tuple[int, ...]
@@ -285,7 +298,9 @@ class KeepThread:
     """Keep with a thread what no run of it says; both are JSON text.
 
     `metadata` takes the place of what was kept. `opening` is what was said before the first turn:
-    a thread has one from its beginning or never, since what was said does not change.
+    a thread has one from its beginning or never, since what was said does not change. So it is with
+    the `base` of a branch; one whose turn `base_turn` is not there, or of which a turn up to it has
+    not ended, is refused with `InputInvalid`.
     """
 
     tenant: str
@@ -293,6 +308,8 @@ class KeepThread:
     metadata: str
     at: float
     opening: str = NO_OPENING
+    base: str | None = None
+    base_turn: int = 0
 
 
 @frozen
@@ -406,8 +423,8 @@ class Store(Protocol):
 
         Returns one result each: `Started` for a `NewRun`, the `RunRow` for a `Take`, the removed
         numbers for a `Remove`, the `AccountRow` for a `Settle`, else None; or the exception
-        (`Fenced`, `ThreadBusy`, `KeyReused`, `AskError`, `RunNotFound`, `BudgetExceeded`) that
-        refused this operation alone, while the others went through.
+        (`Fenced`, `ThreadBusy`, `KeyReused`, `AskError`, `RunNotFound`, `BudgetExceeded`,
+        `InputInvalid`) that refused this operation alone, while the others went through.
 
         Raises:
             Busy: nothing was written; try again.
@@ -518,6 +535,9 @@ class Store(Protocol):
         Raises:
             StoreError: one of them is damaged.
         """
+
+    def branches(self, tenant: str, thread: str) -> list[ThreadRow]:
+        """Return the threads that stand on this one, in the order of their beginning."""
         ...
 
     def accounts(self, ids: Sequence[str]) -> list[AccountRow]:

@@ -6,7 +6,7 @@ from itertools import islice
 from pathlib import Path
 from typing import assert_never
 
-from crew.errors import AskError, BudgetExceeded, Fenced, RunNotFound
+from crew.errors import AskError, BudgetExceeded, Fenced, InputInvalid, RunNotFound
 from crew.journal import (
     OPEN,
     PARKED,
@@ -97,10 +97,8 @@ class MemoryStore:
             case RemoveNotes(tenant=tenant, threads=threads):
                 self._forget(lambda note: self._is_left(note, tenant, threads))
                 return None
-            case KeepThread(tenant=tenant, thread=thread):
-                row = rules.keep(operation, self.thread(tenant, thread))
-                self._threads[tenant, thread] = row
-                return None
+            case KeepThread():
+                return self._keep_thread(operation)
             case Draw():
                 return self._draw(operation)
             case Settle():
@@ -118,11 +116,37 @@ class MemoryStore:
         other = rules.start(new, None if known is None else self._rows[known], open_turns)
         if other is not None:
             return other
+        last = self._last_turn(new.tenant, new.thread or "") if is_turn else 0
+        if is_turn and (late := rules.moved_on(new, last)) is not None:
+            return late
         for row in open_turns if new.when_busy == "cancel" else ():
             self._post(Post(row.number, "cancel", "", "null", new.at))
-        turn = (turns[-1].turn or 0) + 1 if turns else 1
-        row = rules.row_of(self._next_run, new, turn if is_turn else None)
+        row = rules.row_of(self._next_run, new, last + 1 if is_turn else None)
         return self._insert(row, new)
+
+    def _last_turn(self, tenant: str, thread: str) -> int:
+        if turns := self.turns(tenant, thread):
+            return turns[-1].turn or 0
+        kept = self.thread(tenant, thread)
+        return max(0, kept.base_turn) if kept is not None else 0
+
+    def _keep_thread(self, keep: KeepThread) -> InputInvalid | None:
+        row = rules.keep(keep, self.thread(keep.tenant, keep.thread), self._may_be_based(keep))
+        if isinstance(row, InputInvalid):
+            return row
+        self._threads[keep.tenant, keep.thread] = row
+        return None
+
+    def _may_be_based(self, keep: KeepThread) -> bool:
+        if keep.base is None:
+            return True
+        last = keep.base_turn
+        statuses = [
+            row.status
+            for row in self.turns(keep.tenant, keep.base)
+            if row.turn == last or ((row.turn or 0) < last and row.status in OPEN)
+        ]
+        return rules.may_be_base(last, self.thread(keep.tenant, keep.base), statuses)
 
     def _insert(self, row: RunRow, new: NewRun) -> Started:
         self._next_run += 1
@@ -257,6 +281,7 @@ class MemoryStore:
     def _remove(self, remove: Remove) -> tuple[int, ...] | None:
         place = remove.tenant, remove.thread or ""
         rows, kept = self._rows.values(), self._threads.get(place)
+        is_base = remove.thread is not None and bool(self.branches(*place))
         of_thread = [
             row.number
             for row in rows
@@ -268,11 +293,12 @@ class MemoryStore:
             of_thread,
             kept.updated_at if kept is not None else 0.0,
             [(row.base, row.number) for row in rows if row.base is not None],
+            has_branches=is_base,
         )
         if going is None:
             return None
         self._drop(going)
-        if remove.thread is not None and set(of_thread).issubset(going):
+        if remove.thread is not None and not is_base and set(of_thread).issubset(going):
             self._threads.pop(place, None)
         return going
 
@@ -401,6 +427,11 @@ class MemoryStore:
     def threads(self, tenant: str) -> dict[str, float]:
         rows = [row for row in self._threads.values() if row.tenant == tenant]
         return {row.thread: row.updated_at for row in rows}
+
+    def branches(self, tenant: str, thread: str) -> list[ThreadRow]:
+        place = tenant, thread
+        found = [row for row in self._threads.values() if (row.tenant, row.base) == place]
+        return sorted(found, key=lambda row: (row.created_at, row.thread))
 
     def letters(self, numbers: Sequence[int]) -> list[Letter]:
         found = [letter for n in numbers for letter in self._letters.get(n, {}).values()]

@@ -30,7 +30,7 @@ from crew.journal.postgres_accounts import ACCOUNTS_BY_ID, account_row
 from crew.journal.postgres_commits import Commits
 from crew.journal.postgres_link import Connect, Link, connect, refuse_malformed
 from crew.journal.postgres_notes import find_notes
-from crew.journal.postgres_operations import COLUMNS
+from crew.journal.postgres_operations import COLUMNS, THREAD
 from crew.journal.postgres_schema import prepare
 
 _IS_OPEN = "status IN ('running', 'waiting')"
@@ -125,12 +125,19 @@ class PostgresStore:
         return self._rows(where, [*values, limit])
 
     def thread(self, tenant: str, thread: str) -> ThreadRow | None:
-        query = "SELECT * FROM threads WHERE tenant = %s AND thread = %s"
+        query = f"SELECT {THREAD} FROM threads WHERE tenant = %s AND thread = %s"  # noqa: S608
         return next((ThreadRow(*row) for row in self._read(query, (tenant, thread))), None)
 
     def threads(self, tenant: str) -> dict[str, float]:
         query = "SELECT thread, updated_at FROM threads WHERE tenant = %s"
         return dict(self._read(query, (tenant,)))
+
+    def branches(self, tenant: str, thread: str) -> list[ThreadRow]:
+        query = (
+            f"SELECT {THREAD} FROM threads "  # noqa: S608  constants
+            f"WHERE tenant = %s AND base = %s ORDER BY created_at, thread"
+        )
+        return [ThreadRow(*row) for row in self._read(query, (tenant, thread))]
 
     def events(self, number: int, *, after: int = 0, limit: int = 1024) -> list[StoredEvent]:
         query = (

@@ -2,10 +2,11 @@
 
 import hashlib
 from collections.abc import Iterator, Sequence
+from dataclasses import astuple
 from itertools import groupby
 from typing import Any, assert_never
 
-from crew.errors import AskError, Fenced, KeyReused, RunNotFound, ThreadBusy
+from crew.errors import AskError, Fenced, InputInvalid, KeyReused, RunNotFound, ThreadBusy
 from crew.journal import (
     OPEN,
     Append,
@@ -25,6 +26,7 @@ from crew.journal import (
     Started,
     StoredEvent,
     Take,
+    ThreadRow,
     rules,
 )
 from crew.journal.postgres_accounts import draw, settle, tree_of
@@ -35,6 +37,7 @@ COLUMNS = (
     "number, id, tenant, workflow, version, key, input_hash, thread, turn, parent, status, owner, "
     "epoch, last_offset, crc, created_at, updated_at, base, base_offset, due"
 )
+THREAD = "tenant, thread, metadata, opening, created_at, updated_at, base, base_turn"
 _IS_OPEN = "status IN ('running', 'waiting')"
 
 COUNT = (
@@ -83,9 +86,11 @@ _INSERT_RUN = (
     "INSERT INTO events SELECT number, %s, %s, %s, %s, %s, %s FROM made RETURNING number"
 )
 _THREAD = (
-    "SELECT (SELECT max(turn) FROM runs WHERE tenant = %(tenant)s AND thread = %(thread)s "  # noqa: S608
-    "AND turn IS NOT NULL), array(SELECT number FROM runs WHERE tenant = %(tenant)s "
-    f"AND thread = %(thread)s AND turn IS NOT NULL AND {_IS_OPEN} ORDER BY number)"
+    "SELECT coalesce((SELECT max(turn) FROM runs WHERE tenant = %(tenant)s "  # noqa: S608
+    "AND thread = %(thread)s AND turn IS NOT NULL), (SELECT greatest(base_turn, 0) FROM threads "
+    "WHERE tenant = %(tenant)s AND thread = %(thread)s), 0), array(SELECT number FROM runs "
+    "WHERE tenant = %(tenant)s AND thread = %(thread)s AND turn IS NOT NULL "
+    f"AND {_IS_OPEN} ORDER BY number)"
 )
 _OF_THREAD = (
     # A turn or a fork, each by an index of its own.
@@ -117,8 +122,11 @@ def _names(operation: Operation) -> Iterator[str]:
         case NewRun(tenant=tenant, thread=thread, workflow=workflow, key=key):
             if key is not None:
                 yield repr(("key", tenant, workflow, key))
-        case Remove(tenant=tenant, thread=thread) | KeepThread(tenant=tenant, thread=thread):
+        case Remove(tenant=tenant, thread=thread):
             pass
+        case KeepThread(tenant=tenant, thread=thread, base=base):
+            if base is not None:
+                yield repr(("thread", tenant, base))
         case Draw() | Settle():
             yield repr(("accounts", tree_of(operation)))
             return
@@ -295,11 +303,12 @@ def _start(db: Db, new: NewRun) -> Started | KeyReused | ThreadBusy:
     if rules.is_turn(new):
         place = {"tenant": new.tenant, "thread": new.thread}
         last, open_turns = _row(db.execute(_THREAD, place))
-        if (refused := rules.start(new, None, open_turns)) is not None:
+        refused = rules.start(new, None, open_turns) or rules.moved_on(new, last)
+        if refused is not None:
             return refused
         for number in open_turns if new.when_busy == "cancel" else ():
             _insert_letter(db, Post(number, "cancel", "", "null", new.at))
-        turn = (last or 0) + 1
+        turn = last + 1
     row, first = rules.row_of(0, new, turn), new.first
     values = [*row[1:], first.offset, first.kind, first.path, first.body, first.crc, first.at]
     (number,) = _row(db.execute(_INSERT_RUN, values))  # pyrefly: ignore
@@ -373,11 +382,12 @@ def _remove(db: Db, remove: Remove) -> tuple[int, ...] | None:
     changed_at = next((at for (at,) in db.execute(query, place)), 0.0)
     query = "SELECT base, number FROM runs WHERE base = ANY(%s)"
     forks = db.execute(query, (list(remove.numbers),)).fetchall()
-    going = rules.remove(remove, dict(statuses), of_thread, changed_at, forks)
+    is_base = remove.thread is not None and _is_base(db, *place)
+    going = rules.remove(remove, dict(statuses), of_thread, changed_at, forks, has_branches=is_base)
     if going is None:
         return None
     _drop(db, list(going))
-    if remove.thread is not None and set(of_thread).issubset(going):
+    if remove.thread is not None and not is_base and set(of_thread).issubset(going):
         db.execute("DELETE FROM threads WHERE tenant = %s AND thread = %s", place)
     return going
 
@@ -396,12 +406,41 @@ def _drop(db: Db, removed: list[int]) -> None:
     )
 
 
-def _keep_thread(db: Db, keep: KeepThread) -> None:
+def _is_base(db: Db, tenant: str, thread: str | None) -> bool:
+    query = "SELECT 1 FROM threads WHERE tenant = %s AND base = %s LIMIT 1"
+    return db.execute(query, (tenant, thread)).fetchone() is not None
+
+
+def _keep_thread(db: Db, keep: KeepThread) -> InputInvalid | None:
+    before = _thread(db, keep.tenant, keep.thread)
+    row = rules.keep(keep, before, before is not None or _may_be_based(db, keep))
+    if isinstance(row, InputInvalid):
+        return row
     db.execute(
-        "INSERT INTO threads VALUES (%s, %s, %s, %s, %s, %s) ON CONFLICT (tenant, thread) "
+        f"INSERT INTO threads ({THREAD}) VALUES (%s, %s, %s, %s, %s, %s, %s, %s) "  # noqa: S608
+        "ON CONFLICT (tenant, thread) "
         "DO UPDATE SET metadata = excluded.metadata, updated_at = excluded.updated_at",
-        (keep.tenant, keep.thread, keep.metadata, keep.opening, keep.at, keep.at),
+        astuple(row),
     )
+    return None
+
+
+def _may_be_based(db: Db, keep: KeepThread) -> bool:
+    if keep.base is None:
+        return True
+    query = (
+        f"SELECT status FROM runs WHERE tenant = %s AND thread = %s "  # noqa: S608  constants
+        f"AND turn IS NOT NULL AND (turn = %s OR turn < %s AND {_IS_OPEN})"
+    )
+    found = db.execute(query, (keep.tenant, keep.base, keep.base_turn, keep.base_turn))
+    statuses = [status for (status,) in found.fetchall()]
+    return rules.may_be_base(keep.base_turn, _thread(db, keep.tenant, keep.base), statuses)
+
+
+def _thread(db: Db, tenant: str, thread: str) -> ThreadRow | None:
+    query = f"SELECT {THREAD} FROM threads WHERE tenant = %s AND thread = %s"  # noqa: S608
+    row = db.execute(query, (tenant, thread)).fetchone()
+    return ThreadRow(*row) if row else None
 
 
 def one(db: Db, where: str, values: Sequence[object]) -> RunRow | None:

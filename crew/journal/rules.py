@@ -8,8 +8,17 @@ these functions, to one table.
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
-from crew.errors import AskError, Fenced, KeyReused, RunNotFound, StoreError, ThreadBusy
+from crew.errors import (
+    AskError,
+    Fenced,
+    InputInvalid,
+    KeyReused,
+    RunNotFound,
+    StoreError,
+    ThreadBusy,
+)
 from crew.journal import (
+    NOTHING,
     OPEN,
     Append,
     Clear,
@@ -38,6 +47,17 @@ def start(
     if known is not None:
         return found_by_key(new, known)
     return busy(new) if is_turn(new) and new.when_busy == "reject" and open_turns else None
+
+
+def moved_on(new: NewRun, last: int) -> ThreadBusy | None:
+    """Return the refusal of a turn that was to come behind another one than the `last`."""
+    if new.behind in (None, last):
+        return None
+    return ThreadBusy(
+        message=f"thread {new.thread!r} has gone on: its last turn is number {last}, not "
+        f"{new.behind}; read it again, and start behind that one",
+        thread=new.thread or "",
+    )
 
 
 def found_by_key(new: NewRun, known: RunRow) -> Started | KeyReused:
@@ -135,6 +155,8 @@ def remove(
     conversation: Iterable[int],
     changed_at: float,
     forks: Iterable[tuple[int, int]],
+    *,
+    has_branches: bool = False,
 ) -> tuple[int, ...] | None:
     """Return the runs that go, or None if their conversation goes on, so that none does.
 
@@ -144,12 +166,15 @@ def remove(
         conversation: all runs of its thread, forks too; none without a thread.
         changed_at: when what is kept of its thread was changed last; 0 if nothing is.
         forks: base and number of all forks there are.
+        has_branches: whether another conversation stands on it.
     """
     going = set(statuses)
     if any(status in OPEN for status in statuses.values()) or not going.issuperset(conversation):
         return None
     if remove.changed_at is not None and remove.changed_at != changed_at:
         return None
+    if has_branches:
+        return ()
     links = list(forks)
     while stays := {base for base, fork in links if base in going and fork not in going}:
         going -= stays
@@ -181,13 +206,35 @@ def row_of(number: int, new: NewRun, turn: int | None) -> RunRow:
     )
 
 
-def keep(keep: KeepThread, row: ThreadRow | None) -> ThreadRow:
-    """Return what is kept of a thread from now on, given what was."""
-    if row is None:
-        return ThreadRow(
-            keep.tenant, keep.thread, keep.metadata, keep.opening, float(keep.at), float(keep.at)
+def keep(
+    keep: KeepThread, row: ThreadRow | None, may_be_based: bool = True
+) -> ThreadRow | InputInvalid:
+    """Return what is kept of a thread from now on, given what was; or its refusal.
+
+    `may_be_based`: whether it may stand on its base, see `may_be_base`.
+    """
+    at = float(keep.at)
+    if row is not None:
+        return replace(row, metadata=keep.metadata, updated_at=at)
+    if not may_be_based:
+        return InputInvalid(
+            message=f"turn {keep.base_turn} of the thread {keep.base!r} is not there, or it and "
+            "those before it have not all ended; base the branch on an earlier one"
         )
-    return replace(row, metadata=keep.metadata, updated_at=float(keep.at))
+    based = (keep.base, keep.base_turn)
+    return ThreadRow(keep.tenant, keep.thread, keep.metadata, keep.opening, at, at, *based)
+
+
+def may_be_base(turn: int, base: ThreadRow | None, statuses: Sequence[RunStatus]) -> bool:
+    """Return whether a branch may stand on a thread as it is after `turn`.
+
+    `base` is what is kept of it; `statuses` are those of that turn, and of all before it that have
+    not ended.
+    """
+    first = max(0, base.base_turn) if base is not None else 0
+    if turn <= first:
+        return turn in (first, NOTHING)
+    return bool(statuses) and not any(status in OPEN for status in statuses)
 
 
 def reused(workflow: str, key: str, others: Sequence[str]) -> KeyReused:

@@ -58,7 +58,15 @@ from crew.journal.sqlite_rows import (
     update_row,
 )
 from crew.journal.sqlite_segments import insert_events, read_events, remove_events
-from crew.journal.sqlite_threads import changed_at, forget_thread, keep_thread, read_thread
+from crew.journal.sqlite_threads import (
+    changed_at,
+    forget_thread,
+    has_branches,
+    keep_thread,
+    last_turn,
+    read_branches,
+    read_thread,
+)
 
 Connect = Callable[[str], sqlite3.Connection]
 
@@ -221,10 +229,12 @@ class SqliteStore:
         other = rules.start(new, known, open_turns)
         if other is not None:
             return other
+        last = last_turn(db, new.tenant, new.thread or "") if is_turn else 0
+        if is_turn and (late := rules.moved_on(new, last)) is not None:
+            return late
         for number in open_turns if new.when_busy == "cancel" else ():
             _insert_letter(db, Post(number, "cancel", "", "null", new.at))
-        turn = _next_turn(db, new) if is_turn else None
-        row = insert_row(db, rules.row_of(0, new, turn))
+        row = insert_row(db, rules.row_of(0, new, last + 1 if is_turn else None))
         if new.tags:
             db.executemany("INSERT INTO tags VALUES (?, ?)", [(t, row.number) for t in new.tags])
         self._insert_events(db, row.number, 0, (new.first,))
@@ -323,13 +333,15 @@ class SqliteStore:
             db.executemany(query + waiting, [(item, clear.number) for item in letters])
 
     def _remove(self, db: sqlite3.Connection, remove: Remove) -> tuple[int, ...] | None:
-        of_thread = _runs_of_thread(db, remove)
+        of_thread, thread = _runs_of_thread(db, remove), remove.thread
+        is_base = thread is not None and has_branches(db, remove.tenant, thread)
         going = rules.remove(
             remove,
             _statuses(db, remove.numbers),
             of_thread,
-            changed_at(db, remove.tenant, remove.thread) if remove.thread is not None else 0.0,
+            changed_at(db, remove.tenant, thread) if thread is not None else 0.0,
             _forks(db, remove.numbers),
+            has_branches=is_base,
         )
         if going is None:
             return None
@@ -338,8 +350,8 @@ class SqliteStore:
                 db.execute(f"DELETE FROM {table} WHERE number = ?", (number,))  # noqa: S608
             remove_events(db, number)
         self._blobs.forget(db, going)
-        if remove.thread is not None and set(of_thread).issubset(going):
-            forget_thread(db, remove.tenant, remove.thread)
+        if thread is not None and not is_base and set(of_thread).issubset(going):
+            forget_thread(db, remove.tenant, thread)
         return going
 
     def _insert_events(
@@ -462,6 +474,10 @@ class SqliteStore:
         query = "SELECT thread, updated_at FROM threads WHERE tenant = ?"
         with self._errors("read"):
             return dict(self._connected().execute(query, (tenant,)).fetchall())
+
+    def branches(self, tenant: str, thread: str) -> list[ThreadRow]:
+        with self._errors("read"):
+            return read_branches(self._connected(), tenant, thread)
 
     def events(self, number: int, *, after: int = 0, limit: int = 1024) -> list[StoredEvent]:
         with self._errors("read"):
@@ -619,14 +635,6 @@ def _insert_letter(db: sqlite3.Connection, post: Post) -> None:
         "VALUES (?, ?, ?, ?, ?, ?, ?)",
         (post.number, post.kind, post.name, post.body, post.at, post.key, post.seen),
     )
-
-
-def _next_turn(db: sqlite3.Connection, new: NewRun) -> int:
-    (last,) = db.execute(
-        "SELECT max(turn) FROM runs WHERE tenant = ? AND thread = ? AND turn IS NOT NULL",
-        (new.tenant, new.thread),
-    ).fetchone()
-    return (last or 0) + 1
 
 
 def _statuses(db: sqlite3.Connection, numbers: Sequence[int]) -> dict[int, RunStatus]:

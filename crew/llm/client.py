@@ -21,6 +21,7 @@ from crew.llm.counting import COUNTERS
 from crew.llm.dialect import APART, FORCING, Dialect, rendered
 from crew.llm.learning import Learning
 from crew.llm.provider import provider_at
+from crew.llm.proxy import is_on_this_machine
 from crew.llm.reading import read_reply, with_json
 from crew.llm.receiving import BrokenOff, receive, unusable
 from crew.llm.refusal import explain, pause
@@ -404,7 +405,7 @@ class OpenAIModel:
         loop = asyncio.get_running_loop()
         if loop not in self._clients:
             self._clients[loop] = openai.AsyncOpenAI(
-                http_client=openai.DefaultAioHttpClient() if self._by_aiohttp else None,
+                http_client=self._http_client(),
                 base_url=self.base_url,
                 # The client insists on a key, and takes another service's from the environment
                 # where it is given none.
@@ -417,6 +418,17 @@ class OpenAIModel:
                 ),
             )
         return self._clients[loop]
+
+    def _http_client(self) -> Any:
+        """Return what sends the requests; None for what the official client takes by itself."""
+        import openai
+
+        if is_on_this_machine(self.base_url):  # a variable that names a proxy is for what is beyond
+            kind = (
+                openai.DefaultAioHttpClient if self._by_aiohttp else openai.DefaultAsyncHttpxClient
+            )
+            return kind(trust_env=False)
+        return openai.DefaultAioHttpClient() if self._by_aiohttp else None
 
 
 async def _import_openai() -> None:

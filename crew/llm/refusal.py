@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from crew.errors import ModelError
+from crew.llm.proxy import proxy_to
 
 if TYPE_CHECKING:
     from tenacity import RetryCallState
@@ -81,10 +82,14 @@ def _unreachable(error: Exception, endpoint: str) -> str:
             f"{endpoint} did not answer in time; the engine may be loading or overloaded: "
             f"look at its log, or check it with: curl {endpoint}/models"
         )
-    return (
-        f"cannot reach {endpoint} ({cause}); start the server or correct "
-        f"CREW_BASE_URL; check it with: curl {endpoint}/models"
-    )
+    check = f"check it with: curl {endpoint}/models"
+    if proxy := proxy_to(endpoint):
+        return (
+            f"cannot reach {endpoint} through the proxy {proxy} ({cause}), which HTTP_PROXY or "
+            f"another such variable names; put the endpoint's host into NO_PROXY if it needs none; "
+            f"{check}"
+        )
+    return f"cannot reach {endpoint} ({cause}); start the server or correct CREW_BASE_URL; {check}"
 
 
 def _refusal(status: int, model: str, offered: Sequence[str]) -> str:

@@ -67,6 +67,7 @@ class Acceptance:
         parent: str | None = None,
         above: tuple[Account, ...] = (),
         metadata: Mapping[str, Json] | None = None,
+        behind: int | None = None,
     ) -> Run:
         """Accept a run, and have it driven."""
         workflow.build()
@@ -83,6 +84,7 @@ class Acceptance:
         # A turn may have to wait for an earlier one, so it starts without an owner.
         owner = None if thread is not None else self._owner(workflow)
         new = self._new_run(opened, first, tenant, key, input_hash, owner, when_busy)
+        new = new if behind is None else replace(new, behind=behind)
         started = await self._accepted(new)
         if not started.is_new and parent is None:
             self._refuse_other_budget(started.row, budget)

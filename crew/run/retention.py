@@ -49,6 +49,7 @@ async def erase(store: Store, writer: Writer, tenant: str, thread: str | None) -
         removals = [unit.removal(tenant, is_unused=False) for unit in units]
         runs += (await _remove(writer, removals, units)).runs
         threads |= {row.thread for unit in units for row in unit.rows}
+        threads |= {unit.thread for unit in units}
     # Also those of runs that were pruned: notes outlive them.
     of_threads = None if thread is None else tuple(name for name in threads if name is not None)
     await writer.execute(RemoveNotes(tenant, of_threads))
@@ -66,14 +67,22 @@ def _erasable(store: Store, tenant: str, thread: str | None) -> list["_Unit"]:
     if thread is None:
         units = _units(rows, threads)
     else:
-        chosen = _with_descendants(rows, thread)
-        units = [_Unit(thread, 0.0, chosen)] if chosen or thread in threads else []
+        family = [(name, _with_descendants(rows, name)) for name in _family(store, tenant, thread)]
+        units = [_Unit(name, 0.0, of) for name, of in family if of or name in threads]
     if open_runs := [row.id for unit in units for row in unit.rows if row.status in OPEN]:
         raise InputInvalid(
             message=f"{len(open_runs)} of these runs have not ended (such as {open_runs[0]}); "
             "cancel them first: `crew cancel`"
         )
     return units
+
+
+def _family(store: Store, tenant: str, thread: str) -> list[str]:
+    """Return a thread with its branches, and theirs."""
+    found = [thread]
+    for name in found:
+        found += [branch.thread for branch in store.branches(tenant, name)]
+    return found
 
 
 def _with_descendants(rows: list[RunRow], thread: str) -> list[RunRow]:
@@ -137,8 +146,9 @@ async def _remove(writer: Writer, removals: Sequence[Remove], units: Sequence[_U
     """Carry removals out; each decides in its own transaction whether it may."""
     ids = {row.number: row.id for unit in units for row in unit.rows}
     gone, in_use = set[int](), set[int]()
-    # The newest first: a fork is newer than its base, which can go only when the fork has.
-    left = sorted(removals, key=lambda item: min(item.numbers, default=0), reverse=True)
+    # The newest first: a fork is newer than its base, which can go only when the fork has. So are
+    # the turns of a branch; one without turns is newer than nothing, and goes before all.
+    left = sorted(removals, key=lambda item: min(item.numbers, default=1 << 62), reverse=True)
     while left:
         before = len(gone)
         for batch in _batches(left):

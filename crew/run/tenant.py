@@ -17,7 +17,7 @@ from crew.run import door
 from crew.run.handle import Answered, Asked, Question, Run
 from crew.run.recorded import Recorded
 from crew.run.retention import Removed, erase, prune
-from crew.thread import Thread, opening_text
+from crew.thread import Branch, Thread, opening_text
 
 if TYPE_CHECKING:
     from crew.run.batch import Batch, Keys
@@ -38,6 +38,7 @@ class StartOptions(TypedDict, total=False):
     budget: Budget | None
     when_busy: WhenBusy
     metadata: Mapping[str, Json] | None
+    behind: int | None
 
 
 class Tenant(Recorded):
@@ -59,6 +60,7 @@ class Tenant(Recorded):
         budget: Budget | None = None,
         when_busy: WhenBusy = "queue",
         metadata: Mapping[str, Json] | None = None,
+        behind: int | None = None,
     ) -> Run[Out]: ...
     @overload
     async def start(
@@ -71,6 +73,7 @@ class Tenant(Recorded):
         budget: Budget | None = None,
         when_busy: WhenBusy = "queue",
         metadata: Mapping[str, Json] | None = None,
+        behind: int | None = None,
     ) -> Run[Out]: ...
     async def start(
         self,
@@ -82,6 +85,7 @@ class Tenant(Recorded):
         budget: Budget | None = None,
         when_busy: WhenBusy = "queue",
         metadata: Mapping[str, Json] | None = None,
+        behind: int | None = None,
     ) -> Run[Any]:
         """Start a run; on return it is accepted, and will not be lost.
 
@@ -93,11 +97,13 @@ class Tenant(Recorded):
             budget: what it may spend, with all its agents and children.
             when_busy: what to do while an earlier turn runs: `queue`, `reject`, or `cancel` it.
             metadata: JSON that is kept in the run's first event, for its caller alone.
+            behind: the number of the turn that it comes behind: the last that its caller knows of.
 
         Raises:
             InputInvalid: the input, or another argument, does not validate; nothing was stored.
             GraphError: the workflow cannot work.
-            ThreadBusy: an earlier turn runs, and `when_busy` is `reject`.
+            ThreadBusy: an earlier turn runs, and `when_busy` is `reject`; or the thread's last
+                turn is not the one that it was to come `behind`.
             KeyReused: the key was used with another input, thread or budget.
         """
         if budget is not None:
@@ -111,6 +117,7 @@ class Tenant(Recorded):
             budget=budget,
             when_busy=door.one_of("when_busy", when_busy, WHEN_BUSY),
             metadata=None if metadata is None else door.json_object("metadata", metadata),
+            behind=None if behind is None else door.count("behind", behind),
         )
 
     def start_many(
@@ -231,6 +238,43 @@ class Tenant(Recorded):
         Raises:
             InputInvalid: it was begun before, or a message is of another role.
         """
+        opening = self._opening_of(thread, messages)
+        await self._keep(thread, metadata or {}, opening)
+
+    async def branch_thread(
+        self, thread: str, messages: Sequence[Message] = (), *, base: str, turn: int
+    ) -> None:
+        """Begin a conversation as a branch of another one: what was said there, up to a turn of it.
+
+        Its state is that which the turn left; what the other one comes to later is no part of it.
+
+        Args:
+            thread: its name.
+            messages: of `user` and `assistant`, which come behind that turn; text alone is kept.
+            base: the other conversation, with which it is erased.
+            turn: the number of the last turn that both share; 0 for what was there before turn 1,
+                -1 for nothing of it.
+
+        Raises:
+            InputInvalid: it was begun before, or a turn up to that one has not ended.
+        """
+        opening = self._opening_of(thread, messages)
+        door.text("base", base)
+        door.count("turn", turn, least=-1)
+        kept = self._home.store.thread(self.tenant, base)
+        while kept is not None and kept.base is not None and turn < kept.base_turn:
+            base = kept.base  # what a branch has of its base is the base's
+            kept = self._home.store.thread(self.tenant, base)
+        await self._keep(thread, {}, opening, base, turn)
+
+    async def branches(self, thread: str) -> list[Branch]:
+        """Return a conversation with all branches of it, each behind what it stands on.
+
+        The first is the one that all others come from, if `thread` is itself a branch.
+        """
+        return self._home.conversations.family(self.tenant, door.text("thread", thread))
+
+    def _opening_of(self, thread: str, messages: Sequence[Message]) -> str:
         door.text("thread", thread)
         if self._home.store.thread(self.tenant, thread) or self._home.store.turns(
             self.tenant, thread
@@ -240,19 +284,24 @@ class Tenant(Recorded):
             raise InputInvalid(
                 message=f"a thread is what user and assistant said; it cannot hold {min(roles)!r}"
             )
-        await self._keep(thread, metadata or {}, opening_text(messages))
+        return opening_text(messages)
 
     async def describe_thread(self, thread: str, metadata: Mapping[str, Json]) -> None:
         """Keep JSON with a conversation, in the place of what was kept with it."""
         await self._keep(thread, metadata)
 
     async def _keep(
-        self, thread: str, metadata: Mapping[str, Json], opening: str = NO_OPENING
+        self,
+        thread: str,
+        metadata: Mapping[str, Json],
+        opening: str = NO_OPENING,
+        base: str | None = None,
+        turn: int = 0,
     ) -> None:
         text = json.dumps(door.json_object("metadata", metadata))
         name = door.text("thread", thread)
         await self._home.writer.execute(
-            KeepThread(self.tenant, name, text, time.time(), opening=opening)
+            KeepThread(self.tenant, name, text, time.time(), opening, base, turn)
         )
 
     async def prune(self, *, older_than: float | None = None, keep: int | None = None) -> Removed:

@@ -17,7 +17,15 @@ from dataclasses import replace
 from typing import Any
 
 from crew.budget import Account
-from crew.errors import AskError, BudgetExceeded, Fenced, KeyReused, RunNotFound, ThreadBusy
+from crew.errors import (
+    AskError,
+    BudgetExceeded,
+    Fenced,
+    InputInvalid,
+    KeyReused,
+    RunNotFound,
+    ThreadBusy,
+)
 from crew.journal import (
     PARKED,
     AccountRow,
@@ -662,6 +670,71 @@ class StoreSuite:
             found = store.notes("default", [""], "tea", 9)
             assert {each.id for each in found} == {*left}, threads
             store.close()
+
+    def test_a_turn_comes_behind_the_one_that_it_names_or_not_at_all(self) -> None:
+        store = self.open()
+        self.end(store, self.start(store, "a", thread="t", behind=0))
+        refused = self.one(store, new_run("b", thread="t", behind=0))
+        assert isinstance(refused, ThreadBusy)
+        first = self.start(store, "b", thread="t", behind=1, key="k")
+        again = self.one(store, new_run("c", thread="t", behind=1, key="k"))
+        assert again == Started(first, False)
+        self.end(store, first)
+        self.one(store, KeepThread("default", "u", "{}", 1.0, base="t", base_turn=2))
+        assert isinstance(self.one(store, new_run("d", thread="u", behind=0)), ThreadBusy)
+        assert self.start(store, "d", thread="u", behind=2).turn == 3
+        store.close()
+
+    def test_a_branch_stands_on_turns_that_have_ended(self) -> None:
+        store, other = self.open(), self.open()
+        first = self.start(store, "a", thread="t")
+        keep = KeepThread("default", "b", "{}", 1.0, base="t", base_turn=1)
+        assert isinstance(self.one(store, keep), InputInvalid)
+        self.end(store, first)
+        self.start(store, "b", thread="t")
+        for turn, tenant in ((2, "default"), (3, "default"), (1, "another")):
+            refused = replace(keep, tenant=tenant, base_turn=turn)
+            assert isinstance(self.one(store, refused), InputInvalid)
+        assert self.one(store, keep) is None
+        assert self.one(store, replace(keep, base="nobody's", metadata='{"a": 1}', at=2.0)) is None
+        row = ThreadRow("default", "b", '{"a": 1}', "[]", 1.0, 2.0, "t", 1)
+        assert other.thread("default", "b") == row
+        assert other.branches("default", "t") == [row]
+        assert other.branches("default", "b") == other.branches("another", "t") == []
+        other.close()
+        store.close()
+
+    def test_a_branch_goes_on_with_the_numbers_of_its_base(self) -> None:
+        store = self.open()
+        for name in "ab":
+            self.end(store, self.start(store, name, thread="t"))
+        self.one(store, KeepThread("default", "b", "{}", 1.0, base="t", base_turn=1))
+        self.one(store, KeepThread("default", "c", "{}", 2.0, base="b", base_turn=1))
+        self.one(store, KeepThread("default", "d", "{}", 3.0, base="t"))
+        self.one(store, KeepThread("default", "e", "{}", 4.0, base="b", base_turn=-1))
+        assert self.start(store, "c", thread="b").turn == 2
+        assert self.start(store, "d", thread="b").turn == 3
+        assert self.start(store, "e", thread="c").turn == 2
+        assert self.start(store, "f", thread="d").turn == 1
+        assert self.start(store, "g", thread="e").turn == 1
+        assert [row.id for row in store.turns("default", "b")] == ["c", "d"]
+        assert isinstance(
+            self.one(store, KeepThread("default", "f", "{}", 5.0, base="b")), InputInvalid
+        )
+        store.close()
+
+    def test_a_thread_stays_while_a_branch_does(self) -> None:
+        store = self.open()
+        row = self.start(store, "a", thread="t")
+        self.end(store, row)
+        self.one(store, KeepThread("default", "t", "{}", 1.0))
+        self.one(store, KeepThread("default", "b", "{}", 1.0, base="t", base_turn=1))
+        assert self.one(store, Remove((row.number,), "default", "t")) == ()
+        assert self.one(store, Remove((), "default", "b")) == ()
+        assert store.threads("default") == {"t": 1.0}
+        assert self.one(store, Remove((row.number,), "default", "t")) == (row.number,)
+        assert store.threads("default") == {}
+        store.close()
 
     def test_what_is_drawn_is_counted_in_all_accounts_above(self) -> None:
         store, other = self.open(), self.open()

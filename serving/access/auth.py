@@ -43,9 +43,11 @@ class Access:
 
     Args:
         keys: of those who may call; none: this machine alone.
+        origins: of pages elsewhere that may call; see `serving.access.cors`.
     """
 
-    def __init__(self, keys: Sequence[Key] = ()) -> None:
+    def __init__(self, keys: Sequence[Key] = (), *, origins: Collection[str] = ()) -> None:
+        self._origins = frozenset(origins)
         self._keys = [(bytes.fromhex(key.sha256), key) for key in keys]
 
     def caller(self, *, authorization: str, host: str, origin: str) -> Key | None:
@@ -61,8 +63,10 @@ class Access:
             return self._holder(authorization)
         if not is_loopback(_host_name(f"//{host}")):
             raise _elsewhere(f"without a key only this machine may call, not under {host!r:.99}")
-        if origin and not is_loopback(_host_name(origin)):
-            raise _elsewhere(f"without a key a page of {origin!r:.99} may not call")
+        if origin and origin not in self._origins and not is_loopback(_host_name(origin)):
+            raise _elsewhere(
+                f"without a key a page of {origin!r:.99} may not call; allow it with --cors"
+            )
         return None
 
     def _holder(self, authorization: str) -> Key:

@@ -78,6 +78,7 @@ class Caller(Tenant):
         budget: Budget | None = None,
         when_busy: WhenBusy = "queue",
         metadata: Mapping[str, Any] | None = None,
+        behind: int | None = None,
     ) -> Run:
         """Start a run; see `Tenant.start`. It has what both its budget and the key's allow.
 
@@ -93,6 +94,7 @@ class Caller(Tenant):
                 budget=self._allowed(budget),
                 when_busy=when_busy,
                 metadata=metadata,
+                behind=behind,
             )
 
     async def fork(

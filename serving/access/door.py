@@ -4,7 +4,7 @@ import asyncio
 import difflib
 import re
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -13,9 +13,10 @@ from starlette.requests import Request
 from crew.config import Settings
 from crew.errors import InputInvalid
 from crew.graph import Workflow
-from crew.run import Runtime
+from crew.run import Run, Runtime
 from serving.access.caller import Caller
 from serving.access.limits import Counts, Limits, Tally, Usage
+from serving.http.notes import Noted
 
 __all__ = ["Door", "by_name"]
 
@@ -26,7 +27,8 @@ _PREFIX = "crew/"
 class Door:
     """Workflows by the names they are served under (see `by_name`), and the runtime that runs them.
 
-    `closing` is set when the server stops: open streams then end.
+    `closing` is set when the server stops: open streams then end. `progress` says whether streams
+    show what runs do before they answer.
     """
 
     runtime: Runtime
@@ -37,6 +39,8 @@ class Door:
     heartbeat: float = 10.0
     limits: Limits = field(default_factory=Limits)
     counts: Counts = field(default_factory=Tally)
+    progress: bool = True
+    noted: Noted = field(default_factory=Noted)
     closing: asyncio.Event = field(default_factory=asyncio.Event)
     opened_at: int = field(default_factory=lambda: int(time.time()))
 
@@ -55,6 +59,15 @@ class Door:
             usage=self.usage,
             closing=self.closing,
         )
+
+    def cancelling(self, run: Run) -> Callable[[], Awaitable[None]]:
+        """Return what cancels a run when its caller goes away."""
+
+        async def cancel() -> None:
+            if not self.closing.is_set():  # then it is the server that leaves
+                await run.cancel()
+
+        return cancel
 
     def workflow(self, model: str) -> Workflow:
         """The workflow served as `model`: its name, also as `crew/<name>` or `<name>@<version>`.

@@ -20,7 +20,8 @@ MOST_KEY_CHARACTERS = 256
 class Guard:
     """Turns away requests that may not pass, before their bodies are read.
 
-    Puts into the scope `tenant`, whose runs are seen, and `key`, who calls.
+    Puts into the scope `tenant`, whose runs are seen, and `key`, who calls. An operation may put
+    `leave` there, which is called when the client goes away before the answer begins.
 
     Args:
         app: the operation's route.
@@ -104,6 +105,8 @@ class Guard:
             is_gone = watch.done() and not watch.cancelled()
             if not is_gone or answering.uncancel() > 0:
                 raise
+            if (leave := scope.get("leave")) is not None:
+                await leave()
         finally:
             watch.cancel()
 

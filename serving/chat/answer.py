@@ -28,6 +28,7 @@ class Answer:
     `outcome` what was known of the run there; `closing` is set when the server stops. `as_json`
     says that the answer's text is the run's output as JSON; what the run emits is then left out.
     `is_mine` says which questions are for the reader; of others it is said for whom the run waits.
+    `progress` says whether the stream shows what the run does before it answers.
     """
 
     run: Run
@@ -39,6 +40,7 @@ class Answer:
     after: int = 0
     outcome: Outcome = field(default_factory=Outcome)
     as_json: bool = False
+    progress: bool = True
 
     async def whole(self) -> dict[str, Json]:
         """Wait for the run's end, or for its question to a person, and return the body.
@@ -99,6 +101,17 @@ class Answer:
     def _watch(self, idle: float) -> AsyncIterator[list[Event]]:
         return watch(self.run, self.outcome, after=self.after, idle=idle, closing=self.closing)
 
+    def _frame_of(self, event: Event, text: str, frames: Frames, events: bool) -> bytes:
+        out = frames.content(text) if text else b""
+        known = typed_of(event) if self.progress else None
+        if known and (line := progress_line(known, event.offset)):
+            out = frames.reasoning(line)
+        if not events:
+            return out
+        data = event_data(event, self.is_mine)
+        facts = {"offset": event.offset, "kind": event.kind, "path": event.path, "data": data}
+        return out + frames.beside(facts)
+
     def _final(self) -> tuple[str, dict[str, Json]]:
         """The text of the end, and what is said about it beside the text."""
         outcome = self.outcome
@@ -112,16 +125,6 @@ class Answer:
             text = question_text(asked.values(), self.is_mine)
             return text, {"status": "waiting", "questions": list(asked)}
         raise ApiError(status=500, message=_ENDED_EARLY, type="server_error", again=True)
-
-    def _frame_of(self, event: Event, text: str, frames: Frames, events: bool) -> bytes:
-        out = frames.content(text) if text else b""
-        if (known := typed_of(event)) and (line := progress_line(known, event.offset)):
-            out = frames.reasoning(line)
-        if not events:
-            return out
-        data = event_data(event, self.is_mine)
-        facts = {"offset": event.offset, "kind": event.kind, "path": event.path, "data": data}
-        return out + frames.beside(facts)
 
 
 def completion_body(

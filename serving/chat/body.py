@@ -4,13 +4,14 @@ import json
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, ConfigDict, Field
 
-from serving.chat.sampling import Sampling, TokenLimit
+from serving.chat.sampling import Sampling
 from serving.http.content import Saying
 from serving.http.errors import ApiError
+from serving.http.fields import Body, TokenLimit
 
-__all__ = ["ChatBody", "ChatMessage", "Conversation", "NoTools", "asked_place"]
+__all__ = ["ChatBody", "ChatMessage", "Conversation", "CrewOptions", "NoTools", "asked_place"]
 
 MOST_METADATA_BYTES = 16 << 10
 """As JSON; they are kept with the run."""
@@ -42,7 +43,7 @@ class ChatMessage(Saying):
     role: Literal["system", "developer", "user", "assistant", "tool", "function"]
 
 
-class StreamOptions(BaseModel):
+class StreamOptions(Body):
     """What a stream carries besides text; `include_events` is our own: every event of the run."""
 
     model_config = ConfigDict(frozen=True, strict=True)
@@ -50,20 +51,28 @@ class StreamOptions(BaseModel):
     include_events: bool = False
 
 
-class Conversation(BaseModel):
+class Conversation(Body):
     model_config = ConfigDict(frozen=True, strict=True)
     id: str
+
+
+class CrewOptions(Body):
+    """Our own fields of a request; see `serving.chat.options`."""
+
+    model_config = ConfigDict(frozen=True, strict=True)
+    on_disconnect: Literal["continue", "cancel"] | None = None
+    progress: bool | None = None
 
 
 class ChatBody(Sampling):
     """What is read of a request.
 
-    What would change the meaning of the answer and is not there is refused; other settings that
-    are not known here are ignored.
+    What would change the meaning of the answer and is not there is refused; of other settings that
+    are not known here the answer says that they were not read.
     """
 
     model: str
-    messages: list[ChatMessage] = Field(min_length=1, max_length=1_000)
+    messages: list[ChatMessage] = Field(min_length=1)
     stream: bool = False
     stream_options: StreamOptions | None = None
     metadata: Annotated[dict[str, Any] | None, AfterValidator(_small)] = None
@@ -76,6 +85,7 @@ class ChatBody(Sampling):
     response_format: dict[str, Any] | None = None
     max_tokens: TokenLimit = None
     max_completion_tokens: TokenLimit = None
+    crew: CrewOptions | None = None
 
     @property
     def token_limit(self) -> int | None:
@@ -100,6 +110,17 @@ class ChatBody(Sampling):
         """What user and assistant said before the question."""
         before = self.messages[: asked_place(self.messages, "messages")]
         return [message for message in before if message.role in ("user", "assistant")]
+
+    @property
+    def instructed(self) -> str:
+        """What system and developer say."""
+        said = [item.content for item in self.messages if item.role in ("system", "developer")]
+        return "\n\n".join(text for text in said if text)
+
+    @property
+    def own(self) -> dict[str, Any]:
+        """Our own fields of it."""
+        return self.crew.model_dump() if self.crew else {}
 
 
 def asked_place(messages: Sequence[ChatMessage], param: str) -> int:

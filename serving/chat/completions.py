@@ -1,21 +1,22 @@
 """`POST /v1/chat/completions`: a chat is a run.
 
 The run is durable before the first byte of the answer. A client that goes away takes only its
-stream with it: the run goes on, and `X-Run-Id` names it.
+stream with it, unless it asked for the run to be cancelled: else that goes on, and `X-Run-Id` names
+it.
 """
 
 import time
 import uuid
-from collections.abc import AsyncIterator
-from dataclasses import replace
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
 
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.responses import JSONResponse, Response
 
-from crew.budget import Budget
+from crew.errors import ThreadBusy
 from crew.fold import Questions
 from crew.graph import Workflow
-from crew.message import Json
+from crew.message import Json, message_with
 from crew.run import Run
 from serving.access.door import Door
 from serving.chat.answer import Answer, completion_body, known_frames
@@ -24,19 +25,57 @@ from serving.chat.body import ChatBody
 from serving.chat.form import wants_json
 from serving.chat.frames import Frames
 from serving.chat.models import find
+from serving.chat.notes import unread
+from serving.chat.options import budget_of, cancels_when_left, shows_progress, when_busy_of
 from serving.chat.question import takes, workflow_input
 from serving.chat.side_requests import side_answer
 from serving.chat.stuck import refuse_stuck_thread
 from serving.chat.tail import Outcome
+from serving.conversations.branching import Place, branch_of
+from serving.conversations.headers import HeaderThread, thread_in_headers
 from serving.conversations.naming import thread_name
 from serving.http.body import read_body
 from serving.http.errors import ApiError
+from serving.http.notes import NOTE, header_text
+from serving.http.stream import EventStream
 
 __all__ = ["create_completion"]
 
-MOST_TOKENS = 10**12
-"""Of a budget."""
-_POLICIES = ("queue", "reject", "cancel")
+MOST_MESSAGES = 1_000
+"""Of a chat that stands alone; what was said in a conversation is known here."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Chat:
+    """One request: what it says, of which workflow, and in which conversation.
+
+    Args:
+        request: as it came.
+        body: what it says.
+        workflow: that is called.
+        named: the conversation that it names; None: it stands alone.
+        resends: whether its client sends the whole conversation with each request.
+        placeholder: a header that names no conversation, and what it holds.
+        is_shown: whether the stream shows what the run does before it answers.
+        cancels: whether the run is cancelled when its caller goes away.
+    """
+
+    request: Request
+    body: ChatBody
+    workflow: Workflow
+    named: str | None
+    resends: bool
+    placeholder: tuple[str, str] | None
+    is_shown: bool
+    cancels: bool
+
+    @property
+    def key(self) -> str | None:
+        return self.request.headers.get("idempotency-key")
+
+    @property
+    def notes(self) -> list[str]:
+        return unread(self.workflow, self.body, thread=self.named, placeholder=self.placeholder)
 
 
 async def create_completion(request: Request) -> Response:
@@ -45,43 +84,117 @@ async def create_completion(request: Request) -> Response:
     body = await read_body(request.stream(), ChatBody, max_bytes=door.max_body_bytes)
     workflow = find(door, body.model)
     as_json = wants_json(workflow, body.response_format, "response_format")
-    if (answer := side_answer(body.question)) is not None:
+    answer = side_answer(body.question, told=body.instructed, limit=body.token_limit)
+    if answer is not None and not body.history:
         return _without_run(body, answer)
-    thread = _thread(request, body)
-    reply = await _reply(request, door, workflow, body, thread)
-    reply = replace(reply, as_json=as_json)
+    chat = _read(door, request, body, workflow)
+    reply = replace(await _reply(door, chat), as_json=as_json, progress=chat.is_shown)
     request.scope["run"] = reply.run.id  # for the guard, where the answer takes too long
+    leave = None
+    if chat.cancels:
+        leave = request.scope["leave"] = door.cancelling(reply.run)
+    return await _answered(door, chat, reply, leave)
+
+
+async def _answered(
+    door: Door, chat: _Chat, reply: Answer, leave: Callable[[], Awaitable[None]] | None
+) -> Response:
+    thread, notes = reply.facts["thread_id"], chat.notes
+    door.noted.log(chat.workflow.name, notes)
     headers = {"X-Run-Id": reply.run.id} | ({"X-Thread-Id": thread} if thread else {})
-    if not body.stream:
+    headers |= {NOTE: header_text(notes)} if notes else {}
+    if not chat.body.stream:
         return JSONResponse(await reply.whole(), headers=headers)
-    options = body.stream_options
+    options = chat.body.stream_options
     frames = reply.frames(
         heartbeat=door.heartbeat,
         usage=options is not None and options.include_usage,
         events=options is not None and options.include_events,
     )
-    return _event_stream(frames, headers)
+    return EventStream(frames, headers, leave=leave)
 
 
-async def _reply(
-    request: Request, door: Door, workflow: Workflow, body: ChatBody, thread: str | None
-) -> Answer:
-    facts: dict[str, Json] = {"thread_id": thread} | _about_history(workflow, body, thread)
-    answered, caller = None, door.tenant(request)
-    if thread is not None:
-        key = request.headers.get("idempotency-key")
-        answered = await answer_open_question(caller, thread, body.question, key=key)
-    run = answered.run if answered else await _start(request, door, workflow, body, thread)
+def _read(door: Door, request: Request, body: ChatBody, workflow: Workflow) -> _Chat:
+    """Find the conversation's name, from the most explicit place to the least.
+
+    Raises:
+        ApiError: 400, it is none; or there are too many messages without one.
+    """
+    conversation = body.conversation
+    given = conversation if isinstance(conversation, str | None) else conversation.id
+    places = (
+        ("metadata.thread_id", (body.metadata or {}).get("thread_id")),
+        ("conversation", given),
+    )
+    named = next((thread_name(place, name) for place, name in places if name is not None), None)
+    header = HeaderThread(named) if named is not None else thread_in_headers(request)
+    if header.name is None and len(body.messages) > MOST_MESSAGES:
+        raise ApiError(
+            status=400,
+            message=f"messages: at most {MOST_MESSAGES}, unless a conversation is named "
+            "(metadata.thread_id, X-Thread-Id)",
+            param="messages",
+            code="invalid_value",
+        )
+    return _Chat(
+        request=request,
+        body=body,
+        workflow=workflow,
+        named=header.name,
+        resends=header.resends,
+        placeholder=header.refused,
+        is_shown=shows_progress(request, body.metadata, body.own) and door.progress,
+        cancels=cancels_when_left(request, body.metadata, body.own),
+    )
+
+
+async def _reply(door: Door, chat: _Chat) -> Answer:
+    if chat.named is None:
+        run, answered, thread = await _start(door, chat, None), None, None
+    else:
+        run, answered, thread = await _turn(door, chat, chat.named)
+    facts: dict[str, Json] = {"run_id": run.id, "thread_id": thread}
+    if notes := chat.notes:
+        facts["note"] = "; ".join(notes)
     return Answer(
         run=run,
-        model=body.model,
+        model=chat.body.model,
         created=int(time.time()),
-        facts={"run_id": run.id} | facts,
+        facts=facts,
         closing=door.closing,
-        is_mine=caller.is_asked,
+        is_mine=door.tenant(chat.request).is_asked,
         after=answered.offset if answered else 0,
         outcome=await _known(answered) if answered else Outcome(),
     )
+
+
+async def _turn(door: Door, chat: _Chat, named: str) -> tuple[Run, Answered | None, str]:
+    """Begin a turn of a conversation, or answer what is asked there."""
+    tenant, tries = door.tenant(chat.request), 0
+    while True:
+        place = await _place(door, chat, named)
+        said = chat.body.question
+        answered = await answer_open_question(tenant, place.thread, said, key=chat.key)
+        if answered is not None:
+            return answered.run, answered, place.thread
+        try:
+            return await _start(door, chat, place), None, place.thread
+        except ThreadBusy:
+            # Another turn that its client has not seen was begun at the same moment.
+            tries += 1
+            if place.behind is None or when_busy_of(chat.body.metadata) == "reject" or tries > 9:
+                raise
+
+
+async def _place(door: Door, chat: _Chat, named: str) -> Place:
+    """Return the place in a conversation, or a branch of it, that the client's copy ends at."""
+    copy = [
+        message_with("user" if item.role == "user" else "assistant", item.said)
+        for item in chat.body.history
+    ]
+    if not copy and not chat.resends:
+        return Place(named)
+    return await branch_of(door.tenant(chat.request), named, copy, key=chat.key)
 
 
 async def _known(answered: Answered) -> Outcome:
@@ -91,93 +204,42 @@ async def _known(answered: Answered) -> Outcome:
     return Outcome(questions=asked, pending=pending)
 
 
-async def _start(
-    request: Request, door: Door, workflow: Workflow, body: ChatBody, thread: str | None
-) -> Run:
-    when_busy = (body.metadata or {}).get("when_busy", "queue")
-    if when_busy not in _POLICIES:
-        raise ApiError(
-            status=400,
-            message=f"metadata.when_busy is {when_busy!r}; it must be one of {_POLICIES}",
-            param="metadata.when_busy",
-        )
+async def _start(door: Door, chat: _Chat, place: Place | None) -> Run:
+    body, workflow = chat.body, chat.workflow
+    when_busy, budget = when_busy_of(body.metadata), budget_of(body.metadata)
     # With a thread the journal knows what was said before; the client's copy is not appended.
-    history = [] if thread else body.history
+    history = [] if place else body.history
     defaults = {**door.input_defaults, **body.handed_down}
+    if body.instructed and takes(workflow, "instructions"):
+        defaults["instructions"] = body.instructed
     value = workflow_input(workflow, body.asked.said, history, defaults)
-    key, caller = request.headers.get("idempotency-key"), door.tenant(request)
-    if thread is not None and when_busy != "cancel":
-        await refuse_stuck_thread(caller, thread, key)
-    budget = _budget((body.metadata or {}).get("budget_tokens"))
+    caller = door.tenant(chat.request)
+    if place is not None and when_busy != "cancel":
+        await refuse_stuck_thread(caller, place.thread, chat.key)
     return await caller.start(
         workflow,
         value,
-        thread=thread,
-        key=key,
+        thread=place.thread if place else None,
+        behind=place.behind if place else None,
+        key=chat.key,
         budget=budget,
         when_busy=when_busy,
-        metadata=_kept(body),
+        metadata=_kept(chat),
     )
 
 
-def _kept(body: ChatBody) -> dict[str, Json] | None:
+def _kept(chat: _Chat) -> dict[str, Json] | None:
     """What a caller said about the run, which is a response, too."""
-    about = {"metadata": body.metadata or None, "user": body.user}
+    body = chat.body
+    about: dict[str, Json] = {"metadata": body.metadata or None, "user": body.user}
+    about["progress"] = None if chat.is_shown else False
     kept = {name: value for name, value in about.items() if value is not None}
     return {"response": kept} if kept else None
-
-
-def _budget(given: object) -> Budget | None:
-    """Read a number of tokens; the API's metadata are strings."""
-    if given is None:
-        return None
-    try:
-        tokens = int(given) if isinstance(given, str) and given.isdecimal() else given
-    except ValueError:
-        tokens = 0  # more digits than Python reads
-    if isinstance(tokens, int) and not isinstance(tokens, bool) and 0 < tokens <= MOST_TOKENS:
-        return Budget(tokens=tokens)
-    raise ApiError(
-        status=400,
-        message=f"metadata.budget_tokens must be a whole number, 1 to {MOST_TOKENS}",
-        param="metadata.budget_tokens",
-        code="invalid_value",
-    )
-
-
-def _thread(request: Request, body: ChatBody) -> str | None:
-    """The conversation's name, from the most explicit place to the least; None is stateless."""
-    conversation = body.conversation
-    named = conversation if isinstance(conversation, str | None) else conversation.id
-    places = (
-        ("metadata.thread_id", (body.metadata or {}).get("thread_id")),
-        ("conversation", named),
-        ("X-Thread-Id", request.headers.get("x-thread-id")),
-        ("X-OpenWebUI-Chat-Id", request.headers.get("x-openwebui-chat-id")),
-    )
-    for place, value in places:
-        if value is not None:
-            return thread_name(place, value)
-    return None
-
-
-def _about_history(workflow: Workflow, body: ChatBody, thread: str | None) -> dict[str, Json]:
-    """Say it when earlier messages were not used."""
-    if thread or not body.history or takes(workflow, "history"):
-        return {}
-    how = "name a thread (metadata.thread_id, X-Thread-Id) to be remembered"
-    return {"note": f"only the last message was read; {how}"}
 
 
 def _without_run(body: ChatBody, text: str) -> Response:
     """Answer a front end's own request."""
     facts = {"id": f"chatcmpl-{uuid.uuid4().hex}", "model": body.model, "created": int(time.time())}
     if body.stream:
-        return _event_stream(known_frames(Frames(**facts), text), {})
+        return EventStream(known_frames(Frames(**facts), text))
     return JSONResponse(completion_body(**facts, text=text, usage={}, extra={"run_id": None}))
-
-
-def _event_stream(frames: AsyncIterator[bytes], headers: dict[str, str]) -> StreamingResponse:
-    # Proxies in front (nginx) would else collect the stream before they pass it on.
-    unbuffered = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
-    return StreamingResponse(frames, media_type="text/event-stream", headers=headers | unbuffered)

@@ -2,26 +2,25 @@
 
 from typing import Annotated
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BeforeValidator, ConfigDict, Field
 
-__all__ = ["Sampling", "TokenLimit"]
+from serving.http.fields import Body
+
+__all__ = ["Sampling"]
 
 
 def _as_list(stop: object) -> object:
     return [stop] if isinstance(stop, str) else stop
 
 
-TokenLimit = Annotated[int | None, Field(ge=1)]
-
-
-class Sampling(BaseModel):
+class Sampling(Body):
     """Settings that both chat and responses have.
 
     A workflow decides itself how its agents answer. One whose input has a field named like a
     setting gets it there; the others never see it.
     """
 
-    model_config = ConfigDict(frozen=True, strict=True)
+    model_config = ConfigDict(frozen=True, strict=True, extra="allow")
     temperature: float | None = Field(default=None, ge=0, le=2)
     top_p: float | None = Field(default=None, ge=0, le=1)
     seed: int | None = None
@@ -34,6 +33,12 @@ class Sampling(BaseModel):
     def token_limit(self) -> int | None:
         """How long the answer may be, under whatever name the route has for it."""
         return None
+
+    @property
+    def unread_names(self) -> list[str]:
+        """The settings that only a workflow with such an input reads, and the unknown ones."""
+        handed = [name for name in self.handed_down if name != "user"]
+        return [*handed, *(self.model_extra or {})]
 
     @property
     def handed_down(self) -> dict[str, object]:

@@ -46,6 +46,8 @@ async def serve_on_ray(what: Served, *, replicas: int, reload: bool) -> int:
             settings=settings,
             input_defaults=what.input_defaults,
             keys=what.keys,
+            cors=what.cors,
+            progress=what.progress,
             num_replicas=replicas,
             mcp=what.mcp,
         )

@@ -42,7 +42,7 @@ def _report(removed: Removed, word: str, *, as_json: bool) -> int:
         return 0
     notes().print(f"{word} {removed.runs} runs")
     for run in removed.kept_for_forks:
-        notes().print(f"kept {run}: a fork that stays stands on it")
+        notes().print(f"kept {run}: a fork or a branch that stays stands on it")
     return 0
 
 

@@ -39,6 +39,8 @@ class Served:
         host: an address; one that other machines reach needs keys.
         port: 0 for a free one.
         keys: of those who may call.
+        cors: origins of pages elsewhere that may call.
+        progress: whether streams show what runs do before they answer.
         as_json: print JSON alone.
         mcp: serve workflows as tools, too.
     """
@@ -48,6 +50,8 @@ class Served:
     host: str
     port: int
     keys: Sequence[Key] = ()
+    cors: Sequence[str] = ()
+    progress: bool = True
     as_json: bool = False
     mcp: bool = False
 
@@ -78,25 +82,32 @@ def served(
     api_keys: Sequence[str],
     keys_file: Path | None,
     *,
+    cors: Sequence[str] = (),
+    progress: bool = True,
     as_json: bool,
     mcp: bool = False,
 ) -> Served:
     """Check what a command line asks for.
 
     Raises:
-        SettingsInvalid: other machines are served without a key, or the file of keys is none.
+        SettingsInvalid: other machines are served without a key, the file of keys is none, or
+            something of `cors` is no origin.
         ExtraMissing: the extra `serve` is not installed, or `mcp` where that is asked for.
     """
     results()
     keys = [*default_keys(api_keys), *(load_keys(keys_file) if keys_file else ())]
     check_exposure(host, keys)
     need_extra(mcp=mcp)
+    from serving.access.cors import read_origins
+
     return Served(
         specs=specs,
         settings=absolute(settings),
         host=host,
         port=port,
         keys=keys,
+        cors=read_origins(cors, keys),
+        progress=progress,
         as_json=as_json,
         mcp=mcp,
     )
@@ -130,6 +141,8 @@ async def serve_alone(what: Served, *, inherited: int | None = None) -> int:
             counts=parent,
             everyone=None if parent is None else parent.everyone,
             mcp=what.mcp,
+            cors=what.cors,
+            progress=what.progress,
         )
         if parent is not None:
             parent.count = application.state.meter.counted

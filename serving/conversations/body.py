@@ -4,7 +4,6 @@ from typing import Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
-    BaseModel,
     BeforeValidator,
     ConfigDict,
     Field,
@@ -14,12 +13,19 @@ from pydantic import (
 
 from crew.message import Message, message_with
 from serving.http.content import Saying
+from serving.http.fields import Body
 
 __all__ = ["ConversationBody", "ItemsBody", "Metadata", "UpdateBody"]
 
 MOST_PAIRS = 16
 MOST_ITEMS = 20
 """Of what is said before a conversation's first turn."""
+
+
+def _without_nulls(metadata: object) -> object:
+    if not isinstance(metadata, dict):
+        return metadata
+    return {name: value for name, value in metadata.items() if value is not None}
 
 
 def _few(metadata: dict[str, str] | None) -> dict[str, str] | None:
@@ -30,7 +36,7 @@ def _few(metadata: dict[str, str] | None) -> dict[str, str] | None:
 
 Key = Annotated[str, StringConstraints(max_length=64)]
 Value = Annotated[str, StringConstraints(max_length=512)]
-Metadata = Annotated[dict[Key, Value] | None, AfterValidator(_few)]
+Metadata = Annotated[dict[Key, Value] | None, BeforeValidator(_without_nulls), AfterValidator(_few)]
 
 
 def _a_message(kind: object) -> object:
@@ -66,7 +72,7 @@ class OpeningItem(Saying):
         return message_with(self.role, self.said)
 
 
-class UpdateBody(BaseModel):
+class UpdateBody(Body):
     """What is to be kept with a conversation; without `metadata` it stays as it is."""
 
     model_config = ConfigDict(frozen=True, strict=True)
@@ -83,7 +89,7 @@ class ConversationBody(UpdateBody):
         return [item.message for item in self.items or []]
 
 
-class ItemsBody(BaseModel):
+class ItemsBody(Body):
     """Items that somebody wants to add."""
 
     model_config = ConfigDict(frozen=True, strict=True)

@@ -7,7 +7,7 @@ from crew.message import Json, Message
 from crew.run import Run, Tenant
 from serving.http.errors import ApiError
 
-__all__ = ["conversation_items", "input_item", "turns_of"]
+__all__ = ["by_turn", "conversation_items", "input_item", "turns_of"]
 
 _EVERY = 1 << 31
 
@@ -27,8 +27,8 @@ async def conversation_items(tenant: Tenant, thread: str) -> list[dict[str, Json
         ApiError: 409, the conversation changed while it was read.
     """
     turns, whole = await turns_of(tenant, thread), await tenant.thread(thread)
-    by_turn = _by_turn(whole.messages[whole.opening :])
-    if len(by_turn) < len(turns):
+    said = by_turn(whole.messages[whole.opening :])
+    if len(said) < len(turns):
         raise ApiError(
             status=409,
             message=f"the conversation {thread!r} was erased while it was read",
@@ -41,7 +41,7 @@ async def conversation_items(tenant: Tenant, thread: str) -> list[dict[str, Json
     ]
     return opening + [
         _item(run, message)
-        for run, messages in zip(turns, by_turn, strict=False)
+        for run, messages in zip(turns, said, strict=False)
         for message in messages
     ]
 
@@ -75,7 +75,7 @@ def _part(part: Part, role: str) -> dict[str, Json]:
             return {"type": "input_text", "text": text}
 
 
-def _by_turn(messages: Iterable[Message]) -> Sequence[Sequence[Message]]:
+def by_turn(messages: Iterable[Message]) -> Sequence[Sequence[Message]]:
     """Divide messages into turns, each of which begins with its user's."""
     turns: list[list[Message]] = []
     for message in messages:

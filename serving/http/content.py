@@ -5,7 +5,6 @@ from base64 import b64decode
 from typing import Annotated, Any, Self
 
 from pydantic import (
-    BaseModel,
     BeforeValidator,
     Field,
     ModelWrapValidatorHandler,
@@ -14,6 +13,7 @@ from pydantic import (
 )
 
 from crew.content import Content, File, Image, Part
+from serving.http.fields import Body
 
 __all__ = ["Saying", "Text"]
 
@@ -35,7 +35,7 @@ Text = Annotated[str, BeforeValidator(_as_text), Field(max_length=MOST_CHARACTER
 """A string, or a list of parts, of which those with text are joined."""
 
 
-class Saying(BaseModel):
+class Saying(Body):
     """A message of which `content` is the text alone, and `said` all that it says."""
 
     content: Text = ""

@@ -4,9 +4,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
-from serving.chat.body import ChatMessage, Conversation, NoTools, asked_place
-from serving.chat.sampling import Sampling, TokenLimit
+from serving.chat.body import ChatMessage, Conversation, CrewOptions, NoTools, asked_place
+from serving.chat.sampling import Sampling
 from serving.conversations.body import Metadata
+from serving.http.fields import Body, TokenLimit
 
 __all__ = ["ResponseBody", "RetrieveQuery"]
 
@@ -51,7 +52,7 @@ class InputItem(ChatMessage):
     role: Literal["user", "assistant", "system", "developer"]
 
 
-class TextOptions(BaseModel):
+class TextOptions(Body):
     """How the answer is written."""
 
     model_config = ConfigDict(frozen=True, strict=True)
@@ -80,6 +81,7 @@ class ResponseBody(Sampling):
     text: TextOptions | None = None
     max_output_tokens: TokenLimit = None
     prompt: Annotated[Any, AfterValidator(_no_prompt)] = None
+    crew: CrewOptions | None = None
 
     @property
     def token_limit(self) -> int | None:
@@ -119,6 +121,11 @@ class ResponseBody(Sampling):
         parts = [self.instructions or ""]
         parts += [item.content for item in self.input if item.role in ("system", "developer")]
         return "\n\n".join(part for part in parts if part)
+
+    @property
+    def own(self) -> dict[str, Any]:
+        """Our own fields of it."""
+        return self.crew.model_dump() if self.crew else {}
 
     @property
     def conversation_id(self) -> str | None:

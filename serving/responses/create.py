@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator
 from dataclasses import replace
 
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.responses import JSONResponse, Response
 
 from crew.errors import AskError
 from crew.fold import Event
@@ -20,18 +20,22 @@ from serving.access.door import Door
 from serving.chat.asks import find_question, give_answer
 from serving.chat.form import wants_json
 from serving.chat.models import find
+from serving.chat.notes import unread_names
+from serving.chat.options import cancels_when_left, shows_progress
 from serving.chat.question import takes, workflow_input
 from serving.chat.side_requests import side_answer
 from serving.chat.stuck import refuse_stuck_thread
 from serving.http.body import read_body
 from serving.http.errors import ApiError
+from serving.http.notes import NOTE, header_text
+from serving.http.stream import EventStream
 from serving.responses.body import ResponseBody
 from serving.responses.fold import ResponseFold
 from serving.responses.naming import response_id
 from serving.responses.reading import Reading, frame
 from serving.responses.turn import Turn, find_turn
 
-__all__ = ["create_response", "event_stream"]
+__all__ = ["create_response"]
 
 
 async def create_response(request: Request) -> Response:
@@ -40,25 +44,27 @@ async def create_response(request: Request) -> Response:
     body = await read_body(request.stream(), ResponseBody, max_bytes=door.max_body_bytes)
     workflow = find(door, body.model)
     wants_json(workflow, body.format, "text.format")
-    if (answer := side_answer(body.question)) is not None:
+    answer = side_answer(body.question, told=body.instructed, limit=body.token_limit)
+    if answer is not None and not body.history:
         return _without_run(workflow, body, answer)
+    cancels = cancels_when_left(request, body.metadata, body.own) and not body.background
     turn = await find_turn(request, door.tenant(request), body)
     reading = await _answered(request, door, turn, body)
     if reading is None:
         reading = await _started(request, door, workflow, turn, body)
     request.scope["run"] = reading.run.id  # for the guard, where the answer takes too long
+    leave = None
+    if cancels:
+        leave = request.scope["leave"] = door.cancelling(reading.run)
     headers = {"X-Run-Id": reading.run.id, "X-Thread-Id": reading.run.thread or ""}
+    if notes := _notes(workflow, turn, body):
+        door.noted.log(workflow.name, notes)
+        headers[NOTE] = header_text(notes)
     if body.stream:
         frames = reading.frames(starting_after=-1, heartbeat=door.heartbeat)
-        return event_stream(frames, headers)
+        return EventStream(frames, headers, leave=leave)
     made = await (reading.now() if body.background else reading.whole())
     return JSONResponse(made, headers=headers)
-
-
-def event_stream(frames: AsyncIterator[bytes], headers: dict[str, str]) -> StreamingResponse:
-    """Return a stream that proxies in front do not collect before they pass it on."""
-    unbuffered = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
-    return StreamingResponse(frames, media_type="text/event-stream", headers=headers | unbuffered)
 
 
 async def _answered(request: Request, door: Door, turn: Turn, body: ResponseBody) -> Reading | None:
@@ -104,7 +110,7 @@ async def _started(
         thread=turn.thread,
         key=key,
         when_busy=turn.when_busy,
-        metadata={"response": _kept(workflow, turn, body)},
+        metadata={"response": _kept(request, door, workflow, turn, body)},
     )
     return Reading(run=run, is_mine=caller.is_asked, closing=door.closing)
 
@@ -130,7 +136,9 @@ def _param(error: ApiError) -> str | None:
     return names.get(error.param or "", error.param)
 
 
-def _kept(workflow: Workflow, turn: Turn, body: ResponseBody) -> dict[str, Json]:
+def _kept(
+    request: Request, door: Door, workflow: Workflow, turn: Turn, body: ResponseBody
+) -> dict[str, Json]:
     """What of a request is told again with the response, from any replica."""
     kept = {
         "background": body.background or None,
@@ -138,11 +146,25 @@ def _kept(workflow: Workflow, turn: Turn, body: ResponseBody) -> dict[str, Json]
         "instructions": body.instructions,
         "metadata": body.metadata or None,
         "previous_response_id": body.previous_response_id,
+        "progress": None if _is_shown(request, door, body) else False,
         "user": body.user,
     }
-    if turn.is_first and body.history and not takes(workflow, "history"):
-        kept["note"] = "only the last message was read; name a conversation to be remembered"
+    if notes := _notes(workflow, turn, body):
+        kept["note"] = "; ".join(notes)
     return {name: value for name, value in kept.items() if value is not None}
+
+
+def _notes(workflow: Workflow, turn: Turn, body: ResponseBody) -> list[str]:
+    """Return what of a request its workflow never sees."""
+    notes = unread_names(workflow, body)
+    if turn.is_first and body.history and not takes(workflow, "history"):
+        notes.append("only the last message was read; name a conversation to be remembered")
+    return notes
+
+
+def _is_shown(request: Request, door: Door, body: ResponseBody) -> bool:
+    """Return whether the stream shows progress; kept, since it is the same when read anew."""
+    return shows_progress(request, body.metadata, body.own) and door.progress
 
 
 def _without_run(workflow: Workflow, body: ResponseBody, text: str) -> Response:
@@ -155,7 +177,7 @@ def _without_run(workflow: Workflow, body: ResponseBody, text: str) -> Response:
         *fold.take(Event(2, "run.completed", "", {"output": text, "usage": {}}, at)),
     ]
     if body.stream:
-        return event_stream(_frames(made), {})
+        return EventStream(_frames(made))
     return JSONResponse(fold.response())
 
 

@@ -195,7 +195,9 @@ class ResponseFold:
         return [*made, self._open.add(pieces)]
 
     def _think(self, offset: int, line: str) -> list[ApiEvent]:
-        """Show progress; while the answer is being streamed it is left out."""
+        """Show progress, if that is wanted; while the answer is being streamed it is left out."""
+        if asked_of(self.origin).get("progress") is False:
+            return []
         if not line or (self._open is not None and self._open.kind == "message"):
             return []
         made = self._opened("reasoning", offset) if self._open is None else []

@@ -13,13 +13,13 @@ from crew.message import Json
 from crew.run import Run
 from crew.value import text_of
 from serving.access.door import Door
-from serving.conversations.erasing import erase_thread
+from serving.conversations.erasing import erase_thread, with_branches
 from serving.conversations.items import input_item, turns_of
 from serving.conversations.paging import PageQuery, page
 from serving.http.body import read_query
 from serving.http.errors import ApiError
+from serving.http.stream import EventStream
 from serving.responses.body import RetrieveQuery
-from serving.responses.create import event_stream
 from serving.responses.naming import run_of_response
 from serving.responses.reading import Reading
 
@@ -37,7 +37,7 @@ async def retrieve_response(request: Request) -> Response:
     if not query.stream:
         return JSONResponse(await reading.now())
     frames = reading.frames(starting_after=query.starting_after, heartbeat=door.heartbeat)
-    return event_stream(frames, {"X-Run-Id": reading.run.id})
+    return EventStream(frames, {"X-Run-Id": reading.run.id})
 
 
 async def cancel_response(request: Request) -> Response:
@@ -56,7 +56,8 @@ async def delete_response(request: Request) -> Response:
     tenant, run = door.tenant(request), (await _reading(request)).run
     if run.thread is None or run.turn is None:
         raise _kept(f"it is no turn of a conversation; remove it with: crew prune (run {run.id})")
-    if len(await turns_of(tenant, run.thread)) > 1:
+    family = await with_branches(tenant, run.thread)
+    if len(family) > 1 or len(await turns_of(tenant, run.thread)) > 1:
         way = f"DELETE /v1/conversations/{run.thread} erases them all"
         raise _kept(f"other turns of its conversation stand on it; {way}")
     await erase_thread(tenant, run.thread)

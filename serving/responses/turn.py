@@ -8,6 +8,7 @@ from starlette.requests import Request
 from crew.errors import RunNotFound
 from crew.journal import WhenBusy
 from crew.run import Run, Tenant
+from serving.conversations.headers import thread_in_headers
 from serving.conversations.items import turns_of
 from serving.conversations.naming import keyed_conversation, new_conversation, thread_name
 from serving.http.errors import ApiError
@@ -15,8 +16,6 @@ from serving.responses.body import ResponseBody
 from serving.responses.naming import response_id, run_of_response
 
 __all__ = ["Turn", "find_turn"]
-
-_HEADERS = ("x-thread-id", "x-openwebui-chat-id")
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,10 +62,7 @@ def _begun(request: Request, tenant: Tenant, body: ResponseBody) -> str:
 def _named(request: Request, body: ResponseBody) -> str | None:
     if (named := body.conversation_id) is not None:
         return thread_name("conversation", named)
-    for header in _HEADERS:
-        if (value := request.headers.get(header)) is not None:
-            return thread_name(header, value)
-    return None
+    return thread_in_headers(request).name
 
 
 async def _after(request: Request, tenant: Tenant, previous: str) -> Turn:

@@ -7,6 +7,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from crew.budget import Budget
 from crew.journal import RunStatus, WhenBusy
 from crew.message import Json
+from serving.http.fields import Body
 
 __all__ = ["MOST_OFFSET", "AnswerBody", "EventsQuery", "ForkBody", "RunsQuery", "StartBody"]
 
@@ -25,7 +26,7 @@ def _printable(text: str) -> str:
 Name = Annotated[str, Field(min_length=1, max_length=256), AfterValidator(_printable)]
 
 
-class BudgetBody(BaseModel):
+class BudgetBody(Body):
     """What a run may spend; see `crew.budget.Budget`."""
 
     model_config = ConfigDict(frozen=True, strict=True)
@@ -40,7 +41,7 @@ class BudgetBody(BaseModel):
         return Budget(**given) if given else None
 
 
-class StartBody(BaseModel):
+class StartBody(Body):
     """What a run is started with; `input` is JSON of the workflow's input type."""
 
     model_config = ConfigDict(frozen=True, strict=True)
@@ -51,7 +52,7 @@ class StartBody(BaseModel):
     budget: BudgetBody | None = None
 
 
-class AnswerBody(BaseModel):
+class AnswerBody(Body):
     """An answer: `key` is the question's key, or its path."""
 
     model_config = ConfigDict(frozen=True, strict=True)
@@ -59,7 +60,7 @@ class AnswerBody(BaseModel):
     value: Json
 
 
-class ForkBody(BaseModel):
+class ForkBody(Body):
     """How a fork differs from its run; see `crew.run.Tenant.fork`."""
 
     model_config = ConfigDict(frozen=True, strict=True)

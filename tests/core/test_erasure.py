@@ -26,6 +26,8 @@ async def test_no_byte_of_an_erased_conversation_is_in_any_file(compress, tmp_pa
             await done(runtime, echo, f"{secret} and {'other words ' * n}", thread="secret")
         await runtime.describe_thread("secret", {"about": secret})
         await runtime.open_thread("begun", [Message("user", secret)])
+        await runtime.branch_thread("branch", [Message("user", secret)], base="secret", turn=3)
+        await done(runtime, echo, f"{secret} in a branch", thread="branch")
         for text in texts:
             await done(runtime, parent, text, thread="secret")
         last = await done(runtime, echo, "the others go on" * 20)

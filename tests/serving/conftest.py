@@ -1,7 +1,7 @@
 """An endpoint on a real runtime, and the workflows it serves."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 import openai
@@ -12,6 +12,7 @@ from crew.agent import Agent
 from crew.call.context import Context
 from crew.config import Settings
 from crew.content import File, Image
+from crew.graph import Workflow
 from crew.graph.retry import Retry
 from crew.llm.scripted import ScriptedModel
 from crew.run import Graph, Runtime, workflow
@@ -166,12 +167,13 @@ class Endpoint:
 
 @asynccontextmanager
 async def open_endpoint(
-    store: str, *, heartbeat: float = 10.0, **options
+    store: str, *, heartbeat: float = 10.0, more: Sequence[Workflow] = (), **options
 ) -> AsyncIterator[Endpoint]:
     settings = Settings(store=store)
     options.setdefault("input_defaults", {"docs": "/docs", "elsewhere": 1})
-    async with Runtime(workflows=SERVED, settings=settings) as runtime:
-        app = create_app(runtime, SERVED, settings=settings, heartbeat=heartbeat, **options)
+    served = [*SERVED, *more]
+    async with Runtime(workflows=served, settings=settings) as runtime:
+        app = create_app(runtime, served, settings=settings, heartbeat=heartbeat, **options)
         ready: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         serving = asyncio.create_task(serve_http(app, port=0, on_ready=ready.set_result))
         try:

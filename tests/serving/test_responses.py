@@ -374,7 +374,7 @@ async def test_unknown_response_is_not_found(endpoint, id):  # noqa: A002
         ({"tools": [{"type": "web_search"}]}, "tools"),
         ({"text": {"format": {"type": "grammar"}}}, "text.format"),
         ({"text": {"format": {"type": "json_schema", "name": "a"}}}, "text.format"),
-        ({"max_output_tokens": 0}, "max_output_tokens"),
+        ({"max_output_tokens": 1.5}, "max_output_tokens"),
         ({"prompt": {"id": "p"}}, "prompt"),
         ({"instructions": "Be brief."}, "instructions"),
         ({"metadata": {"a": 7}}, "metadata.a"),

@@ -90,8 +90,11 @@ CREATE TABLE threads (
     opening text NOT NULL,
     created_at double precision NOT NULL,
     updated_at double precision NOT NULL,
+    base text,
+    base_turn bigint NOT NULL,
     PRIMARY KEY (tenant, thread)
 );
+CREATE INDEX threads_by_base ON threads (tenant, base) WHERE base IS NOT NULL;
 
 -- What is drawn of the budgets that runs share, by a run's own calls and by all beneath it, too.
 -- `above` is JSON: the ids of the accounts that its calls draw on besides. Money is in billionths.

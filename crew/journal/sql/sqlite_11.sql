@@ -92,9 +92,12 @@ CREATE TABLE threads (
     opening TEXT NOT NULL,
     created_at REAL NOT NULL,
     updated_at REAL NOT NULL,
+    base TEXT,
+    base_turn INTEGER NOT NULL,
     row_crc INTEGER NOT NULL,
     PRIMARY KEY (tenant, thread)
 );
+CREATE INDEX threads_by_base ON threads (tenant, base) WHERE base IS NOT NULL;
 
 -- What is drawn of the budgets that runs share, by a run's own calls and by all beneath it, too;
 -- see sqlite_accounts.py. `above` is JSON: the ids of the accounts that its calls draw on besides.
