@@ -177,6 +177,7 @@ class OutsideContext(Context[Any]):
         question: str,
         *,
         key: str | None = None,
+        to: str | None = None,
         timeout: float | None = None,  # noqa: ASYNC109  as in a run
     ) -> Any:
         self._refuse("ask")

@@ -23,6 +23,7 @@ from pydantic_core import to_jsonable_python
 from typing_extensions import TypeForm, TypeVar, TypeVarTuple
 
 from crew.budget import Budget, BudgetLeft
+from crew.call.addressee import addressed
 from crew.call.concurrent import all_at_once, few_at_once
 from crew.call.conversing import converses, leading, noted, task_of
 from crew.call.deadline import Allotted, Deadline, Limit, within
@@ -747,6 +748,7 @@ class Context(Generic[Deps]):
         question: str,
         *,
         key: str | None = None,
+        to: str | None = None,
         timeout: float | None = None,  # noqa: ASYNC109  recorded with the question
     ) -> R:
         """Ask a person, and wait for an answer of the type `answer`.
@@ -755,27 +757,42 @@ class Context(Generic[Deps]):
             answer: its type.
             question: what the person sees.
             key: addresses the question; it is unique in the step.
+            to: the role or the name of who is to answer, as their key has it; without, whoever the
+                run talks with. Nobody else is shown the question in a chat.
             timeout: seconds for which it stays open; without, as long as it takes.
 
         Raises:
             TimeoutError: nobody answered in time; the question is closed.
+            GraphError: `to` is no name.
         """
+        whom = addressed(to)
         place = self._place("ask", key)
         if timeout is None:
-            return await self._asked(place, answer, question, key)
+            return await self._asked(place, answer, question, key, whom)
         async with Deadline(self._driver, within(place.path), timeout):
-            return await self._asked(place, answer, question, key)
+            return await self._asked(place, answer, question, key, whom)
 
-    async def _asked(self, place: Place, answer: Any, question: str, key: str | None) -> Any:
+    async def _asked(
+        self,
+        place: Place,
+        answer: Any,
+        question: str,
+        key: str | None,
+        whom: dict[str, Json],
+    ) -> Any:
         path, within = place.lasting_path, place.within.prefix
-        codec = Codec(answer, where=f"the answer to {question!r}")
+        # What an answer is refused with is on record, for whoever reads the run.
+        about = repr(question) if "to" not in whom else f"the question to {whom['to']}"
+        codec = Codec(answer, where=f"the answer to {about}")
         data = {
             "question": question,
             "key": key or place.part,
             "schema": codec.schema(),
             "type": describe(answer),
             "within": within,
+            **whom,
         }
+        # Whom it is for stands as it was asked: like a prompt, it makes no other call of this one.
         fingerprint = fingerprint_of("ask", question)
         record = await self._begin(path, "ask", fingerprint, data)
         if record is not None and record.state == "cancelled":

@@ -1,7 +1,7 @@
 """The journal: the one source of truth of every run, and the protocol of what stores it."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Final, Literal, NamedTuple, Protocol, get_args
 
@@ -173,6 +173,8 @@ class NewRun:
     at: float
     base: int | None = None
     base_offset: int = 0
+    tags: tuple[str, ...] = ()
+    """What it is found by besides: a short text for each name and value of its metadata."""
 
 
 @frozen
@@ -424,12 +426,16 @@ class Store(Protocol):
         status: Sequence[RunStatus] = (),
         thread: str | None = None,
         parent: str | None = None,
+        workflow: str | None = None,
+        since: float | None = None,
+        tags: Sequence[str] = (),
         before: int | None = None,
         limit: int = 1000,
     ) -> list[RunRow]:
         """Return runs, the newest first; those older than run number `before`.
 
-        With a `parent`, a run's id, its children alone.
+        With a `parent`, a run's id, its children alone. `workflow` is a name, `since` is in unix
+        seconds: when it was accepted, or later. A run has to have all `tags`.
         """
         ...
 
@@ -482,6 +488,15 @@ class Store(Protocol):
         """
         ...
 
+    def of_other_code(
+        self, known: Collection[tuple[str, str]], *, limit: int = 100
+    ) -> list[RunRow]:
+        """Return open runs of none of the `known` workflows, parked ones aside, the oldest first.
+
+        `known` are (name, version).
+        """
+        ...
+
     def turns(self, tenant: str, thread: str, *, after: int = 0) -> list[RunRow]:
         """Return a thread's runs after turn `after`, in their order; forks are no turns."""
         ...
@@ -530,6 +545,14 @@ class Store(Protocol):
         ...
 
     def release_owner(self, owner: str) -> None: ...
+
+    def serve(self, owner: str, workflows: Sequence[tuple[str, str]]) -> None:
+        """Show of which workflows, as (name, version), a claimed owner takes runs."""
+        ...
+
+    def served(self) -> set[tuple[str, str]]:
+        """Return the workflows of which somebody who lives, as far as is known, takes runs."""
+        ...
 
     def beat(self, owner: str) -> None:
         """Let an owner's sign grow; called from any thread."""

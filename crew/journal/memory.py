@@ -1,7 +1,8 @@
 """The journal in memory: for tests, notebooks and runs that nobody needs to keep."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from typing import assert_never
 
@@ -54,12 +55,14 @@ class MemoryStore:
         self._snapshots: dict[int, Snapshot] = {}
         self._letters: dict[int, dict[int, Letter]] = {}
         self._answered: dict[int, dict[str, Letter]] = {}
+        self._tags: dict[int, frozenset[str]] = {}
         self._accounts: dict[str, AccountRow] = {}
         self._accounts_of: dict[int, dict[str, None]] = {}
         self._blobs: dict[str, bytes] = {}
         self._uses: dict[str, set[int]] = {}
         self._notes: dict[str, Note] = {}
         self._owners: dict[str, int] = {}
+        self._serves: dict[str, set[tuple[str, str]]] = {}
         self._next_run = 1
         self._next_letter = 1
 
@@ -130,6 +133,8 @@ class MemoryStore:
             self._by_key[new.tenant, new.workflow, new.key] = row.number
         if new.thread is not None and row.turn is not None:
             self._turns.setdefault((new.tenant, new.thread), []).append(row.number)
+        if new.tags:
+            self._tags[row.number] = frozenset(new.tags)
         self._events[row.number] = []
         self._keep_events(row.number, (new.first,))
         return Started(row, True)
@@ -280,6 +285,7 @@ class MemoryStore:
                 self._turns[row.tenant, row.thread].remove(number)
             for kept in (self._open, self._events, self._snapshots, self._letters, self._answered):
                 kept.pop(number, None)
+            self._tags.pop(number, None)
             for name in self._accounts_of.pop(number, ()):
                 del self._accounts[name]
         for digest, users in list(self._uses.items()):
@@ -301,19 +307,25 @@ class MemoryStore:
         status: Sequence[RunStatus] = (),
         thread: str | None = None,
         parent: str | None = None,
+        workflow: str | None = None,
+        since: float | None = None,
+        tags: Sequence[str] = (),
         before: int | None = None,
         limit: int = 1000,
     ) -> list[RunRow]:
-        found = [
+        found = (
             row
             for row in reversed(self._rows.values())
             if tenant in (None, row.tenant)
             and (not status or row.status in status)
             and thread in (None, row.thread)
             and parent in (None, row.parent)
+            and workflow in (None, row.workflow)
+            and (since is None or row.created_at >= since)
             and (before is None or row.number < before)
-        ]
-        return found[:limit]
+            and self._tags.get(row.number, frozenset()).issuperset(tags)
+        )
+        return list(islice(found, limit))
 
     def events(self, number: int, *, after: int = 0, limit: int = 1024) -> list[StoredEvent]:
         row = self._rows.get(number)
@@ -354,6 +366,15 @@ class MemoryStore:
                 if len(found) == limit:
                     break
         return found
+
+    def of_other_code(
+        self, known: Collection[tuple[str, str]], *, limit: int = 100
+    ) -> list[RunRow]:
+        rows = (self._rows[number] for number in self._open)
+        others = (
+            row for row in rows if row.owner != PARKED and (row.workflow, row.version) not in known
+        )
+        return list(islice(others, limit))
 
     def _may_be_taken(self, row: RunRow, dead: Sequence[str], now: float) -> bool:
         letters = self._letters.get(row.number, {}).values()
@@ -398,6 +419,13 @@ class MemoryStore:
 
     def release_owner(self, owner: str) -> None:
         self._owners.pop(owner, None)
+        self._serves.pop(owner, None)
+
+    def serve(self, owner: str, workflows: Sequence[tuple[str, str]]) -> None:
+        self._serves[owner] = set(workflows)
+
+    def served(self) -> set[tuple[str, str]]:
+        return set().union(*(self._serves.get(owner, set()) for owner in self._owners))
 
     def forget_owners(self) -> None:
         """Take every owner for dead, as after a crash of the process."""

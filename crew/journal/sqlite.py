@@ -5,8 +5,9 @@ another process's lock (`busy_timeout=0`); the writer tries again instead, so th
 SQLite holds the event loop.
 """
 
+import json
 import sqlite3
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
@@ -224,6 +225,8 @@ class SqliteStore:
             _insert_letter(db, Post(number, "cancel", "", "null", new.at))
         turn = _next_turn(db, new) if is_turn else None
         row = insert_row(db, rules.row_of(0, new, turn))
+        if new.tags:
+            db.executemany("INSERT INTO tags VALUES (?, ?)", [(t, row.number) for t in new.tags])
         self._insert_events(db, row.number, 0, (new.first,))
         return Started(row, True)
 
@@ -331,7 +334,7 @@ class SqliteStore:
         if going is None:
             return None
         for number in going:
-            for table in ("runs", "letters", "snapshots", "accounts"):
+            for table in ("runs", "tags", "letters", "snapshots", "accounts"):
                 db.execute(f"DELETE FROM {table} WHERE number = ?", (number,))  # noqa: S608
             remove_events(db, number)
         self._blobs.forget(db, going)
@@ -367,20 +370,26 @@ class SqliteStore:
         status: Sequence[RunStatus] = (),
         thread: str | None = None,
         parent: str | None = None,
+        workflow: str | None = None,
+        since: float | None = None,
+        tags: Sequence[str] = (),
         before: int | None = None,
         limit: int = 1000,
     ) -> list[RunRow]:
-        conditions, values = ["1"], list[object]()
-        for column, value in (("tenant", tenant), ("thread", thread), ("parent", parent)):
-            if value is not None:
-                conditions.append(f"{column} = ?")
-                values.append(value)
+        asked: list[tuple[str, object]] = [
+            ("tenant = ?", tenant),
+            ("thread = ?", thread),
+            ("parent = ?", parent),
+            ("workflow = ?", workflow),
+            ("created_at >= ?", since),
+            ("number < ?", before),
+            *(("number IN (SELECT number FROM tags WHERE tag = ?)", tag) for tag in tags),
+        ]
+        conditions = ["1", *(condition for condition, value in asked if value is not None)]
+        values = [value for _, value in asked if value is not None]
         if status:
             conditions.append(f"status IN ({', '.join('?' * len(status))})")
             values += status
-        if before is not None:
-            conditions.append("number < ?")
-            values.append(before)
         where = f"WHERE {' AND '.join(conditions)} ORDER BY number DESC LIMIT ?"
         return self._rows(where, [*values, limit])
 
@@ -425,6 +434,19 @@ class SqliteStore:
         values = [now, *dead, PARKED, *(part for pair in known for part in pair), limit]
         with self._errors("read"):
             # A damaged run is left alone, and must not keep anybody from the others.
+            return sound_rows(self._connected(), query, values)[0]
+
+    def of_other_code(
+        self, known: Collection[tuple[str, str]], *, limit: int = 100
+    ) -> list[RunRow]:
+        query = (
+            f"WHERE {_OPEN} AND owner IS NOT ? "  # noqa: S608  constants
+            f"AND (workflow, version) NOT IN (SELECT "
+            f"json_extract(value, '$[0]'), json_extract(value, '$[1]') FROM json_each(?)) "
+            f"ORDER BY number LIMIT ?"
+        )
+        with self._errors("read"):
+            values = [PARKED, json.dumps(list(known)), limit]
             return sound_rows(self._connected(), query, values)[0]
 
     def turns(self, tenant: str, thread: str, *, after: int = 0) -> list[RunRow]:
@@ -507,6 +529,14 @@ class SqliteStore:
 
     def release_owner(self, owner: str) -> None:
         self._owners.release(owner)
+
+    def serve(self, owner: str, workflows: Sequence[tuple[str, str]]) -> None:
+        with self._errors("lock"):
+            self._owners.serve(owner, workflows)
+
+    def served(self) -> set[tuple[str, str]]:
+        with self._errors("lock"):
+            return self._owners.served()
 
     def beat(self, owner: str) -> None:
         with self._errors("lock"):

@@ -228,8 +228,8 @@ class RunCalls:
             return True
         return waits.is_asking and self.around.hand_out(self.row.number, before)
 
-    def answered(self, path: str, value: Json) -> bool | None:
-        """Record a person's answer.
+    def answered(self, path: str, value: Json, by: str | None = None) -> bool | None:
+        """Record a person's answer, and `by` whom it is, if that is known.
 
         Returns:
             True if it is the answer; None if it is not of the question's type; False if the
@@ -242,7 +242,8 @@ class RunCalls:
         if problem:
             self.append(AnswerRefused(path, problem))
             return None
-        self.append(CallCompleted(path, "ask", {"value": value}))
+        author: dict[str, Json] = {} if by is None else {"by": by}
+        self.append(CallCompleted(path, "ask", {"value": value, **author}))
         self.waits.answered(path, value)
         return True
 

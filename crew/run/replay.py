@@ -141,4 +141,4 @@ class _Copy:
 
     conversation_of = read_notes = place = perform = start = result = usage = cancel = spawn = (
         poke
-    ) = check_answer = cancel_unowned = _never
+    ) = check_answer = cancel_unowned = is_loaded = _never

@@ -272,6 +272,25 @@ class StoreSuite:
         assert store.runs(tenant="another") == []
         store.close()
 
+    def test_runs_are_found_by_workflow_time_and_tags(self) -> None:
+        store = self.open()
+        rows = [
+            self.start(store, "a", workflow="x", at=1.0, tags=("red", "big")),
+            self.start(store, "b", workflow="y", at=2.0, tags=("red",)),
+            self.start(store, "c", workflow="x", at=3.0),
+        ]
+        assert [row.id for row in store.runs(workflow="x")] == ["c", "a"]
+        assert [row.id for row in store.runs(since=2.0)] == ["c", "b"]
+        assert [row.id for row in store.runs(tags=("red",))] == ["b", "a"]
+        assert [row.id for row in store.runs(tags=("red", "big"))] == ["a"]
+        assert [row.id for row in store.runs(tags=("red",), limit=1)] == ["b"]
+        assert store.runs(workflow="y", since=2.5) == []
+        assert store.runs(tags=("blue",)) == []
+        store.commit([Append(rows[0].number, 1, (event(2),), "completed")])
+        store.commit([Remove((rows[0].number,))])
+        assert [row.id for row in store.runs(tags=("red",))] == ["b"]
+        store.close()
+
     def test_a_runs_children_are_found_by_it(self) -> None:
         store = self.open()
         children = [self.start(store, name, parent="p") for name in ("a", "b")]
@@ -693,6 +712,36 @@ class StoreSuite:
         store.beat("me")
         assert other.sign("me").dead
         other.close()
+        store.close()
+
+    def test_what_an_owner_serves_is_known_while_it_lives(self) -> None:
+        store, other = self.open(), self.open()
+        for name in ("me", "you"):
+            store.claim_owner(name)
+        assert other.served() == set()
+        store.serve("me", [("flow", "1"), ("flow", "2"), ("other", "é/1")])
+        store.serve("you", [("flow", "1")])
+        assert other.served() == {("flow", "1"), ("flow", "2"), ("other", "é/1")}
+        store.beat("me")
+        store.serve("me", [])
+        assert other.served() == {("flow", "1")}
+        store.release_owner("you")
+        store.release_owner("me")
+        assert other.served() == set()
+        other.close()
+        store.close()
+
+    def test_open_runs_of_code_that_nobody_knows_are_found(self) -> None:
+        store = self.open()
+        old = self.start(store, "old")
+        new = self.start(store, "new", version="2")
+        parked, gone = (self.start(store, name, workflow="other") for name in ("parked", "gone"))
+        self.one(store, Release(parked.number, 1, to=PARKED))
+        self.end(store, gone)
+        assert [row.id for row in store.of_other_code([])] == ["old", "new"]
+        assert [row.id for row in store.of_other_code(_FLOW)] == [new.id]
+        assert [row.id for row in store.of_other_code([("flow", "2"), ("old", "1")])] == [old.id]
+        assert [row.id for row in store.of_other_code([], limit=1)] == [old.id]
         store.close()
 
     def test_another_process_sees_that_something_changed(self) -> None:

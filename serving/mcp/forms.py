@@ -53,12 +53,17 @@ def state_of(text: str) -> str:
 
 def waiting_text(waiting: Waiting, answer: str) -> str:
     """Return what a model reads of a run that waits; `answer` is the tool that answers."""
-    asked = "\n".join(
+    lines = [
         f"- {item.question} (question {item.key!r}; answer: {json.dumps(item.schema)})"
         for item in waiting.questions
-    )
-    way = f"Ask your user, then call the tool {answer!r} with run={waiting.run!r} and value=…"
-    return f"Run {waiting.run} is not done: it waits for an answer.\n{asked}\n{way}"
+    ]
+    lines += [f"- {whom}" for whom in dict.fromkeys(waiting.others)]
+    if waiting.questions:
+        lines.append(f"Ask your user, then call {answer!r} with run={waiting.run!r} and value=…")
+    else:
+        lines.append(f"Look at it again later by {answer!r} with run={waiting.run!r}.")
+    asked = "\n".join(lines)
+    return f"Run {waiting.run} is not done: it waits for an answer.\n{asked}"
 
 
 def waiting_facts(waiting: Waiting) -> dict[str, Json]:

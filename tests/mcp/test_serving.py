@@ -53,13 +53,18 @@ async def refund(ctx: Context, wanted: Order) -> str:
 
 
 @workflow
+async def bonus(ctx: Context, name: str) -> str:
+    return str(await ctx.ask(bool, f"Grant {name} a bonus?", key="grant", to="boss"))
+
+
+@workflow
 async def broken(ctx: Context, text: str) -> str:
     raise ValueError(f"no {text}")
 
 
 @asynccontextmanager
 async def serving(store: str = ":memory:", **options) -> AsyncIterator[tuple[str, Runtime]]:
-    flows = [shout, order, refund, broken]
+    flows = [shout, order, refund, bonus, broken]
     async with Runtime(store, workflows=flows) as runtime:
         options.setdefault("input_defaults", {"docs": "the book"})
         options.setdefault("mcp", True)
@@ -94,7 +99,7 @@ async def test_workflows_are_tools_with_the_schemas_of_their_inputs():
     async with serving() as (url, _), mcp.Client(url) as client:
         tools = {tool.name: tool for tool in (await client.list_tools()).tools}
 
-    assert list(tools) == ["shout", "order", "refund", "broken", "answer"]
+    assert list(tools) == ["shout", "order", "refund", "bonus", "broken", "answer"]
     assert tools["shout"].description == "Say it louder."
     assert tools["shout"].input_schema["properties"]["input"]["type"] == "string"
     assert tools["order"].input_schema["required"] == ["item"]
@@ -274,3 +279,35 @@ async def test_no_tools_are_offered_where_nobody_asked_for_it():
         await agent.run("hello")
 
     assert "HTTP 404" in agent.model.requests[0].tools[0].description
+
+
+async def test_question_for_somebody_else_is_neither_shown_nor_taken():
+    clerk_key = key_of("clerk-key", name="clerk", tenant="shop")
+    boss_key = key_of("boss-key", name="boss", tenant="shop")
+    async with (
+        serving(keys=[clerk_key, boss_key]) as (url, _),
+        signed_in(url, "clerk-key") as clerk,
+        signed_in(url, "boss-key") as boss,
+    ):
+        asked = await clerk.call_tool("bonus", {"input": "eva"})
+        run = asked.structured_content["run"]
+        refused = await clerk.call_tool("answer", {"run": run, "value": True})
+        named = {"run": run, "value": True, "question": "grant"}
+        forbidden = await clerk.call_tool("answer", named)
+        taken = await boss.call_tool("answer", {"run": run, "value": True})
+        seen = await clerk.call_tool("answer", {"run": run})
+
+    assert "boss" in asked.content[0].text
+    assert "Grant eva" not in asked.content[0].text
+    assert asked.structured_content["questions"] == []
+    assert refused.is_error
+    assert forbidden.is_error
+    assert taken.content[0].text == seen.content[0].text == "True"
+
+
+async def test_run_can_be_looked_at_again_without_an_answer():
+    async with serving() as (url, _), mcp.Client(url) as client:
+        asked = await client.call_tool("refund", {"item": "tea"})
+        again = await client.call_tool("answer", {"run": asked.structured_content["run"]})
+
+    assert again.content == asked.content

@@ -126,12 +126,24 @@ CREATE INDEX notes_by_words ON notes USING gin (words);
 CREATE INDEX notes_by_scope ON notes (tenant, scope, at);
 CREATE INDEX notes_of_run ON notes (run);
 
+-- What runs are found by besides their rows; see `NewRun.tags`.
+CREATE TABLE tags (
+    tag text NOT NULL,
+    number bigint NOT NULL,
+    PRIMARY KEY (tag, number)
+);
+CREATE INDEX tags_of_run ON tags (number);
+
+-- `serves` is JSON, a list of the names and versions of the workflows of which an owner takes runs;
+-- `seen` is when it last said that it lives.
 CREATE TABLE owners (
     owner text PRIMARY KEY,
     beat bigint NOT NULL,
     place text NOT NULL,
     pid bigint NOT NULL,
-    began text NOT NULL
+    began text NOT NULL,
+    serves text NOT NULL DEFAULT '[]',
+    seen timestamptz NOT NULL DEFAULT now()
 );
 
 -- Each writer counts its commits, in the transaction of each: what it asks when an answer was lost,
