@@ -15,7 +15,7 @@ from crew.fold.deadlines import Deadlines
 from crew.fold.ends import Ending, EndKind
 from crew.fold.lines import Remarks, progress_line
 from crew.fold.origin import Origin
-from crew.fold.questions import Answer, Question, Questions
+from crew.fold.questions import Answer, Question, Questions, data_shown
 from crew.fold.reading import (
     Reducer,
     fold,
@@ -68,6 +68,7 @@ __all__ = [
     "Work",
     "WorkUnderWay",
     "amount_of",
+    "data_shown",
     "error_data",
     "fold",
     "folded",

@@ -1,5 +1,6 @@
 """What a run asks of people, and has no answer to yet."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -10,12 +11,16 @@ from crew.event import (
     CallCompleted,
     CallFailed,
     CallStarted,
+    Event,
     RunEvent,
 )
 from crew.message import Json
 
 Change = Literal["opened", "closed", "refused"]
 """What an event does to a question: it stays open when an answer is refused."""
+
+_HIDDEN = ("question", "schema", "type")
+"""What an event holds of a question that only those get to read whom it is for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +42,7 @@ class Question:
     @property
     def waiting_for(self) -> str:
         """What of it is said to whom it is not for."""
-        return f"waiting for {self.to}"
+        return _waiting_for(self.to)
 
 
 @define
@@ -97,3 +102,23 @@ class Answer:
                 self.state, self.reason = "refused", reason
             case _:
                 pass
+
+
+def data_shown(event: Event, is_mine: Callable[[str | None], bool]) -> dict[str, Json]:
+    """Return what an event holds, for who reads it.
+
+    Args:
+        event: it.
+        is_mine: says whether a question to a role or name is for the reader; of one that is not,
+            its text and its schema are left out.
+    """
+    data = event.data
+    if event.kind != "ask.opened" or is_mine(data.get("to")):
+        return data
+    shown = {name: value for name, value in data.items() if name not in _HIDDEN}
+    return shown | {"question": _waiting_for(data["to"])}
+
+
+def _waiting_for(to: str | None) -> str:
+    """Return what is said of a question to whom it is not for."""
+    return f"waiting for {to}"
