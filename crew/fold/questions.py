@@ -18,6 +18,8 @@ from crew.message import Json
 
 Change = Literal["opened", "closed", "refused"]
 """What an event does to a question: it stays open when an answer is refused."""
+_FOR_ITS_READERS = ("question", "schema", "type")
+"""What an event holds of a question that only those get to read whom it is for."""
 
 _HIDDEN = ("question", "schema", "type")
 """What an event holds of a question that only those get to read whom it is for."""
@@ -78,7 +80,26 @@ class Questions:
                 return None
 
 
-@define
+def readable(event: Event, is_mine: Callable[[str | None], bool]) -> dict[str, Json]:
+    """Return what an event holds, without the text of a question that is for somebody else.
+
+    Args:
+        event: of any kind.
+        is_mine: says whether what is asked of a role or name, or of nobody in particular, is for
+            the reader.
+    """
+    data = event.data
+    if event.kind != "ask.opened" or is_mine(data.get("to")):
+        return data
+    shown = {name: value for name, value in data.items() if name not in _FOR_ITS_READERS}
+    return shown | {"question": _waiting_for(data["to"])}
+
+
+def _waiting_for(to: str | None) -> str:
+    return f"waiting for {to}"
+
+
+@dataclass(slots=True)
 class Answer:
     """What became of one question, by the events behind which it was answered.
 

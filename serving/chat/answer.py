@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 
 from crew.errors import CrewError
-from crew.fold import Event, data_shown, progress_line, typed_of
+from crew.fold import Event, progress_line, readable, typed_of
 from crew.message import Json
 from crew.run import Run
 from crew.value import json_text, text_of
@@ -119,7 +119,7 @@ class Answer:
             out = frames.reasoning(line)
         if not events:
             return out
-        data = data_shown(event, self.is_mine)
+        data = readable(event, self.is_mine)
         facts = {"offset": event.offset, "kind": event.kind, "path": event.path, "data": data}
         return out + frames.beside(facts)
 

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 
 from crew.errors import CrewError
-from crew.fold import Event, data_shown
+from crew.fold import Event, readable
 from crew.message import Json
 from crew.run import Run
 from crew.value import json_text
@@ -19,7 +19,7 @@ __all__ = ["event_frames", "event_shape"]
 def event_shape(event: Event, is_mine: IsFor) -> dict[str, Json]:
     """One event as JSON, for a reader whom the questions are for of which `is_mine` says so."""
     place = {"offset": event.offset, "kind": event.kind, "path": event.path}
-    return {**place, "data": data_shown(event, is_mine), "at": event.at}
+    return {**place, "data": readable(event, is_mine), "at": event.at}
 
 
 async def event_frames(
