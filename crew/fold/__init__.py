@@ -68,7 +68,6 @@ __all__ = [
     "Work",
     "WorkUnderWay",
     "amount_of",
-    "data_shown",
     "error_data",
     "fold",
     "folded",

@@ -99,7 +99,7 @@ def _waiting_for(to: str | None) -> str:
     return f"waiting for {to}"
 
 
-@dataclass(slots=True)
+@define
 class Answer:
     """What became of one question, by the events behind which it was answered.
 
@@ -123,23 +123,3 @@ class Answer:
                 self.state, self.reason = "refused", reason
             case _:
                 pass
-
-
-def data_shown(event: Event, is_mine: Callable[[str | None], bool]) -> dict[str, Json]:
-    """Return what an event holds, for who reads it.
-
-    Args:
-        event: it.
-        is_mine: says whether a question to a role or name is for the reader; of one that is not,
-            its text and its schema are left out.
-    """
-    data = event.data
-    if event.kind != "ask.opened" or is_mine(data.get("to")):
-        return data
-    shown = {name: value for name, value in data.items() if name not in _HIDDEN}
-    return shown | {"question": _waiting_for(data["to"])}
-
-
-def _waiting_for(to: str | None) -> str:
-    """Return what is said of a question to whom it is not for."""
-    return f"waiting for {to}"
