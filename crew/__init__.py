@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from crew.call.context import Context
     from crew.content import File, Image
     from crew.event import Event
+    from crew.fold import Span
     from crew.graph.node import Append, Quorum
     from crew.graph.retry import Retry
     from crew.hosts import Resources
@@ -51,6 +52,7 @@ if TYPE_CHECKING:
     from crew.llm.settings import ModelSettings
     from crew.message import Message, ToolCall, Usage
     from crew.run import Graph, Run, Runtime, workflow
+    from crew.run.batch import Batch, Outcome
 
 # What is not named is not loaded. The errors may not wait, since anything may raise them; nor may
 # the decorator `tool`: importing the package `crew.tool` later would put that in its place.
@@ -58,6 +60,7 @@ _LATER = {
     "Agent": "crew.agent",
     "AgentResult": "crew.agent",
     "Append": "crew.graph.node",
+    "Batch": "crew.run.batch",
     "Budget": "crew.budget",
     "BudgetLeft": "crew.budget",
     "Context": "crew.call.context",
@@ -69,11 +72,13 @@ _LATER = {
     "Message": "crew.message",
     "ModelSettings": "crew.llm.settings",
     "OpenAIModel": "crew.llm.client",
+    "Outcome": "crew.run.batch",
     "Quorum": "crew.graph.node",
     "Resources": "crew.hosts",
     "Retry": "crew.graph.retry",
     "Run": "crew.run",
     "Runtime": "crew.run",
+    "Span": "crew.fold",
     "ToolCall": "crew.message",
     "Usage": "crew.message",
     "workflow": "crew.run",
@@ -84,6 +89,7 @@ __all__ = [
     "AgentResult",
     "Append",
     "AskError",
+    "Batch",
     "Budget",
     "BudgetExceeded",
     "BudgetLeft",
@@ -107,6 +113,7 @@ __all__ = [
     "NewerEvent",
     "NoOutput",
     "OpenAIModel",
+    "Outcome",
     "OutputInvalid",
     "Quorum",
     "Resources",
@@ -119,6 +126,7 @@ __all__ = [
     "Runtime",
     "SandboxUnavailable",
     "SettingsInvalid",
+    "Span",
     "StepLimit",
     "StepTimeout",
     "StoreError",
