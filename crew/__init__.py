@@ -39,6 +39,7 @@ from crew.tool import Tool, tool
 
 if TYPE_CHECKING:
     from crew.agent import Agent, AgentResult
+    from crew.agent.history import History
     from crew.budget import Budget, BudgetLeft
     from crew.call.context import Context
     from crew.content import File, Image
@@ -47,9 +48,11 @@ if TYPE_CHECKING:
     from crew.graph.node import Append, Quorum
     from crew.graph.retry import Retry
     from crew.hosts import Resources
+    from crew.journal.notes import Note
     from crew.llm.client import OpenAIModel
     from crew.llm.fallback import Fallback
     from crew.llm.settings import ModelSettings
+    from crew.mcp import MCP
     from crew.message import Message, ToolCall, Usage
     from crew.run import Graph, Run, Runtime, workflow
     from crew.run.batch import Batch, Outcome
@@ -68,9 +71,12 @@ _LATER = {
     "Fallback": "crew.llm.fallback",
     "File": "crew.content",
     "Graph": "crew.run",
+    "History": "crew.agent.history",
     "Image": "crew.content",
+    "MCP": "crew.mcp",
     "Message": "crew.message",
     "ModelSettings": "crew.llm.settings",
+    "Note": "crew.journal.notes",
     "OpenAIModel": "crew.llm.client",
     "Outcome": "crew.run.batch",
     "Quorum": "crew.graph.node",
@@ -85,6 +91,7 @@ _LATER = {
 }
 
 __all__ = [
+    "MCP",
     "Agent",
     "AgentResult",
     "Append",
@@ -104,6 +111,7 @@ __all__ = [
     "File",
     "Graph",
     "GraphError",
+    "History",
     "Image",
     "InputInvalid",
     "KeyReused",
@@ -112,6 +120,7 @@ __all__ = [
     "ModelSettings",
     "NewerEvent",
     "NoOutput",
+    "Note",
     "OpenAIModel",
     "Outcome",
     "OutputInvalid",

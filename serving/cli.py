@@ -129,6 +129,9 @@ def serve(
     on_ray: Annotated[
         bool, typer.Option("--ray", help="Serve from replicas on Ray Serve.")
     ] = False,
+    mcp: Annotated[
+        bool, typer.Option("--mcp", help="Serve workflows as tools, too, at /mcp.")
+    ] = False,
     docs: Docs = None,
     agents: Agents = None,
     store: Store = None,
@@ -142,7 +145,8 @@ def serve(
     runs, ends open streams, and leaves runs under way to the next worker.
 
     Several --workers share the port and the store, and one that dies is replaced. With --ray they
-    are replicas of the Ray Serve application `crew`.
+    are replicas of the Ray Serve application `crew`. With --mcp each workflow is a tool of an MCP
+    server, too.
 
     Example: crew serve research --port 8000
     """
@@ -152,7 +156,7 @@ def serve(
 
     settings = _settings(store=store, agents=agents, docs=docs)
     names = workflows or ["research"]
-    what = served(names, settings, host, port, api_key or [], key_file, as_json=as_json)
+    what = served(names, settings, host, port, api_key or [], key_file, as_json=as_json, mcp=mcp)
     if listener is not None:
         _run(serve_alone(what, inherited=listener), loop=fastest_loop())
     elif on_ray:
@@ -306,14 +310,39 @@ def resume(
 
 
 @app.command()
-def answer(run: str, key: str, value: str, store: Store = None, as_json: AsJson = False) -> None:
+def questions(
+    to: Annotated[
+        list[str] | None, typer.Option(help="For this role or name, or for nobody in particular.")
+    ] = None,
+    store: Store = None,
+    limit: Annotated[int, typer.Option(help="How many, of the newest runs first.")] = 20,
+    as_json: AsJson = False,
+) -> None:
+    """List the questions of runs that wait for an answer.
+
+    Example: crew questions --to manager
+    """
+    from serving.commands.questions import list_questions
+
+    _run(list_questions(_settings(store=store), to, limit, as_json=as_json))
+
+
+@app.command()
+def answer(
+    run: str,
+    key: str,
+    value: str,
+    by: Annotated[str | None, typer.Option(help="Who answers, for the record.")] = None,
+    store: Store = None,
+    as_json: AsJson = False,
+) -> None:
     """Answer a question that a run asks; the value is JSON, or else text.
 
-    Example: crew answer r0123456789abcdef refund true
+    Example: crew answer r0123456789abcdef refund true --by eva
     """
     from serving.commands.looking import answer_run
 
-    _run(answer_run(run, key, value, _settings(store=store), as_json=as_json))
+    _run(answer_run(run, key, value, by, _settings(store=store), as_json=as_json))
 
 
 @app.command()
@@ -516,16 +545,21 @@ def pull(
 def new_key(
     tenant: Annotated[str, typer.Option(help="Whose runs and threads it opens.")],
     name: Annotated[str | None, typer.Option(help="What the key is called.")] = None,
+    role: Annotated[
+        list[str] | None, typer.Option(help="Questions to it are answered with the key.")
+    ] = None,
     file: KeyFile = Path("keys.toml"),
     as_json: AsJson = False,
 ) -> None:
     """Make a key, and print its secret: this once, only a hash is kept.
 
-    Example: crew keys new --tenant acme
+    Questions that are for a role (`ctx.ask(…, to="manager")`) are answered with its keys alone.
+
+    Example: crew keys new --tenant acme --name eva --role manager
     """
     from serving.commands.keyring import make_key
 
-    make_key(file, tenant, name, as_json=as_json)
+    make_key(file, tenant, name, role or [], as_json=as_json)
 
 
 @keys.command("list")

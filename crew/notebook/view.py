@@ -1,8 +1,9 @@
 """A run as a cell of a notebook shows it: the graph, the tree, the text, and what it asks."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 
+from crew.define import define
 from crew.fold import Event, Question, Questions, Remarks, Span, Spans, Text, fold
 from crew.graph.workflow import Edge
 from crew.notebook.markup import badge, block, escape, money, shortened
@@ -14,7 +15,7 @@ _MOST_TEXT = 2000
 """How many characters of what a run says are shown: the last ones."""
 
 
-@dataclass(slots=True)
+@define
 class View:
     """A run's events, as somebody looks at them."""
 
