@@ -76,8 +76,14 @@ async def test_call_that_was_cut_off_is_not_made_again(url, acts):
 
 
 async def test_call_that_took_too_long_is_unknown_where_it_acts_once():
+    server = MCPServer("here", log_level="ERROR")
+
+    @server.tool()
+    async def hang() -> None:
+        await asyncio.sleep(3600)
+
     with pytest.raises(RunFailed) as failed:
-        await outcome(":memory:", desk([unsound("hang", timeout=2)], ToolCall("work")))
+        await outcome(":memory:", desk([MCP(server, timeout=2)], ToolCall("hang")))
 
     assert failed.value.cause_type == "EffectUnknown"
 
