@@ -21,9 +21,6 @@ Change = Literal["opened", "closed", "refused"]
 _FOR_ITS_READERS = ("question", "schema", "type")
 """What an event holds of a question that only those get to read whom it is for."""
 
-_HIDDEN = ("question", "schema", "type")
-"""What an event holds of a question that only those get to read whom it is for."""
-
 
 @dataclass(frozen=True, slots=True)
 class Question:

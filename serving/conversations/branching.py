@@ -92,7 +92,7 @@ async def branch_of(
         return Place(thread, last)
     family = [await _told(tenant, branch) for branch in branches]
     for told in family:
-        if key is not None and any(turn.run.key == key for turn in told.turns):
+        if key is not None and await _has_come(tenant, told, key):
             return Place(told.name)
     if len(family) == 1 and not family[0].turns and not family[0].branch.opening:
         return await _opened(tenant, thread, copy, key)
@@ -105,6 +105,13 @@ async def branch_of(
         last = next(told.last for told in family if told.name == best.thread)
         return Place(best.thread, last)
     return await _branched(tenant, family[0].name, best, copy, key)
+
+
+async def _has_come(tenant: Tenant, told: _Told, key: str) -> bool:
+    """Return whether a request of this idempotency key has begun a turn, or answered a question."""
+    if any(turn.run.key == key for turn in told.turns):
+        return True
+    return await tenant.answered(key, thread=told.name) is not None
 
 
 async def _end(tenant: Tenant, thread: str, copy: Sequence[Message]) -> int | None:
