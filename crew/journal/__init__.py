@@ -273,7 +273,8 @@ class Remove:
     With a `thread` of a `tenant` they are that conversation, and what is kept of it goes with the
     last of them. Nothing is removed of one that goes on: that has another run by now, or of which
     what is kept was not changed last at `changed_at` (0: nothing is kept; None: no matter when).
-    One that a branch stands on is left as it is.
+    One that a branch stands on is left as it is. Of a branch that is removed as old, which is with
+    a `changed_at`, the notes stay: they are its base's from then on, and are erased with that one.
     """
 
     numbers: tuple[int, ...]

@@ -299,8 +299,16 @@ class MemoryStore:
             return None
         self._drop(going)
         if remove.thread is not None and not is_base and set(of_thread).issubset(going):
+            if kept is not None and kept.base is not None and remove.changed_at is not None:
+                self._hand_notes(kept, kept.base)
             self._threads.pop(place, None)
         return going
+
+    def _hand_notes(self, branch: ThreadRow, base: str) -> None:
+        place = branch.tenant, branch.thread
+        for name, note in self._notes.items():
+            if (note.tenant, note.thread) == place:
+                self._notes[name] = replace(note, thread=base)
 
     def _drop(self, going: Sequence[int]) -> None:
         for number in going:

@@ -30,6 +30,12 @@ _REMOVE = (
     "AND NOT EXISTS (SELECT 1 FROM runs WHERE runs.id = notes.run)"
 )
 
+_HAND = (
+    "UPDATE notes SET thread = threads.base FROM threads WHERE threads.tenant = %s "
+    "AND threads.thread = %s AND threads.base IS NOT NULL AND notes.tenant = threads.tenant "
+    "AND notes.thread = threads.thread"
+)
+
 
 def change_notes(db: Db, changes: Sequence[NoteChange]) -> None:
     for change in changes:
@@ -44,6 +50,11 @@ def change_notes(db: Db, changes: Sequence[NoteChange]) -> None:
 def remove_notes(db: Db, remove: RemoveNotes) -> None:
     threads = None if remove.threads is None else list(remove.threads)
     db.execute(_REMOVE, (remove.tenant, threads, threads))
+
+
+def hand_notes(db: Db, tenant: str, branch: str | None) -> None:
+    """Make the notes of a branch those of its base."""
+    db.execute(_HAND, (tenant, branch))
 
 
 def find_notes(

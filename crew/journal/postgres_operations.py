@@ -31,7 +31,7 @@ from crew.journal import (
 )
 from crew.journal.postgres_accounts import draw, settle, tree_of
 from crew.journal.postgres_link import Db
-from crew.journal.postgres_notes import change_notes, remove_notes
+from crew.journal.postgres_notes import change_notes, hand_notes, remove_notes
 
 COLUMNS = (
     "number, id, tenant, workflow, version, key, input_hash, thread, turn, parent, status, owner, "
@@ -388,6 +388,8 @@ def _remove(db: Db, remove: Remove) -> tuple[int, ...] | None:
         return None
     _drop(db, list(going))
     if remove.thread is not None and not is_base and set(of_thread).issubset(going):
+        if remove.changed_at is not None:
+            hand_notes(db, *place)
         db.execute("DELETE FROM threads WHERE tenant = %s AND thread = %s", place)
     return going
 

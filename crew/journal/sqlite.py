@@ -351,6 +351,8 @@ class SqliteStore:
             remove_events(db, number)
         self._blobs.forget(db, going)
         if thread is not None and not is_base and set(of_thread).issubset(going):
+            if remove.changed_at is not None:
+                _of_notes().hand_notes(db, remove.tenant, thread)
             forget_thread(db, remove.tenant, thread)
         return going
 

@@ -3,7 +3,7 @@
 import sqlite3
 import zlib
 from collections.abc import Sequence
-from dataclasses import astuple
+from dataclasses import astuple, replace
 
 from crew.errors import StoreError
 from crew.journal import RemoveNotes
@@ -56,6 +56,19 @@ def remove_notes(db: sqlite3.Connection, remove: RemoveNotes) -> None:
         _remove(db, where, [remove.tenant])
     for thread in remove.threads or ():
         _remove(db, f"{where} AND thread = ?", [remove.tenant, thread])
+
+
+def hand_notes(db: sqlite3.Connection, tenant: str, branch: str) -> None:
+    """Make the notes of a branch those of its base; one that is damaged stays as it is."""
+    query = "SELECT base FROM threads WHERE tenant = ? AND thread = ? AND base IS NOT NULL"
+    for (base,) in db.execute(query, (tenant, branch)).fetchall():
+        query = f"SELECT {_NOTE}, number FROM notes WHERE tenant = ? AND thread = ?"  # noqa: S608
+        for *values, check, number in db.execute(query, (tenant, branch)).fetchall():
+            note = Note(*values)
+            if check == _check(note):
+                handed = replace(note, thread=base)
+                changed = "UPDATE notes SET thread = ?, row_crc = ? WHERE number = ?"
+                db.execute(changed, (base, _check(handed), number))
 
 
 def _remove(db: sqlite3.Connection, where: str, values: Sequence[str]) -> None:

@@ -650,6 +650,27 @@ class StoreSuite:
             assert {each.id for each in found} == {*left}, forget
             store.close()
 
+    def test_notes_of_a_branch_that_is_removed_as_old_are_those_of_its_base(self) -> None:
+        store = self.open()
+        first = self.start(store, "a", thread="t")
+        self.end(store, first)
+        for branch, changed_at in (("b", 1.0), ("c", None)):
+            self.one(store, KeepThread("default", branch, "{}", 1.0, base="t", base_turn=1))
+            row = self.start(store, branch, thread=branch)
+            notes = (
+                note(f"{branch}1", "tea", run=branch, thread=branch),
+                note(f"{branch}2", "tea", run=branch, thread="u"),
+                note(f"{branch}3", "tea", run="a", thread=branch),
+            )
+            store.commit([Append(row.number, 1, (event(2),), "completed", notes=notes)])
+            gone = self.one(store, Remove((row.number,), "default", branch, changed_at))
+            assert gone == (row.number,)
+        assert self.one(store, RemoveNotes("default", ("t",))) is None
+        found = store.notes("default", [""], "tea", 9)
+        assert {each.id for each in found} == {"b2", "b3", "c1", "c2", "c3"}
+        assert {each.id: each.thread for each in found}["b3"] == "t"
+        store.close()
+
     def test_notes_outlive_their_runs_until_they_are_removed(self) -> None:
         for threads, left in ((None, "3"), (("t",), "2341"), (("t", "u"), "341"), ((), "23451")):
             store = self.open()
