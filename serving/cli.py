@@ -3,6 +3,7 @@
 import asyncio
 import sys
 from collections.abc import Callable, Coroutine
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -36,8 +37,19 @@ Code = Annotated[
     str | None,
     typer.Option("--workflow", help="Whose runs: bundled name, file.py, or module:name."),
 ]
+Status = Annotated[str | None, typer.Option(help="running, waiting, completed, …")]
+WorkflowName = Annotated[str | None, typer.Option("--workflow", help="The name of theirs.")]
+Since = Annotated[str | None, typer.Option(help="An age such as 12h or 7d, or a time.")]
+Metadata = Annotated[list[str] | None, typer.Option(help="NAME=VALUE; may come several times.")]
 KeyFile = Annotated[Path, typer.Option("--file", help="The file of keys.")]
 With = Annotated[str | None, typer.Option("--with", help="What is different: model=NAME.")]
+
+
+class Unknown(StrEnum):
+    """What a retry does with an effect of which nobody knows whether it happened."""
+
+    fail = "fail"
+    retry = "retry"
 
 
 def main() -> None:
@@ -183,9 +195,66 @@ def index(
 
 
 @app.command()
-def runs(
-    status: Annotated[str | None, typer.Option(help="running, waiting, completed, …")] = None,
+def start(
+    workflow: Annotated[str, typer.Argument(help="file.py:name, module:name, or bundled name.")],
+    given: Annotated[
+        str | None, typer.Option("--input", help="JSON, or text; - reads standard input.")
+    ] = None,
+    key: Annotated[str | None, typer.Option(help="Idempotency key.")] = None,
     thread: Thread = None,
+    metadata: Metadata = None,
+    wait: Annotated[
+        bool, typer.Option("--wait/--no-wait", help="Follow it; or leave it to who serves it.")
+    ] = True,
+    agents: Agents = None,
+    store: Store = None,
+    as_json: AsJson = False,
+) -> None:
+    """Start a run of a workflow, and follow it to its end; the same key is the same run.
+
+    Example: crew start triage.py:triage --input '{"text": "my order"}' --key order-17
+    """
+    from serving.commands.starting import start_run
+
+    settings = _settings(store=store, agents=agents)
+    kept = metadata or []
+    work = start_run(
+        workflow, given, settings, key=key, thread=thread, metadata=kept, wait=wait, as_json=as_json
+    )
+    _run(work)
+
+
+@app.command()
+def retry(
+    run: str,
+    unknown: Annotated[
+        Unknown, typer.Option(help="What becomes of an effect that may have happened.")
+    ] = Unknown.fail,
+    workflow: Code = None,
+    agents: Agents = None,
+    store: Store = None,
+    as_json: AsJson = False,
+) -> None:
+    """Go on with a run that failed or was cancelled, in a new one: what it finished stays.
+
+    Steps that completed are not made again, and calls that came to a result are answered from its
+    record; what failed is tried again, with the code as it is now.
+
+    Example: crew retry r0123456789abcdef
+    """
+    from serving.commands.starting import retry_run
+
+    settings = _settings(store=store, agents=agents)
+    _run(retry_run(run, workflow, settings, unknown.value, as_json=as_json))
+
+
+@app.command()
+def runs(
+    status: Status = None,
+    thread: Thread = None,
+    workflow: WorkflowName = None,
+    since: Since = None,
+    metadata: Metadata = None,
     store: Store = None,
     limit: Annotated[int, typer.Option(help="How many, the newest first.")] = 20,
     as_json: AsJson = False,
@@ -195,8 +264,34 @@ def runs(
     Example: crew runs --status running
     """
     from serving.commands.looking import list_runs
+    from serving.commands.wanted import Wanted
 
-    _run(list_runs(_settings(store=store), status, thread, limit, as_json=as_json))
+    wanted = Wanted(status, thread, workflow, since, metadata or [])
+    _run(list_runs(_settings(store=store), wanted, limit, as_json=as_json))
+
+
+@app.command()
+def export(
+    jsonl: Annotated[bool, typer.Option("--jsonl", help="A run a line, as JSON.")] = False,
+    messages: Annotated[
+        bool, typer.Option("--messages", help="With its agents' messages, as for fine-tuning.")
+    ] = False,
+    status: Status = None,
+    thread: Thread = None,
+    workflow: WorkflowName = None,
+    since: Since = None,
+    metadata: Metadata = None,
+    store: Store = None,
+) -> None:
+    """Write runs out: input, output or error, cost and times of each, the newest first.
+
+    Example: crew export --jsonl --workflow triage --since 7d
+    """
+    from serving.commands.exporting import export_runs
+    from serving.commands.wanted import Wanted
+
+    wanted = Wanted(status, thread, workflow, since, metadata or [])
+    _run(export_runs(_settings(store=store), wanted, messages=messages, jsonl=jsonl))
 
 
 @app.command()
@@ -228,14 +323,39 @@ def resume(
 
 
 @app.command()
-def answer(run: str, key: str, value: str, store: Store = None, as_json: AsJson = False) -> None:
+def questions(
+    to: Annotated[
+        list[str] | None, typer.Option(help="For this role or name, or for nobody in particular.")
+    ] = None,
+    store: Store = None,
+    limit: Annotated[int, typer.Option(help="How many, of the newest runs first.")] = 20,
+    as_json: AsJson = False,
+) -> None:
+    """List the questions of runs that wait for an answer.
+
+    Example: crew questions --to manager
+    """
+    from serving.commands.questions import list_questions
+
+    _run(list_questions(_settings(store=store), to, limit, as_json=as_json))
+
+
+@app.command()
+def answer(
+    run: str,
+    key: str,
+    value: str,
+    by: Annotated[str | None, typer.Option(help="Who answers, for the record.")] = None,
+    store: Store = None,
+    as_json: AsJson = False,
+) -> None:
     """Answer a question that a run asks; the value is JSON, or else text.
 
-    Example: crew answer r0123456789abcdef refund true
+    Example: crew answer r0123456789abcdef refund true --by eva
     """
     from serving.commands.looking import answer_run
 
-    _run(answer_run(run, key, value, _settings(store=store), as_json=as_json))
+    _run(answer_run(run, key, value, by, _settings(store=store), as_json=as_json))
 
 
 @app.command()
@@ -438,16 +558,21 @@ def pull(
 def new_key(
     tenant: Annotated[str, typer.Option(help="Whose runs and threads it opens.")],
     name: Annotated[str | None, typer.Option(help="What the key is called.")] = None,
+    role: Annotated[
+        list[str] | None, typer.Option(help="Questions to it are answered with the key.")
+    ] = None,
     file: KeyFile = Path("keys.toml"),
     as_json: AsJson = False,
 ) -> None:
     """Make a key, and print its secret: this once, only a hash is kept.
 
-    Example: crew keys new --tenant acme
+    Questions that are for a role (`ctx.ask(…, to="manager")`) are answered with its keys alone.
+
+    Example: crew keys new --tenant acme --name eva --role manager
     """
     from serving.commands.keyring import make_key
 
-    make_key(file, tenant, name, as_json=as_json)
+    make_key(file, tenant, name, role or [], as_json=as_json)
 
 
 @keys.command("list")

@@ -11,7 +11,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Match
 
 from crew.errors import CrewError
-from serving import chat, conversations, health, metrics, responses, runs, web
+from serving import chat, conversations, health, metrics, questions, responses, runs, web
 from serving.access.auth import Access
 from serving.access.cors import cors_for
 from serving.access.door import Door
@@ -41,6 +41,7 @@ OPERATIONS: list[Operation] = [
     *chat.OPERATIONS,
     *responses.OPERATIONS,
     *conversations.OPERATIONS,
+    *questions.OPERATIONS,
     *runs.OPERATIONS,
 ]
 

@@ -1,12 +1,13 @@
 """The journal: the one source of truth of every run, and the protocol of what stores it."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Final, Literal, NamedTuple, Protocol, get_args
 
 from crew.budget import Account
 from crew.define import frozen
+from crew.journal.notes import Note, NoteChange
 
 RunStatus = Literal["running", "waiting", "completed", "failed", "cancelled"]
 WhenBusy = Literal["queue", "reject", "cancel"]
@@ -184,6 +185,8 @@ class NewRun:
     base: int | None = None
     base_offset: int = 0
     behind: int | None = None
+    tags: tuple[str, ...] = ()
+    """What it is found by besides: a short text for each name and value of its metadata."""
 
 
 @frozen
@@ -192,6 +195,7 @@ class Append:
 
     With a `status`, `due` is set too. The letters of a run that ends are removed; of answers with a
     key the body alone. What comes behind the end is refused with `Fenced`, whatever its epoch.
+    The `notes` are changed with it, in their order, or not at all.
     """
 
     number: int
@@ -200,6 +204,7 @@ class Append:
     status: RunStatus | None = None
     due: float | None = None
     snapshot: Snapshot | None = None
+    notes: tuple[NoteChange, ...] = ()
 
 
 @frozen
@@ -278,6 +283,17 @@ class Remove:
 
 
 @frozen
+class RemoveNotes:
+    """Remove the notes that runs of a tenant have written which are no more.
+
+    With `threads` those of these conversations alone.
+    """
+
+    tenant: str
+    threads: tuple[str, ...] | None = None
+
+
+@frozen
 class KeepThread:
     """Keep with a thread what no run of it says; both are JSON text.
 
@@ -329,7 +345,19 @@ class Settle:
     ends: bool = False
 
 
-Operation = NewRun | Append | Take | Release | Post | Clear | Remove | KeepThread | Draw | Settle
+Operation = (
+    NewRun
+    | Append
+    | Take
+    | Release
+    | Post
+    | Clear
+    | Remove
+    | RemoveNotes
+    | KeepThread
+    | Draw
+    | Settle
+)
 
 
 @frozen
@@ -415,12 +443,16 @@ class Store(Protocol):
         status: Sequence[RunStatus] = (),
         thread: str | None = None,
         parent: str | None = None,
+        workflow: str | None = None,
+        since: float | None = None,
+        tags: Sequence[str] = (),
         before: int | None = None,
         limit: int = 1000,
     ) -> list[RunRow]:
         """Return runs, the newest first; those older than run number `before`.
 
-        With a `parent`, a run's id, its children alone.
+        With a `parent`, a run's id, its children alone. `workflow` is a name, `since` is in unix
+        seconds: when it was accepted, or later. A run has to have all `tags`.
         """
         ...
 
@@ -473,6 +505,15 @@ class Store(Protocol):
         """
         ...
 
+    def of_other_code(
+        self, known: Collection[tuple[str, str]], *, limit: int = 100
+    ) -> list[RunRow]:
+        """Return open runs of none of the `known` workflows, parked ones aside, the oldest first.
+
+        `known` are (name, version).
+        """
+        ...
+
     def turns(self, tenant: str, thread: str, *, after: int = 0) -> list[RunRow]:
         """Return a thread's runs after turn `after`, in their order; forks are no turns."""
         ...
@@ -487,6 +528,17 @@ class Store(Protocol):
 
     def branches(self, tenant: str, thread: str) -> list[ThreadRow]:
         """Return the threads that stand on this one, in the order of their beginning."""
+        ...
+
+    def notes(self, tenant: str, scopes: Sequence[str], words: str, limit: int) -> list[Note]:
+        """Return notes of a tenant, of any of these scopes, that hold one of the words.
+
+        Those are first that hold the most of them, then the newest. Without a word in `words`, the
+        newest notes.
+
+        Raises:
+            StoreError: one of them is damaged.
+        """
         ...
 
     def accounts(self, ids: Sequence[str]) -> list[AccountRow]:
@@ -514,6 +566,14 @@ class Store(Protocol):
         ...
 
     def release_owner(self, owner: str) -> None: ...
+
+    def serve(self, owner: str, workflows: Sequence[tuple[str, str]]) -> None:
+        """Show of which workflows, as (name, version), a claimed owner takes runs."""
+        ...
+
+    def served(self) -> set[tuple[str, str]]:
+        """Return the workflows of which somebody who lives, as far as is known, takes runs."""
+        ...
 
     def beat(self, owner: str) -> None:
         """Let an owner's sign grow; called from any thread."""

@@ -1,7 +1,8 @@
 """The journal in memory: for tests, notebooks and runs that nobody needs to keep."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from typing import assert_never
 
@@ -21,6 +22,7 @@ from crew.journal import (
     Post,
     Release,
     Remove,
+    RemoveNotes,
     RunRow,
     RunStatus,
     Settle,
@@ -33,6 +35,7 @@ from crew.journal import (
     accounts,
     rules,
 )
+from crew.journal.notes import Forget, Note, NoteChange, asked_terms, best, is_meant, terms_of
 
 
 class MemoryStore:
@@ -52,11 +55,14 @@ class MemoryStore:
         self._snapshots: dict[int, Snapshot] = {}
         self._letters: dict[int, dict[int, Letter]] = {}
         self._answered: dict[int, dict[str, Letter]] = {}
+        self._tags: dict[int, frozenset[str]] = {}
         self._accounts: dict[str, AccountRow] = {}
         self._accounts_of: dict[int, dict[str, None]] = {}
         self._blobs: dict[str, bytes] = {}
         self._uses: dict[str, set[int]] = {}
+        self._notes: dict[str, Note] = {}
         self._owners: dict[str, int] = {}
+        self._serves: dict[str, set[tuple[str, str]]] = {}
         self._next_run = 1
         self._next_letter = 1
 
@@ -88,6 +94,9 @@ class MemoryStore:
                 return self._clear(operation)
             case Remove():
                 return self._remove(operation)
+            case RemoveNotes(tenant=tenant, threads=threads):
+                self._forget(lambda note: self._is_left(note, tenant, threads))
+                return None
             case KeepThread():
                 return self._keep_thread(operation)
             case Draw():
@@ -148,6 +157,8 @@ class MemoryStore:
             self._by_key[new.tenant, new.workflow, new.key] = row.number
         if new.thread is not None and row.turn is not None:
             self._turns.setdefault((new.tenant, new.thread), []).append(row.number)
+        if new.tags:
+            self._tags[row.number] = frozenset(new.tags)
         self._events[row.number] = []
         self._keep_events(row.number, (new.first,))
         return Started(row, True)
@@ -165,6 +176,8 @@ class MemoryStore:
             return row
         self._keep_events(append.number, append.events)
         self._rows[append.number] = row
+        for change in append.notes:
+            self._change_note(change)
         if append.snapshot is not None:
             self._snapshots[append.number] = append.snapshot
         if rules.ends(append):
@@ -172,6 +185,21 @@ class MemoryStore:
             self._keep_answers(append.number)
             self._snapshots.pop(append.number, None)
         return None
+
+    def _change_note(self, change: NoteChange) -> None:
+        match change:
+            case Note():
+                self._notes[change.id] = change
+            case Forget():
+                self._forget(lambda note: is_meant(note, change))
+
+    def _forget(self, is_gone: Callable[[Note], bool]) -> None:
+        self._notes = {name: note for name, note in self._notes.items() if not is_gone(note)}
+
+    def _is_left(self, note: Note, tenant: str, threads: Sequence[str] | None) -> bool:
+        """Return whether the run that wrote a note of a tenant is no more; see `RemoveNotes`."""
+        is_there = note.run in self._numbers or note.tenant != tenant
+        return not is_there and (threads is None or note.thread in threads)
 
     def _take(self, take: Take) -> RunRow | Exception:
         taken = rules.take(take, self._rows.get(take.number))
@@ -228,6 +256,17 @@ class MemoryStore:
     def accounts(self, ids: Sequence[str]) -> list[AccountRow]:
         return [self._accounts[name] for name in ids if name in self._accounts]
 
+    def notes(self, tenant: str, scopes: Sequence[str], words: str, limit: int) -> list[Note]:
+        asked = asked_terms(words)
+        found = [
+            note
+            for note in self._notes.values()
+            if note.tenant == tenant
+            and note.scope in scopes
+            and (not asked or not set(asked).isdisjoint(terms_of(note.text)))
+        ]
+        return best(found, asked, limit)
+
     def _answers(self, number: int) -> list[Letter]:
         waiting = self._letters.get(number, {}).values()
         taken = self._answered.get(number, {}).values()
@@ -272,6 +311,7 @@ class MemoryStore:
                 self._turns[row.tenant, row.thread].remove(number)
             for kept in (self._open, self._events, self._snapshots, self._letters, self._answered):
                 kept.pop(number, None)
+            self._tags.pop(number, None)
             for name in self._accounts_of.pop(number, ()):
                 del self._accounts[name]
         for digest, users in list(self._uses.items()):
@@ -293,19 +333,25 @@ class MemoryStore:
         status: Sequence[RunStatus] = (),
         thread: str | None = None,
         parent: str | None = None,
+        workflow: str | None = None,
+        since: float | None = None,
+        tags: Sequence[str] = (),
         before: int | None = None,
         limit: int = 1000,
     ) -> list[RunRow]:
-        found = [
+        found = (
             row
             for row in reversed(self._rows.values())
             if tenant in (None, row.tenant)
             and (not status or row.status in status)
             and thread in (None, row.thread)
             and parent in (None, row.parent)
+            and workflow in (None, row.workflow)
+            and (since is None or row.created_at >= since)
             and (before is None or row.number < before)
-        ]
-        return found[:limit]
+            and self._tags.get(row.number, frozenset()).issuperset(tags)
+        )
+        return list(islice(found, limit))
 
     def events(self, number: int, *, after: int = 0, limit: int = 1024) -> list[StoredEvent]:
         row = self._rows.get(number)
@@ -346,6 +392,15 @@ class MemoryStore:
                 if len(found) == limit:
                     break
         return found
+
+    def of_other_code(
+        self, known: Collection[tuple[str, str]], *, limit: int = 100
+    ) -> list[RunRow]:
+        rows = (self._rows[number] for number in self._open)
+        others = (
+            row for row in rows if row.owner != PARKED and (row.workflow, row.version) not in known
+        )
+        return list(islice(others, limit))
 
     def _may_be_taken(self, row: RunRow, dead: Sequence[str], now: float) -> bool:
         letters = self._letters.get(row.number, {}).values()
@@ -395,6 +450,13 @@ class MemoryStore:
 
     def release_owner(self, owner: str) -> None:
         self._owners.pop(owner, None)
+        self._serves.pop(owner, None)
+
+    def serve(self, owner: str, workflows: Sequence[tuple[str, str]]) -> None:
+        self._serves[owner] = set(workflows)
+
+    def served(self) -> set[tuple[str, str]]:
+        return set().union(*(self._serves.get(owner, set()) for owner in self._owners))
 
     def forget_owners(self) -> None:
         """Take every owner for dead, as after a crash of the process."""

@@ -19,6 +19,7 @@ from crew.journal import (
     Post,
     Release,
     Remove,
+    RemoveNotes,
     RunRow,
     Settle,
     Snapshot,
@@ -30,6 +31,7 @@ from crew.journal import (
 )
 from crew.journal.postgres_accounts import draw, settle, tree_of
 from crew.journal.postgres_link import Db
+from crew.journal.postgres_notes import change_notes, remove_notes
 
 COLUMNS = (
     "number, id, tenant, workflow, version, key, input_hash, thread, turn, parent, status, owner, "
@@ -217,6 +219,8 @@ def apply(db: Db, operation: Operation) -> object:
             return _clear(db, operation)
         case Remove():
             return _remove(db, operation)
+        case RemoveNotes():
+            return remove_notes(db, operation)
         case KeepThread():
             return _keep_thread(db, operation)
         case Draw(number=number):
@@ -233,6 +237,7 @@ def _append(db: Db, appends: Sequence[Append]) -> list[object]:
     for append, result in zip(appends, results, strict=True):
         if result is None:
             _keep_blobs(db, append.number, append.events)
+            change_notes(db, append.notes)
             if append.snapshot is not None and not rules.ends(append):
                 _keep_snapshot(db, append.number, append.snapshot)
     return results
@@ -308,6 +313,8 @@ def _start(db: Db, new: NewRun) -> Started | KeyReused | ThreadBusy:
     values = [*row[1:], first.offset, first.kind, first.path, first.body, first.crc, first.at]
     (number,) = _row(db.execute(_INSERT_RUN, values))  # pyrefly: ignore
     _keep_blobs(db, number, (first,))
+    if new.tags:
+        db.execute("INSERT INTO tags SELECT unnest(%s::text[]), %s", (list(new.tags), number))
     return Started(rules.row_of(number, new, turn), True)
 
 
@@ -389,7 +396,7 @@ def _drop(db: Db, removed: list[int]) -> None:
     uses = db.execute(
         "DELETE FROM blob_uses WHERE number = ANY(%s) RETURNING digest", (removed,)
     ).fetchall()
-    for table in ("runs", "events", "letters", "snapshots", "accounts"):
+    for table in ("runs", "tags", "events", "letters", "snapshots", "accounts"):
         query = f"DELETE FROM {table} WHERE number = ANY(%s)"  # noqa: S608  constants
         db.execute(query, (removed,))  # pyrefly: ignore
     db.execute(

@@ -28,6 +28,7 @@ from crew.journal import (
     Post,
     Release,
     Remove,
+    RemoveNotes,
     RunRow,
     RunStatus,
     Started,
@@ -271,6 +272,8 @@ def unwritable(operation: Operation, error: Exception) -> StoreError:
             what = f"the start of run {run}"
         case KeepThread(thread=thread):
             what = f"what was to be kept of the thread {thread!r}"
+        case RemoveNotes(tenant=tenant):
+            what = f"the removal of notes of the tenant {tenant!r}"
         case Remove(numbers=numbers):
             what = f"the removal of {len(numbers)} runs"
         case _:

@@ -5,10 +5,12 @@ another process's lock (`busy_timeout=0`); the writer tries again instead, so th
 SQLite holds the event loop.
 """
 
+import json
 import sqlite3
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from types import ModuleType
 from typing import assert_never
 
 from crew.errors import AskError, Fenced, KeyReused, RunNotFound, StoreError, ThreadBusy
@@ -28,6 +30,7 @@ from crew.journal import (
     Post,
     Release,
     Remove,
+    RemoveNotes,
     RunRow,
     RunStatus,
     Settle,
@@ -41,6 +44,7 @@ from crew.journal import (
 )
 from crew.journal.datagrams import sockets_of
 from crew.journal.deflate import Deflater
+from crew.journal.notes import Note
 from crew.journal.owner_files import OwnerFiles
 from crew.journal.sqlite_accounts import draw, read_accounts, settle
 from crew.journal.sqlite_blobs import Blobs
@@ -207,6 +211,8 @@ class SqliteStore:
                 return self._clear(db, operation)
             case Remove():
                 return self._remove(db, operation)
+            case RemoveNotes():
+                return _of_notes().remove_notes(db, operation)
             case KeepThread():
                 return keep_thread(db, operation)
             case Draw(number=number):
@@ -229,6 +235,8 @@ class SqliteStore:
         for number in open_turns if new.when_busy == "cancel" else ():
             _insert_letter(db, Post(number, "cancel", "", "null", new.at))
         row = insert_row(db, rules.row_of(0, new, last + 1 if is_turn else None))
+        if new.tags:
+            db.executemany("INSERT INTO tags VALUES (?, ?)", [(t, row.number) for t in new.tags])
         self._insert_events(db, row.number, 0, (new.first,))
         return Started(row, True)
 
@@ -256,6 +264,8 @@ class SqliteStore:
             assert before is not None
             self._known[append.number] = (changed, update_row(db, changed))
         self._insert_events(db, append.number, before.crc, append.events)
+        if append.notes:
+            _of_notes().change_notes(db, append.notes)
         if rules.ends(append):
             self._known.pop(append.number)
             db.execute("DELETE FROM letters WHERE number = ? AND key IS NULL", (append.number,))
@@ -336,7 +346,7 @@ class SqliteStore:
         if going is None:
             return None
         for number in going:
-            for table in ("runs", "letters", "snapshots", "accounts"):
+            for table in ("runs", "tags", "letters", "snapshots", "accounts"):
                 db.execute(f"DELETE FROM {table} WHERE number = ?", (number,))  # noqa: S608
             remove_events(db, number)
         self._blobs.forget(db, going)
@@ -372,20 +382,26 @@ class SqliteStore:
         status: Sequence[RunStatus] = (),
         thread: str | None = None,
         parent: str | None = None,
+        workflow: str | None = None,
+        since: float | None = None,
+        tags: Sequence[str] = (),
         before: int | None = None,
         limit: int = 1000,
     ) -> list[RunRow]:
-        conditions, values = ["1"], list[object]()
-        for column, value in (("tenant", tenant), ("thread", thread), ("parent", parent)):
-            if value is not None:
-                conditions.append(f"{column} = ?")
-                values.append(value)
+        asked: list[tuple[str, object]] = [
+            ("tenant = ?", tenant),
+            ("thread = ?", thread),
+            ("parent = ?", parent),
+            ("workflow = ?", workflow),
+            ("created_at >= ?", since),
+            ("number < ?", before),
+            *(("number IN (SELECT number FROM tags WHERE tag = ?)", tag) for tag in tags),
+        ]
+        conditions = ["1", *(condition for condition, value in asked if value is not None)]
+        values = [value for _, value in asked if value is not None]
         if status:
             conditions.append(f"status IN ({', '.join('?' * len(status))})")
             values += status
-        if before is not None:
-            conditions.append("number < ?")
-            values.append(before)
         where = f"WHERE {' AND '.join(conditions)} ORDER BY number DESC LIMIT ?"
         return self._rows(where, [*values, limit])
 
@@ -430,6 +446,19 @@ class SqliteStore:
         values = [now, *dead, PARKED, *(part for pair in known for part in pair), limit]
         with self._errors("read"):
             # A damaged run is left alone, and must not keep anybody from the others.
+            return sound_rows(self._connected(), query, values)[0]
+
+    def of_other_code(
+        self, known: Collection[tuple[str, str]], *, limit: int = 100
+    ) -> list[RunRow]:
+        query = (
+            f"WHERE {_OPEN} AND owner IS NOT ? "  # noqa: S608  constants
+            f"AND (workflow, version) NOT IN (SELECT "
+            f"json_extract(value, '$[0]'), json_extract(value, '$[1]') FROM json_each(?)) "
+            f"ORDER BY number LIMIT ?"
+        )
+        with self._errors("read"):
+            values = [PARKED, json.dumps(list(known)), limit]
             return sound_rows(self._connected(), query, values)[0]
 
     def turns(self, tenant: str, thread: str, *, after: int = 0) -> list[RunRow]:
@@ -483,6 +512,10 @@ class SqliteStore:
         with self._errors("read"):
             return read_accounts(self._connected(), ids)
 
+    def notes(self, tenant: str, scopes: Sequence[str], words: str, limit: int) -> list[Note]:
+        with self._errors("read"):
+            return _of_notes().find_notes(self._connected(), tenant, scopes, words, limit)
+
     def letters(self, numbers: Sequence[int]) -> list[Letter]:
         wanted = set(numbers)
         query = f"SELECT {_LETTER} FROM letters WHERE body IS NOT NULL"  # noqa: S608  constants
@@ -513,6 +546,14 @@ class SqliteStore:
     def release_owner(self, owner: str) -> None:
         self._owners.release(owner)
 
+    def serve(self, owner: str, workflows: Sequence[tuple[str, str]]) -> None:
+        with self._errors("lock"):
+            self._owners.serve(owner, workflows)
+
+    def served(self) -> set[tuple[str, str]]:
+        with self._errors("lock"):
+            return self._owners.served()
+
     def beat(self, owner: str) -> None:
         with self._errors("lock"):
             self._owners.beat(owner)
@@ -527,6 +568,7 @@ class SqliteStore:
             try:
                 db.execute("BEGIN IMMEDIATE")
                 self._blobs.drop_unnamed(db)
+                _of_notes().scrub_notes(db)
                 db.execute("COMMIT")
                 self._deflater.renew(db)
                 db.execute("VACUUM")
@@ -578,6 +620,13 @@ class SqliteStore:
         except (OSError, UnicodeError) as error:
             # SQLite's own messages quote the file, which may be damaged: they are no text then.
             raise StoreError(message=explain(action, self.path, error)) from error
+
+
+def _of_notes() -> ModuleType:
+    """Load what keeps notes only where there are some."""
+    from crew.journal import sqlite_notes
+
+    return sqlite_notes
 
 
 def _insert_letter(db: sqlite3.Connection, post: Post) -> None:

@@ -8,8 +8,6 @@ from crew.errors import InputInvalid, StoreError
 from crew.journal import KeepThread, ThreadRow, rules
 
 _COLUMNS = "tenant, thread, metadata, opening, created_at, updated_at, base, base_turn, row_crc"
-_UNBASED = 6
-"""How many columns the checksum of a thread is over that is no branch."""
 
 
 def read_thread(db: sqlite3.Connection, tenant: str, thread: str) -> ThreadRow | None:
@@ -102,5 +100,4 @@ def forget_thread(db: sqlite3.Connection, tenant: str, thread: str) -> None:
 
 
 def _check(row: ThreadRow) -> int:
-    values = astuple(row) if row.base is not None else astuple(row)[:_UNBASED]
-    return zlib.crc32(repr(values).encode("utf-8", "surrogatepass"))
+    return zlib.crc32(repr(astuple(row)).encode("utf-8", "surrogatepass"))

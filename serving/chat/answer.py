@@ -1,7 +1,7 @@
 """The answer to one chat, whole or as a stream, made of its run's events."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 
 from crew.errors import CrewError
@@ -9,6 +9,7 @@ from crew.fold import Event, progress_line, typed_of
 from crew.message import Json
 from crew.run import Run
 from crew.value import json_text, text_of
+from serving.access.addressed import IsFor, event_data, question_text
 from serving.chat.frames import DONE, PING, Frames, data_frame, usage_body
 from serving.chat.sent import SentText
 from serving.chat.tail import Outcome, watch
@@ -26,7 +27,8 @@ class Answer:
     `facts` go out beside OpenAI's own keys; `after` is the offset behind which the answer begins,
     `outcome` what was known of the run there; `closing` is set when the server stops. `as_json`
     says that the answer's text is the run's output as JSON; what the run emits is then left out.
-    `progress` says whether the stream shows what the run does before it answers.
+    `progress` says whether the stream shows what the run does before it answers. `is_mine` says
+    which questions are for the reader; of others it is said for whom the run waits.
     """
 
     run: Run
@@ -34,6 +36,7 @@ class Answer:
     created: int
     facts: dict[str, Json]
     closing: asyncio.Event
+    is_mine: IsFor
     after: int = 0
     outcome: Outcome = field(default_factory=Outcome)
     as_json: bool = False
@@ -53,7 +56,7 @@ class Answer:
             model=self.model,
             created=self.created,
             text=text,
-            usage=self.outcome.usage,
+            usage=await self.run.usage(),
             extra=self.facts | facts,
         )
 
@@ -88,7 +91,7 @@ class Answer:
             yield frames.content(text)
         elif not self.outcome.has_ended:
             yield frames.content(f"\n\n{text}")  # a question, behind what was said before it
-        last = frames.usage(usage_body(self.outcome.usage)) if usage else b""
+        last = frames.usage(usage_body(await self.run.usage())) if usage else b""
         yield frames.stop() + last + DONE
 
     @property
@@ -105,7 +108,8 @@ class Answer:
             out = frames.reasoning(line)
         if not events:
             return out
-        facts = {"offset": event.offset, "kind": event.kind, "path": event.path, "data": event.data}
+        data = event_data(event, self.is_mine)
+        facts = {"offset": event.offset, "kind": event.kind, "path": event.path, "data": data}
         return out + frames.beside(facts)
 
     def _final(self) -> tuple[str, dict[str, Json]]:
@@ -118,7 +122,7 @@ class Answer:
             text = json_text(output) if self.as_json else text_of(output)
             return text, {"status": "completed", "output": output}
         if asked := outcome.questions.open:
-            text = "\n".join(question.question for question in asked.values())
+            text = question_text(asked.values(), self.is_mine)
             return text, {"status": "waiting", "questions": list(asked)}
         raise ApiError(status=500, message=_ENDED_EARLY, type="server_error", again=True)
 
@@ -129,7 +133,7 @@ def completion_body(
     model: str,
     created: int,
     text: str,
-    usage: dict[str, int],
+    usage: Mapping[str, float],
     extra: dict[str, Json],
 ) -> dict[str, Json]:
     """An unstreamed completion."""

@@ -29,6 +29,7 @@ from serving.chat.notes import unread
 from serving.chat.options import budget_of, cancels_when_left, shows_progress, when_busy_of
 from serving.chat.question import takes, workflow_input
 from serving.chat.side_requests import side_answer
+from serving.chat.stuck import refuse_stuck_thread
 from serving.chat.tail import Outcome
 from serving.conversations.branching import Place, branch_of
 from serving.conversations.headers import HeaderThread, thread_in_headers
@@ -161,6 +162,7 @@ async def _reply(door: Door, chat: _Chat) -> Answer:
         created=int(time.time()),
         facts=facts,
         closing=door.closing,
+        is_mine=door.tenant(chat.request).is_asked,
         after=answered.offset if answered else 0,
         outcome=await _known(answered) if answered else Outcome(),
     )
@@ -211,7 +213,10 @@ async def _start(door: Door, chat: _Chat, place: Place | None) -> Run:
     if body.instructed and takes(workflow, "instructions"):
         defaults["instructions"] = body.instructed
     value = workflow_input(workflow, body.asked.said, history, defaults)
-    return await door.tenant(chat.request).start(
+    caller = door.tenant(chat.request)
+    if place is not None and when_busy != "cancel":
+        await refuse_stuck_thread(caller, place.thread, chat.key)
+    return await caller.start(
         workflow,
         value,
         thread=place.thread if place else None,

@@ -22,7 +22,7 @@ RIGHT = sorted((HERE / "right").glob("*.py"))
 WRONG = sorted((HERE / "wrong").glob("*.py"))
 PAGES = [
     ROOT / "README.md",
-    *(ROOT / f"docs/{n}.md" for n in ("agents", "tools", "models", "context")),
+    *(ROOT / f"docs/{n}.md" for n in ("agents", "tools", "models", "context", "memory")),
 ]
 BLOCK = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
 MARK = re.compile(r"# refused(?: by (\w+))?$")
