@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from crew.call.context import Context
     from crew.content import File, Image
     from crew.event import Event
+    from crew.fold import Span
     from crew.graph.node import Append, Quorum
     from crew.graph.retry import Retry
     from crew.hosts import Resources
@@ -51,8 +52,10 @@ if TYPE_CHECKING:
     from crew.llm.client import OpenAIModel
     from crew.llm.fallback import Fallback
     from crew.llm.settings import ModelSettings
+    from crew.mcp import MCP
     from crew.message import Message, ToolCall, Usage
     from crew.run import Graph, Run, Runtime, workflow
+    from crew.run.batch import Batch, Outcome
 
 # What is not named is not loaded. The errors may not wait, since anything may raise them; nor may
 # the decorator `tool`: importing the package `crew.tool` later would put that in its place.
@@ -60,6 +63,7 @@ _LATER = {
     "Agent": "crew.agent",
     "AgentResult": "crew.agent",
     "Append": "crew.graph.node",
+    "Batch": "crew.run.batch",
     "Budget": "crew.budget",
     "BudgetLeft": "crew.budget",
     "Context": "crew.call.context",
@@ -69,25 +73,30 @@ _LATER = {
     "Graph": "crew.run",
     "History": "crew.agent.history",
     "Image": "crew.content",
+    "MCP": "crew.mcp",
     "Message": "crew.message",
     "ModelSettings": "crew.llm.settings",
     "Note": "crew.journal.notes",
     "OpenAIModel": "crew.llm.client",
+    "Outcome": "crew.run.batch",
     "Quorum": "crew.graph.node",
     "Resources": "crew.hosts",
     "Retry": "crew.graph.retry",
     "Run": "crew.run",
     "Runtime": "crew.run",
+    "Span": "crew.fold",
     "ToolCall": "crew.message",
     "Usage": "crew.message",
     "workflow": "crew.run",
 }
 
 __all__ = [
+    "MCP",
     "Agent",
     "AgentResult",
     "Append",
     "AskError",
+    "Batch",
     "Budget",
     "BudgetExceeded",
     "BudgetLeft",
@@ -113,6 +122,7 @@ __all__ = [
     "NoOutput",
     "Note",
     "OpenAIModel",
+    "Outcome",
     "OutputInvalid",
     "Quorum",
     "Resources",
@@ -125,6 +135,7 @@ __all__ = [
     "Runtime",
     "SandboxUnavailable",
     "SettingsInvalid",
+    "Span",
     "StepLimit",
     "StepTimeout",
     "StoreError",

@@ -1,5 +1,6 @@
 """The chat endpoint as one ASGI app, and the ways to run it: plain uvicorn, or Ray Serve."""
 
+import importlib.util
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,7 @@ from serving.listening import serve_http
 if TYPE_CHECKING:
     from starlette.applications import Starlette
 
+    from serving.http.operation import Operation
     from serving.metrics import Everyone
 
 __all__ = ["bind_app", "create_app", "need_extra", "serve_http"]
@@ -34,6 +36,7 @@ def create_app(
     everyone: "Everyone | None" = None,
     cors: Sequence[str] = (),
     progress: bool = True,
+    mcp: bool = False,
 ) -> "Starlette":
     """Make the app that serves `workflows` as models over the OpenAI API.
 
@@ -52,13 +55,14 @@ def create_app(
         everyone: where several processes serve, asks all of them what they have counted.
         cors: origins of pages elsewhere that may call; `*` for all, which needs keys.
         progress: whether streams show what runs do before they answer.
+        mcp: whether workflows are tools of an MCP server, too, at `/mcp`.
 
     Raises:
         InputInvalid: two workflows have the same name.
         SettingsInvalid: one of `cors` is no origin.
-        ExtraMissing: the extra `serve` is not installed.
+        ExtraMissing: the extra `serve` is not installed, or `mcp` where that is asked for.
     """
-    need_extra()
+    need_extra(mcp=mcp)
     from serving.access.auth import Access
     from serving.access.cors import read_origins
     from serving.access.door import Door, by_name
@@ -74,9 +78,14 @@ def create_app(
         counts=counts or Tally(),
         progress=progress,
     )
+    more: list[Operation] = []
+    if mcp:
+        from serving.mcp import OPERATIONS
+
+        more = OPERATIONS
     known = [*default_keys(api_keys), *keys]
     origins = read_origins(cors, known)
-    return make_app(door, Access(known, origins=origins), everyone, cors=origins)
+    return make_app(door, Access(known, origins=origins), everyone, more, cors=origins)
 
 
 def bind_app(
@@ -91,6 +100,7 @@ def bind_app(
     num_replicas: int = 1,
     max_ongoing_requests: int = 200,
     max_queued_requests: int = 400,
+    mcp: bool = False,
 ) -> Any:
     """Make a Ray Serve application of the endpoint, for `serve.run(…, name="crew")`.
 
@@ -109,6 +119,7 @@ def bind_app(
         num_replicas: more than one needs a store that several may write to.
         max_ongoing_requests: streams one replica holds.
         max_queued_requests: requests that wait in one proxy; more are answered 503.
+        mcp: see `create_app`.
 
     Raises:
         ExtraMissing: the extra `serve` is not installed.
@@ -136,11 +147,14 @@ def bind_app(
         keys=[key.model_dump() for key in (*default_keys(api_keys), *keys)],
         cors=list(cors),
         progress=progress,
+        mcp=mcp,
     )
 
 
-def need_extra() -> None:
+def need_extra(*, mcp: bool = False) -> None:
     """Raise ExtraMissing where the chat endpoint's packages are not installed."""
+    if mcp and importlib.util.find_spec("mcp") is None:
+        raise ExtraMissing(message="serving tools at /mcp", extra="mcp")
     try:
         import prometheus_client  # noqa: F401
         import starlette  # noqa: F401

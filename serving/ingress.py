@@ -17,6 +17,7 @@ class ChatIngress:
         keys: fields of `serving.access.keys.Key`, of those who may call.
         cors: see `serving.app.create_app`.
         progress: see `serving.app.create_app`.
+        mcp: see `serving.app.create_app`.
     """
 
     async def __init__(
@@ -28,6 +29,7 @@ class ChatIngress:
         keys: list[dict[str, Any]],
         cors: list[str],
         progress: bool,
+        mcp: bool,
     ) -> None:
         find_package("crew", "errors.py")
         find_package("serving", "ingress.py")
@@ -51,6 +53,7 @@ class ChatIngress:
             keys=[Key(**fields) for fields in keys],
             cors=cors,
             progress=progress,
+            mcp=mcp,
         )
 
     def __serve_build_asgi_app__(self) -> Any:

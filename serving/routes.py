@@ -1,6 +1,6 @@
 """The operations of the API put together, and what stands before all of them."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from importlib.metadata import version
 
 from starlette.applications import Starlette
@@ -25,7 +25,7 @@ __all__ = ["OPERATIONS", "make_app"]
 
 async def openapi(request: Request) -> Response:
     """Describe every operation."""
-    return JSONResponse(describe(OPERATIONS, version=version("raycrew")))
+    return JSONResponse(describe(request.app.state.operations, version=version("raycrew")))
 
 
 OPERATIONS: list[Operation] = [
@@ -47,18 +47,24 @@ OPERATIONS: list[Operation] = [
 
 
 def make_app(
-    door: Door, access: Access, everyone: Everyone | None = None, *, cors: Collection[str] = ()
+    door: Door,
+    access: Access,
+    everyone: Everyone | None = None,
+    more: Sequence[Operation] = (),
+    *,
+    cors: Collection[str] = (),
 ) -> Starlette:
-    """Put the routes together."""
+    """Put the routes together; `more` are operations that not every server has."""
+    operations = [*OPERATIONS, *more]
     meter = Meter(door.runtime, everyone)
     app = Starlette(
         routes=[
             *routes_of(
-                OPERATIONS, lambda item: Middleware(Guard, operation=item, door=door, access=access)
+                operations, lambda item: Middleware(Guard, operation=item, door=door, access=access)
             ),
             *web.ROUTES,
         ],
-        middleware=[Middleware(Metered, meter=meter, operations=OPERATIONS), *cors_for(cors)],
+        middleware=[Middleware(Metered, meter=meter, operations=operations), *cors_for(cors)],
         exception_handlers={
             ApiError: _api_error,
             CrewError: _crew_error,
@@ -68,7 +74,7 @@ def make_app(
         },
     )
     app.router.redirect_slashes = False  # a redirect has no body, and loses that of a POST
-    app.state.door, app.state.meter = door, meter
+    app.state.door, app.state.meter, app.state.operations = door, meter, operations
     return app
 
 

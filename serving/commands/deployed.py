@@ -49,6 +49,7 @@ async def serve_on_ray(what: Served, *, replicas: int, reload: bool) -> int:
             cors=what.cors,
             progress=what.progress,
             num_replicas=replicas,
+            mcp=what.mcp,
         )
         async with working(console, "Ray Serve: deploying the endpoint"):
             url = await asyncio.to_thread(_deploy, application)

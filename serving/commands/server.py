@@ -42,6 +42,7 @@ class Served:
         cors: origins of pages elsewhere that may call.
         progress: whether streams show what runs do before they answer.
         as_json: print JSON alone.
+        mcp: serve workflows as tools, too.
     """
 
     specs: Sequence[str]
@@ -52,6 +53,7 @@ class Served:
     cors: Sequence[str] = ()
     progress: bool = True
     as_json: bool = False
+    mcp: bool = False
 
     @property
     def console(self) -> Console:
@@ -63,9 +65,13 @@ class Served:
 
     def announce(self, url: str, names: Sequence[str], **facts: object) -> None:
         """Say where it serves."""
+        if self.mcp:
+            facts["mcp"] = f"{url.removesuffix('v1')}mcp"
         if self.as_json:
             show_json({"url": url, "models": list(names), "pid": os.getpid(), **facts})
         self.console.print(_welcome(url, names, self.keys))
+        if self.mcp:
+            self.console.print(f"  tools for MCP clients: {facts['mcp']}")
 
 
 def served(
@@ -79,18 +85,19 @@ def served(
     cors: Sequence[str] = (),
     progress: bool = True,
     as_json: bool,
+    mcp: bool = False,
 ) -> Served:
     """Check what a command line asks for.
 
     Raises:
         SettingsInvalid: other machines are served without a key, the file of keys is none, or
             something of `cors` is no origin.
-        ExtraMissing: the extra `serve` is not installed.
+        ExtraMissing: the extra `serve` is not installed, or `mcp` where that is asked for.
     """
     results()
     keys = [*default_keys(api_keys), *(load_keys(keys_file) if keys_file else ())]
     check_exposure(host, keys)
-    need_extra()
+    need_extra(mcp=mcp)
     from serving.access.cors import read_origins
 
     return Served(
@@ -102,6 +109,7 @@ def served(
         cors=read_origins(cors, keys),
         progress=progress,
         as_json=as_json,
+        mcp=mcp,
     )
 
 
@@ -134,6 +142,7 @@ async def serve_alone(what: Served, *, inherited: int | None = None) -> int:
             everyone=None if parent is None else parent.everyone,
             cors=what.cors,
             progress=what.progress,
+            mcp=what.mcp,
         )
         if parent is not None:
             parent.count = application.state.meter.counted
