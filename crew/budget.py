@@ -4,6 +4,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias, TypeVar
 
+from crew.define import define, frozen
+
 NANOS = 1_000_000_000
 """The parts of a unit of money in which costs are added up, so that no cent is lost in a sum."""
 _PLACES = 9
@@ -133,7 +135,7 @@ class Amount:
 NOTHING = Amount()
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Account:
     """Where a run, or a call in one, draws on a limit together with what is beneath it.
 
@@ -172,7 +174,7 @@ class Allowance:
     """How far an answer went beyond its limit at most, at an endpoint that does not keep to it."""
 
 
-@dataclass(slots=True)
+@define
 class Ledger:
     """An account: what was spent of a budget, and what calls in flight may still spend.
 

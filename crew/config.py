@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal, cast
 
+from crew.define import frozen
 from crew.errors import SettingsInvalid
 
 AgentsPlace = Literal["local", "ray"]
@@ -17,7 +18,7 @@ MOST_PORT = 65_535
 LOG_LEVELS = ("debug", "info", "warning")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class NamedModel:
     """A model that agents ask for by its name: `[models.NAME]` of `crew.toml`.
 

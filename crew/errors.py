@@ -40,7 +40,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar
 
 
-@dataclass(eq=False, kw_only=True)
+@dataclass(eq=False, repr=False, kw_only=True)
 class CrewError(Exception):
     """Root of everything this package raises on purpose."""
 
@@ -48,6 +48,10 @@ class CrewError(Exception):
 
     def __str__(self) -> str:
         return self.message
+
+    def __repr__(self) -> str:
+        facts = [f"{item.name}={getattr(self, item.name)!r}" for item in fields(self) if item.repr]
+        return f"{type(self).__qualname__}({', '.join(facts)})"
 
     def __reduce__(self) -> tuple[Callable[..., "CrewError"], tuple[Any, ...]]:
         facts = {item.name: getattr(self, item.name) for item in fields(self)}
@@ -58,29 +62,29 @@ def _rebuild(kind: type[CrewError], facts: dict[str, Any]) -> CrewError:
     return kind(**facts)
 
 
-@dataclass(eq=False, kw_only=True)
+@dataclass(eq=False, repr=False, kw_only=True)
 class GraphError(CrewError):
     """The workflow's definition cannot work; the message says what to write instead."""
 
 
-@dataclass(eq=False, kw_only=True)
+@dataclass(eq=False, repr=False, kw_only=True)
 class InputInvalid(CrewError):
     """A value given from outside does not validate. Nothing was stored."""
 
 
-@dataclass(eq=False, kw_only=True)
+@dataclass(eq=False, repr=False, kw_only=True)
 class OutputInvalid(CrewError):
     """A node, function or agent returned what its annotation does not allow."""
 
     received: str = ""
 
 
-@dataclass(eq=False, kw_only=True)
+@dataclass(eq=False, repr=False, kw_only=True)
 class SettingsInvalid(CrewError):
     """A setting cannot be used as it is; the message names it and its source."""
 
 
-@dataclass(eq=False, kw_only=True)
+@dataclass(eq=False, repr=False, kw_only=True)
 class ExtraMissing(CrewError):
     """An optional dependency is needed and not installed."""
 
@@ -93,7 +97,7 @@ class ExtraMissing(CrewError):
         )
 
 
-@dataclass(eq=False, kw_only=True)
+@dataclass(eq=False, repr=False, kw_only=True)
 class RunError(CrewError):
     """Something about one run."""
 
@@ -101,7 +105,7 @@ class RunError(CrewError):
     path: str = ""
 
 
-@dataclass(eq=False, kw_only=True)
+@dataclass(eq=False, repr=False, kw_only=True)
 class RunFailed(RunError):
     """The run ended without an answer.
 
@@ -118,7 +122,7 @@ class RunFailed(RunError):
         return f"run {self.run} failed{place}: {self.cause_type}: {self.cause_message}"
 
 
-@dataclass(eq=False, kw_only=True)
+@dataclass(eq=False, repr=False, kw_only=True)
 class RunCancelled(RunError):
     """Somebody cancelled the run."""
 
@@ -126,7 +130,7 @@ class RunCancelled(RunError):
         return self.message or f"run {self.run} was cancelled"
 
 
-@dataclass(eq=False, kw_only=True)
+@dataclass(eq=False, repr=False, kw_only=True)
 class RunNotFound(RunError):
     """The store holds no run of that id (of this tenant)."""
 
@@ -134,27 +138,27 @@ class RunNotFound(RunError):
         return self.message or f"no run {self.run!r} in this store; `crew runs` lists what there is"
 
 
-@dataclass(eq=False, kw_only=True)
+@dataclass(eq=False, repr=False, kw_only=True)
 class NoOutput(RunFailed):
     """Nothing is left to run, and no node produced the workflow's output type."""
 
 
-@dataclass(eq=False, kw_only=True)
+@dataclass(eq=False, repr=False, kw_only=True)
 class StepLimit(RunError):
     """One token went through more steps than the graph's `max_steps`: a loop without an end."""
 
 
-@dataclass(eq=False, kw_only=True)
+@dataclass(eq=False, repr=False, kw_only=True)
 class StepTimeout(RunError):
     """A step or call took longer than its `timeout`."""
 
 
-@dataclass(eq=False, kw_only=True)
+@dataclass(eq=False, repr=False, kw_only=True)
 class NotAnException(RunError):
     """Code raised `CancelledError` though nobody cancelled it, `SystemExit`, or their like."""
 
 
-@dataclass(eq=False, kw_only=True)
+@dataclass(eq=False, repr=False, kw_only=True)
 class EffectUnknown(RunError):
     """A crash hid whether an effect happened, and its policy is not to retry it."""
 
@@ -162,7 +166,7 @@ class EffectUnknown(RunError):
 EFFECTS_REFUSED = ", and new effects are not allowed"
 
 
-@dataclass(eq=False, kw_only=True)
+@dataclass(eq=False, repr=False, kw_only=True)
 class Diverged(RunError):
     """The code asks for another call than the journal holds at this path."""
 
@@ -183,7 +187,7 @@ class Diverged(RunError):
         return self.asked
 
 
-@dataclass(eq=False, kw_only=True)
+@dataclass(eq=False, repr=False, kw_only=True)
 class Unrecorded(Diverged):
     """The code asks for a call that is not on record, where no new ones are made.
 
@@ -198,7 +202,7 @@ class Unrecorded(Diverged):
         return f"{self.asked}{EFFECTS_REFUSED if self.effects_refused else ''}"
 
 
-@dataclass(eq=False, kw_only=True)
+@dataclass(eq=False, repr=False, kw_only=True)
 class Unreadable(Diverged):
     """The code cannot read what the journal holds at this path, as where a type has changed.
 
@@ -220,7 +224,7 @@ class Unreadable(Diverged):
         )
 
 
-@dataclass(eq=False, kw_only=True)
+@dataclass(eq=False, repr=False, kw_only=True)
 class BudgetExceeded(RunError):
     """The run asked for more than its budget has left. The call was not made."""
 
@@ -237,7 +241,7 @@ class BudgetExceeded(RunError):
         )
 
 
-@dataclass(eq=False, kw_only=True)
+@dataclass(eq=False, repr=False, kw_only=True)
 class NewerEvent(RunError):
     """The run's journal holds a kind of event that this release does not know. Nothing is lost."""
 
@@ -251,7 +255,7 @@ class NewerEvent(RunError):
         )
 
 
-@dataclass(eq=False, kw_only=True)
+@dataclass(eq=False, repr=False, kw_only=True)
 class Fenced(RunError):
     """Another worker drives the run now. Nothing was written; do not retry."""
 
@@ -259,7 +263,7 @@ class Fenced(RunError):
         return self.message or f"run {self.run} is driven by another worker now"
 
 
-@dataclass(eq=False, kw_only=True)
+@dataclass(eq=False, repr=False, kw_only=True)
 class RuntimeLeft(CrewError):
     """The runtime was left; whoever waits for a run of it opens it again."""
 
@@ -267,36 +271,36 @@ class RuntimeLeft(CrewError):
         return self.message or "the runtime was left; open it again to follow its runs"
 
 
-@dataclass(eq=False, kw_only=True)
+@dataclass(eq=False, repr=False, kw_only=True)
 class ThreadBusy(CrewError):
     """A turn is still running on the thread, and the policy is to reject a second one."""
 
     thread: str = ""
 
 
-@dataclass(eq=False, kw_only=True)
+@dataclass(eq=False, repr=False, kw_only=True)
 class KeyReused(CrewError):
     """The same idempotency key came with another input. Nothing was stored."""
 
     key: str = ""
 
 
-@dataclass(eq=False, kw_only=True)
+@dataclass(eq=False, repr=False, kw_only=True)
 class AskError(CrewError):
     """An answer fits no open question, or more than one."""
 
 
-@dataclass(eq=False, kw_only=True)
+@dataclass(eq=False, repr=False, kw_only=True)
 class StoreError(CrewError):
     """The journal's database could not do what it was asked. Nothing was stored half."""
 
 
-@dataclass(eq=False, kw_only=True)
+@dataclass(eq=False, repr=False, kw_only=True)
 class LinkRefused(CrewError):
     """Two hosts cannot talk: their tokens or releases differ, or no port is free."""
 
 
-@dataclass(eq=False, kw_only=True)
+@dataclass(eq=False, repr=False, kw_only=True)
 class ModelError(CrewError):
     """The model's endpoint gave no usable reply; the message names the endpoint and the way on.
 
@@ -321,13 +325,13 @@ class ModelError(CrewError):
         return not self.uncounted and self.input_tokens + self.output_tokens > 0
 
 
-@dataclass(eq=False, kw_only=True)
+@dataclass(eq=False, repr=False, kw_only=True)
 class ToolError(CrewError):
     """A tool could not be run, or raised."""
 
     tool: str = ""
 
 
-@dataclass(eq=False, kw_only=True)
+@dataclass(eq=False, repr=False, kw_only=True)
 class SandboxUnavailable(CrewError):
     """This machine cannot isolate code, so code written by a model is not run on it."""

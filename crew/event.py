@@ -8,6 +8,7 @@ move without touching what is on disk.
 from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar, Literal, get_args
 
+from crew.define import frozen
 from crew.errors import NewerEvent
 from crew.message import Json
 
@@ -44,7 +45,7 @@ class Event:
     at: float = 0.0
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Failure:
     """An error as it is recorded: its class's name, its message, and where it came up.
 
@@ -59,7 +60,7 @@ class Failure:
     form: dict[str, Json] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class RunStarted:
     kind: ClassVar[str] = "run.started"
     workflow: str
@@ -81,7 +82,7 @@ class RunStarted:
     budget_money: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class RunTaken:
     """A worker took the run over; everything before was written under an older epoch."""
 
@@ -102,7 +103,7 @@ class RunTaken:
     path: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class RunDriven:
     """The run was driven until here; written where that counts, as for the `timeout` of a call."""
 
@@ -110,7 +111,7 @@ class RunDriven:
     path: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class RunForked:
     """The first event of a fork: from here on it is a run of its own.
 
@@ -136,7 +137,7 @@ class RunForked:
     budget_money: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class RunCompleted:
     kind: ClassVar[str] = "run.completed"
     output: Json
@@ -148,7 +149,7 @@ class RunCompleted:
     """What the run has changed of its thread's state; see `crew.value.changes`."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class RunEndedInFailure:
     kind: ClassVar[str] = "run.failed"
     error: Failure
@@ -156,7 +157,7 @@ class RunEndedInFailure:
     path: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class RunEndedByCancel:
     kind: ClassVar[str] = "run.cancelled"
     usage: dict[str, int] | None = None
@@ -164,7 +165,7 @@ class RunEndedByCancel:
     path: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class RunParked:
     """The run waits for a person to choose a way on.
 
@@ -184,13 +185,13 @@ class RunParked:
     effects_refused: bool | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class StepStarted:
     kind: ClassVar[str] = "step.started"
     path: str
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class StepCompleted:
     """A node returned. `patch` holds the fields of the run's state it changed, encoded.
 
@@ -204,7 +205,7 @@ class StepCompleted:
     thread: dict[str, Json] | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class StepFailed:
     """A node raised on its `attempt` (from 1).
 
@@ -219,7 +220,7 @@ class StepFailed:
     until: float = 0.0
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class QuorumAwaited:
     """Enough has arrived for a join to fire at `until` (unix seconds), if the rest does not come.
 
@@ -232,7 +233,7 @@ class QuorumAwaited:
     until: float
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class QuorumReached:
     """A join fires with what has arrived; what is still on its way to it is cancelled."""
 
@@ -241,7 +242,7 @@ class QuorumReached:
     scope: int
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class BudgetGiven:
     """Whatever is called at `path` and beneath it may spend so much; `since` is in unix seconds.
 
@@ -258,7 +259,7 @@ class BudgetGiven:
     money: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class CallStarted:
     """The intent of a call; `data` holds what is asked, and its `fingerprint`."""
 
@@ -271,7 +272,7 @@ class CallStarted:
         return _STARTED[self.call]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class CallCompleted:
     path: str
     call: CallKind
@@ -282,7 +283,7 @@ class CallCompleted:
         return _COMPLETED[self.call]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class CallFailed:
     """A call raised; `usage` is what it cost all the same, or None where nobody knows.
 
@@ -301,7 +302,7 @@ class CallFailed:
         return f"{self.call}.failed"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class CallUnknown:
     """A crash or a cancel hid whether the call happened."""
 
@@ -313,7 +314,7 @@ class CallUnknown:
         return f"{self.call}.unknown"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class CallCancelled:
     """The code of the run cancelled the call, and it has ended.
 
@@ -329,7 +330,7 @@ class CallCancelled:
         return f"{self.call}.cancelled"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class AnswerRefused:
     """An answer to the question at `path` was not of its type; the question stays open."""
 
@@ -338,7 +339,7 @@ class AnswerRefused:
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class AgentDrifted:
     """The agent at `path` is not defined as it was when its call was recorded.
 
@@ -351,7 +352,7 @@ class AgentDrifted:
     now: str
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class TextEmitted:
     """A piece of the workflow's answer, in order.
 
@@ -364,7 +365,7 @@ class TextEmitted:
     streamed: bool | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class TextDiscarded:
     """What was emitted at `path` and beneath it so far is no part of the answer: it comes anew."""
 
@@ -372,7 +373,7 @@ class TextDiscarded:
     path: str
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ProgressMade:
     """A line about the work, for whoever watches it."""
 

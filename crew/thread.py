@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, MutableMapping
 from dataclasses import dataclass, field
 
 from crew.content import content_data, content_from, content_in
+from crew.define import define
 from crew.errors import GraphError
 from crew.fold import Ending, Origin, folded
 from crew.journal import OPEN, RunRow, Store, ThreadRow
@@ -168,7 +169,7 @@ class Conversations:
         return known
 
 
-@dataclass(slots=True)
+@define
 class _Said:
     """What turns have added to a conversation."""
 
@@ -179,7 +180,7 @@ class _Said:
         return _Said([*self.messages], {**self.state})
 
 
-@dataclass(slots=True)
+@define
 class _Known:
     """The turns of a conversation up to number `turn`, the last of which is run `number`."""
 

@@ -28,6 +28,7 @@ from crew.call.invoke import run_sync
 from crew.call.record import AgentTask, Calls, Equipment
 from crew.config import load_settings
 from crew.content import Part, as_content, split
+from crew.define import frozen
 from crew.errors import GraphError, Unreadable
 from crew.hosts import Resources
 from crew.llm import ToolSpec
@@ -40,7 +41,7 @@ from crew.value import Codec
 T = TypeVar("T", default=str, covariant=True)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class WithModel:
     """Any agent, with another model: what stands in for `"*"` in the overrides of a fork."""
 

@@ -1,10 +1,11 @@
 """What is reserved of a budget for a call of a model, before it leaves."""
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from crew.budget import NANOS, NOTHING, Allowance, Amount
 from crew.call.record import Calls
+from crew.define import frozen
 from crew.errors import BudgetExceeded, ModelError, SettingsInvalid
 from crew.llm import Model, ModelRequest
 from crew.llm.cost import DEFAULT_OUTPUT, LEAST_OUTPUT, input_bound, request_bytes
@@ -14,7 +15,7 @@ from crew.message import Json
 __all__ = ["Reservation", "cost_of", "reserved"]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Reservation:
     """What one request may cost: `tokens` in all, of which the answer may take `output`."""
 

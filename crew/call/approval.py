@@ -1,8 +1,8 @@
 """A person's answer to whether a tool may be called."""
 
 import functools
-from dataclasses import dataclass
 
+from crew.define import frozen
 from crew.message import Json
 from crew.value import Codec
 
@@ -12,7 +12,7 @@ SCHEMA: dict[str, Json] = {"type": "boolean"}
 """As whoever shows the question sees it: a yes or no; that reasons are taken, too, is a bonus."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Approval:
     """Whether a call may be made, and why not; `True` and `False` say the same without a reason."""
 

@@ -13,7 +13,7 @@ import functools
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from inspect import isfunction
 from operator import length_hint
 from typing import TYPE_CHECKING, Any, Generic, cast, overload
@@ -47,6 +47,7 @@ from crew.call.record import (
 from crew.call.thread_state import TurnState, hand_out
 from crew.clock import wall_clock
 from crew.content import as_content, content_key
+from crew.define import frozen
 from crew.errors import GraphError, InputInvalid, OutputInvalid
 from crew.event import CallKind, Failure
 from crew.failure import failure_of, raise_again
@@ -79,7 +80,7 @@ R = TypeVar("R")
 Ts = TypeVarTuple("Ts")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Policies:
     """How one call of `Context.run` is made."""
 

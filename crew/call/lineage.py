@@ -11,10 +11,10 @@ import sys
 from collections.abc import Coroutine
 from contextvars import Context as Variables
 from contextvars import ContextVar, copy_context
-from dataclasses import dataclass
 from types import CodeType, FrameType
 from typing import Any, Protocol, TypeVar
 
+from crew.define import define, frozen
 from crew.errors import GraphError
 
 T = TypeVar("T")
@@ -33,7 +33,7 @@ class Owner(Protocol):
     def add(self, task: "asyncio.Task[Any]", scope: "Scope") -> None: ...
 
 
-@dataclass(slots=True)
+@define
 class Scope:
     """Where the calls of one asyncio task of a step get their paths.
 
@@ -99,7 +99,7 @@ class Scope:
         return self.beneath(f"{name}:{number}")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Inside:
     """Code that this package runs for a step, in which no call of a context is journalled."""
 

@@ -6,7 +6,7 @@ import hashlib
 import inspect
 import weakref
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, Protocol, TypeGuard, cast, runtime_checkable
 
 from pydantic_core import PydanticSerializationError, to_json
@@ -15,6 +15,7 @@ from typing_extensions import TypeVar
 from crew.budget import Allowance, Amount
 from crew.config import Settings
 from crew.content import Content, Part
+from crew.define import frozen
 from crew.errors import GraphError, OutputInvalid, Unreadable
 from crew.event import CallKind, Failure, failure_data, failure_from
 from crew.failure import error_of, failure_of, safe_text
@@ -113,7 +114,7 @@ class Calls(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class AgentTask:
     """One piece of work for an agent; `path` is its call's path in the run.
 

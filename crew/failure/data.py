@@ -20,6 +20,7 @@ from zoneinfo import ZoneInfo
 
 from pydantic import BaseModel
 
+from crew.define import define
 from crew.failure.classes import found, reference
 from crew.failure.trace import cut, safe_text
 from crew.message import Json
@@ -53,7 +54,7 @@ class NoRoom(Exception):
     """What is packed is too big, too deep, or would come back as something else."""
 
 
-@dataclass(slots=True)
+@define
 class Room:
     """How many characters may still be taken by an error, with those that it holds."""
 

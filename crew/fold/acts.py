@@ -1,7 +1,8 @@
 """What a run has done to the world, and of which of it nobody knows whether it happened."""
 
-from dataclasses import dataclass, field
+from dataclasses import field
 
+from crew.define import define, frozen
 from crew.event import (
     CallCancelled,
     CallCompleted,
@@ -13,7 +14,7 @@ from crew.event import (
 from crew.message import Json
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Act:
     """An effect, or a call of a tool.
 
@@ -28,7 +29,7 @@ class Act:
     acts: bool
 
 
-@dataclass(slots=True)
+@define
 class Acts:
     """The effects and tools of a run that began, and the unknown ones of these, by their paths."""
 

@@ -1,12 +1,13 @@
 """Where the agents of a run worked."""
 
-from dataclasses import dataclass, field
+from dataclasses import field
 
+from crew.define import define, frozen
 from crew.event import CallStarted, RunEvent, StepStarted
 from crew.fold.paths import step_of
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Placement:
     """One start of an agent: its name, its path, and the machine and process it went to."""
 
@@ -16,7 +17,7 @@ class Placement:
     pid: int
 
 
-@dataclass(slots=True)
+@define
 class Agents:
     """The agents of a run, in the order of their starts, and where their steps began."""
 

@@ -1,13 +1,14 @@
 """What the models of a run cost, and what another run's records spared it."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from crew.budget import NANOS, money_sum
+from crew.define import define, frozen
 from crew.event import CallCompleted, CallFailed, CallStarted, RunEvent, RunForked
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Cost:
     """What a run paid for models, and what another run's records spared it.
 
@@ -47,7 +48,7 @@ class Cost:
         return Cost(0, 0, self.all_calls, self.all_tokens, 0.0, money)
 
 
-@dataclass(slots=True)
+@define
 class Costs:
     """Adds up what a run cost; the prefix that a fork shares with its base was not paid."""
 

@@ -1,14 +1,15 @@
 """The deadlines of a run's code that have not passed, and whose blocks have not ended."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 
+from crew.define import define, frozen
 from crew.event import CallCancelled, CallCompleted, CallStarted, RunEvent, RunForked, RunTaken
 from crew.fold.paths import step_of
 from crew.message import Json
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Deadline:
     """When a block is broken off, in unix seconds.
 
@@ -19,7 +20,7 @@ class Deadline:
     driven: bool
 
 
-@dataclass(slots=True)
+@define
 class Deadlines:
     """Those on record, by their steps and their paths."""
 

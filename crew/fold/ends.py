@@ -1,8 +1,8 @@
 """How a run stands by its newest event: how it ended, or why it waits for a person to choose."""
 
-from dataclasses import dataclass
 from typing import Literal
 
+from crew.define import define
 from crew.event import (
     Failure,
     RunCompleted,
@@ -16,7 +16,7 @@ from crew.message import Json
 EndKind = Literal["completed", "failed", "cancelled", "parked", "open"]
 
 
-@dataclass(slots=True)
+@define
 class Ending:
     """The end of a run.
 

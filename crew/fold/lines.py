@@ -1,8 +1,8 @@
 """What is said of an event to whoever watches a run."""
 
 import json
-from dataclasses import dataclass
 
+from crew.define import define
 from crew.event import (
     CallFailed,
     CallStarted,
@@ -41,7 +41,7 @@ def progress_line(event: RunEvent, offset: int) -> str:
             return ""
 
 
-@dataclass(slots=True)
+@define
 class Remarks:
     """What else than steps and calls is said of a run to whoever follows it on a screen.
 

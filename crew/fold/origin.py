@@ -1,12 +1,13 @@
 """What a run came from: what it was started with, and the run that it is a fork of."""
 
-from dataclasses import dataclass, field
+from dataclasses import field
 
+from crew.define import define
 from crew.event import RunEvent, RunForked, RunStarted
 from crew.message import Json
 
 
-@dataclass(slots=True)
+@define
 class Origin:
     """A run's first event, and where it went its own way.
 

@@ -1,7 +1,8 @@
 """How a run went that is lived again: what time brought about in it, beside what calls came to."""
 
-from dataclasses import dataclass, field
+from dataclasses import field
 
+from crew.define import define
 from crew.errors import BudgetExceeded
 from crew.event import (
     Failure,
@@ -14,7 +15,7 @@ from crew.event import (
 from crew.fold.paths import base_path
 
 
-@dataclass(slots=True)
+@define
 class Past:
     """What a replay knows of its run beside the records of calls."""
 

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
+from crew.define import define
 from crew.event import (
     AnswerRefused,
     CallCancelled,
@@ -27,7 +28,7 @@ class Question:
     schema: dict[str, Json]
 
 
-@dataclass(slots=True)
+@define
 class Questions:
     """The open questions of a run, by their paths, the oldest first."""
 
@@ -53,7 +54,7 @@ class Questions:
                 return None
 
 
-@dataclass(slots=True)
+@define
 class Answer:
     """What became of one question, by the events behind which it was answered.
 

@@ -1,7 +1,8 @@
 """What the steps and calls of a run came to, to be compared with another run's."""
 
-from dataclasses import dataclass, field
+from dataclasses import field
 
+from crew.define import define
 from crew.event import (
     CallCancelled,
     CallCompleted,
@@ -20,7 +21,7 @@ from crew.message import Json
 _LEFT_OUT = frozenset({"fingerprint", "reused"})
 
 
-@dataclass(slots=True)
+@define
 class Results:
     """The results of steps and calls by their paths, in the order in which they came.
 

@@ -1,9 +1,10 @@
 """The steps of a run and the calls in them, each from its start to its end."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Literal
 
+from crew.define import define
 from crew.event import (
     CallCancelled,
     CallCompleted,
@@ -30,7 +31,7 @@ _CALLS: frozenset[CallKind] = frozenset({"agent", "model", "tool", "effect", "fu
 _NOTHING: dict[str, Json] = {}
 
 
-@dataclass(slots=True)
+@define
 class Activity:
     """A step or a call; times are the journal's, in unix seconds."""
 
@@ -55,7 +56,7 @@ class Activity:
         return None if pid is None else (self.asked["host"], pid)
 
 
-@dataclass(slots=True)
+@define
 class Steps:
     """What a run has done and does: its steps, agents and other calls, by their paths."""
 

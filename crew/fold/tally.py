@@ -1,7 +1,8 @@
 """How many calls of a run are on record, and how many were made twice."""
 
-from dataclasses import dataclass, field
+from dataclasses import field
 
+from crew.define import define
 from crew.event import (
     CallCancelled,
     CallCompleted,
@@ -13,7 +14,7 @@ from crew.event import (
 )
 
 
-@dataclass(slots=True)
+@define
 class Tally:
     """The model, tool and effect calls of a run.
 

@@ -1,15 +1,16 @@
 """The text that a run has emitted, and not taken back."""
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Literal
 
+from crew.define import define, frozen
 from crew.event import RunEvent, TextDiscarded, TextEmitted
 from crew.fold.paths import is_within
 
 Change = Literal["added", "discarded"]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Piece:
     """One piece of a run's answer, and the place that emitted it."""
 
@@ -17,7 +18,7 @@ class Piece:
     text: str
 
 
-@dataclass(slots=True)
+@define
 class Stream:
     """What one call has streamed: its pieces, and the offsets of their events, first and last."""
 
@@ -32,7 +33,7 @@ class Stream:
             self.places.append([offset, offset])
 
 
-@dataclass(slots=True)
+@define
 class Text:
     """The answer of a run so far, by the offsets of the events that brought its pieces."""
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from types import FrameType
 from typing import Any, get_args, get_origin
 
+from crew.define import frozen
 from crew.errors import GraphError
 from crew.graph.retry import ONCE, Retry
 from crew.value import Codec, describe, union_members
@@ -14,12 +15,12 @@ from crew.value import Codec, describe, union_members
 Function = Callable[..., Any]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Append:
     """Reducer of a state field that parallel steps write: their values are added to the list."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Quorum:
     """A join that need not wait for all.
 
@@ -31,7 +32,7 @@ class Quorum:
     after: float = 0.0
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Node:
     """One function of a graph, with what its annotations say and the policies it was given.
 

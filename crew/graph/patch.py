@@ -2,11 +2,11 @@
 
 import functools
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Annotated, Any, get_origin
 
 from pydantic import BaseModel, ValidationError
 
+from crew.define import frozen
 from crew.errors import GraphError, OutputInvalid, Unreadable
 from crew.graph.node import Append
 from crew.message import Json
@@ -115,7 +115,7 @@ def check_state(workflow: str, model: type[BaseModel]) -> None:
         ) from error
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Field:
     codec: Codec
     appends: bool

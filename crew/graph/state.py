@@ -1,8 +1,9 @@
 """Where a run stands, and the commands that follow from it: what the engine reads and returns."""
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import NamedTuple
 
+from crew.define import define, frozen
 from crew.event import Failure, RunStarted
 from crew.message import Json
 
@@ -20,14 +21,14 @@ class RunStep(NamedTuple):
     until: float = 0.0
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class CancelStep:
     """Stop a step whose result no longer matters."""
 
     path: str
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class WaitForQuorum:
     """Fire the join after `seconds`, unless the rest arrives before.
 
@@ -40,14 +41,14 @@ class WaitForQuorum:
     until: float = 0.0
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Finish:
     """The run has its output."""
 
     output: Json
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Fail:
     """The run cannot get an output any more."""
 
@@ -57,7 +58,7 @@ class Fail:
 Command = RunStep | CancelStep | WaitForQuorum | Finish | Fail
 
 
-@dataclass(slots=True)
+@define
 class Token:
     """A value on its way: its type's name, encoded, with its place among its fan-out's items."""
 
@@ -68,7 +69,7 @@ class Token:
     depth: int = 0
 
 
-@dataclass(slots=True)
+@define
 class Step:
     """One firing of a node that has not completed."""
 
@@ -81,7 +82,7 @@ class Step:
     """What all steps shared when this attempt first began; nobody changes it."""
 
 
-@dataclass(slots=True)
+@define
 class Scope:
     """One fan-out: how many of its tokens are live, and what has arrived at its joins."""
 
@@ -94,7 +95,7 @@ class Scope:
     quorum: WaitForQuorum | None = None
 
 
-@dataclass(slots=True)
+@define
 class RunState:
     """The fold of a run's events."""
 

@@ -1,17 +1,18 @@
 """From nodes to a wiring: who feeds whom, and every check that a graph can work."""
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Annotated, Any, Protocol, get_args, get_origin
 
 from pydantic import BaseModel
 
+from crew.define import frozen
 from crew.errors import GraphError
 from crew.graph.node import Append, Node, leaves, type_name
 from crew.graph.patch import check_state
 from crew.value import describe
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Wiring:
     """A checked graph, as the engine reads it.
 

@@ -5,12 +5,12 @@ import hashlib
 import sys
 from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
 from typing import Any, Generic, Self, overload
 
 from pydantic import BaseModel
 from typing_extensions import TypeForm, TypeVar
 
+from crew.define import frozen
 from crew.errors import GraphError
 from crew.graph.node import Function, Node, Policies, Quorum, read_node
 from crew.graph.retry import ONCE, Retry
@@ -23,7 +23,7 @@ Out = TypeVar("Out", default=Any)
 F = TypeVar("F", bound=Function)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Edge:
     """An arrow of a graph's drawing: values of type `type` go from `giver` to `taker`.
 

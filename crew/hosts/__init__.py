@@ -7,6 +7,7 @@ from functools import lru_cache
 from typing import Protocol
 
 from crew.call.record import AgentTask, Calls, Performer
+from crew.define import frozen
 from crew.message import Json
 
 
@@ -24,7 +25,7 @@ class Resources:
     custom: dict[str, float] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Place:
     """A process in which work runs."""
 

@@ -3,11 +3,12 @@
 import asyncio
 import hashlib
 import time
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, field
 from typing import Any
 
 from crew.call.record import AgentTask, Calls, Equipment, Performer
 from crew.config import Settings
+from crew.define import define, frozen
 from crew.errors import CrewError
 from crew.graph import Workflow
 from crew.hosts import HostLost, Place, Resources, here
@@ -99,7 +100,7 @@ class AgentHost:
                 await self.retire()
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Shipped:
     """An agent as bytes, their digest, and the name of the host for its code."""
 
@@ -109,7 +110,7 @@ class _Shipped:
     host: str
 
 
-@dataclass(slots=True)
+@define
 class _Started:
     """A host that is up, in one of its incarnations."""
 

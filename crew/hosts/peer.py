@@ -4,10 +4,10 @@ import asyncio
 import logging
 import secrets
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 from crew.config import Settings
+from crew.define import frozen
 from crew.hosts import HostLost, Place
 from crew.hosts.cluster import address_of_node, ray_module, unwrapped
 from crew.hosts.link import Address, Answer, Door, Link, Message, Work, dial
@@ -34,7 +34,7 @@ class Peer(Protocol):
     def close(self) -> None: ...
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Standing:
     """Where a host is, and its door, if it has one."""
 

@@ -13,12 +13,13 @@ import functools
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Protocol, Self
 
 from crew.call.record import Calls
 from crew.config import Settings
+from crew.define import define, frozen
 from crew.errors import CrewError, StoreError
 from crew.graph import Workflow
 from crew.hosts import HostLost, Hosts, here
@@ -239,7 +240,7 @@ class Fleet:
         ).remote(self._store_url, self._settings, idle, *in_pieces(shipped))
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Serving:
     """Where a run host is, and under which name it owns runs."""
 
@@ -247,7 +248,7 @@ class Serving:
     owner: str
 
 
-@dataclass(slots=True)
+@define
 class _Host:
     """A run host, the name under which it owns runs, and the link to it while there is one."""
 

@@ -11,10 +11,11 @@ import functools
 import inspect
 from collections.abc import Callable, Iterator, Mapping
 from contextvars import ContextVar
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from crew.call.record import is_performer
+from crew.define import frozen
 from crew.errors import GraphError
 from crew.graph import Workflow
 from crew.hosts.changes import around, changed_by
@@ -33,7 +34,7 @@ _CONTEXT_WAY = (
 Dumps = Callable[[Any], bytes]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Held:
     """A value, whose it is (`tool 'look' of agent 'clerk'`), and under which name.
 

@@ -2,11 +2,11 @@
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal, NamedTuple, Protocol, get_args
 
 from crew.budget import Account
+from crew.define import frozen
 
 RunStatus = Literal["running", "waiting", "completed", "failed", "cancelled"]
 WhenBusy = Literal["queue", "reject", "cancel"]
@@ -22,7 +22,7 @@ PARKED: Final = "parked"
 """The owner of a run that waits for a person to choose how it goes on."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Blob:
     """A big text or value, named by the SHA-256 of its bytes; stored once, whoever shares it."""
 
@@ -47,7 +47,7 @@ class StoredEvent(NamedTuple):
     blobs: tuple[Blob, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Snapshot:
     """The fold of a run's events up to `offset`, whose checksum is `crc`; derived, never needed.
 
@@ -91,7 +91,7 @@ class RunRow(NamedTuple):
     due: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ThreadRow:
     """What is kept of a thread beside its runs; see `KeepThread`. Times are unix seconds."""
 
@@ -103,7 +103,7 @@ class ThreadRow:
     updated_at: float
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Drawn:
     """What of a budget is used: spent, or reserved for calls; `open` tokens may still come back.
 
@@ -132,7 +132,7 @@ class Drawn:
         )
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class AccountRow:
     """What is drawn of an account of run `number`: by its `own` calls, and by all beneath it, too.
 
@@ -147,7 +147,7 @@ class AccountRow:
     is_closed: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class NewRun:
     """Start a run: its row and its first event, in one transaction.
 
@@ -174,7 +174,7 @@ class NewRun:
     base_offset: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Append:
     """Write events after the last one of a run, by the worker that holds `epoch`.
 
@@ -190,7 +190,7 @@ class Append:
     snapshot: Snapshot | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Take:
     """Become a run's owner: its epoch goes up, so that the old owner is fenced.
 
@@ -203,7 +203,7 @@ class Take:
     from_owner: str | None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Release:
     """Give up a run, so that anybody may take it, or leave it `to` somebody.
 
@@ -215,7 +215,7 @@ class Release:
     to: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Post:
     """Put a letter into a run's inbox: an `answer` (`name` is its question's path) or a `cancel`.
 
@@ -233,7 +233,7 @@ class Post:
     seen: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Clear:
     """Remove letters that were turned into events, by the worker that holds `epoch`.
 
@@ -246,7 +246,7 @@ class Clear:
     kept: tuple[int, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Remove:
     """Remove runs for good, with their events, letters and snapshots, and blobs nobody else uses.
 
@@ -264,7 +264,7 @@ class Remove:
     changed_at: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class KeepThread:
     """Keep with a thread what no run of it says; both are JSON text.
 
@@ -279,7 +279,7 @@ class KeepThread:
     opening: str = NO_OPENING
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Draw:
     """Draw on accounts for a call of a run, by the worker that holds `epoch`; or give back.
 
@@ -296,7 +296,7 @@ class Draw:
     asks: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Settle:
     """Say what the own calls of a run have drawn, whatever was drawn before: it is in its journal.
 
@@ -315,7 +315,7 @@ class Settle:
 Operation = NewRun | Append | Take | Release | Post | Clear | Remove | KeepThread | Draw | Settle
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Letter:
     """A `Post` in an inbox; the body of one that was turned into an event is empty."""
 
@@ -329,7 +329,7 @@ class Letter:
     seen: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Started:
     """The answer to `NewRun`: the run's row, and whether it is new or was found by its key."""
 
@@ -337,7 +337,7 @@ class Started:
     is_new: bool
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Sign:
     """What an owner shows of its life: proven dead, or a number that grows while it lives."""
 

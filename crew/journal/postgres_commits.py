@@ -9,8 +9,8 @@ Transaction ids would not do: after a crash the server gives those again that it
 import contextlib
 import secrets
 from collections.abc import Sequence
-from dataclasses import dataclass
 
+from crew.define import frozen
 from crew.errors import StoreError
 from crew.journal import Append, Busy, Operation, rules, shown
 from crew.journal.again import Again
@@ -27,7 +27,7 @@ from crew.journal.postgres_operations import (
 )
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Doubt:
     """A commit whose answer was lost, with its results where they are known."""
 

@@ -14,10 +14,11 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextvars import Context as Variables
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, Protocol, TypeAlias
 
 from crew.clock import clock_here, steady_clock, wall_clock
+from crew.define import define
 from crew.errors import Fenced, StoreError
 from crew.event import CallCompleted, RunEvent, StepFailed, TextDiscarded, TextEmitted, to_data
 from crew.journal import (
@@ -68,7 +69,7 @@ def _not_due() -> None:
     """Nobody folds it."""
 
 
-@dataclass(slots=True)
+@define
 class OpenRun:
     """A run that this process may append to: its place in the store, and its chain so far."""
 
@@ -123,13 +124,13 @@ class Observer(Protocol):
         ...
 
 
-@dataclass(slots=True)
+@define
 class _Waiting:
     operation: Operation
     done: asyncio.Future[object]
 
 
-@dataclass(slots=True)
+@define
 class _Pending:
     """What the next commit writes of one run."""
 

@@ -1,9 +1,10 @@
 """Models: the protocol an agent speaks, and what stands behind it."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Protocol, runtime_checkable
 
+from crew.define import frozen
 from crew.message import Json, Message, ToolCall, Usage
 
 __all__ = [
@@ -18,7 +19,7 @@ __all__ = [
 ]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ToolSpec:
     """A tool as a model sees it; `parameters` is a JSON schema of type object."""
 
@@ -27,7 +28,7 @@ class ToolSpec:
     parameters: dict[str, Json]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ModelRequest:
     """One request to a model.
 
@@ -53,7 +54,7 @@ class ModelRequest:
     parameters: dict[str, Json] = field(default_factory=dict[str, Json])
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ModelReply:
     """What a model answered, with what the request held of it; `model` is what it calls itself.
 

@@ -1,9 +1,10 @@
 """What has come of one answer, whole or in pieces: its text, its calls, and what else it holds."""
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
+from crew.define import define
 from crew.llm.thought import Thought
 from crew.llm.wire import THOUGHTS
 from crew.message import Json
@@ -17,7 +18,7 @@ _KEPT = ("reasoning_details", "extra_content")
 """What else its endpoint wants back with a message: OpenRouter's, and Gemini's."""
 
 
-@dataclass(slots=True)
+@define
 class Call:
     """A call of a tool, as far as it has come."""
 

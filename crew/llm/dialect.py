@@ -2,9 +2,9 @@
 
 import re
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from typing import TypeAlias
 
+from crew.define import frozen
 from crew.errors import ModelError
 from crew.llm import ModelRequest
 from crew.llm.plain_schema import NOT_PLAIN, plain
@@ -55,7 +55,7 @@ _NO_SYSTEM_ROLE = re.compile(
 )
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Lesson:
     """One more fact about an endpoint; a guess is kept only if it proves true."""
 

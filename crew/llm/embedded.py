@@ -5,10 +5,11 @@ import logging
 import threading
 from collections.abc import Callable
 from contextlib import aclosing
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from crew.define import define
 from crew.llm import ModelReply, ModelRequest
 from crew.llm.assembly import Assembly
 from crew.llm.default_weights import DEFAULT
@@ -142,7 +143,7 @@ def _completed(request: ModelRequest) -> ModelRequest:
     )
 
 
-@dataclass(slots=True)
+@define
 class _Use:
     engine: Engine
     users: int = 0

@@ -16,6 +16,8 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from crew.define import define
+
 __all__ = ["PrefixGate", "Ticket"]
 
 
@@ -28,7 +30,7 @@ class Ticket:
     slot: int = -1
 
 
-@dataclass(slots=True)
+@define
 class _Slot:
     text: str = ""
     holder: Ticket | None = None
@@ -36,7 +38,7 @@ class _Slot:
     used: int = 0
 
 
-@dataclass(slots=True)
+@define
 class PrefixGate:
     """Admits requests to `slots` slots, oldest first among those that can go.
 

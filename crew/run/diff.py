@@ -1,15 +1,16 @@
 """Two runs compared by their events: how each ended, which results differ, what each cost."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 
+from crew.define import define, frozen
 from crew.fold import Cost, Costs, Ending, EndKind, Event, Results, error_data, fold, folded
 from crew.message import Json
 
 __all__ = ["Change", "Cost", "Difference", "End", "compare", "cost_of", "end_of", "reused_of"]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class End:
     """How a run stands: `value` is its output, its error, or why it is parked."""
 
@@ -17,7 +18,7 @@ class End:
     value: Json = None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Change:
     """A step or call that both runs came to, with its result in each; None where it has none."""
 
@@ -26,7 +27,7 @@ class Change:
     b: Json
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Difference:
     """What `compare` found; paths are in the order in which the runs came to their results."""
 
@@ -84,7 +85,7 @@ def reused_of(events: Sequence[Event]) -> list[str]:
     return folded(events, Results()).reused
 
 
-@dataclass(slots=True)
+@define
 class _Side:
     """What is compared of one run."""
 

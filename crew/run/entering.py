@@ -8,7 +8,6 @@ in another process; the tool does not.
 import asyncio
 from collections.abc import Callable, Mapping
 from contextvars import copy_context
-from dataclasses import dataclass
 from typing import Any, Protocol, cast
 
 from crew.call.attempt import STOP_SECONDS, Attempt
@@ -18,6 +17,7 @@ from crew.call.invoke import is_asked_to_stop, not_an_exception
 from crew.call.lineage import entered
 from crew.call.record import MAX_DEPTH, Performer
 from crew.content import result_data
+from crew.define import frozen
 from crew.errors import (
     CrewError,
     Diverged,
@@ -57,7 +57,7 @@ class WithTools(Protocol):
     def tools(self) -> Mapping[str, HoldingTool]: ...
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Entered:
     """A tool that was entered."""
 

@@ -1,8 +1,9 @@
 """A run brought to where its journal ends, from the store or from how it was just started."""
 
 import json
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
+from crew.define import frozen
 from crew.errors import Diverged, Unreadable
 from crew.event import RunStarted
 from crew.fold import Origin, fold, folded
@@ -16,7 +17,7 @@ from crew.run.fork import prepare_fork
 from crew.run.snapshot import snapshot_version
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Begun:
     """The first event of a run as it was just written here; `text` knows what that holds."""
 

@@ -5,12 +5,12 @@ import json
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
 from typing import Any, Generic, Protocol, cast
 
 from typing_extensions import TypeVar
 
 from crew.clock import wall_clock
+from crew.define import frozen
 from crew.errors import AskError, KeyReused, RunCancelled, RunNotFound
 from crew.failure import run_failed
 from crew.fold import (
@@ -69,7 +69,7 @@ class Home(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Answered:
     """An answer that a run was given under an idempotency key.
 

@@ -2,15 +2,15 @@
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 
+from crew.define import define
 from crew.journal import Store
 
 MOST_BETWEEN_LOOKS = 1.0
 """Seconds that one look counts for at most: an observer that slept has seen nothing meanwhile."""
 
 
-@dataclass(slots=True)
+@define
 class _Seen:
     beat: int
     silent: float = 0.0

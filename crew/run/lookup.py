@@ -1,9 +1,9 @@
 """The look-up of what a call is answered with: a record of the run, or of one that it may reuse."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from crew.call.gate import LAST, Order, offered
+from crew.define import frozen
 from crew.errors import Diverged, Unrecorded
 from crew.event import CallCompleted, CallFailed, CallKind, RunEvent
 from crew.fold.calls import Record, Records
@@ -14,7 +14,7 @@ OF_AGENTS: frozenset[CallKind] = frozenset({"model", "tool"})
 """Calls that no code of a step waits for, but an agent within one of its calls."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Rules:
     """What a run may do beside answering from records.
 

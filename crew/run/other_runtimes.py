@@ -17,10 +17,10 @@ import logging
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from contextvars import Context as Variables
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol, TypeAlias, get_args
 
+from crew.define import define
 from crew.graph import Workflow
 from crew.journal import RunRow
 from crew.journal.datagrams import DatagramSocket
@@ -55,7 +55,7 @@ class Listener(Protocol):
         ...
 
 
-@dataclass(slots=True)
+@define
 class _Other:
     """Another runtime, and what it wrote of itself."""
 

@@ -3,8 +3,9 @@
 import asyncio
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 
+from crew.define import define, frozen
 from crew.errors import InputInvalid, StoreError
 from crew.journal import OPEN, Busy, Remove, RunRow, Store
 from crew.journal.writer import Writer
@@ -14,7 +15,7 @@ BATCH = 64
 SCRUB_SECONDS = 30.0
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Removed:
     """What pruning or erasing did: how many runs went, and which stay since forks need them."""
 
@@ -93,7 +94,7 @@ def _all_rows(store: Store, tenant: str) -> list[RunRow]:
     return store.runs(tenant=tenant, limit=1 << 31)
 
 
-@dataclass(slots=True)
+@define
 class _Unit:
     """What is kept or goes together: a conversation, or a run, with its children."""
 

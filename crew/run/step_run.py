@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass
 from typing import Any
 
 from pydantic import BaseModel
@@ -13,6 +12,7 @@ from crew.call.deadline import Limit
 from crew.call.invoke import invoke, is_asked_to_stop, not_an_exception
 from crew.call.lineage import entered
 from crew.call.record import unreadable
+from crew.define import define
 from crew.graph.node import Node
 from crew.graph.state import RunStep
 from crew.message import Json
@@ -23,7 +23,7 @@ from crew.value import LIGHT, Codec, aside, is_big
 from crew.value.changes import Changes
 
 
-@dataclass(slots=True)
+@define
 class Gave:
     """What a step came to: the value that its node returned, encoded, and its changes of state.
 

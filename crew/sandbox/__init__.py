@@ -1,14 +1,15 @@
 """Sandboxes: where code that a model wrote runs, and what it can reach from there."""
 
-from dataclasses import dataclass
 from typing import Protocol
+
+from crew.define import frozen
 
 __all__ = ["Execution", "Sandbox", "open_sandbox"]
 
 DEFAULT_MEMORY_BYTES = 512 << 20
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Execution:
     """How a piece of code went: what it printed, and why it ended early, if it did.
 

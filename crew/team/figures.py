@@ -3,7 +3,8 @@
 import math
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+
+from crew.define import frozen
 
 _FIGURE = re.compile(
     r"(?<![\w.])(?P<number>\d{1,3}(?:[,_ ]\d{3})+(?!\d)|\d++)(?P<rest>\.\d++)?(?P<exponent>e\d++)?"
@@ -71,7 +72,7 @@ _CONVERSIONS: tuple[tuple[frozenset[float], str], ...] = (
 )
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Figure:
     """A number as it stands in a text.
 

@@ -7,9 +7,11 @@ Prometheus's own when somebody asks for them.
 import secrets
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import field
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any, Self
+
+from crew.define import define
 
 if TYPE_CHECKING:
     from prometheus_client.metrics_core import Metric
@@ -19,7 +21,7 @@ __all__ = ["Counted", "Counter", "Gauge", "Histogram", "Labels"]
 Labels = tuple[str, ...]
 
 
-@dataclass(slots=True)
+@define
 class Counter:
     name: str
     text: str
@@ -46,7 +48,7 @@ class Counter:
         return family
 
 
-@dataclass(slots=True)
+@define
 class Histogram:
     """Durations in seconds; `bounds` are the upper ones of its buckets, without the infinite."""
 
@@ -91,7 +93,7 @@ class Histogram:
         return family
 
 
-@dataclass(slots=True)
+@define
 class Gauge:
     """What is under way now; that of several processes is their sum."""
 

@@ -7,10 +7,10 @@ import sqlite3
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 from crew.config import DATA_FOLDER
+from crew.define import frozen
 from crew.errors import ToolError
 from crew.tool.definition import Tool
 from crew.tool.passage import Passage, split
@@ -42,7 +42,7 @@ WHERE terms MATCH ? ORDER BY bm25(terms, 3.0, 1.0), p.id LIMIT ?
 OnProgress = Callable[[int, int, str], None]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Refreshed:
     """What an index holds, and what changed in it: counts of files, and of passages in all."""
 

@@ -1,13 +1,13 @@
 """The codec of one annotation: values to JSON and back, and what is refused on the way."""
 
 import inspect
-from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 from pydantic_core import PydanticSerializationError
 
+from crew.define import frozen
 from crew.errors import OutputInvalid, Unreadable
 from crew.message import Json
 from crew.value.annotation import describe
@@ -37,7 +37,7 @@ _PYDANTICS_TITLE = "Pydantic serializer warnings:"
 """A first line that says nothing of what is wrong."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Big:
     """A big value as it is stored, the copy that goes on in its place, and the JSON's text."""
 

@@ -14,11 +14,13 @@ import reprlib
 import uuid
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, is_dataclass, replace
+from dataclasses import is_dataclass, replace
 from typing import Any
 
 from pydantic import BaseModel
 from pydantic_core import TzInfo
+
+from crew.define import frozen
 
 _MISSING = object()
 _NAN = object()
@@ -26,7 +28,7 @@ _SCALARS = frozenset({str, int, bool, type(None), bytes})
 """Types whose values are the same if they are equal."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Difference:
     """Where two values differ first, as a path such as `.items[3].price`, and what is there."""
 

@@ -15,9 +15,9 @@ import secrets
 import ssl
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from typing import Self, cast
 
+from crew.define import frozen
 from crew.errors import LinkRefused
 from crew.hosts import HostLost
 from crew.hosts.link.frame import Decoder, Garbage, Item, encode, frame_of
@@ -34,7 +34,7 @@ _CHALLENGE_BYTES = 32
 logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Address:
     """Where a door is, and what whoever comes must know."""
 
