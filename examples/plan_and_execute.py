@@ -1,7 +1,7 @@
 """Plan, execute, reflect: a typed plan, its tasks side by side, and a critic who is hard to please.
 
-    python plan_and_execute.py "Compare three ways to store a journal."
-    crew serve plan_and_execute.py        # or as the model `solve`, with each run's tree on a page
+python plan_and_execute.py "Compare three ways to store a journal."
+crew serve plan_and_execute.py        # or as the model `solve`, with each run's tree on a page
 """
 
 import asyncio

@@ -1,9 +1,12 @@
 """Customer support: a desk hands conversations on, and a manager approves what is expensive.
 
-    crew serve triage.py        # then chat with the model `support`, in one thread
+    crew keys new --tenant shop --name web
+    crew keys new --tenant shop --name eva --role manager
+    crew serve triage.py --keys keys.toml      # customers chat with the model `support`
 
-A conversation stays with whom it was handed to. A refund above 10.00 waits for the manager, for
-days if need be, and is paid once, whatever is restarted meanwhile.
+A conversation stays with whom it was handed to. A refund above 10.00 waits for a manager, for days
+if need be (`GET /v1/questions`, `POST /v1/runs/{id}/answer`, or the page at `/`), and is paid once,
+whatever is restarted meanwhile.
 """
 
 from pathlib import Path
@@ -38,7 +41,7 @@ async def find_order(number: str) -> Order:
     return ORDERS[number]
 
 
-@tool(effect="once", approve=lambda call: call.cents > 1000)
+@tool(effect="once", approve=lambda call: call.cents > 1000, to="manager")
 def refund(number: str, cents: int) -> str:
     """Pay money back.
 
@@ -54,7 +57,7 @@ def refund(number: str, cents: int) -> str:
 billing = Agent(
     "billing",
     description="Invoices, payments, refunds.",
-    instructions="You settle bills. Look the order up before you refund, and no more than its price.",
+    instructions="You settle bills. Look an order up before you refund it, at most at its price.",
     model="strong",
     tools=[find_order, refund],
     history=True,

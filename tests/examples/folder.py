@@ -8,8 +8,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-from openai import OpenAI
-
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 CREW = Path(sys.executable).with_name("crew")
 ENDPOINT = "http://127.0.0.1:11434/v1"
@@ -32,16 +30,21 @@ class Folder:
     def crew(self, *words: str) -> "subprocess.Popen[str]":
         return self._run(str(CREW), *words)
 
-    def serve(self, *words: str) -> tuple["subprocess.Popen[str]", OpenAI]:
-        """Start a server, and return it with a client of it."""
+    def key(self, name: str, *words: str) -> str:
+        """Make a key, and return its secret."""
+        made = self.crew("keys", "new", "--tenant", "shop", "--name", name, *words, "--json")
+        return json.loads(self.output(made))["secret"]
+
+    def serve(self, *words: str) -> tuple["subprocess.Popen[str]", str]:
+        """Start a server, and return it with its URL."""
         server = self.crew("serve", *words, "--port", "0", "--json")
         assert server.stdout is not None
         told = "".join(iter(server.stdout.readline, "}\n")) + "}"
-        return server, OpenAI(base_url=json.loads(told)["url"], api_key="none", max_retries=0)
+        return server, json.loads(told)["url"]
 
-    def output(self, command: "subprocess.Popen[str]") -> str:
+    def output(self, command: "subprocess.Popen[str]", seconds: float = 120) -> str:
         """Return what a command prints, which has to succeed."""
-        text, _ = command.communicate(timeout=120)
+        text, _ = command.communicate(timeout=seconds)
         assert command.returncode == 0, self.errors()
         return text
 

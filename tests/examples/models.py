@@ -12,7 +12,7 @@ from tests.capabilities.endpoint import Server, completion, handler
 
 Body = dict[str, Any]
 Says = Callable[[Body], Any]
-SECONDS = 60
+SECONDS = 25
 
 
 class Models:
@@ -107,18 +107,19 @@ def _instructions(body: Body) -> str:
     return first["content"] if first["role"] == "system" else ""
 
 
-def _in_pieces(
-    base: type[BaseHTTPRequestHandler], models: Models
-) -> type[BaseHTTPRequestHandler]:
+def _in_pieces(base: type[BaseHTTPRequestHandler], models: Models) -> type[BaseHTTPRequestHandler]:
     """Stop in mid-stream where `models.broken` says."""
 
     class Handler(base):
+        protocol_version = "HTTP/1.1"  # one connection for many calls
+
         def _send(self, status: int, text: str, kind: str) -> None:
             if models.broken is None or kind != "text/event-stream":
                 return super()._send(status, text, kind)
             before, pause, after = text.partition(json.dumps(models.broken)[1:-1])
             self.send_response(status)
             self.send_header("Content-Type", kind)
+            self.send_header("Connection", "close")
             self.end_headers()
             try:
                 self.wfile.write(before.encode())
@@ -126,6 +127,6 @@ def _in_pieces(
                 models.wait()
                 self.wfile.write((pause + after).encode())
             except OSError:
-                self.close_connection = True
+                self.close_connection = True  # its client has left
 
     return Handler

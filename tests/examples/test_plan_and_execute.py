@@ -38,4 +38,3 @@ def test_the_plan_is_refused_once_then_carried_out_and_its_answer_revised(scene)
         "assistant",
         "user",
     ]
-
