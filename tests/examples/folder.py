@@ -24,8 +24,13 @@ class Folder:
         assert toml.count(ENDPOINT) == 2
         (path / "crew.toml").write_text(toml.replace(ENDPOINT, url))
 
-    def python(self, *words: str) -> "subprocess.Popen[str]":
-        return self._run(sys.executable, *words)
+    def python(self, *words: str, says: str = "") -> "subprocess.Popen[str]":
+        """Run an example, which is told something on its standard input."""
+        command = self._run(sys.executable, *words)
+        assert command.stdin is not None
+        command.stdin.write(says)
+        command.stdin.close()
+        return command
 
     def crew(self, *words: str) -> "subprocess.Popen[str]":
         return self._run(str(CREW), *words)
@@ -42,10 +47,11 @@ class Folder:
         told = "".join(iter(server.stdout.readline, "}\n")) + "}"
         return server, json.loads(told)["url"]
 
-    def output(self, command: "subprocess.Popen[str]", seconds: float = 120) -> str:
+    def output(self, command: "subprocess.Popen[str]") -> str:
         """Return what a command prints, which has to succeed."""
-        text, _ = command.communicate(timeout=seconds)
-        assert command.returncode == 0, self.errors()
+        assert command.stdout is not None
+        text = command.stdout.read()
+        assert command.wait() == 0, self.errors()
         return text
 
     def errors(self) -> str:
@@ -56,14 +62,21 @@ class Folder:
             if command.poll() is None:
                 command.kill()
             command.wait()
-            if command.stdout is not None:
-                command.stdout.close()
+            for pipe in (command.stdin, command.stdout):
+                if pipe is not None:
+                    pipe.close()
 
     def _run(self, *words: str) -> "subprocess.Popen[str]":
         rest = {name: value for name, value in os.environ.items() if not name.startswith("CREW_")}
         with (self.path / "stderr.txt").open("a") as errors:
             command = subprocess.Popen(
-                words, cwd=self.path, env=rest, stdout=subprocess.PIPE, stderr=errors, text=True
+                words,
+                cwd=self.path,
+                env=rest,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                text=True,
             )
         self._commands.append(command)
         return command

@@ -18,7 +18,8 @@ SECONDS = 25
 class Models:
     """An OpenAI-compatible endpoint; each agent is known by how its instructions begin.
 
-    What an agent says is a text, a value as JSON, a `ToolCall` or several.
+    What an agent says is a text, a value as JSON, a `ToolCall` or several, or the status of a
+    failure.
     """
 
     def __init__(self, says: Mapping[str, Says]) -> None:
@@ -33,8 +34,7 @@ class Models:
         self._held, self._over = threading.Event(), threading.Event()
         self._server = Server(("127.0.0.1", 0), _in_pieces(handler(self), self))
         self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
-        self.broken: str | None = None
-        """A text: a stream stops behind it until it is let go."""
+        self.stops = False
 
     def __enter__(self) -> "Models":
         self._thread.start()
@@ -61,12 +61,17 @@ class Models:
         self._held.clear()
         self._over.clear()
 
+    def stop_streams(self) -> None:
+        """Let each stream stop behind its second piece."""
+        self.stops = True
+        self._over.clear()
+
     def wait_until_held(self) -> None:
         assert self._held.wait(SECONDS), f"only {len(self.calls)} calls came: {self.asked}"
 
     def let_go(self) -> None:
         """Answer again; what was held has lost its client."""
-        self._held_at = 0
+        self._held_at, self.stops = 0, False
         self._over.set()
 
     def wait(self) -> None:
@@ -84,7 +89,10 @@ class Models:
             is_held = self._held_at and len(self.calls) >= self._held_at
         if is_held:
             self.wait()
-        return 200, completion(body, self._says[name](body))
+        said = self._says[name](body)
+        if isinstance(said, int):
+            return said, {"error": {"message": "this model fails", "type": "fails"}}
+        return 200, completion(body, said)
 
 
 def last(body: Body) -> str:
@@ -108,25 +116,26 @@ def _instructions(body: Body) -> str:
 
 
 def _in_pieces(base: type[BaseHTTPRequestHandler], models: Models) -> type[BaseHTTPRequestHandler]:
-    """Stop in mid-stream where `models.broken` says."""
+    """Stop in mid-stream where the models say."""
 
     class Handler(base):
         protocol_version = "HTTP/1.1"  # one connection for many calls
 
         def _send(self, status: int, text: str, kind: str) -> None:
-            if models.broken is None or kind != "text/event-stream":
-                return super()._send(status, text, kind)
-            before, pause, after = text.partition(json.dumps(models.broken)[1:-1])
+            if not models.stops or kind != "text/event-stream":
+                super()._send(status, text, kind)
+                return
+            self.close_connection = True
             self.send_response(status)
             self.send_header("Content-Type", kind)
             self.send_header("Connection", "close")
             self.end_headers()
             try:
-                self.wfile.write(before.encode())
-                self.wfile.flush()
+                first, second, rest = text.split("\n\n", 2)
+                self.wfile.write(f"{first}\n\n{second}\n\n".encode())
                 models.wait()
-                self.wfile.write((pause + after).encode())
+                self.wfile.write(rest.encode())
             except OSError:
-                self.close_connection = True  # its client has left
+                return  # its client has left
 
     return Handler

@@ -24,7 +24,7 @@ def test_reviews_are_labelled_killed_once_and_exported(scene, count):
     models.wait_until_held()
     kill(command)
     models.let_go()
-    told = folder.output(folder.python("batch.py", "reviews.txt"), seconds=600)
+    told = folder.output(folder.python("batch.py", "reviews.txt"))
     assert f"'bad': {count // 4}" in told
     assert len(models.calls) == count
     assert set(models.repeated) == {2}
