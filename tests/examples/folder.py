@@ -44,7 +44,11 @@ class Folder:
         """Start a server, and return it with its URL."""
         server = self.crew("serve", *words, "--port", "0", "--json")
         assert server.stdout is not None
-        told = "".join(iter(server.stdout.readline, "}\n")) + "}"
+        told = ""
+        while not told.endswith("}\n"):
+            line = server.stdout.readline()
+            assert line, self.errors()
+            told += line
         return server, json.loads(told)["url"]
 
     def output(self, command: "subprocess.Popen[str]") -> str:

@@ -12,7 +12,8 @@ from tests.capabilities.endpoint import Server, completion, handler
 
 Body = dict[str, Any]
 Says = Callable[[Body], Any]
-SECONDS = 25
+SECONDS = 100
+"""For how long a test waits: for machines that are slow."""
 
 
 class Models:
@@ -35,6 +36,7 @@ class Models:
         self._server = Server(("127.0.0.1", 0), _in_pieces(handler(self), self))
         self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
         self.stops = False
+        """Whether streams stop in their middle."""
 
     def __enter__(self) -> "Models":
         self._thread.start()
@@ -76,7 +78,7 @@ class Models:
 
     def wait(self) -> None:
         self._held.set()
-        self._over.wait(SECONDS)
+        self._over.wait()
 
     def answer(self, body: Body) -> tuple[int, Body]:
         name = next((name for name in self._says if _instructions(body).startswith(name)), None)
@@ -101,9 +103,9 @@ def last(body: Body) -> str:
     return content if isinstance(content, str) else json.dumps(content)
 
 
-def eventually(look: Callable[[], Any], seconds: float = SECONDS) -> Any:
+def eventually(look: Callable[[], Any]) -> Any:
     """Return what is found once something is."""
-    deadline = time.monotonic() + seconds
+    deadline = time.monotonic() + SECONDS
     while not (found := look()):
         assert time.monotonic() < deadline, "it never came"
         time.sleep(0.02)
