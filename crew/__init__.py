@@ -39,6 +39,7 @@ from crew.tool import Tool, tool
 
 if TYPE_CHECKING:
     from crew.agent import Agent, AgentResult
+    from crew.agent.history import History
     from crew.budget import Budget, BudgetLeft
     from crew.call.context import Context
     from crew.content import File, Image
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
     from crew.graph.node import Append, Quorum
     from crew.graph.retry import Retry
     from crew.hosts import Resources
+    from crew.journal.notes import Note
     from crew.llm.client import OpenAIModel
     from crew.llm.fallback import Fallback
     from crew.llm.settings import ModelSettings
@@ -65,9 +67,11 @@ _LATER = {
     "Fallback": "crew.llm.fallback",
     "File": "crew.content",
     "Graph": "crew.run",
+    "History": "crew.agent.history",
     "Image": "crew.content",
     "Message": "crew.message",
     "ModelSettings": "crew.llm.settings",
+    "Note": "crew.journal.notes",
     "OpenAIModel": "crew.llm.client",
     "Quorum": "crew.graph.node",
     "Resources": "crew.hosts",
@@ -98,6 +102,7 @@ __all__ = [
     "File",
     "Graph",
     "GraphError",
+    "History",
     "Image",
     "InputInvalid",
     "KeyReused",
@@ -106,6 +111,7 @@ __all__ = [
     "ModelSettings",
     "NewerEvent",
     "NoOutput",
+    "Note",
     "OpenAIModel",
     "OutputInvalid",
     "Quorum",

@@ -6,13 +6,14 @@ depend on both, so that nobody talks to a host of other code.
 """
 
 import contextlib
+import dis
 import functools
 import hashlib
 import inspect
 import linecache
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import PurePath
 from types import CodeType, ModuleType
 from typing import Any
@@ -54,6 +55,39 @@ def definition_of(value: Any, *, around: object = None) -> str:
     parts: list[str] = []
     _collect(value, parts, {id(around)})
     return "\0".join(parts)
+
+
+def held_by(function: Any) -> dict[str, Any]:
+    """Return what a function's names stand for that are neither its own nor Python's.
+
+    Those of what is defined in it count, as of a lambda or a comprehension.
+    """
+    code, module = function.__code__, function.__globals__
+    held = {name: module[name] for name in _global_names(code) if name in module}
+    for name, cell in zip(code.co_freevars, function.__closure__ or (), strict=True):
+        with contextlib.suppress(ValueError):  # it is not bound yet
+            held[name] = cell.cell_contents
+    return held
+
+
+def codes_in(code: CodeType) -> Iterator[CodeType]:
+    """Yield the code of a function, and of what is defined in it."""
+    yield code
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            yield from codes_in(constant)
+
+
+@functools.lru_cache(maxsize=4096)
+def _global_names(code: CodeType) -> tuple[str, ...]:
+    loads = {"LOAD_GLOBAL", "LOAD_NAME", "STORE_GLOBAL"}
+    found = {
+        str(each.argval)
+        for inner in codes_in(code)
+        for each in dis.get_instructions(inner)
+        if each.opname in loads
+    }
+    return tuple(sorted(found))
 
 
 def is_users_own(module: ModuleType | None) -> bool:
@@ -116,19 +150,9 @@ def _collect_function(function: Any, parts: list[str], seen: set[int]) -> None:
     if is_installed(function.__module__):
         return
     parts.append(source_hash_of(function))
-    for name, item in sorted(_held_by(function).items()):
+    for name, item in sorted(held_by(function).items()):
         parts.append(name)
         _collect(item, parts, seen)
-
-
-def _held_by(function: Any) -> dict[str, Any]:
-    """Return what the names of a function stand for that are neither its own nor Python's."""
-    code, around = function.__code__, function.__globals__
-    held = {name: around[name] for name in code.co_names if name in around}
-    for name, cell in zip(code.co_freevars, function.__closure__ or (), strict=True):
-        with contextlib.suppress(ValueError):  # it is not bound yet
-            held[name] = cell.cell_contents
-    return held
 
 
 def _module_source(module: ModuleType) -> str:

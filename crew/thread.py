@@ -2,21 +2,23 @@
 
 import json
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Mapping, MutableMapping
+from collections.abc import Iterable, Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field
 
 from crew.content import content_data, content_from, content_in
-from crew.define import define
+from crew.define import define, frozen
 from crew.errors import GraphError
 from crew.fold import Ending, Origin, folded
 from crew.journal import OPEN, RunRow, Store, ThreadRow
 from crew.journal.reading import JournalReader
-from crew.message import Json, Message, message_with
+from crew.message import Json, Message, message_from, message_with
 from crew.value import own_copy, text_of
 from crew.value.changes import change
 
 MOST_REMEMBERED = 256
 """Conversations that a process remembers; the one used longest ago is forgotten."""
+MOST_SPOKEN = 1024
+"""Turns of which a process remembers what an agent said to its tools."""
 
 
 OWN = ":"
@@ -99,6 +101,46 @@ class Thread:
     messages: tuple[Message, ...] = ()
     opening: int = 0
     state: ThreadState = field(default_factory=lambda: ThreadState({}))
+    runs: tuple[int, ...] = ()
+    """The numbers of the runs of its turns, in their order."""
+
+
+@frozen
+class Compaction:
+    """What stands for the first turns of a conversation in the prompts of one agent.
+
+    The turns stay in their journals. They are counted by the messages of the user from the
+    beginning, what was there before the first turn included; so a branch of the conversation, which
+    has the same beginning, can tell whether it reaches beyond what is its own.
+
+    Args:
+        turns: how many it stands for.
+        text: their summary; empty if they are left out.
+    """
+
+    turns: int = 0
+    text: str = ""
+
+    @staticmethod
+    def name(agent: str) -> str:
+        """Return the name under which the state of a thread keeps that of an agent."""
+        return f"{OWN}history{OWN}{agent}"
+
+    def to_data(self) -> dict[str, Json]:
+        return {"turns": self.turns, "text": self.text}
+
+
+NO_COMPACTION = Compaction()
+
+
+def after_turns(messages: Sequence[Message], turns: int) -> tuple[Message, ...] | None:
+    """Return what was said after so many messages of the user; None if there are fewer."""
+    if not turns:
+        return tuple(messages)
+    begins = [place for place, message in enumerate(messages) if message.role == "user"]
+    if turns > len(begins):
+        return None
+    return tuple(messages[begins[turns] :]) if turns < len(begins) else ()
 
 
 def opening_text(messages: Iterable[Message]) -> str:
@@ -118,6 +160,7 @@ class Conversations:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._known: OrderedDict[tuple[str, str], _Known] = OrderedDict()
+        self._spoken: OrderedDict[tuple[int, str], tuple[Message, ...]] = OrderedDict()
 
     def whole(self, tenant: str, thread: str) -> Thread:
         """Return a conversation, empty if nothing was said on it."""
@@ -138,6 +181,25 @@ class Conversations:
             return Thread(row.thread)
         return self._upto(row.tenant, row.thread, first.turn)
 
+    def spoken(self, run: int, agent: str) -> tuple[Message, ...]:
+        """Return the calls of tools by an agent in run number `run`, which has ended."""
+        known = self._spoken.pop((run, agent), None)
+        if known is None:
+            known = self._read_spoken(run, agent)
+        self._spoken[run, agent] = known
+        if len(self._spoken) > MOST_SPOKEN:
+            self._spoken.popitem(last=False)
+        return known
+
+    def _read_spoken(self, run: int, agent: str) -> tuple[Message, ...]:
+        from crew.fold.spoken import Spoken  # only where somebody wants to see them
+
+        row = self._store.numbered(run)
+        if row is None:
+            return ()
+        events = JournalReader(self._store, row).every(upto=row.offset)
+        return tuple(map(message_from, folded(events, Spoken(agent)).messages))
+
     def _upto(self, tenant: str, thread: str, before: int | None, opening: int = 0) -> Thread:
         known = self._remembered(tenant, thread)
         if before is not None and before <= known.turn:
@@ -156,7 +218,8 @@ class Conversations:
                 known.turn, known.number = turn, row.number
         if is_settled and known.turn > read:
             known.said = said.copy()
-        return Thread(thread, tuple(said.messages), opening, ThreadState(said.state))
+        messages, runs = tuple(said.messages), tuple(said.runs)
+        return Thread(thread, messages, opening, ThreadState(said.state), runs)
 
     def _remembered(self, tenant: str, thread: str) -> "_Known":
         name = (tenant, thread)
@@ -175,9 +238,10 @@ class _Said:
 
     messages: list[Message] = field(default_factory=list)
     state: dict[str, Json] = field(default_factory=dict)
+    runs: list[int] = field(default_factory=list)
 
     def copy(self) -> "_Said":
-        return _Said([*self.messages], {**self.state})
+        return _Said([*self.messages], {**self.state}, [*self.runs])
 
 
 @define
@@ -198,6 +262,7 @@ def _opening(kept: ThreadRow | None) -> list[Message]:
 def _add(said: _Said, store: Store, row: RunRow) -> None:
     """Add a turn to what was said before it; only one that completed changes the state."""
     reader = JournalReader(store, row)
+    said.runs.append(row.number)
     given = folded([reader.one(1)], Origin()).input
     said.messages.append(message_with("user", content_in(given) or text_of(given)))
     if row.status == "completed":

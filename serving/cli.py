@@ -211,14 +211,39 @@ def resume(
 
 
 @app.command()
-def answer(run: str, key: str, value: str, store: Store = None, as_json: AsJson = False) -> None:
+def questions(
+    to: Annotated[
+        list[str] | None, typer.Option(help="For this role or name, or for nobody in particular.")
+    ] = None,
+    store: Store = None,
+    limit: Annotated[int, typer.Option(help="How many, of the newest runs first.")] = 20,
+    as_json: AsJson = False,
+) -> None:
+    """List the questions of runs that wait for an answer.
+
+    Example: crew questions --to manager
+    """
+    from serving.commands.questions import list_questions
+
+    _run(list_questions(_settings(store=store), to, limit, as_json=as_json))
+
+
+@app.command()
+def answer(
+    run: str,
+    key: str,
+    value: str,
+    by: Annotated[str | None, typer.Option(help="Who answers, for the record.")] = None,
+    store: Store = None,
+    as_json: AsJson = False,
+) -> None:
     """Answer a question that a run asks; the value is JSON, or else text.
 
-    Example: crew answer r0123456789abcdef refund true
+    Example: crew answer r0123456789abcdef refund true --by eva
     """
     from serving.commands.looking import answer_run
 
-    _run(answer_run(run, key, value, _settings(store=store), as_json=as_json))
+    _run(answer_run(run, key, value, by, _settings(store=store), as_json=as_json))
 
 
 @app.command()
@@ -421,16 +446,21 @@ def pull(
 def new_key(
     tenant: Annotated[str, typer.Option(help="Whose runs and threads it opens.")],
     name: Annotated[str | None, typer.Option(help="What the key is called.")] = None,
+    role: Annotated[
+        list[str] | None, typer.Option(help="Questions to it are answered with the key.")
+    ] = None,
     file: KeyFile = Path("keys.toml"),
     as_json: AsJson = False,
 ) -> None:
     """Make a key, and print its secret: this once, only a hash is kept.
 
-    Example: crew keys new --tenant acme
+    Questions that are for a role (`ctx.ask(…, to="manager")`) are answered with its keys alone.
+
+    Example: crew keys new --tenant acme --name eva --role manager
     """
     from serving.commands.keyring import make_key
 
-    make_key(file, tenant, name, as_json=as_json)
+    make_key(file, tenant, name, role or [], as_json=as_json)
 
 
 @keys.command("list")

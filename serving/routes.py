@@ -10,7 +10,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Match
 
 from crew.errors import CrewError
-from serving import chat, conversations, health, metrics, responses, runs, web
+from serving import chat, conversations, health, metrics, questions, responses, runs, web
 from serving.access.auth import Access
 from serving.access.door import Door
 from serving.access.guard import Guard
@@ -39,6 +39,7 @@ OPERATIONS: list[Operation] = [
     *chat.OPERATIONS,
     *responses.OPERATIONS,
     *conversations.OPERATIONS,
+    *questions.OPERATIONS,
     *runs.OPERATIONS,
 ]
 

@@ -4,7 +4,7 @@ import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Generic
+from typing import TYPE_CHECKING, Any, Generic
 
 from typing_extensions import TypeForm, TypeVar
 
@@ -31,12 +31,16 @@ from crew.content import Part, as_content, split
 from crew.define import frozen
 from crew.errors import GraphError, Unreadable
 from crew.hosts import Resources
-from crew.llm import ToolSpec
+from crew.llm import Model, ToolSpec
 from crew.llm.choice import ModelChoice, models_of, name_of
 from crew.llm.settings import ModelSettings
 from crew.message import Json, Message, Usage, message_from, usage_from
 from crew.source import definition_of
 from crew.value import Codec
+
+if TYPE_CHECKING:  # most agents have none, and a program's first call does not wait for it
+    from crew.agent.compaction import Compacting
+    from crew.agent.history import History
 
 T = TypeVar("T", default=str, covariant=True)
 
@@ -56,6 +60,12 @@ class WithModel:
     def definition(self) -> str:
         """Return a text that differs for another model."""
         return f"model={name_of(self.model)}"
+
+
+def _history_of(agent: str, given: "bool | History") -> "History | None":
+    from crew.agent.history import history_of
+
+    return history_of(agent, given)
 
 
 _DERIVED = frozenset({"answers", "codec", "parameters", "specs", "_asked", "_code", "_schema"})
@@ -96,7 +106,8 @@ class Agent(Generic[T]):
         max_tokens: bounds each answer; short for `ModelSettings(max_tokens=…)`.
         temperature: short for `ModelSettings(temperature=…)`.
         resources: what its Ray host needs.
-        history: whether it sees the earlier turns of the run's thread.
+        history: what it sees of the earlier turns of the run's thread; True for all that fit into
+            its model's window, as `History()`.
         check: a function of the output, which refuses it with a text for the model, or a
             ValueError; what else it raises fails the call.
         retries: how often the model may repair an output that does not validate, or that `check`
@@ -123,7 +134,7 @@ class Agent(Generic[T]):
         max_tokens: int | None = None,
         temperature: float | None = None,
         resources: Resources | None = None,
-        history: bool = False,
+        history: "bool | History" = False,
         check: Check[T] | None = None,
         retries: int = 1,
         parallel_tools: int | None = None,
@@ -154,7 +165,7 @@ class Agent(Generic[T]):
             max_tokens=max_tokens, temperature=temperature
         )
         self.resources = resources or Resources()
-        self.history = history
+        self.history = None if history is False else _history_of(name, history)
         self.parallel_tools = parallel_tools
 
     def __repr__(self) -> str:
@@ -202,7 +213,24 @@ class Agent(Generic[T]):
 
     async def perform(self, task: AgentTask, calls: Calls, equipment: Equipment) -> dict[str, Json]:
         """Do a task, each model and tool call through `calls`; the result is JSON."""
-        return await Loop(self, task, calls, models_of(self.model, equipment)).run()
+        models = models_of(self.model, equipment)
+        earlier = self._earlier(task, calls, models, equipment)
+        result = await Loop(self, task, calls, models, earlier).run()
+        return result if earlier is None else earlier.kept_in(result)
+
+    def _earlier(
+        self, task: AgentTask, calls: Calls, models: Sequence[Model], equipment: Equipment
+    ) -> "Compacting | None":
+        """Return what fits the earlier turns of a thread into the window, if the task has some."""
+        if task.compacted is None or not (task.history or task.compacted.turns):
+            return None
+        from crew.agent.compaction import Compacting  # only where there are such turns
+        from crew.agent.history import History
+
+        history = self.history or History()  # it may see them in another's name
+        asked = history.summarise_with
+        summarisers = () if asked is None else models_of(asked, equipment)
+        return Compacting(self.name, history, task, models, summarisers, calls)
 
     def definition(self) -> str:
         """Return what the agent is made of as text, for the name of the host that runs it."""

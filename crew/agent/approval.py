@@ -7,6 +7,7 @@ from typing import Any, Protocol
 from crew.agent.branches import Branches
 from crew.agent.recorded import Recorded
 from crew.call import approval
+from crew.call.addressee import addressed
 from crew.call.record import Calls, fingerprint_of
 from crew.errors import ToolError
 from crew.message import Json, ToolCall
@@ -26,6 +27,11 @@ class Guarded(Protocol):
 
     @property
     def approve(self) -> bool | Callable[[Any], Any]: ...
+
+    @property
+    def to(self) -> str | None:
+        """The role or the name of who is asked; None: whoever the run talks with."""
+        ...
 
     async def needs_approval(self, arguments: dict[str, Json]) -> bool: ...
 
@@ -53,7 +59,7 @@ class Approvals:
         """
         if tool.approve is False or not await self._is_needed(tool, call, path):
             return None
-        answer = approval.read(await self._answer(call, path))
+        answer = approval.read(await self._answer(call, path, addressed(tool.to)))
         if answer.approved:
             return None
         why = f": {answer.reason}" if answer.reason else ""
@@ -79,7 +85,7 @@ class Approvals:
         )
         return bool(found["result"])
 
-    async def _answer(self, call: ToolCall, path: str) -> Json:
+    async def _answer(self, call: ToolCall, path: str, whom: dict[str, Json]) -> Json:
         """Return a person's answer; what waits for it holds no process."""
         question = f"May {call.name} be called with {_shown(call.arguments)}?"
         path, key = f"{path}/:approval", path.partition("/")[2]
@@ -89,6 +95,7 @@ class Approvals:
             "key": key,
             "schema": approval.SCHEMA,
             "type": describe(codec.annotation),
+            **whom,
         }
         fingerprint = fingerprint_of("approval", [call.name, canonical(call.arguments)])
         record = await self._calls.begin(path, "ask", fingerprint, data)

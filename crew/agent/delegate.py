@@ -53,6 +53,7 @@ class AgentTool:
     timeout: float | None = None
     retries = 0
     approve = False
+    to: str | None = None
 
     def __init__(self, agent: Asked, name: str = "", description: str = "") -> None:
         self.agent = agent

@@ -27,6 +27,7 @@ class Handoff:
     timeout: float | None = None
     retries = 0
     approve = False
+    to: str | None = None
 
     def __init__(self, agent: Asked) -> None:
         self.agent = agent

@@ -7,7 +7,7 @@ import functools
 import hashlib
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from crew.agent.approval import Approvals
 from crew.agent.branches import Branches
@@ -32,6 +32,9 @@ from crew.message import (
     message_with,
     usage_from,
 )
+
+if TYPE_CHECKING:  # most tasks have no earlier turns
+    from crew.agent.compaction import Compacting
 
 
 class Definition(Protocol):
@@ -62,7 +65,12 @@ class Loop:
     """One task of one agent: model, tools, model, …, output."""
 
     def __init__(
-        self, agent: Definition, task: AgentTask, calls: Calls, models: Sequence[Model]
+        self,
+        agent: Definition,
+        task: AgentTask,
+        calls: Calls,
+        models: Sequence[Model],
+        earlier: "Compacting | None" = None,
     ) -> None:
         self.agent, self.task, self.calls = agent, task, calls
         self.output = agent.answers
@@ -72,6 +80,7 @@ class Loop:
             spoken = replace(task, emit=False)  # what a reader gets is made of the whole answer
         self.tries = Tries(calls, spoken, models, self.recorded)
         self.checks = Checks(agent.check, task, self.recorded) if agent.check is not None else None
+        self.earlier = earlier
         self.specs = agent.specs
         self.repairs = agent.retries
         self.is_forced = False
@@ -99,7 +108,10 @@ class Loop:
         return ToolCalls(self.agent.tools, self.calls, self.task, self.recorded, approvals)
 
     async def run(self) -> dict[str, Json]:
-        self.messages = self._first_messages()
+        if self.earlier is not None:
+            history = await self.earlier.fitted(self._asked_after)
+            self.task = replace(self.task, history=history)
+        self.messages = self._first_messages(self.task.history)
         while self.turn < self.agent.max_turns:
             reply = await self._ask_model()
             self.messages.append(reply.message())
@@ -173,10 +185,14 @@ class Loop:
         if self.task.emit and reply.text:
             await self.calls.discard_text(self.answered)
 
-    def _first_messages(self) -> list[Message]:
-        begun = [*self._opening(), *self.task.history]
-        is_asked = self.task.text or self.task.parts or not self.task.history
+    def _first_messages(self, history: Sequence[Message]) -> list[Message]:
+        begun = [*self._opening(), *history]
+        is_asked = self.task.text or self.task.parts or not history
         return [*begun, self.task.message()] if is_asked else begun
+
+    def _asked_after(self, history: Sequence[Message]) -> ModelRequest:
+        """Return the first request of the task, were this what was said before."""
+        return replace(self._request(), messages=tuple(self._first_messages(history)))
 
     def _opening(self) -> list[Message]:
         written, own = self.task.instructions, self.agent.instructions

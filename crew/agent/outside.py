@@ -103,6 +103,10 @@ class OutsideContext(Context[Any]):
         self._refuse("thread")
 
     @property
+    def notes(self) -> NoReturn:
+        self._refuse("notes")
+
+    @property
     def state(self) -> Any:
         self._refuse("state")
 
@@ -173,6 +177,7 @@ class OutsideContext(Context[Any]):
         question: str,
         *,
         key: str | None = None,
+        to: str | None = None,
         timeout: float | None = None,  # noqa: ASYNC109  as in a run
     ) -> Any:
         self._refuse("ask")

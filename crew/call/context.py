@@ -23,6 +23,7 @@ from pydantic_core import to_jsonable_python
 from typing_extensions import TypeForm, TypeVar, TypeVarTuple
 
 from crew.budget import Budget, BudgetLeft
+from crew.call.addressee import addressed
 from crew.call.concurrent import all_at_once, few_at_once
 from crew.call.conversing import converses, leading, noted, task_of
 from crew.call.deadline import Allotted, Deadline, Limit, within
@@ -60,7 +61,9 @@ from crew.thread import Thread
 from crew.value import LIGHT, Codec, aside, describe, is_big, text_of, with_own_arguments
 
 if TYPE_CHECKING:
+    from crew.call.earlier_turns import EarlierTurns
     from crew.call.keyed import Keyed0, Keyed1, Keyed2, Keyed3, Keyed4
+    from crew.call.notes import Notes
     from crew.content import Part
 
 _STATELESS = "this workflow has no state; make it with Graph(state=Model)"
@@ -153,6 +156,13 @@ class Context(Generic[Deps]):
         with its completion, and is nothing if it fails.
         """
         return replace(self._driver.thread(), state=TurnState(self._driver))
+
+    @property
+    def notes(self) -> Notes:
+        """What the runs of this tenant write down for later ones: `write`, `search`, `forget`."""
+        from crew.call.notes import Notes  # only where there are some
+
+        return Notes(self._driver, self._place)
 
     @property
     def state(self) -> Any:
@@ -367,10 +377,12 @@ class Context(Generic[Deps]):
         is_turn, lead = False, agent
         if policies.is_turn and said is None and converses(agent, driver):
             is_turn, lead = True, leading(driver, agent, path)
-        history = said if said is not None else ()
+        earlier: EarlierTurns = (said or (), None)
         if said is None and (agent.history or lead.history):
-            history = driver.thread().messages
-        task = task_of(driver, lead, path, content, history, emit=emit)
+            from crew.call.earlier_turns import earlier_turns  # only where some are seen
+
+            earlier = earlier_turns(driver, lead, agent)
+        task = task_of(driver, lead, path, content, *earlier, emit=emit)
         given = content_key(content)
         fingerprint = fingerprint_of(agent.name, given if said is None else [given, _key_of(said)])
         record = await driver.agent(lead, path, fingerprint)
@@ -736,6 +748,7 @@ class Context(Generic[Deps]):
         question: str,
         *,
         key: str | None = None,
+        to: str | None = None,
         timeout: float | None = None,  # noqa: ASYNC109  recorded with the question
     ) -> R:
         """Ask a person, and wait for an answer of the type `answer`.
@@ -744,27 +757,42 @@ class Context(Generic[Deps]):
             answer: its type.
             question: what the person sees.
             key: addresses the question; it is unique in the step.
+            to: the role or the name of who is to answer, as their key has it; without, whoever the
+                run talks with. Nobody else is shown the question in a chat.
             timeout: seconds for which it stays open; without, as long as it takes.
 
         Raises:
             TimeoutError: nobody answered in time; the question is closed.
+            GraphError: `to` is no name.
         """
+        whom = addressed(to)
         place = self._place("ask", key)
         if timeout is None:
-            return await self._asked(place, answer, question, key)
+            return await self._asked(place, answer, question, key, whom)
         async with Deadline(self._driver, within(place.path), timeout):
-            return await self._asked(place, answer, question, key)
+            return await self._asked(place, answer, question, key, whom)
 
-    async def _asked(self, place: Place, answer: Any, question: str, key: str | None) -> Any:
+    async def _asked(
+        self,
+        place: Place,
+        answer: Any,
+        question: str,
+        key: str | None,
+        whom: dict[str, Json],
+    ) -> Any:
         path, within = place.lasting_path, place.within.prefix
-        codec = Codec(answer, where=f"the answer to {question!r}")
+        # What an answer is refused with is on record, for whoever reads the run.
+        about = repr(question) if "to" not in whom else f"the question to {whom['to']}"
+        codec = Codec(answer, where=f"the answer to {about}")
         data = {
             "question": question,
             "key": key or place.part,
             "schema": codec.schema(),
             "type": describe(answer),
             "within": within,
+            **whom,
         }
+        # Whom it is for stands as it was asked: like a prompt, it makes no other call of this one.
         fingerprint = fingerprint_of("ask", question)
         record = await self._begin(path, "ask", fingerprint, data)
         if record is not None and record.state == "cancelled":

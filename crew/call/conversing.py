@@ -11,7 +11,7 @@ from crew.call.driven import Driven
 from crew.call.record import AgentTask, Performer
 from crew.content import Content, split
 from crew.message import Json, Message
-from crew.thread import OWN
+from crew.thread import OWN, Compaction
 from crew.value.changes import Changes, joined
 
 __all__ = ["converses", "leading", "noted", "task_of"]
@@ -70,6 +70,7 @@ def task_of(
     path: str,
     content: Content,
     history: tuple[Message, ...],
+    compacted: Compaction | None,
     *,
     emit: bool,
 ) -> AgentTask:
@@ -86,4 +87,5 @@ def task_of(
         driver.tenant,
         driver.limits_amounts(path),
         parts,
+        compacted=compacted,
     )

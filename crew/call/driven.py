@@ -1,5 +1,6 @@
 """What a context needs of the driver of its run."""
 
+from collections.abc import Sequence
 from typing import Any, NoReturn, Protocol
 
 from crew.budget import Budget, BudgetLeft
@@ -12,7 +13,8 @@ from crew.errors import Diverged
 from crew.event import CallKind, Failure
 from crew.fold.calls import Record
 from crew.graph import Workflow
-from crew.message import Json
+from crew.journal.notes import Note
+from crew.message import Json, Message
 from crew.thread import Thread
 from crew.value import Codec
 
@@ -42,8 +44,28 @@ class Driven(Calls, Timing, Protocol):
 
     def thread(self) -> Thread: ...
 
+    def spoken(self, run: int, agent: str) -> tuple[Message, ...]:
+        """Return the calls of tools, with results, that an agent made in a turn that is over."""
+        ...
+
     def thread_view(self) -> ThreadView:
         """Return the state of the run's thread as this attempt sees it; the first look is noted."""
+        ...
+
+    async def write_note(self, path: str, name: str, text: str, scope: str) -> None:
+        """Write a note of the id `name`, together with the end of the call at `path`."""
+        ...
+
+    async def forget_notes(
+        self, path: str, *, note: str | None, scope: str | None, run: str | None
+    ) -> None:
+        """Remove notes, together with the end of the call at `path`."""
+        ...
+
+    async def find_notes(
+        self, path: str, scopes: Sequence[str], words: str, limit: int
+    ) -> list[Note]:
+        """Return the notes found, once they are on record at `path`."""
         ...
 
     def is_function(self, path: str) -> bool:

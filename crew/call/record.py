@@ -21,6 +21,7 @@ from crew.event import CallKind, Failure, failure_data, failure_from
 from crew.failure import error_of, failure_of, safe_text
 from crew.fold.calls import Record
 from crew.message import Json, Message
+from crew.thread import Compaction
 from crew.value import Codec, aside, canonical, canonical_lines, is_big
 
 MAX_DEPTH = 16
@@ -122,7 +123,8 @@ class AgentTask:
     its model streams is passed on as the workflow's answer, piece by piece. `tenant` is the run's.
     `limited`: what it spends is, so that each call of a model asks for its allowance before.
     `parts`: all that it is asked, where that is more than the `text`. `instructions`: what its own
-    function of the context has written, if it has one.
+    function of the context has written, if it has one. `compacted`: what stands for the turns of
+    the thread before the `history`; None where that is no thread's.
     """
 
     run: str
@@ -136,6 +138,7 @@ class AgentTask:
     limited: bool = False
     parts: tuple[Part, ...] = ()
     instructions: str | None = None
+    compacted: Compaction | None = None
 
     @property
     def content(self) -> Content:
@@ -215,7 +218,11 @@ class Performer(Protocol[Result]):
     """What an agent is to the floors below it: something that turns a task into a result."""
 
     name: str
-    history: bool
+
+    @property
+    def history(self) -> object | None:
+        """What it sees of the earlier turns of a thread, as a `crew.History`; None: nothing."""
+        ...
 
     def definition(self) -> str:
         """Return a text that changes when the agent's code or settings do."""

@@ -52,7 +52,7 @@ class Accounts:
         self._steps: dict[str, set[str]] = {}
         """The paths of both, by the steps that they are in."""
 
-    def apply(self, event: RunEvent) -> None:
+    def apply(self, event: RunEvent, offset: int = 0, at: float = 0.0) -> None:
         match event:
             case RunStarted(above=above):
                 self.ledgers.run.limit = _budget_of(event)

@@ -57,7 +57,8 @@ class Remarks:
                 self.progress = text
                 return f"{path.partition('/')[0]}: {text}"
             case CallStarted(call="ask", data=data):
-                return f"asks: {data['question']} (crew answer RUN {data['key']} VALUE)"
+                whom = f" {data['to']}" if "to" in data else ""
+                return f"asks{whom}: {data['question']} (crew answer RUN {data['key']} VALUE)"
             case RunTaken(host=host, pid=pid):
                 word = "taken over" if is_takeover(offset) else "driven"
                 return f"{word} by process {pid} on {host}"

@@ -20,12 +20,24 @@ Change = Literal["opened", "closed", "refused"]
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """An open question of a run; `key` addresses it, `path` is its full name."""
+    """An open question of a run; `key` addresses it, `path` is its full name.
+
+    `to` is the role or the name of who may answer it; None: whoever the run talks with. The event
+    at `offset` asked it, at `at` (unix seconds).
+    """
 
     path: str
     key: str
     question: str
     schema: dict[str, Json]
+    to: str | None = None
+    offset: int = 0
+    at: float = 0.0
+
+    @property
+    def waiting_for(self) -> str:
+        """What of it is said to whom it is not for."""
+        return f"waiting for {self.to}"
 
 
 @define
@@ -38,8 +50,15 @@ class Questions:
         """Take in an event; return what it does to the question at its path, if anything."""
         match event:
             case CallStarted(path=path, call="ask", data=data):
-                question = Question(path, data["key"], data["question"], data.get("schema") or {})
-                self.open[path] = question
+                self.open[path] = Question(
+                    path,
+                    data["key"],
+                    data["question"],
+                    data.get("schema") or {},
+                    data.get("to"),
+                    offset,
+                    at,
+                )
                 return "opened"
             case (
                 CallCompleted(path=path, call="ask")

@@ -11,9 +11,9 @@ from collections.abc import Callable, Iterator, Sequence
 from types import CodeType, ModuleType, SimpleNamespace
 from typing import Any
 
-from crew.source import is_installed
+from crew.source import codes_in, held_by, is_installed
 
-__all__ = ["around", "changed_by"]
+__all__ = ["changed_by"]
 
 _CONTAINERS = (list, dict, set, bytearray, deque)
 _MUTATORS = {
@@ -28,46 +28,16 @@ _ON_TOP = {"STORE_SUBSCR": 1, "DELETE_SUBSCR": 1, "STORE_SLICE": 2}
 """How many values stand above the container that is stored to: a key, or two ends of a slice."""
 
 
-def around(function: Any) -> dict[str, Any]:
-    """Return what a function's names stand for that are neither its own nor Python's."""
-    code, module = function.__code__, function.__globals__
-    found = {name: module[name] for name in sorted(_global_names(code)) if name in module}
-    for name, cell in zip(code.co_freevars, function.__closure__ or (), strict=True):
-        try:
-            found[name] = cell.cell_contents
-        except ValueError:  # it is not bound yet
-            continue
-    return found
-
-
 def changed_by(function: Callable[..., Any]) -> dict[str, Any]:
     """Return those variables around a function that its code changes, with what they are now."""
-    held = around(function)
+    held = held_by(function)
     free = frozenset(function.__code__.co_freevars)
     return {
         name: held[name]
-        for code in _codes(function.__code__)
+        for code in codes_in(function.__code__)
         for name, is_changed in _changes(code, free)
         if name in held and is_changed(held[name])
     }
-
-
-def _global_names(code: CodeType) -> set[str]:
-    loads = {"LOAD_GLOBAL", "LOAD_NAME", "STORE_GLOBAL"}
-    return {
-        str(each.argval)
-        for inner in _codes(code)
-        for each in dis.get_instructions(inner)
-        if each.opname in loads
-    }
-
-
-def _codes(code: CodeType) -> Iterator[CodeType]:
-    """Yield the code of a function, and of what is defined in it."""
-    yield code
-    for constant in code.co_consts:
-        if isinstance(constant, CodeType):
-            yield from _codes(constant)
 
 
 def _changes(code: CodeType, free: frozenset[str]) -> Iterator[tuple[str, Callable[[Any], bool]]]:

@@ -13,6 +13,7 @@ from crew.fold.calls import Record, record_data, record_from
 from crew.hosts import HostLost
 from crew.hosts.link import Answer
 from crew.message import Json, message_data, message_from
+from crew.thread import Compaction
 
 
 class Work(Protocol):
@@ -143,6 +144,7 @@ def task_data(task: AgentTask) -> dict[str, Json]:
         "limited": task.limited,
         "parts": content_data(task.parts),
         "instructions": task.instructions,
+        "compacted": None if task.compacted is None else task.compacted.to_data(),
     }
 
 
@@ -160,4 +162,5 @@ def task_from(run: str, epoch: int, path: str, data: Mapping[str, Json]) -> Agen
         data["limited"],
         tuple(content_from(data["parts"])),
         data["instructions"],
+        None if data["compacted"] is None else Compaction(**data["compacted"]),
     )

@@ -18,8 +18,8 @@ from crew.call.record import is_performer
 from crew.define import frozen
 from crew.errors import GraphError
 from crew.graph import Workflow
-from crew.hosts.changes import around, changed_by
-from crew.source import is_installed
+from crew.hosts.changes import changed_by
+from crew.source import held_by, is_installed
 
 __all__ = ["agent_bytes", "workflow_bytes"]
 
@@ -130,7 +130,7 @@ def _of_function(held: _Held) -> Iterator[_Held]:
         if (inner := getattr(function, "__wrapped__", None)) is not None:
             yield replace(held, value=inner)
         return
-    for name, value in around(function).items():
+    for name, value in held_by(function).items():
         if not inspect.isclass(value) and not inspect.ismodule(value):
             is_far = inspect.isfunction(value) and value.__globals__ is not function.__globals__
             yield _Held(held.whose, name, value, near=not is_far)

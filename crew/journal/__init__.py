@@ -1,12 +1,13 @@
 """The journal: the one source of truth of every run, and the protocol of what stores it."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Final, Literal, NamedTuple, Protocol, get_args
 
 from crew.budget import Account
 from crew.define import frozen
+from crew.journal.notes import Note, NoteChange
 
 RunStatus = Literal["running", "waiting", "completed", "failed", "cancelled"]
 WhenBusy = Literal["queue", "reject", "cancel"]
@@ -180,6 +181,7 @@ class Append:
 
     With a `status`, `due` is set too. The letters of a run that ends are removed; of answers with a
     key the body alone. What comes behind the end is refused with `Fenced`, whatever its epoch.
+    The `notes` are changed with it, in their order, or not at all.
     """
 
     number: int
@@ -188,6 +190,7 @@ class Append:
     status: RunStatus | None = None
     due: float | None = None
     snapshot: Snapshot | None = None
+    notes: tuple[NoteChange, ...] = ()
 
 
 @frozen
@@ -265,6 +268,17 @@ class Remove:
 
 
 @frozen
+class RemoveNotes:
+    """Remove the notes that runs of a tenant have written which are no more.
+
+    With `threads` those of these conversations alone.
+    """
+
+    tenant: str
+    threads: tuple[str, ...] | None = None
+
+
+@frozen
 class KeepThread:
     """Keep with a thread what no run of it says; both are JSON text.
 
@@ -312,7 +326,19 @@ class Settle:
     ends: bool = False
 
 
-Operation = NewRun | Append | Take | Release | Post | Clear | Remove | KeepThread | Draw | Settle
+Operation = (
+    NewRun
+    | Append
+    | Take
+    | Release
+    | Post
+    | Clear
+    | Remove
+    | RemoveNotes
+    | KeepThread
+    | Draw
+    | Settle
+)
 
 
 @frozen
@@ -456,6 +482,15 @@ class Store(Protocol):
         """
         ...
 
+    def of_other_code(
+        self, known: Collection[tuple[str, str]], *, limit: int = 100
+    ) -> list[RunRow]:
+        """Return open runs of none of the `known` workflows, parked ones aside, the oldest first.
+
+        `known` are (name, version).
+        """
+        ...
+
     def turns(self, tenant: str, thread: str, *, after: int = 0) -> list[RunRow]:
         """Return a thread's runs after turn `after`, in their order; forks are no turns."""
         ...
@@ -466,6 +501,17 @@ class Store(Protocol):
 
     def threads(self, tenant: str) -> dict[str, float]:
         """Return when what is kept of a tenant's threads was last changed, by their names."""
+        ...
+
+    def notes(self, tenant: str, scopes: Sequence[str], words: str, limit: int) -> list[Note]:
+        """Return notes of a tenant, of any of these scopes, that hold one of the words.
+
+        Those are first that hold the most of them, then the newest. Without a word in `words`, the
+        newest notes.
+
+        Raises:
+            StoreError: one of them is damaged.
+        """
         ...
 
     def accounts(self, ids: Sequence[str]) -> list[AccountRow]:
@@ -493,6 +539,14 @@ class Store(Protocol):
         ...
 
     def release_owner(self, owner: str) -> None: ...
+
+    def serve(self, owner: str, workflows: Sequence[tuple[str, str]]) -> None:
+        """Show of which workflows, as (name, version), a claimed owner takes runs."""
+        ...
+
+    def served(self) -> set[tuple[str, str]]:
+        """Return the workflows of which somebody who lives, as far as is known, takes runs."""
+        ...
 
     def beat(self, owner: str) -> None:
         """Let an owner's sign grow; called from any thread."""

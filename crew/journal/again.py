@@ -34,7 +34,8 @@ class Again:
         place = append.number, append.epoch
         if place in self._appends:  # the rest of what had gone through before
             earlier, _ = self._appends[place]
-            append = replace(append, events=earlier.events + append.events)
+            events, notes = earlier.events + append.events, earlier.notes + append.notes
+            append = replace(append, events=events, notes=notes)
         self._appends[place] = append, result
 
     def left(self, operations: Sequence[Operation]) -> list[Operation]:
@@ -56,8 +57,12 @@ class Again:
             return operation
         if isinstance(result, Exception):
             return None  # fenced then is fenced now
-        rest = replace(operation, events=operation.events[len(written.events) :])
-        return None if rest == replace(written, events=()) else rest
+        rest = replace(
+            operation,
+            events=operation.events[len(written.events) :],
+            notes=operation.notes[len(written.notes) :],
+        )
+        return None if rest == replace(written, events=(), notes=()) else rest
 
     def _result(self, operation: Operation) -> object:
         if isinstance(operation, Append):

@@ -1,7 +1,8 @@
 """The journal in memory: for tests, notebooks and runs that nobody needs to keep."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from typing import assert_never
 
@@ -21,6 +22,7 @@ from crew.journal import (
     Post,
     Release,
     Remove,
+    RemoveNotes,
     RunRow,
     RunStatus,
     Settle,
@@ -33,6 +35,7 @@ from crew.journal import (
     accounts,
     rules,
 )
+from crew.journal.notes import Forget, Note, NoteChange, asked_terms, best, is_meant, terms_of
 
 
 class MemoryStore:
@@ -56,7 +59,9 @@ class MemoryStore:
         self._accounts_of: dict[int, dict[str, None]] = {}
         self._blobs: dict[str, bytes] = {}
         self._uses: dict[str, set[int]] = {}
+        self._notes: dict[str, Note] = {}
         self._owners: dict[str, int] = {}
+        self._serves: dict[str, set[tuple[str, str]]] = {}
         self._next_run = 1
         self._next_letter = 1
 
@@ -88,6 +93,9 @@ class MemoryStore:
                 return self._clear(operation)
             case Remove():
                 return self._remove(operation)
+            case RemoveNotes(tenant=tenant, threads=threads):
+                self._forget(lambda note: self._is_left(note, tenant, threads))
+                return None
             case KeepThread(tenant=tenant, thread=thread):
                 row = rules.keep(operation, self.thread(tenant, thread))
                 self._threads[tenant, thread] = row
@@ -141,6 +149,8 @@ class MemoryStore:
             return row
         self._keep_events(append.number, append.events)
         self._rows[append.number] = row
+        for change in append.notes:
+            self._change_note(change)
         if append.snapshot is not None:
             self._snapshots[append.number] = append.snapshot
         if rules.ends(append):
@@ -148,6 +158,21 @@ class MemoryStore:
             self._keep_answers(append.number)
             self._snapshots.pop(append.number, None)
         return None
+
+    def _change_note(self, change: NoteChange) -> None:
+        match change:
+            case Note():
+                self._notes[change.id] = change
+            case Forget():
+                self._forget(lambda note: is_meant(note, change))
+
+    def _forget(self, is_gone: Callable[[Note], bool]) -> None:
+        self._notes = {name: note for name, note in self._notes.items() if not is_gone(note)}
+
+    def _is_left(self, note: Note, tenant: str, threads: Sequence[str] | None) -> bool:
+        """Return whether the run that wrote a note of a tenant is no more; see `RemoveNotes`."""
+        is_there = note.run in self._numbers or note.tenant != tenant
+        return not is_there and (threads is None or note.thread in threads)
 
     def _take(self, take: Take) -> RunRow | Exception:
         taken = rules.take(take, self._rows.get(take.number))
@@ -203,6 +228,17 @@ class MemoryStore:
 
     def accounts(self, ids: Sequence[str]) -> list[AccountRow]:
         return [self._accounts[name] for name in ids if name in self._accounts]
+
+    def notes(self, tenant: str, scopes: Sequence[str], words: str, limit: int) -> list[Note]:
+        asked = asked_terms(words)
+        found = [
+            note
+            for note in self._notes.values()
+            if note.tenant == tenant
+            and note.scope in scopes
+            and (not asked or not set(asked).isdisjoint(terms_of(note.text)))
+        ]
+        return best(found, asked, limit)
 
     def _answers(self, number: int) -> list[Letter]:
         waiting = self._letters.get(number, {}).values()
@@ -321,6 +357,15 @@ class MemoryStore:
                     break
         return found
 
+    def of_other_code(
+        self, known: Collection[tuple[str, str]], *, limit: int = 100
+    ) -> list[RunRow]:
+        rows = (self._rows[number] for number in self._open)
+        others = (
+            row for row in rows if row.owner != PARKED and (row.workflow, row.version) not in known
+        )
+        return list(islice(others, limit))
+
     def _may_be_taken(self, row: RunRow, dead: Sequence[str], now: float) -> bool:
         letters = self._letters.get(row.number, {}).values()
         if row.owner is None:
@@ -364,6 +409,13 @@ class MemoryStore:
 
     def release_owner(self, owner: str) -> None:
         self._owners.pop(owner, None)
+        self._serves.pop(owner, None)
+
+    def serve(self, owner: str, workflows: Sequence[tuple[str, str]]) -> None:
+        self._serves[owner] = set(workflows)
+
+    def served(self) -> set[tuple[str, str]]:
+        return set().union(*(self._serves.get(owner, set()) for owner in self._owners))
 
     def forget_owners(self) -> None:
         """Take every owner for dead, as after a crash of the process."""

@@ -3,7 +3,8 @@
 A commit of appends alone, which is nearly every one, is one statement: one round trip.
 """
 
-from collections.abc import Sequence
+import json
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,17 +24,24 @@ from crew.journal import (
     ThreadRow,
 )
 from crew.journal.datagrams import sockets_of
+from crew.journal.notes import Note
 from crew.journal.owner_place import Place
 from crew.journal.postgres_accounts import ACCOUNTS_BY_ID, account_row
 from crew.journal.postgres_commits import Commits
 from crew.journal.postgres_link import Connect, Link, connect, refuse_malformed
+from crew.journal.postgres_notes import find_notes
 from crew.journal.postgres_operations import COLUMNS
 from crew.journal.postgres_schema import prepare
 
 _IS_OPEN = "status IN ('running', 'waiting')"
 _LETTER = "id, number, kind, name, coalesce(body, ''), at, key, seen"
-_TABLES = ("runs", "events", "snapshots", "letters", "blobs", "blob_uses", "threads", "accounts")
+_TABLES = (
+    *("runs", "events", "snapshots", "letters", "blobs", "blob_uses", "threads", "accounts"),
+    "notes",
+)
 """Those that hold what somebody said."""
+_SILENT_SECONDS = 60.0
+"""How long ago an owner has said that it lives whose code still counts as loaded."""
 _OPEN_SECONDS = 6.0
 """How long the first connection is waited for."""
 
@@ -175,6 +183,17 @@ class PostgresStore:
             [now, list(dead), PARKED, names, versions, limit],
         )
 
+    def of_other_code(
+        self, known: Collection[tuple[str, str]], *, limit: int = 100
+    ) -> list[RunRow]:
+        names, versions = [name for name, _ in known], [version for _, version in known]
+        return self._rows(
+            f"WHERE {_IS_OPEN} AND owner IS DISTINCT FROM %s "  # noqa: S608  constants
+            f"AND (workflow, version) NOT IN "
+            f"(SELECT * FROM unnest(%s::text[], %s::text[])) ORDER BY number LIMIT %s",
+            [PARKED, names, versions, limit],
+        )
+
     def turns(self, tenant: str, thread: str, *, after: int = 0) -> list[RunRow]:
         return self._rows(
             "WHERE tenant = %s AND thread = %s AND turn > %s ORDER BY turn",
@@ -183,6 +202,10 @@ class PostgresStore:
 
     def accounts(self, ids: Sequence[str]) -> list[AccountRow]:
         return [account_row(stored) for stored in self._read(ACCOUNTS_BY_ID, (list(ids),))]
+
+    def notes(self, tenant: str, scopes: Sequence[str], words: str, limit: int) -> list[Note]:
+        with self._link.errors("read"):
+            return find_notes(self._link, tenant, scopes, words, limit)
 
     def letters(self, numbers: Sequence[int]) -> list[Letter]:
         query = (
@@ -226,8 +249,19 @@ class PostgresStore:
     def release_owner(self, owner: str) -> None:
         self._write_owner("DELETE FROM owners WHERE owner = %s", (owner,))
 
+    def serve(self, owner: str, workflows: Sequence[tuple[str, str]]) -> None:
+        kinds = json.dumps(workflows)
+        self._write_owner("UPDATE owners SET serves = %s WHERE owner = %s", (kinds, owner))
+
+    def served(self) -> set[tuple[str, str]]:
+        # By the server's clock alone: no two clocks are compared.
+        query = "SELECT serves FROM owners WHERE seen > now() - make_interval(secs => %s)"
+        rows = self._read(query, (_SILENT_SECONDS,))
+        return {(name, version) for (text,) in rows for name, version in json.loads(text)}
+
     def beat(self, owner: str) -> None:
-        self._write_owner("UPDATE owners SET beat = beat + 1 WHERE owner = %s", (owner,))
+        query = "UPDATE owners SET beat = beat + 1, seen = now() WHERE owner = %s"
+        self._write_owner(query, (owner,))
 
     def _write_owner(self, query: str, values: Sequence[object]) -> None:
         with self._heart_link.errors("write"):

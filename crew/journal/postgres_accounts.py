@@ -5,6 +5,7 @@ Whoever changes them holds the lock of the tree they are of, so that what was re
 
 import json
 from collections.abc import Sequence
+from dataclasses import astuple
 from typing import Any
 
 from crew.errors import BudgetExceeded, Fenced
@@ -24,8 +25,8 @@ _WRITE = (
 
 def account_row(stored: Sequence[Any]) -> AccountRow:
     """Return a row as it was read."""
-    name, number, above, *counts, is_closed, own_money, money = stored
-    own, total = Drawn(*counts[:3], money=own_money), Drawn(*counts[3:], money=money)
+    name, number, above, *counts, is_closed = stored
+    own, total = Drawn(*counts[:4]), Drawn(*counts[4:])
     return AccountRow(name, number, tuple(json.loads(above)), own, total, is_closed)
 
 
@@ -59,8 +60,5 @@ def _found(db: Db, ids: Sequence[str]) -> list[AccountRow]:
 
 def _write(db: Db, rows: Sequence[AccountRow]) -> None:
     for row in rows:
-        own, total = row.own, row.total
-        counts = (own.tokens, own.calls, own.open, total.tokens, total.calls, total.open)
         place = (row.id, row.number, json.dumps(row.above))
-        values = (*place, *counts, row.is_closed, own.money, total.money)
-        db.execute(_WRITE, values)
+        db.execute(_WRITE, (*place, *astuple(row.own), *astuple(row.total), row.is_closed))

@@ -204,5 +204,6 @@ class Commits:
 
 def _fit_one_statement(appends: Sequence[Append]) -> bool:
     return have_a_run_each(appends) and not any(
-        item.snapshot is not None or any(event.blobs for event in item.events) for item in appends
+        item.snapshot is not None or item.notes or any(event.blobs for event in item.events)
+        for item in appends
     )

@@ -18,6 +18,7 @@ from crew.journal import (
     Post,
     Release,
     Remove,
+    RemoveNotes,
     RunRow,
     Settle,
     Snapshot,
@@ -28,6 +29,7 @@ from crew.journal import (
 )
 from crew.journal.postgres_accounts import draw, settle, tree_of
 from crew.journal.postgres_link import Db
+from crew.journal.postgres_notes import change_notes, remove_notes
 
 COLUMNS = (
     "number, id, tenant, workflow, version, key, input_hash, thread, turn, parent, status, owner, "
@@ -209,6 +211,8 @@ def apply(db: Db, operation: Operation) -> object:
             return _clear(db, operation)
         case Remove():
             return _remove(db, operation)
+        case RemoveNotes():
+            return remove_notes(db, operation)
         case KeepThread():
             return _keep_thread(db, operation)
         case Draw(number=number):
@@ -225,6 +229,7 @@ def _append(db: Db, appends: Sequence[Append]) -> list[object]:
     for append, result in zip(appends, results, strict=True):
         if result is None:
             _keep_blobs(db, append.number, append.events)
+            change_notes(db, append.notes)
             if append.snapshot is not None and not rules.ends(append):
                 _keep_snapshot(db, append.number, append.snapshot)
     return results

@@ -6,9 +6,9 @@ from crew.errors import StoreError
 from crew.journal import shown
 from crew.journal.postgres_link import Db
 
-SCHEMA_VERSION = 7
-FIRST_VERSION = 6
-"""The oldest that is read: calls have other paths in what was written before."""
+SCHEMA_VERSION = 8
+FIRST_VERSION = 8
+"""The oldest that is read: nothing was released with one before."""
 _MIGRATING = 5_127_881_340
 """The advisory lock under which one process brings a database to this release's schema."""
 _PATIENCE = "20s"
@@ -65,7 +65,7 @@ def _version(db: Db, url: str) -> int:
 
 def _refuse_foreign_tables(db: Db, url: str) -> None:
     names = ["runs", "events", "snapshots", "letters", "blobs", "blob_uses", "owners", "writers"]
-    names.append("accounts")
+    names += ["accounts", "threads", "notes"]
     query = "SELECT name FROM unnest(%s::text[]) AS name WHERE to_regclass(name) IS NOT NULL"
     if taken := [name for (name,) in db.execute(query, (names,))]:
         raise StoreError(

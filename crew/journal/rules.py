@@ -19,6 +19,7 @@ from crew.journal import (
     Post,
     Release,
     Remove,
+    RemoveNotes,
     RunRow,
     RunStatus,
     Started,
@@ -224,6 +225,8 @@ def unwritable(operation: Operation, error: Exception) -> StoreError:
             what = f"the start of run {run}"
         case KeepThread(thread=thread):
             what = f"what was to be kept of the thread {thread!r}"
+        case RemoveNotes(tenant=tenant):
+            what = f"the removal of notes of the tenant {tenant!r}"
         case Remove(numbers=numbers):
             what = f"the removal of {len(numbers)} runs"
         case _:

@@ -5,10 +5,12 @@ another process's lock (`busy_timeout=0`); the writer tries again instead, so th
 SQLite holds the event loop.
 """
 
+import json
 import sqlite3
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from types import ModuleType
 from typing import assert_never
 
 from crew.errors import AskError, Fenced, KeyReused, RunNotFound, StoreError, ThreadBusy
@@ -28,6 +30,7 @@ from crew.journal import (
     Post,
     Release,
     Remove,
+    RemoveNotes,
     RunRow,
     RunStatus,
     Settle,
@@ -41,6 +44,7 @@ from crew.journal import (
 )
 from crew.journal.datagrams import sockets_of
 from crew.journal.deflate import Deflater
+from crew.journal.notes import Note
 from crew.journal.owner_files import OwnerFiles
 from crew.journal.sqlite_accounts import draw, read_accounts, settle
 from crew.journal.sqlite_blobs import Blobs
@@ -199,6 +203,8 @@ class SqliteStore:
                 return self._clear(db, operation)
             case Remove():
                 return self._remove(db, operation)
+            case RemoveNotes():
+                return _of_notes().remove_notes(db, operation)
             case KeepThread():
                 return keep_thread(db, operation)
             case Draw(number=number):
@@ -246,6 +252,8 @@ class SqliteStore:
             assert before is not None
             self._known[append.number] = (changed, update_row(db, changed))
         self._insert_events(db, append.number, before.crc, append.events)
+        if append.notes:
+            _of_notes().change_notes(db, append.notes)
         if rules.ends(append):
             self._known.pop(append.number)
             db.execute("DELETE FROM letters WHERE number = ? AND key IS NULL", (append.number,))
@@ -420,6 +428,19 @@ class SqliteStore:
             # A damaged run is left alone, and must not keep anybody from the others.
             return sound_rows(self._connected(), query, values)[0]
 
+    def of_other_code(
+        self, known: Collection[tuple[str, str]], *, limit: int = 100
+    ) -> list[RunRow]:
+        query = (
+            f"WHERE {_OPEN} AND owner IS NOT ? "  # noqa: S608  constants
+            f"AND (workflow, version) NOT IN (SELECT "
+            f"json_extract(value, '$[0]'), json_extract(value, '$[1]') FROM json_each(?)) "
+            f"ORDER BY number LIMIT ?"
+        )
+        with self._errors("read"):
+            values = [PARKED, json.dumps(list(known)), limit]
+            return sound_rows(self._connected(), query, values)[0]
+
     def turns(self, tenant: str, thread: str, *, after: int = 0) -> list[RunRow]:
         return self._rows(
             "WHERE tenant = ? AND thread = ? AND turn > ? ORDER BY turn", [tenant, thread, after]
@@ -467,6 +488,10 @@ class SqliteStore:
         with self._errors("read"):
             return read_accounts(self._connected(), ids)
 
+    def notes(self, tenant: str, scopes: Sequence[str], words: str, limit: int) -> list[Note]:
+        with self._errors("read"):
+            return _of_notes().find_notes(self._connected(), tenant, scopes, words, limit)
+
     def letters(self, numbers: Sequence[int]) -> list[Letter]:
         wanted = set(numbers)
         query = f"SELECT {_LETTER} FROM letters WHERE body IS NOT NULL"  # noqa: S608  constants
@@ -497,6 +522,14 @@ class SqliteStore:
     def release_owner(self, owner: str) -> None:
         self._owners.release(owner)
 
+    def serve(self, owner: str, workflows: Sequence[tuple[str, str]]) -> None:
+        with self._errors("lock"):
+            self._owners.serve(owner, workflows)
+
+    def served(self) -> set[tuple[str, str]]:
+        with self._errors("lock"):
+            return self._owners.served()
+
     def beat(self, owner: str) -> None:
         with self._errors("lock"):
             self._owners.beat(owner)
@@ -511,6 +544,7 @@ class SqliteStore:
             try:
                 db.execute("BEGIN IMMEDIATE")
                 self._blobs.drop_unnamed(db)
+                _of_notes().scrub_notes(db)
                 db.execute("COMMIT")
                 self._deflater.renew(db)
                 db.execute("VACUUM")
@@ -562,6 +596,13 @@ class SqliteStore:
         except (OSError, UnicodeError) as error:
             # SQLite's own messages quote the file, which may be damaged: they are no text then.
             raise StoreError(message=explain(action, self.path, error)) from error
+
+
+def _of_notes() -> ModuleType:
+    """Load what keeps notes only where there are some."""
+    from crew.journal import sqlite_notes
+
+    return sqlite_notes
 
 
 def _insert_letter(db: sqlite3.Connection, post: Post) -> None:

@@ -4,6 +4,7 @@ import json
 import sqlite3
 import zlib
 from collections.abc import Sequence
+from dataclasses import astuple
 
 from crew.errors import BudgetExceeded, Fenced, StoreError
 from crew.journal import AccountRow, Draw, Drawn, RunRow, Settle, accounts
@@ -25,13 +26,13 @@ def _rows(db: sqlite3.Connection, where: str, values: Sequence[object]) -> list[
 
 
 def _sound(name: str, number: int, above: str, *stored: int) -> AccountRow:
-    *counts, is_closed, check, own_money, money = stored
-    if check != _check((name, number, above, *counts, is_closed), own_money, money):
+    *counts, is_closed, check = stored
+    if check != _check((name, number, above, *counts, is_closed)):
         raise StoreError(
             message=f"what the store keeps of the account {name} is damaged; restore a backup; "
             "runs without a part in it are not affected"
         )
-    own, total = Drawn(*counts[:3], money=own_money), Drawn(*counts[3:], money=money)
+    own, total = Drawn(*counts[:4]), Drawn(*counts[4:])
     return AccountRow(name, number, tuple(json.loads(above)), own, total, bool(is_closed))
 
 
@@ -54,21 +55,17 @@ def settle(db: sqlite3.Connection, settle: Settle, row: RunRow | None) -> Accoun
 
 def _write(db: sqlite3.Connection, rows: Sequence[AccountRow]) -> None:
     for row in rows:
-        values, money = _values(row), (row.own.money, row.total.money)
+        values = _values(row)
         db.execute(
             "INSERT OR REPLACE INTO accounts VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            (*values, _check(values, *money), *money),
+            (*values, _check(values)),
         )
 
 
 def _values(row: AccountRow) -> tuple[object, ...]:
-    own, total = row.own, row.total
-    counts = (own.tokens, own.calls, own.open, total.tokens, total.calls, total.open)
+    counts = (*astuple(row.own), *astuple(row.total))
     return (row.id, row.number, json.dumps(row.above), *counts, int(row.is_closed))
 
 
-def _check(values: Sequence[object], own_money: int, money: int) -> int:
-    """Return the checksum of a row; one without money has that of the schema before."""
-    if own_money or money:
-        values = (*values, own_money, money)
+def _check(values: Sequence[object]) -> int:
     return zlib.crc32(repr(tuple(values)).encode("utf-8", "surrogatepass"))

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from crew.errors import StoreError
 
-SCHEMA_VERSION = 10
-FIRST_VERSION = 9
-"""The oldest that is read: calls have other paths in what was written before."""
+SCHEMA_VERSION = 11
+FIRST_VERSION = 11
+"""The oldest that is read: nothing was released with one before."""
 OPEN_SECONDS = 2.0
 """How long opening a file waits for others who open it."""
 OPEN_PAUSE_SECONDS = 0.01

@@ -34,6 +34,7 @@ from crew.journal import (
     Store,
     StoredEvent,
 )
+from crew.journal.notes import NoteChange
 from crew.journal.reading import checksum
 from crew.journal.text import TextWriter, may_hold_text
 from crew.message import Json
@@ -139,6 +140,7 @@ class _Pending:
     observed: list[TimedEvent] = field(default_factory=list)
     status: RunStatus | None = None
     due: float | None = None
+    notes: tuple[NoteChange, ...] = ()
 
     def operation(self) -> Append:
         return Append(
@@ -148,6 +150,7 @@ class _Pending:
             self.status,
             self.due,
             _snapshot_of(self.run) if self.events else None,
+            self.notes,
         )
 
 
@@ -213,6 +216,17 @@ class Writer:
         if self._due is None:
             self._look_for_turn()
         return run.offset
+
+    def change_notes(self, run: OpenRun, change: NoteChange) -> None:
+        """Change notes in the commit of the event that is appended next, and at once.
+
+        Raises:
+            Fenced: the run has ended.
+            Fenced, StoreError: an earlier append of this run was refused.
+        """
+        if run.error is not None or run.is_ended:
+            raise _refusal(run)
+        self._pending_of(run).notes += (change,)
 
     def catch_up(self, run: OpenRun) -> None:
         """Commit here where code holds the event loop for so long that no timer comes.

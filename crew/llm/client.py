@@ -1,6 +1,7 @@
 """A model behind an OpenAI-compatible endpoint, through the official client."""
 
 import asyncio
+import contextlib
 import importlib
 import importlib.util
 import logging
@@ -25,6 +26,7 @@ from crew.llm.receiving import BrokenOff, receive, unusable
 from crew.llm.refusal import explain, pause
 from crew.llm.sight import kinds_of, refused_kind
 from crew.llm.terms import Terms
+from crew.llm.window import listed_window, served_window
 from crew.message import Json
 
 if TYPE_CHECKING:  # importing it takes a second, which hello must not pay
@@ -105,6 +107,7 @@ class OpenAIModel:
         self._by_aiohttp = will_close and importlib.util.find_spec("aiohttp") is not None
         self._learning = Learning(self.base_url)
         self._owner: str | None = None
+        self._window: int | None = None
         self._ask_again_at = 0.0
         # One client per event loop: its connections belong to the loop they were opened in.
         self._clients: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, AsyncOpenAI]
@@ -174,6 +177,20 @@ class OpenAIModel:
             return await counter(self._ask_engine, body)
         except (openai.OpenAIError, httpx2.TransportError, KeyError, TypeError):
             return None
+
+    async def context_window(self) -> int | None:
+        """Return the tokens of a request and its answer as the engine says; None if it does not."""
+        owner = await self._owned_by()
+        if self._window is None and owner == "llamacpp":
+            import openai
+
+            with contextlib.suppress(openai.OpenAIError, AttributeError, TypeError):
+                self._window = await served_window(self._look_at_engine)
+        return self._window
+
+    async def _look_at_engine(self, path: str) -> dict[str, Json]:
+        root = self.base_url.removesuffix("/v1")
+        return cast("dict[str, Json]", await self._client().get(f"{root}{path}", cast_to=object))
 
     async def _ask_engine(self, path: str, body: dict[str, Json]) -> dict[str, Json]:
         """Post to what an engine has beside the API, which is not under /v1."""
@@ -366,6 +383,7 @@ class OpenAIModel:
         try:
             async for model in self._client().models.list():
                 if model.id == self._model or not self._model:
+                    self._window = listed_window(model)
                     return model.owned_by or ""
         except openai.OpenAIError as error:
             return None if _is_passing(error) else ""

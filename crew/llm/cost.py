@@ -8,7 +8,16 @@ from crew.llm import Model, ModelRequest, count_tokens
 from crew.llm.terms import terms_of
 from crew.llm.wire import counted_body, with_schema_in_prompt
 
-__all__ = ["DEFAULT_OUTPUT", "LEAST_OUTPUT", "MARGIN", "input_bound", "request_bytes"]
+__all__ = [
+    "DEFAULT_OUTPUT",
+    "LEAST_OUTPUT",
+    "MARGIN",
+    "bound_by_bytes",
+    "input_bound",
+    "input_estimate",
+    "request_bytes",
+    "text_within",
+]
 
 DEFAULT_OUTPUT = 1024
 """The tokens of an answer, where an agent names no limit and a budget needs one."""
@@ -47,7 +56,7 @@ async def input_bound(model: Model, request: ModelRequest, allowance: Allowance,
         most: the tokens that fit beside the answer.
     """
     size = request_bytes(request)
-    frame = _FRAME_TOKENS + (_TOOLS_TOKENS if request.tools else 0)
+    frame = _frame(request)
     # An endpoint that counts more than a token a byte has shown that bytes are no bound there.
     bound = math.ceil(max(size + frame, size * _with_margin(allowance.rate)))
     if (window := terms_of(model).context_window) is not None:
@@ -61,6 +70,33 @@ async def input_bound(model: Model, request: ModelRequest, allowance: Allowance,
         return bound
     rate = allowance.rate or _FIRST_RATE
     return min(bound, math.ceil(size * _with_margin(rate)) + frame)
+
+
+async def input_estimate(model: Model, request: ModelRequest, most: int) -> int:
+    """Return how many tokens the input of a request has, where no budget says how to reckon.
+
+    It is an upper bound by bytes, if that is at most `most`; else what the engine counts; else an
+    estimate and its margin.
+    """
+    if (bound := bound_by_bytes(request)) <= most:
+        return bound
+    if (counted := await count_tokens(model, request)) is not None:
+        return counted
+    return math.ceil(request_bytes(request) * _with_margin(_FIRST_RATE)) + _frame(request)
+
+
+def bound_by_bytes(request: ModelRequest) -> int:
+    """Return how many tokens the input of a request has at most."""
+    return request_bytes(request) + _frame(request)
+
+
+def text_within(tokens: int) -> int:
+    """Return how many bytes of text have so many tokens, as they are estimated with a margin."""
+    return math.floor(tokens / _with_margin(_FIRST_RATE))
+
+
+def _frame(request: ModelRequest) -> int:
+    return _FRAME_TOKENS + (_TOOLS_TOKENS if request.tools else 0)
 
 
 def _with_margin(rate: float) -> float:

@@ -14,7 +14,7 @@ from crew.llm import ModelReply, ModelRequest
 from crew.llm.assembly import Assembly
 from crew.llm.default_weights import DEFAULT
 from crew.llm.gguf import knows_tools
-from crew.llm.llamacpp import Engine, require_engine
+from crew.llm.llamacpp import CONTEXT_TOKENS, Engine, require_engine
 from crew.llm.provider import LLAMACPP
 from crew.llm.reading import read_reply, with_json
 from crew.llm.sight import cannot_take, kinds_of
@@ -103,6 +103,10 @@ class EmbeddedModel:
         reply = read_reply(assembly, request, endpoint="embedded", model=engine.name)
         reply = replace(reply, text=request.partial + reply.text)
         return reply if request.schema is None else with_json(reply, request.schema)
+
+    async def context_window(self) -> int:
+        """Return the tokens of a request and its answer."""
+        return CONTEXT_TOKENS
 
     async def continues(self) -> bool:
         """Return True: a chat that ends with a part of an answer is gone on with."""

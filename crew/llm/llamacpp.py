@@ -24,6 +24,8 @@ __all__ = ["Engine", "require_engine", "usable_cores"]
 # A prompt is read in pieces of this many tokens, and a request can only be stopped between two:
 # a quarter of a second on slow cores. Reading in larger pieces was not faster on a CPU.
 READ_TOKENS = 64
+CONTEXT_TOKENS = 4096
+"""Those of one request and its answer, where nobody says more."""
 
 # Chat templates put a system prompt of their own in where there is none, and the small default
 # model raves under its template's one.
@@ -55,7 +57,7 @@ class Engine:
         *,
         name: str = "",
         slots: int = 4,
-        context_tokens: int = 4096,
+        context_tokens: int = CONTEXT_TOKENS,
         threads: int = 0,
     ) -> None:
         self.path = path

@@ -1,13 +1,21 @@
 """What runs ask of people, kept by whoever looks: a look costs what is new since the last one."""
 
+import asyncio
+import logging
 from collections import OrderedDict
+from collections.abc import AsyncGenerator
 
+from crew.errors import StoreError
 from crew.fold import Question, Questions, fold
-from crew.journal import RunRow, Store
+from crew.journal import OPEN, RunRow, Store
 from crew.journal.reading import JournalReader
 
-MOST_KEPT = 1024
+MOST_KEPT = 16_384
 """Of so many runs, those that were looked at last, what they ask is kept."""
+_PAGE = 100
+"""Runs that are looked at before others have the event loop."""
+
+logger = logging.getLogger(__name__)
 
 
 class OpenQuestions:
@@ -25,13 +33,37 @@ class OpenQuestions:
             StoreError: an event is missing or damaged.
         """
         offset, questions = self._known.pop(row.id, (0, Questions()))
+        if offset != row.offset:
+            offset = self._read(row, offset, questions)
+        self._known[row.id] = (offset, questions)
+        if len(self._known) > MOST_KEPT:
+            self._known.popitem(last=False)
+        return list(questions.open.values())
+
+    async def of_all(
+        self, tenant: str, *, before: int | None = None
+    ) -> AsyncGenerator[tuple[RunRow, list[Question]]]:
+        """Yield what each open run of a tenant asks, the newest run first, from `before` back.
+
+        A run that is damaged is left out, so that the others are answered; the log names it.
+        """
+        while rows := self._store.runs(tenant=tenant, status=OPEN, before=before, limit=_PAGE):
+            for row in rows:
+                try:
+                    asked = self.of(row)
+                except StoreError as error:
+                    logger.warning("run.damaged", extra={"run": row.id, "error": str(error)})
+                else:
+                    yield row, asked
+            before = rows[-1].number
+            await asyncio.sleep(0)
+
+    def _read(self, row: RunRow, offset: int, questions: Questions) -> int:
+        """Take in a run's events behind an offset; return that of the last one."""
         reader = JournalReader(self._store, row)
         while events := reader.events(after=offset):
             fold(events, questions)
             offset = events[-1].offset
         if offset < row.offset:
             reader.one(row.offset)  # it is not there: that is damage
-        self._known[row.id] = (offset, questions)
-        if len(self._known) > MOST_KEPT:
-            self._known.popitem(last=False)
-        return list(questions.open.values())
+        return offset

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict
 from typing import Any, NoReturn
 
 from crew.budget import Account, Allowance, Amount, Budget, limits_of
@@ -36,6 +37,7 @@ from crew.fold.past import Past
 from crew.fold.paths import step_of
 from crew.fold.thread_changes import ThreadChanges
 from crew.journal import Drawn, RunRow
+from crew.journal.notes import Note, NoteChange
 from crew.journal.writer import OpenRun
 from crew.message import Json
 from crew.run.attempts import Attempts
@@ -226,8 +228,8 @@ class RunCalls:
             return True
         return waits.is_asking and self.around.hand_out(self.row.number, before)
 
-    def answered(self, path: str, value: Json) -> bool | None:
-        """Record a person's answer.
+    def answered(self, path: str, value: Json, by: str | None = None) -> bool | None:
+        """Record a person's answer, and `by` whom it is, if that is known.
 
         Returns:
             True if it is the answer; None if it is not of the question's type; False if the
@@ -240,7 +242,8 @@ class RunCalls:
         if problem:
             self.append(AnswerRefused(path, problem))
             return None
-        self.append(CallCompleted(path, "ask", {"value": value}))
+        author: dict[str, Json] = {} if by is None else {"by": by}
+        self.append(CallCompleted(path, "ask", {"value": value, **author}))
         self.waits.answered(path, value)
         return True
 
@@ -505,6 +508,43 @@ class RunCalls:
 
     def confirm(self) -> None:
         self.around.writer.confirm(self._open)
+
+    def note(self, name: str, text: str, scope: str) -> Note:
+        """Return a note of this run's, as it is written now."""
+        thread = self.around.conversation_of(self.row)
+        return Note(name, self.row.tenant, scope, text, self.run_id, thread, wall_clock())
+
+    async def change_notes(self, path: str, value: Json, change: NoteChange) -> None:
+        """Change notes in the commit of the end of the call at `path`.
+
+        Raises:
+            Diverged: nothing outside may be changed here.
+            Fenced, StoreError: the run is not driven here any more.
+        """
+        attempt = self.attempts.of(path, "value")
+        if not self.lookup.rules.effects:
+            asked = type(change).__name__.lower()
+            raise self.lookup.not_recorded(
+                path, f"a change of notes: {asked}", effects_refused=True
+            )
+        if self.end is not None:
+            await attempt.until_closed()
+        self.around.writer.change_notes(self._open, change)
+        self.record_result(path, "value", {"value": value})
+
+    async def find_notes(
+        self, path: str, scopes: Sequence[str], words: str, limit: int
+    ) -> list[Note]:
+        """Find notes, also those that this run has written, and record them.
+
+        Raises:
+            Fenced, StoreError: the run is not driven here any more.
+        """
+        await self.around.writer.durable(self._open)
+        found = self.around.read_notes(self.row.tenant, scopes, words, limit)
+        self.attempts.of(path, "value")
+        self.record_result(path, "value", {"value": [asdict(note) for note in found]})
+        return found
 
     def thread(self) -> Thread:
         """Return the conversation before this turn; nothing in it changes while the run goes on."""

@@ -151,7 +151,7 @@ class Driver:
         else:
             self.stop(error)
 
-    def deliver(self, letter: Letter, value: Json) -> bool | None:
+    def deliver(self, letter: Letter, body: Json) -> bool | None:
         """Turn a letter into an event.
 
         Returns:
@@ -164,7 +164,7 @@ class Driver:
             ended = RunEndedByCancel(self.calls.accounts.total())
             self._end_with(End.CANCELLED, ended, "cancelled")
             return False
-        return self.calls.answered(letter.name, value)
+        return self.calls.answered(letter.name, body["value"], body.get("by"))
 
     async def abandon(self) -> None:
         """Stop without an end: the run stays as its journal has it, for somebody else."""

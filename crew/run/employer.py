@@ -19,4 +19,8 @@ class Employer(Surroundings, Protocol):
     followers: Followers
     other_runtimes: OtherRuntimes
 
+    def introduce(self) -> None:
+        """Tell others of which workflows runs are taken here."""
+        ...
+
     def spawn(self, work: Coroutine[Any, Any, None]) -> object: ...

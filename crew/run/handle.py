@@ -14,6 +14,7 @@ from crew.define import frozen
 from crew.errors import AskError, KeyReused, RunCancelled, RunNotFound
 from crew.failure import run_failed
 from crew.fold import (
+    Accounts,
     Activity,
     Answer,
     Ending,
@@ -25,6 +26,7 @@ from crew.fold import (
     folded,
     in_currency,
     is_end,
+    is_parking,
 )
 from crew.journal import OPEN, Post, RunRow, RunStatus, Store, StoredEvent
 from crew.journal.reading import JournalReader
@@ -64,6 +66,10 @@ class Home(Protocol):
         """Record the cancel of a run that nobody drives; False where somebody does."""
         ...
 
+    def is_loaded(self, row: RunRow) -> bool:
+        """Return whether somebody who lives has the code of a run loaded."""
+        ...
+
     def check_answer(self, number: int, path: str, value: Json) -> bool:
         """Refuse what is no answer to an open question; say whether this process records it."""
         ...
@@ -79,6 +85,19 @@ class Answered:
     run: "Run"
     question: Question
     after: int
+
+
+@frozen
+class Asked:
+    """A question that is open in a run."""
+
+    run: "Run"
+    question: Question
+
+    @property
+    def id(self) -> str:
+        """Its place among all that is asked; see `Tenant.questions`."""
+        return f"{self.run.id}:{self.question.offset}"
 
 
 class Run(Generic[Out]):
@@ -232,13 +251,28 @@ class Run(Generic[Out]):
             if (row := self._fresh()).status not in OPEN:
                 return await self._ending(row)
 
+    async def is_loaded(self) -> bool:
+        """Return whether somebody who lives has its code loaded: else it waits for a process."""
+        return self._home.is_loaded(self._fresh())
+
     async def usage(self) -> dict[str, float]:
-        """Return what a run that has ended cost, by unit, over all its agents and children.
+        """Return what a run cost so far, by unit, over all its agents and children.
 
         Tokens and calls are whole numbers; `money` is in the currency of the models' prices. Empty
-        where nothing was asked.
+        where nothing was asked. Calls under way that a budget reserves tokens for count at their
+        bounds, as those do that nobody answered.
         """
-        return in_currency((await self.ending()).usage or {})
+        return in_currency(await self._spent())
+
+    async def _spent(self) -> dict[str, int]:
+        row = self._fresh()
+        if (counted := (await self._ending(row)).usage) is not None:
+            return counted
+        spent = folded(await self.recorded(), Accounts(row.created_at)).total()
+        for child in self._home.store.runs(parent=self.id, status=OPEN):
+            for unit, count in (await Run(self._home, child)._spent()).items():  # noqa: SLF001
+                spent[unit] = spent.get(unit, 0) + count
+        return spent
 
     async def questions(self) -> list[Question]:
         """Return the questions that wait for an answer, the oldest first."""
@@ -258,7 +292,9 @@ class Run(Generic[Out]):
     def _reader(self) -> JournalReader:
         return JournalReader(self._home.store, self._row)
 
-    async def answer(self, key: str, value: Any, *, idempotency_key: str | None = None) -> None:
+    async def answer(
+        self, key: str, value: Any, *, by: str | None = None, idempotency_key: str | None = None
+    ) -> None:
         """Answer an open question, by its key or its full name; the first answer wins.
 
         On return the answer is stored, and recorded too if this process drives the run.
@@ -266,6 +302,7 @@ class Run(Generic[Out]):
         Args:
             key: the question's.
             value: JSON of the question's type.
+            by: who answers, for the record. Whether that person may is the caller's to check.
             idempotency_key: the same answer under the same key is the first one, sent again, also
                 once the run has ended.
 
@@ -273,14 +310,15 @@ class Run(Generic[Out]):
             AskError: no open question, or several, have that key (the message lists them); it was
                 answered before; or the answer is not of its type.
             KeyReused: the idempotency key came with another answer before.
-            InputInvalid: a key is no text.
+            InputInvalid: a key, or `by`, is no text.
         """
         door.text("key", key)
+        door.text_or_none("by", by)
         door.text_or_none("idempotency_key", idempotency_key)
         if idempotency_key is not None and (first := await self.answered(idempotency_key)):
             self._compare(first, key, value, idempotency_key)
         else:
-            await self._answer(key, value, idempotency_key)
+            await self._answer(key, value, by, idempotency_key)
 
     async def answered(self, idempotency_key: str) -> Answered | None:
         """Return the answer that came with an idempotency key, or None."""
@@ -298,7 +336,9 @@ class Run(Generic[Out]):
         )
         return next(question for question in opened if question is not None)
 
-    async def _answer(self, key: str, value: Any, idempotency_key: str | None) -> None:
+    async def _answer(
+        self, key: str, value: Any, by: str | None, idempotency_key: str | None
+    ) -> None:
         row = self._fresh()
         if row.status not in OPEN:
             raise AskError(
@@ -307,12 +347,12 @@ class Run(Generic[Out]):
         questions = await self.questions()
         matching = [item for item in questions if key in (item.key, item.path)]
         if len(matching) != 1:
-            names = ", ".join(f"{item.path} ({item.question})" for item in questions) or "none"
+            names = ", ".join(f"{item.path} ({_public(item)})" for item in questions) or "none"
             problem = "several open questions have" if matching else "no open question has"
             raise AskError(message=f"{problem} the key {key!r} in run {self.id}; open: {names}")
         path, stored = matching[0].path, json.loads(canonical(value))
         is_mine = self._home.check_answer(row.number, path, stored)
-        await self._post("answer", path, stored, idempotency_key, row.offset)
+        await self._post("answer", path, stored, idempotency_key, row.offset, by)
         if is_mine:
             await self._recorded_answer(path, row.offset)
 
@@ -348,9 +388,16 @@ class Run(Generic[Out]):
             await self._post("cancel", "", None)
 
     async def _post(
-        self, kind: str, name: str, value: Json, key: str | None = None, seen: int = 0
+        self,
+        kind: str,
+        name: str,
+        value: Json,
+        key: str | None = None,
+        seen: int = 0,
+        by: str | None = None,
     ) -> None:
-        number, body = self._row.number, json.dumps(value)
+        said: dict[str, Json] = {"value": value} if by is None else {"value": value, "by": by}
+        number, body = self._row.number, json.dumps(said)
         await self._home.writer.execute(Post(number, kind, name, body, wall_clock(), key, seen))
         await self._home.poke(self._row)
 
@@ -369,8 +416,12 @@ class Run(Generic[Out]):
         return "\n".join(lines + [f"| {' | '.join(cells)} |" for cells in rows])
 
 
+def _public(question: Question) -> str:
+    return question.question if question.to is None else question.waiting_for
+
+
 def _is_taken(answer: Answer, event: Event) -> bool:
-    """Return whether an answer is on record by now.
+    """Return whether an answer is on record by now, or its run is parked with it.
 
     Raises:
         AskError: its question was closed, or it was refused.
@@ -379,7 +430,7 @@ def _is_taken(answer: Answer, event: Event) -> bool:
         raise AskError(message=f"{answer.path} was closed before the answer came")
     if answer.state == "refused":
         raise AskError(message=f"that is no answer to {answer.path}: {answer.reason}")
-    return answer.state == "answered"
+    return answer.state == "answered" or is_parking(event)
 
 
 def _cells(activity: Activity) -> list[str]:

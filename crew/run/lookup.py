@@ -85,7 +85,8 @@ class Lookup:
         if definition and (not equal or found.data.get("definition", "") != definition):
             # Another prompt or another task: no answer of the model stands, though tools' may.
             self.offered.drop_beneath(path, "model")
-            self.offered.remove(f"{path}/:instructions")
+            for decided in (":instructions", ":history"):
+                self.offered.remove(f"{path}/{decided}")
             return None
         if not equal or found.state != "completed":
             return None

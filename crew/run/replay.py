@@ -12,7 +12,7 @@ from crew.journal import NewRun, RunRow, Started, Store
 from crew.journal.memory import MemoryStore
 from crew.journal.reading import JournalReader
 from crew.journal.writer import OpenRun, Writer, seal
-from crew.message import Json
+from crew.message import Json, Message
 from crew.run.account_rows import AccountRows
 from crew.run.asked import OpenQuestions
 from crew.run.dependencies import Dependencies
@@ -120,6 +120,9 @@ class _Copy:
     def read_thread(self, row: RunRow) -> Thread:
         return Conversations(self._original).before(row)
 
+    def read_spoken(self, run: int, agent: str) -> tuple[Message, ...]:
+        return Conversations(self._original).spoken(run, agent)
+
     def read_metadata(self, row: RunRow) -> dict[str, Json]:
         return folded([JournalReader(self._original, self._original_row).one(1)], Origin()).metadata
 
@@ -136,6 +139,6 @@ class _Copy:
         """A replay's rules refuse every call first, and it has ended when it is handed out."""
         raise AssertionError
 
-    place = perform = start = result = usage = cancel = spawn = poke = check_answer = (
-        cancel_unowned
-    ) = _never
+    conversation_of = read_notes = place = perform = start = result = usage = cancel = spawn = (
+        poke
+    ) = check_answer = cancel_unowned = is_loaded = _never

@@ -7,7 +7,7 @@ from dataclasses import field
 
 from crew.define import define, frozen
 from crew.errors import InputInvalid, StoreError
-from crew.journal import OPEN, Busy, Remove, RunRow, Store
+from crew.journal import OPEN, Busy, Remove, RemoveNotes, RunRow, Store
 from crew.journal.writer import Writer
 
 BATCH = 64
@@ -43,11 +43,15 @@ async def prune(
 
 async def erase(store: Store, writer: Writer, tenant: str, thread: str | None) -> Removed:
     """Remove a thread, or everything of a tenant, for good; see `Runtime.erase`."""
-    runs = 0
+    runs, threads = 0, {thread}
     # What was accepted or forked meanwhile is found by the next look, which says what is open.
     while units := _erasable(store, tenant, thread):
         removals = [unit.removal(tenant, is_unused=False) for unit in units]
         runs += (await _remove(writer, removals, units)).runs
+        threads |= {row.thread for unit in units for row in unit.rows}
+    # Also those of runs that were pruned: notes outlive them.
+    of_threads = None if thread is None else tuple(name for name in threads if name is not None)
+    await writer.execute(RemoveNotes(tenant, of_threads))
     await _scrub(store)
     return Removed(runs)
 

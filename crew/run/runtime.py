@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import math
 import secrets
 from collections.abc import Coroutine, Sequence
 from contextvars import Context as Variables
@@ -17,10 +18,11 @@ from crew.graph import Workflow
 from crew.hosts import Hosts
 from crew.hosts.local import LocalHosts
 from crew.journal import Busy, RunRow, Store
+from crew.journal.notes import Note
 from crew.journal.opening import open_store
 from crew.journal.reading import JournalReader
 from crew.journal.writer import Writer
-from crew.message import Json
+from crew.message import Json, Message
 from crew.run.acceptance import Acceptance
 from crew.run.account_rows import AccountRows
 from crew.run.asked import OpenQuestions
@@ -29,6 +31,7 @@ from crew.run.children import ChildRuns
 from crew.run.dependencies import Dependencies
 from crew.run.followers import Followers
 from crew.run.heart import Heart
+from crew.run.loaded import LoadedCode
 from crew.run.other_runtimes import REASONS, OtherRuntimes, Reason
 from crew.run.owned import TAKE_SECONDS
 from crew.run.surroundings import Children
@@ -41,6 +44,8 @@ from crew.thread import Conversations, Thread
 
 LOG = logging.getLogger(__name__)
 
+TELL_SECONDS = 10.0
+"""How often it is looked for runs whose code nobody has loaded."""
 LOOK_SECONDS = 0.05
 """How often a runtime looks for what other processes wrote."""
 
@@ -86,6 +91,7 @@ class Runtime(Tenant):
         self.agents: AgentsPlace = agents or self.settings.agents
         self.worker = worker
         self.hosts: Hosts = hosts or LocalHosts(self.settings)
+        self._tells = worker and takes_over and hosts is None
         self.workflows = Workflows(workflows)
         self._tasks: set[asyncio.Task[Any]] = set()
         self._look_now = asyncio.Event()
@@ -124,6 +130,7 @@ class Runtime(Tenant):
         self.dependencies = Dependencies()
         self.conversations = Conversations(self.store)
         self.asked = OpenQuestions(self.store)
+        self.loaded = LoadedCode(self.store, self._worker.owned.owner, self._taken)
         try:
             if self.agents == "ray":
                 await self._join_fleet()
@@ -133,7 +140,8 @@ class Runtime(Tenant):
             await self._close()
             raise
         self.other_runtimes.open(self.store.sockets)
-        self.workflows.joined = self.other_runtimes.introduce
+        self.workflows.joined = self.introduce
+        self.introduce()
         self.followers.is_open = True
         self.spawn(self._watch())
         return self
@@ -219,6 +227,18 @@ class Runtime(Tenant):
     def read_thread(self, row: RunRow) -> Thread:
         return self.conversations.before(row)
 
+    def read_spoken(self, run: int, agent: str) -> tuple[Message, ...]:
+        return self.conversations.spoken(run, agent)
+
+    def conversation_of(self, row: RunRow) -> str | None:
+        above: RunRow | None = row
+        while above is not None and above.thread is None and above.parent is not None:
+            above = self.store.run(above.parent)
+        return None if above is None else above.thread
+
+    def read_notes(self, tenant: str, scopes: Sequence[str], words: str, limit: int) -> list[Note]:
+        return self.store.notes(tenant, scopes, words, limit)
+
     def read_metadata(self, row: RunRow) -> dict[str, Json]:
         return folded([JournalReader(self.store, row).one(1)], Origin()).metadata
 
@@ -255,6 +275,20 @@ class Runtime(Tenant):
 
     def hand_out(self, number: int, before: float) -> bool:
         return self._worker.letters.hand_out(number, before)
+
+    def is_loaded(self, row: RunRow) -> bool:
+        return self.loaded.has(row)
+
+    def introduce(self) -> None:
+        self.other_runtimes.introduce()
+        if self._heart is not None:
+            self.loaded.show()
+
+    def _taken(self) -> list[tuple[str, str]]:
+        """Return names and versions of the workflows of which runs are taken here, or in hosts."""
+        if self.fleet is not None and self.worker:
+            return self.workflows.names()
+        return self.serves() or []
 
     # What the others of its store tell it.
 
@@ -296,7 +330,7 @@ class Runtime(Tenant):
 
     async def _watch(self) -> None:
         """Look for letters, for runs without an owner, and for what other processes wrote."""
-        seen, last_take, last_wake = -1, 0.0, 0.0
+        seen, last_take, last_wake, last_told = -1, 0.0, 0.0, -math.inf
         while True:
             try:
                 self._look_now.clear()
@@ -313,6 +347,9 @@ class Runtime(Tenant):
                 if changed != seen or now - last_take > TAKE_SECONDS:
                     last_take = now
                     await self._worker.take_over()
+                if self._tells and now - last_told > TELL_SECONDS:
+                    last_told = now
+                    self.loaded.tell()
                 seen = changed
             except (StoreError, Busy):
                 self._worker.blink()

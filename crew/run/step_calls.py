@@ -16,7 +16,8 @@ from crew.event import CallCompleted, CallKind, Failure
 from crew.fold.calls import Record
 from crew.graph import Workflow
 from crew.journal import Busy
-from crew.message import Json
+from crew.journal.notes import Forget, Note
+from crew.message import Json, Message
 from crew.run.calls import GIVES, RunCalls
 from crew.run.deadline import AGAIN_SECONDS, Deadline
 from crew.run.dispatch import Dispatch
@@ -24,6 +25,7 @@ from crew.run.entering import EnteredTools
 from crew.run.thread_views import view_of
 from crew.thread import Thread
 from crew.value import Codec, is_big
+from crew.value.changes import joined
 
 T = TypeVar("T")
 
@@ -170,10 +172,31 @@ class StepCalls:
     def thread(self) -> Thread:
         return on_loop(self._run.loop, self._run.thread)
 
+    def spoken(self, run: int, agent: str) -> tuple[Message, ...]:
+        return on_loop(self._run.loop, lambda: self._run.around.read_spoken(run, agent))
+
     def thread_view(self) -> ThreadView:
         if self.attempt.thread is not None:
             return self.attempt.thread
         return on_loop(self._run.loop, lambda: view_of(self._run, self.attempt))
+
+    async def write_note(self, path: str, name: str, text: str, scope: str) -> None:
+        await self._require_running()
+        change = self._run.note(name, text, scope)
+        await self._or_stop(self._run.change_notes(path, name, change))
+
+    async def forget_notes(
+        self, path: str, *, note: str | None, scope: str | None, run: str | None
+    ) -> None:
+        await self._require_running()
+        change = Forget(self.tenant, note, scope, run)
+        await self._or_stop(self._run.change_notes(path, None, change))
+
+    async def find_notes(
+        self, path: str, scopes: Sequence[str], words: str, limit: int
+    ) -> list[Note]:
+        await self._require_running()
+        return await self._or_stop(self._run.find_notes(path, scopes, words, limit))
 
     def is_function(self, path: str) -> bool:
         record = self._run.records.get(path)
@@ -289,7 +312,7 @@ class StepCalls:
         self._run.entered[path] = attempt.entered[path] = tools
         try:
             result = await self._dispatch.perform(agent, task, fingerprint, self)
-            changes = self._run.thread_changes.within(path)
+            changes = joined(self._run.thread_changes.within(path), result.get("thread", {}))
             return {**result, "thread": changes} if changes else result
         finally:
             try:

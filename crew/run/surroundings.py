@@ -1,13 +1,15 @@
 """What a run that is driven has around it."""
 
+from collections.abc import Sequence
 from typing import Protocol
 
 from crew.budget import Account
 from crew.graph import Workflow
 from crew.hosts import Hosts
 from crew.journal import RunRow
+from crew.journal.notes import Note
 from crew.journal.writer import Writer
-from crew.message import Json
+from crew.message import Json, Message
 from crew.run.account_rows import AccountRows
 from crew.run.dependencies import Dependencies
 from crew.thread import Thread
@@ -78,6 +80,18 @@ class Surroundings(Protocol):
         ...
 
     def read_thread(self, row: RunRow) -> Thread: ...
+
+    def read_spoken(self, run: int, agent: str) -> tuple[Message, ...]:
+        """Return the calls of tools, with results, that an agent made in a turn that is over."""
+        ...
+
+    def conversation_of(self, row: RunRow) -> str | None:
+        """Return the thread of a run, or of the one that it is a child of."""
+        ...
+
+    def read_notes(self, tenant: str, scopes: Sequence[str], words: str, limit: int) -> list[Note]:
+        """Return notes; see `crew.journal.Store.notes`."""
+        ...
 
     def read_metadata(self, row: RunRow) -> dict[str, Json]:
         """Return what a run was started with to be kept beside it."""

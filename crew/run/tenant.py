@@ -2,7 +2,8 @@
 
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import aclosing
 from typing import Any, Protocol, TypedDict, cast, overload
 
 from typing_extensions import TypeVar
@@ -10,12 +11,21 @@ from typing_extensions import TypeVar
 from crew.budget import Budget
 from crew.errors import InputInvalid, RunNotFound
 from crew.graph import Workflow
-from crew.journal import NO_OPENING, STATUSES, WHEN_BUSY, KeepThread, RunRow, RunStatus, WhenBusy
+from crew.journal import (
+    NO_OPENING,
+    OPEN,
+    STATUSES,
+    WHEN_BUSY,
+    KeepThread,
+    RunRow,
+    RunStatus,
+    WhenBusy,
+)
 from crew.message import Json, Message
 from crew.run import door
 from crew.run.acceptance import Acceptance
 from crew.run.dependencies import Dependencies
-from crew.run.handle import Answered, Home, Run
+from crew.run.handle import Answered, Asked, Home, Question, Run
 from crew.run.replay import replay
 from crew.run.retention import Removed, erase, prune
 from crew.thread import Conversations, Thread, opening_text
@@ -156,6 +166,50 @@ class Tenant:
             limit=door.count("limit", limit),
         )
         return [Run(self._home, row) for row in rows]
+
+    async def questions(
+        self,
+        *,
+        to: Collection[str] | None = None,
+        before: str | None = None,
+        limit: int = 1000,
+    ) -> list[Asked]:
+        """Return what this tenant's runs ask, the newest run first, of each the newest first.
+
+        Args:
+            to: roles and names; what is for one of them, or for nobody in particular. By default
+                all that is asked.
+            before: the `id` of one; those behind it in this order.
+            limit: how many at most.
+
+        Raises:
+            RunNotFound: `before` is of no run of this tenant.
+            InputInvalid: an argument is of another type.
+        """
+        run, _, offset = ("" if before is None else door.text("before", before)).partition(":")
+        last = None if before is None else self._row(run)
+        door.count("limit", limit)
+        found = list[Asked]()
+        if last is not None and offset.isdecimal() and last.status in OPEN:
+            asked = [item for item in self._home.asked.of(last) if item.offset < int(offset)]
+            found += self._asked(last, asked, to)
+        of_all = self._home.asked.of_all(self.tenant, before=None if last is None else last.number)
+        async with aclosing(of_all) as rows:
+            async for row, asked in rows:
+                if len(found) >= limit:
+                    break
+                found += self._asked(row, asked, to)
+        return found[:limit]
+
+    def _asked(
+        self, row: RunRow, questions: Sequence[Question], to: Collection[str] | None
+    ) -> list[Asked]:
+        run = Run(self._home, row)
+        return [
+            Asked(run, question)
+            for question in reversed(questions)
+            if to is None or question.to is None or question.to in to
+        ]
 
     async def answered(self, idempotency_key: str, *, thread: str) -> Answered | None:
         """Return the answer that a turn of a thread was given under a key, or None."""

@@ -222,7 +222,7 @@ class Worker:
     async def drain(self) -> None:
         """Take no further run, and return when those under way have ended or wait."""
         self.owned.takes_over = False
-        self._employer.other_runtimes.introduce()
+        self._employer.introduce()
         while self.active():
             await asyncio.wait({d.ended for d in self._drivers.values()}, timeout=TAKE_SECONDS)
 

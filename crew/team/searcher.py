@@ -12,7 +12,7 @@ from crew.team.charter import CHARTER
 from crew.team.figures import QUANTITIES, figures
 from crew.team.words import asks_number, content_words, coverage, paragraphs, rarity
 from crew.tool.search import Passage
-from crew.tool.words import stem
+from crew.value.words import stem
 
 MOST_SENTENCES = 6
 _MOST_CHARACTERS = 1000

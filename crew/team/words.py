@@ -4,7 +4,7 @@ import math
 import re
 from collections.abc import Iterable, Sequence
 
-from crew.tool.words import STOP_WORDS, query_terms, stem
+from crew.value.words import STOP_WORDS, query_terms, stem
 
 _CAMEL = re.compile(r"(?<=[a-z])(?=[A-Z])")
 _SENTENCE_END = re.compile(

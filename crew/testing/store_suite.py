@@ -32,6 +32,7 @@ from crew.journal import (
     Post,
     Release,
     Remove,
+    RemoveNotes,
     RunRow,
     Settle,
     Snapshot,
@@ -41,6 +42,7 @@ from crew.journal import (
     Take,
     ThreadRow,
 )
+from crew.journal.notes import Forget, Note
 from crew.journal.reading import checksum
 
 _FLOW = [("flow", "1")]
@@ -79,6 +81,20 @@ def new_run(name: str, **changes: Any) -> NewRun:
         "at": 1.0,
     }
     return NewRun(**{**values, **changes})
+
+
+def note(name: str, text: str, **changes: Any) -> Note:
+    """Return a note that run `a` writes."""
+    values: dict[str, Any] = {
+        "id": name,
+        "tenant": "default",
+        "scope": "",
+        "text": text,
+        "run": "a",
+        "thread": None,
+        "at": 1.0,
+    }
+    return Note(**{**values, **changes})
 
 
 class StoreSuite:
@@ -524,6 +540,110 @@ class StoreSuite:
         other.close()
         store.close()
 
+    def test_notes_are_found_by_their_words(self) -> None:
+        store, other = self.open(), self.open()
+        row = self.start(store)
+        notes = (
+            note("1", "Eva likes green tea, at 3.5 euros."),
+            note("2", "Green is the colour of hope", at=2.0),
+            note("3", "Der Müller spricht: 東京タワー", at=3.0),
+            note("4", "tea of another scope", scope="user:eva"),
+            note("5", "tea of another tenant", tenant="another"),
+        )
+        store.commit([Append(row.number, 1, (event(2),), notes=notes)])
+        for words, limit, expected in (
+            ("TEA", 9, "1"),
+            ("green TEAS", 9, "12"),
+            ("green", 9, "21"),
+            ("green", 1, "2"),
+            ("muller", 9, "3"),
+            ("東京", 9, "3"),
+            ("3.5", 9, "1"),
+            ("nothing' | \"of it", 9, ""),
+            ("tea " + " ".join(f"word{n}" for n in range(900)), 9, "1"),
+            ("x" * 5000, 9, ""),
+            ("", 2, "32"),
+            ("?!", 9, "321"),
+        ):
+            found = other.notes("default", [""], words, limit)
+            assert [each.id for each in found] == list(expected), words
+        assert other.notes("default", [""], "tea", 9) == [notes[0]]
+        assert {each.id for each in other.notes("default", ["", "user:eva"], "tea", 9)} == {*"14"}
+        assert other.notes("nobody", ["", "user:eva"], "tea", 9) == []
+        assert other.notes("default", [], "tea", 9) == []
+        other.close()
+        store.close()
+
+    def test_a_note_of_the_same_place_takes_the_place_of_the_last(self) -> None:
+        store = self.open()
+        row = self.start(store)
+        first, second = note("1", "red wine"), note("1", "white wine", scope="s", at=2.0)
+        store.commit([Append(row.number, 1, (event(2),), notes=(first, note("2", "red")))])
+        store.commit([Append(row.number, 1, (event(3),), notes=(second,))])
+        assert store.notes("default", ["s"], "wine", 9) == [second]
+        assert [each.id for each in store.notes("default", [""], "red", 9)] == ["2"]
+        store.close()
+
+    def test_notes_are_changed_with_their_events_or_not_at_all(self) -> None:
+        store = self.open()
+        row, other = self.start(store), self.start(store, "b")
+        late = Append(row.number, 7, (event(2),), notes=(note("1", "tea"),))
+        good = Append(other.number, 1, (event(2),), notes=(note("2", "tea", run="b"),))
+        results = store.commit([late, good])
+        assert [type(result) for result in results] == [Fenced, type(None)]
+        assert [each.id for each in store.notes("default", [""], "tea", 9)] == ["2"]
+        end = Append(row.number, 1, (event(2),), "completed", notes=(note("3", "tea"),))
+        behind = Append(row.number, 1, (event(3),), notes=(note("4", "tea"),))
+        assert [type(result) for result in store.commit([end, behind])] == [type(None), Fenced]
+        assert [each.id for each in store.notes("default", [""], "tea", 9)] == ["3", "2"]
+        store.close()
+
+    def test_notes_are_forgotten_by_all_that_is_said_of_them(self) -> None:
+        for forget, left in (
+            (Forget("default", note="1"), "245"),
+            (Forget("default", scope="s"), "15"),
+            (Forget("default", run="b"), "125"),
+            (Forget("default", scope="s", run="b"), "125"),
+            (Forget("default", note="1", scope="s"), "1245"),
+            (Forget("another", scope="s"), "124"),
+        ):
+            store = self.open()
+            row = self.start(store, f"{forget}")
+            notes = (
+                note("1", "tea"),
+                note("2", "tea", scope="s"),
+                note("4", "tea", scope="s", run="b"),
+                note("5", "tea", scope="s", tenant="another"),
+            )
+            store.commit([Append(row.number, 1, (event(2),), notes=(*notes, forget))])
+            tenants = ("default", "another")
+            found = [each for t in tenants for each in store.notes(t, ["", "s"], "tea", 9)]
+            assert {each.id for each in found} == {*left}, forget
+            found = [each for t in tenants for each in store.notes(t, ["", "s"], "", 9)]
+            assert {each.id for each in found} == {*left}, forget
+            store.close()
+
+    def test_notes_outlive_their_runs_until_they_are_removed(self) -> None:
+        for threads, left in ((None, "3"), (("t",), "2341"), (("t", "u"), "341"), ((), "23451")):
+            store = self.open()
+            rows = [self.start(store, f"{name} {threads}", thread="t") for name in "ab"]
+            gone, there = (row.id for row in rows)
+            notes = (
+                note("1", "tea", run=gone),
+                note("2", "tea", run=gone, thread="u"),
+                note("3", "tea", run=there, thread="t"),
+                note("4", "tea", run=gone, thread="v"),
+                note("5", "tea", run=gone, thread="t"),
+            )
+            store.commit([Append(rows[0].number, 1, (event(2),), "completed", notes=notes)])
+            assert self.one(store, Remove((rows[0].number,))) == (rows[0].number,)
+            assert len(store.notes("default", [""], "tea", 9)) == 5
+            assert self.one(store, RemoveNotes("another")) is None
+            assert self.one(store, RemoveNotes("default", threads)) is None
+            found = store.notes("default", [""], "tea", 9)
+            assert {each.id for each in found} == {*left}, threads
+            store.close()
+
     def test_what_is_drawn_is_counted_in_all_accounts_above(self) -> None:
         store, other = self.open(), self.open()
         parent, child = self.start(store, "a"), self.start(other, "b", parent="a")
@@ -573,6 +693,36 @@ class StoreSuite:
         store.beat("me")
         assert other.sign("me").dead
         other.close()
+        store.close()
+
+    def test_what_an_owner_serves_is_known_while_it_lives(self) -> None:
+        store, other = self.open(), self.open()
+        for name in ("me", "you"):
+            store.claim_owner(name)
+        assert other.served() == set()
+        store.serve("me", [("flow", "1"), ("flow", "2"), ("other", "é/1")])
+        store.serve("you", [("flow", "1")])
+        assert other.served() == {("flow", "1"), ("flow", "2"), ("other", "é/1")}
+        store.beat("me")
+        store.serve("me", [])
+        assert other.served() == {("flow", "1")}
+        store.release_owner("you")
+        store.release_owner("me")
+        assert other.served() == set()
+        other.close()
+        store.close()
+
+    def test_open_runs_of_code_that_nobody_knows_are_found(self) -> None:
+        store = self.open()
+        old = self.start(store, "old")
+        new = self.start(store, "new", version="2")
+        parked, gone = (self.start(store, name, workflow="other") for name in ("parked", "gone"))
+        self.one(store, Release(parked.number, 1, to=PARKED))
+        self.end(store, gone)
+        assert [row.id for row in store.of_other_code([])] == ["old", "new"]
+        assert [row.id for row in store.of_other_code(_FLOW)] == [new.id]
+        assert [row.id for row in store.of_other_code([("flow", "2"), ("old", "1")])] == [old.id]
+        assert [row.id for row in store.of_other_code([], limit=1)] == [old.id]
         store.close()
 
     def test_another_process_sees_that_something_changed(self) -> None:

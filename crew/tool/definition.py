@@ -10,6 +10,7 @@ from typing import Any, Generic, Literal, Protocol, TypeAlias, get_args, overloa
 
 from typing_extensions import ParamSpec, TypeVar
 
+from crew.call.addressee import problem_of
 from crew.call.invoke import invoke
 from crew.errors import ToolError
 from crew.llm import ToolSpec
@@ -46,6 +47,7 @@ class Tool(Generic[P, R]):
         retries: how often a call that failed is made again before the model reads why.
         approve: whether a person is asked before a call: always, or where a function of the call's
             arguments says so, as `lambda call: call.cents > 1000`.
+        to: the role or the name of the person who is asked; see `Context.ask`.
 
     Raises:
         ToolError: it cannot be a tool; the message says what to write instead.
@@ -60,13 +62,15 @@ class Tool(Generic[P, R]):
         timeout: float | None = None,
         retries: int = 0,
         approve: Approve = False,
+        to: str | None = None,
     ) -> None:
         self.name = name if name is not None else name_of(function)
-        _require(function, self.name, effect or "once", timeout, retries, approve)
+        _require(function, self.name, effect or "once", timeout, retries, approve, to)
         self.function = function
         self.timeout = timeout
         self.retries = retries
         self.approve = approve
+        self.to = to
         self._given_effect = effect
         self._signature = Signature(function, self.name)
         self.holds_run = bool(self._signature.context)
@@ -85,7 +89,7 @@ class Tool(Generic[P, R]):
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Made anew on the other side: a model class built at run time does not travel.
-        policies = self._given_effect, self.name, self.timeout, self.retries, self.approve
+        policies = self._given_effect, self.name, self.timeout, self.retries, self.approve, self.to
         return _remake, (self.function, *policies)
 
     @property
@@ -140,7 +144,7 @@ class Tool(Generic[P, R]):
     def _text(self) -> str:
         # A start of a run asks for it.
         approve = repr(self.approve) if isinstance(self.approve, bool) else ""
-        policies = repr((self.spec, self.effect, self.timeout, self.retries, approve))
+        policies = repr((self.spec, self.effect, self.timeout, self.retries, approve, self.to))
         functions = [each for each in (self.function, self.approve) if callable(each)]
         of_functions = "" if self.holds_run else definition_of(functions, around=self)
         return policies + of_functions
@@ -173,6 +177,7 @@ def tool(
     timeout: float | None = None,
     retries: int = 0,
     approve: Approve = False,
+    to: str | None = None,
 ) -> Maker: ...
 def tool(
     function: Callable[..., Any] | None = None,
@@ -182,10 +187,11 @@ def tool(
     timeout: float | None = None,
     retries: int = 0,
     approve: Approve = False,
+    to: str | None = None,
 ) -> Any:
     """Make a function a tool: `@tool`, or `@tool(effect="read")`; see `Tool`."""
     make = functools.partial(
-        Tool, effect=effect, name=name, timeout=timeout, retries=retries, approve=approve
+        Tool, effect=effect, name=name, timeout=timeout, retries=retries, approve=approve, to=to
     )
     return make if function is None else make(function)
 
@@ -197,9 +203,16 @@ def _remake(
     timeout: float | None,
     retries: int,
     approve: Approve,
+    to: str | None,
 ) -> Tool:
     return Tool(
-        function, effect=effect, name=name, timeout=timeout, retries=retries, approve=approve
+        function,
+        effect=effect,
+        name=name,
+        timeout=timeout,
+        retries=retries,
+        approve=approve,
+        to=to,
     )
 
 
@@ -210,6 +223,7 @@ def _require(
     timeout: float | None,
     retries: int,
     approve: Approve,
+    to: str | None,
 ) -> None:
     """Refuse what cannot be a tool.
 
@@ -220,6 +234,8 @@ def _require(
         _problem_of_name(name),
         _problem_of_function(function),
         _problem_of_policies(effect, timeout, retries, approve),
+        problem_of(to),
+        "to= says who approves; give approve= too" if to is not None and approve is False else "",
     ):
         if problem:
             raise ToolError(message=f"tool {name!r}: {problem}", tool=name)

@@ -14,7 +14,7 @@ from crew.define import frozen
 from crew.errors import ToolError
 from crew.tool.definition import Tool
 from crew.tool.passage import Passage, split
-from crew.tool.words import index_terms, query_terms
+from crew.value.words import index_terms, query_terms
 
 __all__ = ["Index", "Passage", "Refreshed", "document_search"]
 

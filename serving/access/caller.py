@@ -1,16 +1,16 @@
 """A tenant as the holder of a key acts for it: its runs and threads, within the key's limits."""
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
 from crew.budget import Budget
 from crew.graph import Workflow
 from crew.journal import OPEN, WhenBusy
-from crew.run import Run, Tenant
+from crew.run import Question, Run, Tenant
 from crew.run.tenant import Landlord
-from serving.access.keys import Key
+from serving.access.keys import UNVERIFIED, Key
 from serving.access.limits import Usage
 from serving.http.errors import ApiError
 
@@ -33,6 +33,40 @@ class Caller(Tenant):
     ) -> None:
         super().__init__(home, tenant)
         self._key, self._usage, self._closing = key, usage, closing
+
+    @property
+    def author(self) -> str:
+        """Whose answers these are, for the record: the key's name, never what a request says."""
+        return UNVERIFIED if self._key is None else self._key.name
+
+    @property
+    def addresses(self) -> frozenset[str] | None:
+        """What a question may be for that who calls may answer; None: whatever it is for."""
+        return None if self._key is None else self._key.addresses
+
+    def may_answer(self, to: str | None) -> bool:
+        """Say whether who calls may answer a question to a role, a name, or nobody in particular.
+
+        Without keys this machine may do everything.
+        """
+        return to is None or self._key is None or to in self._key.addresses
+
+    def is_asked(self, to: str | None) -> bool:
+        """Say whether who talks with a run is the one whom a question is for.
+
+        Where nobody knows who that is, only what is for nobody in particular.
+        """
+        return to is None or (self._key is not None and to in self._key.addresses)
+
+    def check_answers(self, questions: Iterable[Question]) -> None:
+        """Refuse an answer to questions that are for somebody else.
+
+        Raises:
+            ApiError: 403, it names whom they are for.
+        """
+        for question in questions:
+            if not self.may_answer(question.to):
+                raise _not_for(question.to, self.author)
 
     async def start(
         self,
@@ -98,6 +132,16 @@ class Caller(Tenant):
         count = len(await self.runs(status=OPEN, limit=most)) if most is not None else 0
         with self._usage.starting(self.tenant, count, most):
             yield
+
+
+def _not_for(to: str | None, name: str) -> ApiError:
+    return ApiError(
+        status=403,
+        message=f"this question is for {to}, which the key {name!r} is not: a key answers it that "
+        f"has this role, as made with: crew keys new --role {to}",
+        type="permission_error",
+        code="not_addressed",
+    )
 
 
 def stopping() -> ApiError:

@@ -1,10 +1,11 @@
-"""The file of keys: who may call, for which tenant, and within which limits.
+"""The file of keys: who may call, for which tenant, in which roles, and within which limits.
 
 Only hashes are kept. A secret has 256 random bits, so a plain SHA-256 of it cannot be searched.
 """
 
 import fcntl
 import hashlib
+import json
 import os
 import stat
 import tomllib
@@ -13,28 +14,47 @@ from pathlib import Path
 from secrets import token_hex, token_urlsafe
 from typing import Annotated, TextIO
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from crew.budget import Budget
 from crew.errors import InputInvalid, SettingsInvalid
 
-__all__ = ["Key", "add_key", "default_keys", "key_of", "load_keys", "new_key"]
+__all__ = ["UNVERIFIED", "Key", "add_key", "default_keys", "key_of", "load_keys", "new_key"]
+
+UNVERIFIED = "unverified"
+"""Who answers where no key says it; no key is called so."""
+
+
+def _named(name: str) -> str:
+    if name == UNVERIFIED:
+        raise ValueError("this stands for whoever answers without a key; choose another name")
+    return name
+
+
+def _printable(role: str) -> str:
+    if not role.isprintable():
+        raise ValueError("a role is printable characters")
+    return role
+
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+Role = Annotated[str, Field(min_length=1, max_length=64), AfterValidator(_printable)]
 Limit = Annotated[int, Field(ge=1, le=10**12)]
 
 
 class Key(BaseModel):
     """One key; a limit that is not given does not exist.
 
-    `streams` counts answers that are open at once, streamed or waited for. `open_runs` counts the
-    runs of the whole tenant that have not ended, children too.
+    Its holder answers questions that are for nobody in particular, for its `name`, or for one of
+    its `roles`. `streams` counts answers that are open at once, streamed or waited for. `open_runs`
+    counts the runs of the whole tenant that have not ended, children too.
     """
 
     model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
-    name: Name
+    name: Annotated[Name, AfterValidator(_named)]
     sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] = Field(repr=False)
     tenant: Name
+    roles: list[Role] = []
     requests_per_minute: Limit | None = None
     streams: Limit | None = None
     open_runs: Limit | None = None
@@ -42,6 +62,11 @@ class Key(BaseModel):
     calls_per_run: Limit | None = None
     seconds_per_run: Limit | None = None
     money_per_run: Annotated[float, Field(gt=0, le=10**12)] | None = None
+
+    @property
+    def addresses(self) -> frozenset[str]:
+        """What a question may be for that its holder answers."""
+        return frozenset((self.name, *self.roles))
 
     @property
     def budget(self) -> Budget | None:
@@ -57,20 +82,27 @@ class _File(BaseModel):
     keys: list[Key] = []
 
 
-def key_of(secret: str, *, name: str, tenant: str) -> Key:
+def key_of(secret: str, *, name: str, tenant: str, roles: Sequence[str] = ()) -> Key:
     """Return a key without limits.
 
     Raises:
-        InputInvalid: the name or the tenant is not 1 to 64 of the characters A-Z a-z 0-9 . _ -
+        InputInvalid: the name or the tenant is not 1 to 64 of the characters A-Z a-z 0-9 . _ -, or
+            a role not 1 to 64 printable ones.
     """
+    digest = hashlib.sha256(secret.encode()).hexdigest()
     try:
-        return Key(name=name, tenant=tenant, sha256=hashlib.sha256(secret.encode()).hexdigest())
+        return Key(name=name, tenant=tenant, sha256=digest, roles=list(roles))
     except ValidationError as error:
-        field = error.errors(include_url=False)[0]["loc"][0]
-        raise InputInvalid(
-            message=f"{field} must be 1 to 64 of the characters A-Z a-z 0-9 . _ -, "
-            "a letter or digit first"
-        ) from error
+        first = error.errors(include_url=False)[0]
+        raise InputInvalid(message=_refused(first["loc"][0], first["type"])) from error
+
+
+def _refused(field: object, why: str) -> str:
+    if field == "roles":
+        return "a role must be 1 to 64 printable characters"
+    if why == "value_error":
+        return f"a key cannot be called {UNVERIFIED!r}: that is whoever answers without one"
+    return f"{field} must be 1 to 64 of the characters A-Z a-z 0-9 . _ -, a letter or digit first"
 
 
 def default_keys(secrets: Sequence[str]) -> list[Key]:
@@ -101,15 +133,17 @@ def load_keys(file: Path) -> list[Key]:
     return keys
 
 
-def new_key(file: Path, *, tenant: str, name: str | None = None) -> tuple[Key, str]:
+def new_key(
+    file: Path, *, tenant: str, name: str | None = None, roles: Sequence[str] = ()
+) -> tuple[Key, str]:
     """Make a key and append it to the file; return it and its secret, which is kept nowhere.
 
     Raises:
-        InputInvalid: the name or the tenant cannot be used, or the name is taken.
+        InputInvalid: the name, the tenant or a role cannot be used, or the name is taken.
         SettingsInvalid: the file cannot be written, others may read it, or it is not well formed.
     """
     secret = f"crew_{token_urlsafe(32)}"
-    key = key_of(secret, name=name or f"key-{token_hex(4)}", tenant=tenant)
+    key = key_of(secret, name=name or f"key-{token_hex(4)}", tenant=tenant, roles=roles)
     add_key(file, key)
     return key, secret
 
@@ -134,9 +168,10 @@ def add_key(file: Path, key: Key) -> None:
 
 
 def _entry(key: Key) -> str:
+    # TOML writes printable texts, and lists of them, as JSON does.
     lines = [
-        f'{name} = "{value}"' if isinstance(value, str) else f"{name} = {value}"
-        for name, value in key.model_dump(exclude_none=True).items()
+        f"{name} = {json.dumps(value, ensure_ascii=False)}"
+        for name, value in key.model_dump(exclude_defaults=True).items()
     ]
     return "\n".join(["[[keys]]", *lines, ""])
 

@@ -1,7 +1,7 @@
 """The answer to one chat, whole or as a stream, made of its run's events."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 
 from crew.errors import CrewError
@@ -9,6 +9,7 @@ from crew.fold import Event, progress_line, typed_of
 from crew.message import Json
 from crew.run import Run
 from crew.value import json_text, text_of
+from serving.access.addressed import IsFor, event_data, question_text
 from serving.chat.frames import DONE, PING, Frames, data_frame, usage_body
 from serving.chat.sent import SentText
 from serving.chat.tail import Outcome, watch
@@ -26,6 +27,7 @@ class Answer:
     `facts` go out beside OpenAI's own keys; `after` is the offset behind which the answer begins,
     `outcome` what was known of the run there; `closing` is set when the server stops. `as_json`
     says that the answer's text is the run's output as JSON; what the run emits is then left out.
+    `is_mine` says which questions are for the reader; of others it is said for whom the run waits.
     """
 
     run: Run
@@ -33,6 +35,7 @@ class Answer:
     created: int
     facts: dict[str, Json]
     closing: asyncio.Event
+    is_mine: IsFor
     after: int = 0
     outcome: Outcome = field(default_factory=Outcome)
     as_json: bool = False
@@ -51,7 +54,7 @@ class Answer:
             model=self.model,
             created=self.created,
             text=text,
-            usage=self.outcome.usage,
+            usage=await self.run.usage(),
             extra=self.facts | facts,
         )
 
@@ -73,7 +76,8 @@ class Answer:
             async for batch in self._watch(heartbeat):
                 texts = {} if self.as_json else sent.take(batch)
                 out = (
-                    _frame_of(event, texts.get(event.offset, ""), frames, events) for event in batch
+                    self._frame_of(event, texts.get(event.offset, ""), frames, events)
+                    for event in batch
                 )
                 yield b"".join(out) or PING
             text, _ = self._final()
@@ -85,7 +89,7 @@ class Answer:
             yield frames.content(text)
         elif not self.outcome.has_ended:
             yield frames.content(f"\n\n{text}")  # a question, behind what was said before it
-        last = frames.usage(usage_body(self.outcome.usage)) if usage else b""
+        last = frames.usage(usage_body(await self.run.usage())) if usage else b""
         yield frames.stop() + last + DONE
 
     @property
@@ -105,19 +109,19 @@ class Answer:
             text = json_text(output) if self.as_json else text_of(output)
             return text, {"status": "completed", "output": output}
         if asked := outcome.questions.open:
-            text = "\n".join(question.question for question in asked.values())
+            text = question_text(asked.values(), self.is_mine)
             return text, {"status": "waiting", "questions": list(asked)}
         raise ApiError(status=500, message=_ENDED_EARLY, type="server_error", again=True)
 
-
-def _frame_of(event: Event, text: str, frames: Frames, events: bool) -> bytes:
-    out = frames.content(text) if text else b""
-    if (known := typed_of(event)) and (line := progress_line(known, event.offset)):
-        out = frames.reasoning(line)
-    if not events:
-        return out
-    facts = {"offset": event.offset, "kind": event.kind, "path": event.path, "data": event.data}
-    return out + frames.beside(facts)
+    def _frame_of(self, event: Event, text: str, frames: Frames, events: bool) -> bytes:
+        out = frames.content(text) if text else b""
+        if (known := typed_of(event)) and (line := progress_line(known, event.offset)):
+            out = frames.reasoning(line)
+        if not events:
+            return out
+        data = event_data(event, self.is_mine)
+        facts = {"offset": event.offset, "kind": event.kind, "path": event.path, "data": data}
+        return out + frames.beside(facts)
 
 
 def completion_body(
@@ -126,7 +130,7 @@ def completion_body(
     model: str,
     created: int,
     text: str,
-    usage: dict[str, int],
+    usage: Mapping[str, float],
     extra: dict[str, Json],
 ) -> dict[str, Json]:
     """An unstreamed completion."""

@@ -1,4 +1,4 @@
-"""A message on a thread whose run waits for a person: it is the answer to the oldest question."""
+"""A message on a thread whose run waits for who writes it: it answers the oldest such question."""
 
 import json
 from dataclasses import dataclass
@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from crew.errors import AskError
 from crew.message import Json
 from crew.run import Question, Run, Tenant
+from serving.access.caller import Caller
+from serving.chat.stuck import refuse_stuck
 from serving.conversations.items import turns_of
 
 __all__ = ["Answered", "answer_open_question", "find_question", "give_answer"]
@@ -27,50 +29,58 @@ class Answered:
 
 
 async def answer_open_question(
-    tenant: Tenant, thread: str, text: str, *, key: str | None
+    caller: Caller, thread: str, text: str, *, key: str | None
 ) -> Answered | None:
-    """Answer the question that is open on the thread; None if nothing was asked.
+    """Answer the question that is open on the thread; None if who calls was asked nothing.
 
     Whether it fits is decided by the run: what is no answer leaves the question open.
 
     Raises:
         KeyReused: the idempotency `key` came with another answer.
     """
-    if (asked := await find_question(tenant, thread, key=key)) is None:
+    if (asked := await find_question(caller, thread, key=key)) is None:
         return None
     run, question = asked
     offset = await run.offset()
     try:
-        return await give_answer(run, question, text, key=key)
+        return await give_answer(caller, run, question, text, key=key)
     except AskError:
         return Answered(run, offset, "")
 
 
 async def find_question(
-    tenant: Tenant, thread: str, *, key: str | None
+    caller: Caller, thread: str, *, key: str | None
 ) -> tuple[Run, Question] | None:
     """Return the question that a message on the thread answers, or None.
 
-    That is the oldest open one. A request that is sent again, by its idempotency `key`, answers the
-    one that it has answered before; or none, if it has started a run.
+    That is the oldest open one that is for who calls. A request that is sent again, by its
+    idempotency `key`, answers the one that it has answered before; or none, if it has started a
+    run.
     """
-    if key is not None and (first := await tenant.answered(key, thread=thread)) is not None:
+    if key is not None and (first := await caller.answered(key, thread=thread)) is not None:
         return first.run, first.question
-    for run in await _waiting_runs(tenant, thread, key):
-        if questions := await run.questions():
-            return run, questions[0]
+    for run in await _waiting_runs(caller, thread, key):
+        for question in await run.questions():
+            if caller.is_asked(question.to):
+                return run, question
     return None
 
 
-async def give_answer(run: Run, question: Question, text: str, *, key: str | None) -> Answered:
+async def give_answer(
+    caller: Caller, run: Run, question: Question, text: str, *, key: str | None
+) -> Answered:
     """Answer a question of a run; or, with the key of an earlier answer, give that one again.
 
     Raises:
         AskError: it is none.
         KeyReused: the key came with another answer.
+        ApiError: 403, the question is for somebody else; else as `refuse_stuck`.
     """
+    caller.check_answers([question])
+    if key is None or await run.answered(key) is None:
+        await refuse_stuck(run)
     offset, value = await run.offset(), _answer_value(question.schema, text)
-    await run.answer(question.path, value, idempotency_key=key)
+    await run.answer(question.path, value, by=caller.author, idempotency_key=key)
     first = await run.answered(key) if key is not None else None
     return Answered(run, offset if first is None else first.after, question.path)
 

@@ -26,6 +26,7 @@ from serving.chat.frames import Frames
 from serving.chat.models import find
 from serving.chat.question import takes, workflow_input
 from serving.chat.side_requests import side_answer
+from serving.chat.stuck import refuse_stuck_thread
 from serving.chat.tail import Outcome
 from serving.conversations.naming import thread_name
 from serving.http.body import read_body
@@ -66,11 +67,10 @@ async def _reply(
     request: Request, door: Door, workflow: Workflow, body: ChatBody, thread: str | None
 ) -> Answer:
     facts: dict[str, Json] = {"thread_id": thread} | _about_history(workflow, body, thread)
-    answered = None
+    answered, caller = None, door.tenant(request)
     if thread is not None:
         key = request.headers.get("idempotency-key")
-        tenant = door.tenant(request)
-        answered = await answer_open_question(tenant, thread, body.question, key=key)
+        answered = await answer_open_question(caller, thread, body.question, key=key)
     run = answered.run if answered else await _start(request, door, workflow, body, thread)
     return Answer(
         run=run,
@@ -78,6 +78,7 @@ async def _reply(
         created=int(time.time()),
         facts={"run_id": run.id} | facts,
         closing=door.closing,
+        is_mine=caller.is_asked,
         after=answered.offset if answered else 0,
         outcome=await _known(answered) if answered else Outcome(),
     )
@@ -104,9 +105,11 @@ async def _start(
     history = [] if thread else body.history
     defaults = {**door.input_defaults, **body.handed_down}
     value = workflow_input(workflow, body.asked.said, history, defaults)
-    key = request.headers.get("idempotency-key")
+    key, caller = request.headers.get("idempotency-key"), door.tenant(request)
+    if thread is not None and when_busy != "cancel":
+        await refuse_stuck_thread(caller, thread, key)
     budget = _budget((body.metadata or {}).get("budget_tokens"))
-    return await door.tenant(request).start(
+    return await caller.start(
         workflow,
         value,
         thread=thread,

@@ -1,6 +1,7 @@
 """The bytes of a streamed chat completion, from a template: no object per token."""
 
 import json
+from collections.abc import Mapping
 
 from crew.message import Json
 
@@ -54,12 +55,12 @@ def data_frame(body: dict[str, Json]) -> bytes:
     return f"data: {json.dumps(body, ensure_ascii=False)}\n\n".encode()
 
 
-def usage_body(usage: dict[str, int]) -> dict[str, Json]:
-    """Tokens of a run's whole tree, in the API's names."""
-    read, written = usage.get("input_tokens", 0), usage.get("output_tokens", 0)
+def usage_body(usage: Mapping[str, float]) -> dict[str, Json]:
+    """Tokens of a run's whole tree so far, in the API's names."""
+    read, written = int(usage.get("input_tokens", 0)), int(usage.get("output_tokens", 0))
     return {
         "prompt_tokens": read,
         "completion_tokens": written,
         "total_tokens": read + written,
-        "prompt_tokens_details": {"cached_tokens": usage.get("cached_tokens", 0)},
+        "prompt_tokens_details": {"cached_tokens": int(usage.get("cached_tokens", 0))},
     }

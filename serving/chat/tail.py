@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from crew.errors import RunCancelled, RunFailed
 from crew.fold import Ending, Event, Failure, Questions, fold
 from crew.run import Run
+from serving.chat.stuck import parked_error
 from serving.http.errors import ApiError, from_crew
 
 __all__ = ["Outcome", "watch"]
@@ -42,11 +43,6 @@ class Outcome:
         """Whether a person has to do something, as far as the events tell."""
         return bool(self.questions.open or self.ending.parked) and not self.pending
 
-    @property
-    def usage(self) -> dict[str, int]:
-        """Tokens over the whole tree; empty until the run ended."""
-        return self.ending.usage or {}
-
     def error(self, run: str) -> ApiError | None:
         """The error that an end without an answer is."""
         match self.ending:
@@ -55,22 +51,13 @@ class Outcome:
             case Ending(kind="cancelled"):
                 return from_crew(RunCancelled(run=run))
             case Ending(parked=parked) if parked is not None:
-                return _parked(run, f"{parked.reason}: {parked.detail}")
+                return parked_error(run, f"{parked.reason}: {parked.detail}")
             case _:
                 return None
 
 
 def _failure(run: str, error: Failure) -> RunFailed:
     return RunFailed(run=run, path=error.path, cause_type=error.type, cause_message=error.message)
-
-
-def _parked(run: str, why: str) -> ApiError:
-    return ApiError(
-        status=409,
-        message=f"run {run} waits for a decision ({why}); see it with: crew show {run}",
-        type="conflict_error",
-        code="run_parked",
-    )
 
 
 def _stopping(run: str) -> ApiError:

@@ -8,14 +8,23 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from crew.graph import Workflow
+
 
 @dataclass(frozen=True, slots=True)
 class Beacon:
-    """A running server: its process, its address, and the code of the workflows it drives."""
+    """A running server: its process, its address, and the code of the workflows it drives.
+
+    `workflows` has a hash of the code of each, by the name it is served under.
+    """
 
     pid: int
     url: str
     workflows: dict[str, str]
+
+    def drives(self, workflow: Workflow) -> bool:
+        """Return whether it has exactly this code; of another version it is another workflow."""
+        return workflow.code_hash() in self.workflows.values()
 
 
 @contextmanager

@@ -5,6 +5,7 @@ import signal
 from typing import Any
 
 from crew.errors import CrewError, InputInvalid, SettingsInvalid
+from serving.access.door import by_name
 from serving.app import bind_app
 from serving.commands.opening import on_cluster, prepare_weights, with_deployment
 from serving.commands.screen import working
@@ -50,7 +51,7 @@ async def serve_on_ray(what: Served, *, replicas: int, reload: bool) -> int:
         async with working(console, "Ray Serve: deploying the endpoint"):
             url = await asyncio.to_thread(_deploy, application)
         try:
-            what.announce(url, [workflow.name for workflow in workflows])
+            what.announce(url, list(by_name(workflows)))
             await stopped.wait()
             console.print("stopping; runs under way can be resumed")
         finally:

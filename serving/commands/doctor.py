@@ -4,11 +4,13 @@ import asyncio
 import os
 import platform
 import sqlite3
+from contextlib import closing
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 
 from crew.config import NamedModel, Settings
 from crew.errors import CrewError, SandboxUnavailable
+from crew.journal import RunRow
 from crew.llm import Model
 from serving.commands import beacon
 from serving.commands.opening import absolute
@@ -31,7 +33,7 @@ async def examine(settings: Settings, *, as_json: bool) -> int:
     found = [
         _python(),
         *_packages(),
-        _store(settings),
+        *_store(settings),
         await _model(settings),
         *(await _named_models(settings)),
         *(await _local_servers(settings)),
@@ -72,16 +74,25 @@ def _packages() -> list[Finding]:
     return found
 
 
-def _store(settings: Settings) -> Finding:
+def _store(settings: Settings) -> list[Finding]:
+    """Look at the store, and at its runs whose code nobody has loaded who takes runs of it."""
     from crew.journal.opening import open_store
+    from crew.run.loaded import LoadedCode
 
     try:
         store = open_store(settings.store)
     except CrewError as error:
-        return Finding("store", settings.store, ok=False, advice=str(error))
-    open_runs = len(store.runs(status=("running", "waiting")))
-    store.close()
-    return Finding("store", f"{settings.store}, {open_runs} runs open")
+        return [Finding("store", settings.store, ok=False, advice=str(error))]
+    with closing(store):
+        open_runs = len(store.runs(status=("running", "waiting")))
+        waiting = LoadedCode(store, "doctor", list).waiting()
+    return [Finding("store", f"{settings.store}, {open_runs} runs open"), *map(_unloaded, waiting)]
+
+
+def _unloaded(row: RunRow) -> Finding:
+    what = f"run {row.id} waits for workflow {row.workflow!r} version {row.version}"
+    command = f"crew serve FILE.py, or: crew resume {row.id} --workflow FILE.py"
+    return Finding("waiting", f"{what}, which nobody has loaded", advice=f"go on with: {command}")
 
 
 async def _model(settings: Settings) -> Finding:

@@ -42,7 +42,8 @@ async def list_runs(
         return 0
     for row in rows:
         age = time.time() - row["created_at"]
-        head = f"{row['run']}  {row['status']:<9}  {row['workflow']:<12}  {_age(age):>8}"
+        status = f"parked: {row['parked']}" if row["parked"] else row["status"]
+        head = f"{row['run']}  {status:<9}  {row['workflow']:<12}  {age_text(age):>8}"
         show(f"{head}  {row['text']}")
     return 0
 
@@ -71,7 +72,9 @@ async def show_run(run_id: str, settings: Settings, *, as_json: bool) -> int:
     console.print(progress.tree(f"run {run.id} of {run.workflow} · {status}"))
     console.print(f"{len(events)} events · {_counted(count(events))}")
     for question in questions:
-        console.print(f"asks: {question.question}  crew answer {run.id} {question.key} VALUE")
+        whom = "" if question.to is None else f" {question.to}"
+        how = f"crew answer {run.id} {question.key} VALUE"
+        console.print(f"asks{whom}: {question.question}  {how}", markup=False)
     if (error := progress.ending.error) is not None:
         text = f"failed at {error.path or '?'}: {error.type}: {error.message}"
         console.print("\n".join(part for part in (error.traceback, text) if part), markup=False)
@@ -130,7 +133,7 @@ def listed(event: Event) -> dict[str, Any]:
 
 
 async def answer_run(
-    run_id: str, key: str, value: str, settings: Settings, *, as_json: bool
+    run_id: str, key: str, value: str, by: str | None, settings: Settings, *, as_json: bool
 ) -> int:
     """Answer an open question of a run."""
     try:
@@ -139,12 +142,21 @@ async def answer_run(
         parsed = value
     async with _looking(settings) as runtime:
         run = await runtime.get(run_id)
-        await run.answer(key, parsed)
+        await run.answer(key, parsed, by=by)
+        is_loaded = await run.is_loaded()
     if as_json:
-        show_json({"run": run_id, "key": key, "value": parsed})
-    else:
-        notes().print(f"answered; if nothing drives the run: crew resume {run_id}")
+        show_json({"run": run_id, "key": key, "value": parsed, "is_loaded": is_loaded})
+        return 0
+    notes().print("answered" if is_loaded else _kept(run), markup=False)
     return 0
+
+
+def _kept(run: Run) -> str:
+    """Say what becomes of an answer to a run of which nobody has the code."""
+    return (
+        f"the answer is kept until somebody loads workflow {run.workflow!r} version {run.version}; "
+        f"go on with: crew resume {run.id} --workflow FILE.py"
+    )
 
 
 async def cancel_run(run_id: str, settings: Settings, *, as_json: bool) -> int:
@@ -185,17 +197,21 @@ async def _row(run: Run) -> dict[str, Any]:
     from crew.value import text_of
 
     text = text_of((await run.origin()).input)
+    parked = (await run.ending()).parked
     return {
         "run": run.id,
         "status": await run.status(),
+        "parked": None if parked is None else parked.reason,
         "workflow": run.workflow,
+        "version": run.version,
         "thread": run.thread,
         "created_at": run.created_at,
         "text": text if len(text) < 60 else text[:57] + "…",
     }
 
 
-def _age(seconds: float) -> str:
+def age_text(seconds: float) -> str:
+    """Return how long ago something was, as people say it."""
     for size, unit in ((86400, "d"), (3600, "h"), (60, "min")):
         if seconds >= size:
             return f"{seconds / size:.0f} {unit}"

@@ -46,8 +46,7 @@ async def opened(
     """
     settings = absolute(settings)
     server = None if alone else beacon.find(settings.store)
-    codes = {workflow.name: workflow.code_hash() for workflow in workflows}
-    if server is not None and codes.items() <= server.workflows.items():
+    if server is not None and all(map(server.drives, workflows)):
         console.print(f"using the running `crew serve` (process {server.pid}, {server.url})")
         here = replace(settings, agents="local")
         async with Runtime(workflows=workflows, settings=here, worker=False) as runtime:

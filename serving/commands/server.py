@@ -14,6 +14,7 @@ from crew.config import Settings
 from crew.errors import InputInvalid
 from crew.telemetry.setup import configure
 from serving.access.auth import check_exposure
+from serving.access.door import by_name
 from serving.access.keys import Key, default_keys, load_keys
 from serving.app import create_app, need_extra, serve_http
 from serving.commands import beacon
@@ -104,7 +105,7 @@ async def serve_alone(what: Served, *, inherited: int | None = None) -> int:
     else:
         listener = listen(what.host, what.port)
     workflows = [workflow for spec in what.specs for workflow in load_workflows(spec)]
-    codes = {workflow.name: workflow.code_hash() for workflow in workflows}
+    codes = {id: workflow.code_hash() for id, workflow in by_name(workflows).items()}  # noqa: A001
     console = notes(quiet=what.as_json or inherited is not None)
     async with opened(settings, workflows, console, alone=True) as runtime:
         application = create_app(

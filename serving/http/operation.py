@@ -22,7 +22,7 @@ _PLACE = re.compile(r"\{(\w+)(?::\w+)?\}")
 _ERRORS = {
     400: "The request cannot be used; `param` names the place.",
     401: "No key, or one that is not known.",
-    403: "Not from here: without a key only this machine may call.",
+    403: "Not from here: without a key only this machine may call; or a question to somebody else.",
     404: "No such thing, or another tenant's.",
     408: "The body did not arrive in time.",
     409: "What is under way does not allow it.",

@@ -60,7 +60,8 @@ class LlamaCppReplica:
     def models(self) -> dict[str, Any]:
         """The body of `GET /v1/models`."""
         facts = {"object": "model", "created": self._opened_at, "owned_by": "crew"}
-        return {"object": "list", "data": [{"id": self._model_id, **facts}]}
+        window = {"max_model_len": self._engine.context_tokens}  # as vLLM says it
+        return {"object": "list", "data": [{"id": self._model_id, **facts, **window}]}
 
     async def complete(self, body: dict[str, Any]) -> dict[str, Any]:
         """Answer one request whole; cancelling it stops the engine.

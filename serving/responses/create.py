@@ -22,6 +22,7 @@ from serving.chat.form import wants_json
 from serving.chat.models import find
 from serving.chat.question import takes, workflow_input
 from serving.chat.side_requests import side_answer
+from serving.chat.stuck import refuse_stuck_thread
 from serving.http.body import read_body
 from serving.http.errors import ApiError
 from serving.responses.body import ResponseBody
@@ -62,12 +63,12 @@ def event_stream(frames: AsyncIterator[bytes], headers: dict[str, str]) -> Strea
 
 async def _answered(request: Request, door: Door, turn: Turn, body: ResponseBody) -> Reading | None:
     """Answer the open question of the conversation; None if nothing is asked."""
-    tenant, key = door.tenant(request), request.headers.get("idempotency-key")
-    if (asked := await find_question(tenant, turn.thread, key=key)) is None:
+    caller, key = door.tenant(request), request.headers.get("idempotency-key")
+    if (asked := await find_question(caller, turn.thread, key=key)) is None:
         return None
     run, question = asked
     try:
-        given = await give_answer(run, question, body.question, key=key)
+        given = await give_answer(caller, run, question, body.question, key=key)
     except AskError as error:
         raise ApiError(
             status=400,
@@ -75,7 +76,13 @@ async def _answered(request: Request, door: Door, turn: Turn, body: ResponseBody
             param="input",
             code="not_an_answer",
         ) from error
-    return Reading(run=run, closing=door.closing, after=given.offset, answered=given.path)
+    return Reading(
+        run=run,
+        is_mine=caller.is_asked,
+        closing=door.closing,
+        after=given.offset,
+        answered=given.path,
+    )
 
 
 async def _started(
@@ -88,15 +95,18 @@ async def _started(
         value = workflow_input(workflow, body.asked.said, history, defaults)
     except ApiError as error:
         raise replace(error, param=_param(error)) from error
-    run = await door.tenant(request).start(
+    caller, key = door.tenant(request), request.headers.get("idempotency-key")
+    if turn.when_busy != "cancel":
+        await refuse_stuck_thread(caller, turn.thread, key)
+    run = await caller.start(
         workflow,
         value,
         thread=turn.thread,
-        key=request.headers.get("idempotency-key"),
+        key=key,
         when_busy=turn.when_busy,
         metadata={"response": _kept(workflow, turn, body)},
     )
-    return Reading(run=run, closing=door.closing)
+    return Reading(run=run, is_mine=caller.is_asked, closing=door.closing)
 
 
 def _instructions(workflow: Workflow, body: ResponseBody) -> dict[str, object]:
@@ -138,7 +148,7 @@ def _kept(workflow: Workflow, turn: Turn, body: ResponseBody) -> dict[str, Json]
 def _without_run(workflow: Workflow, body: ResponseBody, text: str) -> Response:
     """Answer a front end's own request, in the shape of a run that nobody keeps."""
     name, at = uuid.uuid4().hex, time.time()
-    fold = ResponseFold(run=name, id=response_id(name))
+    fold = ResponseFold(run=name, id=response_id(name), is_mine=lambda to: to is None)
     started = {"workflow": workflow.name, "version": workflow.version}
     made = [
         *fold.take(Event(1, "run.started", "", started, at)),

@@ -5,7 +5,8 @@ back with the last number seen gets the rest: the events are folded from the fir
 only what is behind that number is sent.
 """
 
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from crew.fold import (
     Ending,
@@ -22,6 +23,7 @@ from crew.fold import (
 from crew.fold.questions import Change
 from crew.message import Json
 from crew.value import json_text, text_of
+from serving.access.addressed import IsFor, question_data, question_text
 from serving.responses.items import Item
 from serving.responses.naming import response_id
 from serving.responses.shapes import asked_of, error_shape, response_shape, usage_shape
@@ -45,6 +47,8 @@ class ResponseFold:
     Args:
         run: the run's id.
         id: the response's.
+        is_mine: says which questions are for the reader; of others it is said once for whom the run
+            waits.
         after: the offset behind which it begins; what came before is only known. An answer to a
             question begins a response of its own there.
 
@@ -53,6 +57,7 @@ class ResponseFold:
 
     run: str
     id: str
+    is_mine: IsFor
     after: int = 0
     offset: int = 0
     status: str = "queued"
@@ -64,6 +69,7 @@ class ResponseFold:
     _text: Text = field(default_factory=Text)
     _open: Item | None = None
     _unasked: set[str] = field(default_factory=set)
+    _awaited: set[str | None] = field(default_factory=set)
     _is_created: bool = False
 
     def take(self, event: Event) -> list[ApiEvent]:
@@ -85,35 +91,39 @@ class ResponseFold:
         self.last = numbered[-1]["sequence_number"] if numbered else self.last
         return numbered
 
-    def pause(self) -> ApiEvent | None:
+    def pause(self, spent: Mapping[str, float]) -> ApiEvent | None:
         """Return the last event for a reader whom a run that waits for a person keeps waiting.
 
         It is no part of the fold: whoever reads once the run goes on does not get it. Its number is
         the last one of its offset.
+
+        Args:
+            spent: what the run cost so far.
         """
         if not self.rests:
             return None
         kind = "response.incomplete" if self.ending.parked else "response.completed"
         number = self.offset * PLACES + PLACES - 1
-        return {"sequence_number": number, "type": kind, "response": self.response(waits=True)}
+        return {"sequence_number": number, "type": kind, "response": self.response(waits=spent)}
 
     @property
     def rests(self) -> bool:
         """Whether nothing may come until a person acts, as far as the events tell."""
         return self.offset > self.after and bool(self.questions.open or self.ending.parked)
 
-    def response(self, *, waits: bool = False) -> dict[str, Json]:
+    def response(self, *, waits: Mapping[str, float] | None = None) -> dict[str, Json]:
         """Return the response as it stands.
 
         Args:
-            waits: the run waits for a person, so that nothing more comes by itself. With a question
-                the response is complete, as OpenAI's is with a call that its caller has to answer.
+            waits: what was spent so far by a run that waits for a person, so that nothing more
+                comes by itself. With a question the response is complete, as OpenAI's is with a
+                call that its caller has to answer.
         """
-        end = self.ending
-        status, error = self.status, error_shape(end) if waits or end.is_final else None
-        if waits and end.parked is not None:
+        end, is_waiting = self.ending, waits is not None
+        status, error = self.status, error_shape(end) if is_waiting or end.is_final else None
+        if is_waiting and end.parked is not None:
             status = "incomplete"
-        elif waits and self.questions.open:
+        elif is_waiting and self.questions.open:
             status = "completed"
         return response_shape(
             id=self.id,
@@ -121,12 +131,12 @@ class ResponseFold:
             previous=response_id(self.run) if self.after else None,
             started=self.origin,
             status=status,
-            run_status="waiting" if waits else status if end.is_final else "running",
+            run_status="waiting" if is_waiting else status if end.is_final else "running",
             error=error,
             output=[item.shape for item in self.items if not item.is_void],
             completed_at=end.at if end.is_final and status == "completed" else None,
-            usage=usage_shape(end.usage),
-            questions=[asdict(question) for question in self.questions.open.values()],
+            usage=usage_shape(end.usage if end.is_final else waits),
+            questions=[question_data(item, self.is_mine) for item in self.questions.open.values()],
             result=end.output,
         )
 
@@ -210,10 +220,14 @@ class ResponseFold:
 
     def _ask(self, offset: int, questions: list[Question]) -> list[ApiEvent]:
         """Ask in a message of its own, which a person answers with the next one."""
+        new = [item for item in questions if self.is_mine(item.to) or item.to not in self._awaited]
+        if not new:
+            return []
+        self._awaited |= {item.to for item in new if not self.is_mine(item.to)}
         made = self._close("completed") + self._opened("message", offset)
         assert self._open is not None
-        self._open.asks = [asdict(question) for question in questions]
-        text = "\n".join(question.question for question in questions)
+        self._open.asks = [question_data(question, self.is_mine) for question in new]
+        text = question_text(new, self.is_mine)
         return [*made, self._open.add([("", text)]), *self._close("completed")]
 
     def _end(self, offset: int) -> list[ApiEvent]:

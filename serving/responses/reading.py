@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from crew.errors import CrewError
 from crew.message import Json
 from crew.run import Run
+from serving.access.addressed import IsFor
 from serving.chat.frames import PING
 from serving.chat.tail import Outcome, watch
 from serving.http.errors import ApiError, from_crew
@@ -25,6 +26,7 @@ class Reading:
 
     Args:
         run: whose.
+        is_mine: says which questions are for the reader.
         closing: set when the server stops.
         after: the offset behind which the response begins.
         answered: the path of a question that was just answered: the run is not taken to wait for it
@@ -32,6 +34,7 @@ class Reading:
     """
 
     run: Run
+    is_mine: IsFor
     closing: asyncio.Event
     after: int = 0
     answered: str = ""
@@ -39,13 +42,14 @@ class Reading:
 
     def __post_init__(self) -> None:
         id = response_id(self.run.id, self.after)  # noqa: A001 - the API's word
-        self.fold = ResponseFold(run=self.run.id, id=id, after=self.after)
+        self.fold = ResponseFold(run=self.run.id, id=id, is_mine=self.is_mine, after=self.after)
 
     async def now(self) -> dict[str, Json]:
         """Return the response as it stands."""
         await self._catch_up()
-        waits = self.fold.rests and await self.run.status() == "waiting"
-        return self.fold.response(waits=waits and self._outcome.waits)
+        rests = self.fold.rests and await self.run.status() == "waiting"
+        waits = rests and self._outcome.waits
+        return self.fold.response(waits=await self.run.usage() if waits else None)
 
     async def whole(self) -> dict[str, Json]:
         """Return the response once it has ended, or waits for a person.
@@ -56,7 +60,8 @@ class Reading:
         await self._catch_up()
         async for _ in self._rest(_WHOLE_SECONDS):
             pass
-        return self.fold.response(waits=not self._outcome.has_ended)
+        waits = not self._outcome.has_ended
+        return self.fold.response(waits=await self.run.usage() if waits else None)
 
     async def frames(self, *, starting_after: int, heartbeat: float) -> AsyncIterator[bytes]:
         """Yield the stream behind a sequence number.
@@ -73,7 +78,9 @@ class Reading:
         except (ApiError, CrewError) as error:
             yield frame(self._error(error if isinstance(error, ApiError) else from_crew(error)))
             return
-        pause = self.fold.pause() if not self._outcome.has_ended else None
+        if self._outcome.has_ended:
+            return
+        pause = self.fold.pause(await self.run.usage())
         if pause is not None and (last := _behind(starting_after, [pause])):
             yield last
 

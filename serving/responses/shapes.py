@@ -68,12 +68,12 @@ def asked_of(started: Origin) -> dict[str, Json]:
     return started.metadata.get("response", {})
 
 
-def usage_shape(usage: Mapping[str, int] | None) -> Json:
-    """Return the tokens of a run's whole tree; None until it has ended."""
+def usage_shape(usage: Mapping[str, float] | None) -> Json:
+    """Return the tokens of a run's whole tree; None while it is under way."""
     if usage is None:
         return None
-    read, written = usage.get("input_tokens", 0), usage.get("output_tokens", 0)
-    cached = usage.get("cached_tokens", 0)
+    read, written = int(usage.get("input_tokens", 0)), int(usage.get("output_tokens", 0))
+    cached = int(usage.get("cached_tokens", 0))
     return {
         "input_tokens": read,
         "input_tokens_details": {"cached_tokens": cached, "cache_write_tokens": 0},

@@ -76,12 +76,13 @@ async def _reading(request: Request) -> Reading:
     door: Door = request.app.state.door
     named = request.path_params["response"]
     run_id, after = run_of_response(named)
+    caller = door.tenant(request)
     try:
-        run = await door.tenant(request).get(run_id)
+        run = await caller.get(run_id)
     except RunNotFound as error:
         message = f"there is no response {named!r}"
         raise ApiError(status=404, message=message, code="response_not_found") from error
-    return Reading(run=run, closing=door.closing, after=after)
+    return Reading(run=run, is_mine=caller.is_asked, closing=door.closing, after=after)
 
 
 async def _end(run: Run) -> None:

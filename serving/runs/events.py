@@ -8,21 +8,22 @@ from crew.fold import Event
 from crew.message import Json
 from crew.run import Run
 from crew.value import json_text
+from serving.access.addressed import IsFor, event_data
 from serving.chat.frames import PING
 from serving.chat.tail import Outcome, watch
 from serving.http.errors import ApiError
 
-__all__ = ["event_data", "event_frames"]
+__all__ = ["event_frames", "event_shape"]
 
 
-def event_data(event: Event) -> dict[str, Json]:
-    """One event as JSON."""
+def event_shape(event: Event, is_mine: IsFor) -> dict[str, Json]:
+    """One event as JSON, for a reader whom the questions are for of which `is_mine` says so."""
     place = {"offset": event.offset, "kind": event.kind, "path": event.path}
-    return {**place, "data": event.data, "at": event.at}
+    return {**place, "data": event_data(event, is_mine), "at": event.at}
 
 
 async def event_frames(
-    run: Run, *, after: int, heartbeat: float, closing: asyncio.Event
+    run: Run, *, after: int, heartbeat: float, closing: asyncio.Event, is_mine: IsFor
 ) -> AsyncIterator[bytes]:
     """The stream of a run's events behind `after`, with a comment in each `heartbeat` of silence.
 
@@ -34,10 +35,10 @@ async def event_frames(
         after = min(after, await run.offset())
         batches = watch(run, Outcome(), after=after, idle=heartbeat, closing=closing, to_rest=False)
         async for batch in batches:
-            yield b"".join(_frame(event) for event in batch) or PING
+            yield b"".join(_frame(event, is_mine) for event in batch) or PING
     except (ApiError, CrewError):
         return
 
 
-def _frame(event: Event) -> bytes:
-    return f"id: {event.offset}\ndata: {json_text(event_data(event))}\n\n".encode()
+def _frame(event: Event, is_mine: IsFor) -> bytes:
+    return f"id: {event.offset}\ndata: {json_text(event_shape(event, is_mine))}\n\n".encode()

@@ -8,13 +8,16 @@ from crew.fold import Ending, in_currency
 from crew.graph import Workflow
 from crew.journal import OPEN, RunStatus
 from crew.message import Json
-from crew.run import Run
+from crew.run import Question, Run
+from crew.run.loaded import unloaded_text
 from crew.value import json_text
+from serving.access.addressed import IsFor, question_data
 from serving.access.door import Door
+from serving.chat.stuck import refuse_stuck
 from serving.http.body import read_body, read_query
 from serving.http.errors import ApiError
 from serving.runs.body import MOST_OFFSET, AnswerBody, EventsQuery, ForkBody, RunsQuery, StartBody
-from serving.runs.events import event_data, event_frames
+from serving.runs.events import event_frames, event_shape
 
 __all__ = [
     "answer_run",
@@ -43,26 +46,27 @@ async def create_run(request: Request) -> Response:
         )
     except InputInvalid as error:
         raise _invalid("input", "invalid_input", error) from error
-    return await _shown(run)
+    return await _shown(request, run)
 
 
 async def list_runs(request: Request) -> Response:
     """The caller's runs, the newest first."""
     door: Door = request.app.state.door
     query = read_query(request, RunsQuery)
-    found = await door.tenant(request).runs(
+    caller = door.tenant(request)
+    found = await caller.runs(
         status=query.status or (),
         thread=query.thread,
         before=query.before,
         limit=query.limit + 1,
     )
-    data = [await _run_data(run) for run in found[: query.limit]]
+    data = [await _run_data(run, caller.may_answer) for run in found[: query.limit]]
     return _json(_page(data, has_more=len(found) > query.limit))
 
 
 async def retrieve_run(request: Request) -> Response:
     """One run."""
-    return await _shown(await _run(request))
+    return await _shown(request, await _run(request))
 
 
 async def list_run_events(request: Request) -> Response:
@@ -70,38 +74,42 @@ async def list_run_events(request: Request) -> Response:
     door: Door = request.app.state.door
     query = read_query(request, EventsQuery)
     after = max(query.after, _last_event_id(request))
-    run = await _run(request)
+    run, is_mine = await _run(request), door.tenant(request).may_answer
     if not query.stream:
         events = await run.page(after=after, limit=query.limit + 1)
-        data = [event_data(event) for event in events[: query.limit]]
+        data = [event_shape(event, is_mine) for event in events[: query.limit]]
         return _json(_page(data, has_more=len(events) > query.limit))
-    frames = event_frames(run, after=after, heartbeat=door.heartbeat, closing=door.closing)
+    frames = event_frames(
+        run, after=after, heartbeat=door.heartbeat, closing=door.closing, is_mine=is_mine
+    )
     # Proxies in front (nginx) would else collect the stream before they pass it on.
     unbuffered = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
     return StreamingResponse(frames, media_type="text/event-stream", headers=unbuffered)
 
 
 async def answer_run(request: Request) -> Response:
-    """Answer a question of a run."""
+    """Answer a question of a run, if it is for who calls."""
     door: Door = request.app.state.door
     body = await read_body(request.stream(), AnswerBody, max_bytes=door.max_body_bytes)
-    run = await _run(request)
+    run, caller = await _run(request), door.tenant(request)
+    again = request.headers.get("idempotency-key")
+    caller.check_answers(await _asked(run, body.key, again))
+    if again is None or await run.answered(again) is None:
+        await refuse_stuck(run)
     try:
-        await run.answer(
-            body.key, body.value, idempotency_key=request.headers.get("idempotency-key")
-        )
+        await run.answer(body.key, body.value, by=caller.author, idempotency_key=again)
     except AskError as error:
-        if await run.status() in OPEN and body.key in await _open_keys(run):
+        if await run.status() in OPEN and await _asked(run, body.key):
             raise _invalid("value", "invalid_answer", error) from error
         raise
-    return await _shown(run)
+    return await _shown(request, run)
 
 
 async def cancel_run(request: Request) -> Response:
     """Stop a run; one that has ended is left as it is."""
     run = await _run(request)
     await run.cancel()
-    return await _shown(run)
+    return await _shown(request, run)
 
 
 async def fork_run(request: Request) -> Response:
@@ -115,7 +123,7 @@ async def fork_run(request: Request) -> Response:
         )
     except InputInvalid as error:
         raise _invalid("at", "invalid_fork", error) from error
-    return await _shown(fork)
+    return await _shown(request, fork)
 
 
 def _workflow(door: Door, name: str) -> Workflow:
@@ -154,11 +162,14 @@ def _last_event_id(request: Request) -> int:
     )
 
 
-async def _open_keys(run: Run) -> set[str]:
-    return {name for item in await run.questions() for name in (item.key, item.path)}
+async def _asked(run: Run, key: str, again: str | None = None) -> list[Question]:
+    """Return the questions that a key means; that which was answered, for an answer sent again."""
+    if again is not None and (first := await run.answered(again)) is not None:
+        return [first.question]
+    return [item for item in await run.questions() if key in (item.key, item.path)]
 
 
-async def _run_data(run: Run) -> dict[str, Json]:
+async def _run_data(run: Run, is_mine: IsFor) -> dict[str, Json]:
     status = await run.status()
     origin, ending = await run.origin(), await run.ending()
     questions = await run.questions() if status in OPEN else []
@@ -173,10 +184,9 @@ async def _run_data(run: Run) -> dict[str, Json]:
         "input": origin.input,
         "parent": origin.parent,
         **_end_data(status, ending),
-        "questions": [
-            {"path": item.path, "key": item.key, "question": item.question, "schema": item.schema}
-            for item in questions
-        ],
+        "parked": _parked_data(ending),
+        "unloaded": await _unloaded(run, status),
+        "questions": [question_data(item, is_mine) for item in questions],
     }
 
 
@@ -190,8 +200,23 @@ def _end_data(status: RunStatus, ending: Ending) -> dict[str, Json]:
     return facts
 
 
-async def _shown(run: Run) -> Response:
-    return _json(await _run_data(run))
+def _parked_data(ending: Ending) -> Json:
+    """Why a run waits for somebody to choose a way on; None if it does not."""
+    if (parked := ending.parked) is None:
+        return None
+    return {"reason": parked.reason, "detail": parked.detail, "path": parked.path}
+
+
+async def _unloaded(run: Run, status: RunStatus) -> str | None:
+    """What is to be done where an open run waits for code that nobody has loaded."""
+    if status not in OPEN or await run.is_loaded():
+        return None
+    return unloaded_text(run.id, run.workflow, run.version)
+
+
+async def _shown(request: Request, run: Run) -> Response:
+    door: Door = request.app.state.door
+    return _json(await _run_data(run, door.tenant(request).may_answer))
 
 
 def _page(data: list[dict[str, Json]], *, has_more: bool) -> dict[str, Json]:

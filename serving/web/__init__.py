@@ -24,6 +24,7 @@ _FILES = {
     "chat.js": "text/javascript; charset=utf-8",
     "dom.js": "text/javascript; charset=utf-8",
     "graph.js": "text/javascript; charset=utf-8",
+    "inbox.js": "text/javascript; charset=utf-8",
     "inspector.js": "text/javascript; charset=utf-8",
     "layout.js": "text/javascript; charset=utf-8",
     "markdown.js": "text/javascript; charset=utf-8",

@@ -3,11 +3,12 @@
 import * as api from "./api.js";
 import { TurnView, skeleton } from "./chat.js";
 import { h, put, say } from "./dom.js";
+import { Inbox } from "./inbox.js";
 import { Inspector } from "./inspector.js";
 import { RunView, textOf } from "./run.js";
 import { forget, merged, remember, remembered } from "./threads.js";
 
-const NAMES = { running: "running", waiting: "waiting" };
+const NAMES = { running: "running", waiting: "waiting", parked: "parked" };
 const TURNS = 50; // of a conversation that are shown
 const at = (id) => document.getElementById(id);
 const page = {
@@ -25,6 +26,7 @@ let listed = []; // conversations
 const models = new Map(); // workflow -> a promise of what the API tells of it
 let toShow = new Set(); // turns that changed since the last frame
 
+const inbox = new Inbox({ box: at("inbox"), count: at("inbox-count"), list: at("inbox-list") });
 const inspector = new Inspector(at("run"), { close: () => open(""), cancel });
 
 // What is on the screen.
@@ -173,6 +175,7 @@ async function followed(item, signal) {
     for (const event of events) item.view.add(event);
     changed(item);
     if (item.isNews && !item.view.isOpen) refresh();
+    else if (item.isNews && events.some(({ kind }) => kind.startsWith("ask."))) inbox.refresh();
   };
   try {
     await api.follow(item.view.id, { after: item.view.offset, take, link, signal });
@@ -297,6 +300,7 @@ async function runsOf({ thread: name, run }) {
 }
 
 async function refresh() {
+  inbox.refresh();
   try {
     const { data } = await api.get("runs", { limit: 100 });
     listed = merged(data, remembered(), textOf);

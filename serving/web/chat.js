@@ -4,7 +4,7 @@ import { count, h, put, say, seconds } from "./dom.js";
 import { MarkdownView } from "./markdown.js";
 import { textOf } from "./run.js";
 
-const LABELS = { running: "running", waiting: "waiting for you", completed: "done", failed: "failed", cancelled: "cancelled" };
+const LABELS = { running: "running", completed: "done", failed: "failed", cancelled: "cancelled" };
 
 export class TurnView {
   #parts = {};
@@ -53,7 +53,8 @@ export class TurnView {
   /** Show what changes with time alone. */
   tick() {
     const { view } = this;
-    const facts = [view.workflow, LABELS[view.status], seconds(view.seconds)];
+    const state = view.status === "waiting" ? waitsFor(view) : LABELS[view.status];
+    const facts = [view.workflow, state, seconds(view.seconds)];
     if (view.tokens) facts.push(count(view.tokens, "token"));
     say(this.#parts.facts, facts.join(" · "));
   }
@@ -83,7 +84,9 @@ export class TurnView {
     }
     for (const [path, question] of view.questions) {
       if (this.#cards.has(path)) continue;
-      const card = questionCard(question, (value) => this.acts.answer(path, value));
+      const card = question.to
+        ? h("p", { class: "awaited" }, awaited(question))
+        : questionCard(question, (value) => this.acts.answer(path, value));
       this.#cards.set(path, card);
       this.#parts.asks.append(card);
     }
@@ -111,7 +114,19 @@ function troubleOf(view) {
     const { reason, detail } = view.parked;
     return { title: `Parked: ${reason}`, text: `${detail} — choose a way on with: crew show ${view.id}` };
   }
+  if (view.isOpen && view.unloaded) return { title: "Its code is not loaded", text: view.unloaded };
   return null;
+}
+
+function waitsFor(view) {
+  const asked = [...view.questions.values()];
+  if (asked.length && asked.every(({ to }) => to)) return awaited(asked[0]);
+  return view.parked ? "waiting for a decision" : "waiting for you";
+}
+
+/** What a conversation says of a question that is for somebody else: it is answered under Questions. */
+function awaited({ to }) {
+  return `waiting for ${to}`;
 }
 
 /** What a claim rests on: word for word quotes with their source, or code that ran. */
@@ -136,7 +151,8 @@ function claimItem(claim) {
   return h("li", {}, h("p", {}, claim.text), quotes, code);
 }
 
-function questionCard(question, answer) {
+/** A question that is answered here; `answer(value)` returns a promise. */
+export function questionCard(question, answer) {
   const trouble = h("p", { class: "trouble", role: "alert", hidden: true });
   const form = h("form", { class: "ask", "data-key": question.key }, h("p", {}, question.question));
   const send = async (value) => {

@@ -21,6 +21,7 @@ export class RunView {
     this.questions = new Map(); // by path
     this.note = null; // {text, step}: the newest line about a step's work
     this.parked = null;
+    this.unloaded = run.unloaded ?? null; // what to do where nobody has the run's code
     this.error = null;
     this.output = undefined;
     this.usage = null;

@@ -42,7 +42,7 @@ export function merged(runs, known, textOf) {
       run: run.thread ? "" : run.id,
       workflow: newer?.workflow ?? run.workflow,
       at: newer?.at ?? run.created_at,
-      status: newer?.status ?? run.status,
+      status: newer?.status ?? (run.parked ? "parked" : run.status),
       title: textOf(run.input), // of its first turn, in the end
     });
   }

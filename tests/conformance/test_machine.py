@@ -23,15 +23,17 @@ from crew.journal import (
     Post,
     Release,
     Remove,
+    RemoveNotes,
     Snapshot,
     Started,
     Store,
     Take,
 )
 from crew.journal.memory import MemoryStore
+from crew.journal.notes import Forget
 from crew.journal.postgres import PostgresStore
 from crew.journal.sqlite import SqliteStore
-from crew.testing.store_suite import event, following, new_run
+from crew.testing.store_suite import event, following, new_run, note
 
 OWNERS = st.sampled_from([None, "a", "b", PARKED])
 NUMBERS = st.integers(1, 12)
@@ -39,6 +41,8 @@ EPOCHS = st.integers(1, 3)
 THREADS = st.sampled_from([None, "t", "u"])
 STATUSES = st.sampled_from([None, "running", "waiting", "completed", "failed"])
 BODIES = st.sampled_from(["{}", '{"a":1}', '{"text":"' + "words and " * 60 + '"}'])
+NAMES, SCOPES = st.sampled_from("ab"), st.sampled_from(["", "s"])
+TEXTS = st.sampled_from(["green tea", "black tea", "green trees"])
 BLOBS = [Blob(f"{n:064x}", bytes([n]) * 10 ** (n + 2)) for n in range(3)]
 
 
@@ -152,6 +156,26 @@ class Stores(RuleBasedStateMachine):
         ids = tuple(letter.id for letter in letters[:1])
         self.both(Clear(number, epoch, () if keep else ids, ids if keep else ()))
 
+    @rule(number=NUMBERS, name=NAMES, scope=SCOPES, text=TEXTS, thread=THREADS)
+    def write_a_note(self, number, name, scope, text, thread) -> None:
+        row = self.model.numbered(number)
+        if row is not None:
+            changes = {"scope": scope, "run": row.id, "thread": thread, "at": float(row.offset)}
+            events = following(row, "{}")
+            written = note(f"{number} {name}", text, **changes)
+            self.both(Append(number, row.epoch, events, notes=(written,)))
+
+    @rule(number=NUMBERS, scope=st.sampled_from([None, "", "s"]), other=NUMBERS)
+    def forget_notes(self, number, scope, other) -> None:
+        row, meant = self.model.numbered(number), self.model.numbered(other)
+        if row is not None and meant is not None:
+            forget = Forget("default", scope=scope, run=meant.id)
+            self.both(Append(number, row.epoch, following(row, "{}"), notes=(forget,)))
+
+    @rule(threads=st.sampled_from([None, (), ("t",), ("t", "u")]))
+    def remove_notes(self, threads) -> None:
+        self.both(RemoveNotes("default", threads))
+
     @rule(numbers=st.sets(NUMBERS, max_size=4), thread=THREADS)
     def remove(self, numbers, thread) -> None:
         self.both(Remove(tuple(sorted(numbers)), "default", thread))
@@ -198,6 +222,9 @@ class Stores(RuleBasedStateMachine):
             for thread in (None, "t"):
                 assert self.opened.runs(thread=thread) == self.model.runs(thread=thread)
             assert self.opened.turns("default", "t") == self.model.turns("default", "t")
+            for asked in (("", 99), ("tea", 99), ("green tea", 3)):
+                found = [s.notes("default", ["", "s"], *asked) for s in (self.model, self.opened)]
+                assert found[0] == found[1]
             for blob in BLOBS:
                 assert self.opened.blob(blob.digest) == self.model.blob(blob.digest)
 
@@ -233,7 +260,7 @@ def test_sqlite_does_what_the_model_does(steps, tmp_path):
 
 @pytest.mark.parametrize("steps", STEPS)
 def test_postgres_does_what_the_model_does(steps, postgres_url):
-    tables = "runs, events, snapshots, letters, blobs, blob_uses"
+    tables = "runs, events, snapshots, letters, blobs, blob_uses, notes"
 
     def fresh() -> PostgresStore:
         store = PostgresStore(postgres_url)

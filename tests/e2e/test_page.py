@@ -122,7 +122,12 @@ class Team:
             asked.cancel()
             return await ctx.ask(str, "What then?", key="then")
 
-        self.workflows = [desk, refunds, racing]
+        @workflow
+        async def approved(ctx: Context, text: str) -> str:
+            agreed = await ctx.ask(bool, f"Refund {text}?", key="agreed", to="manager")
+            return "refunded" if agreed else "kept"
+
+        self.workflows = [desk, refunds, racing, approved]
 
 
 class Site:
@@ -365,6 +370,29 @@ async def test_questions_of_a_run_are_answered(site):
         await card.locator("textarea").fill('{"query": "lamp 7"}')
         await card.get_by_role("button", name="Answer").click()
         await expect(site.turn().locator(".answer")).to_have_text("Ada was paid for lamp 7.")
+
+
+@pytest.mark.parametrize("site", ["wide", "phone"], indirect=True)
+async def test_question_to_somebody_else_is_answered_where_questions_are_listed(site):
+    is_phone = site.page.viewport_size["width"] < 600
+    async with site.served():
+        await site.show(site.page)
+        await site.ask("7 euros", "approved")
+        turn, inbox = site.turn(), site.page.locator("#inbox")
+        await expect(turn).to_contain_text("waiting for manager")
+        await expect(turn.locator(".ask")).to_have_count(0)
+        if is_phone:
+            await site.page.click("#show-threads")
+        await expect(inbox.locator("#inbox-count")).to_have_text("1")
+        await inbox.locator("summary").click()
+        card = inbox.locator(".ask")
+        await expect(card).to_contain_text("Refund 7 euros?")
+        await expect(inbox).to_contain_text("for manager")
+        await site.picture(f"inbox-{site.page.viewport_size['width']}")
+        await card.get_by_text("Yes").click()
+        await expect(inbox).to_contain_text("Nothing is asked.")
+        await inbox.locator("summary").click()
+        await expect(turn.locator(".answer")).to_have_text("refunded")
 
 
 async def test_cancelled_branch_asks_and_works_no_more(site, team):

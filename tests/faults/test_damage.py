@@ -5,9 +5,10 @@ import pytest
 from crew import Context, Runtime, StoreError, workflow
 from crew.budget import Account
 from crew.journal import Append, Damaged, Draw, Drawn, KeepThread, Release, Remove, Take
+from crew.journal.notes import Forget
 from crew.journal.reading import JournalReader
 from crew.journal.sqlite import SqliteStore
-from crew.testing.store_suite import following, new_run
+from crew.testing.store_suite import following, new_run, note
 from tests.core.flows import Count, loop
 
 POINTER = '{"text":{"$text":[2,0]},"filler":"' + "short words " * 9 + '"}'
@@ -135,3 +136,18 @@ def test_an_account_that_was_changed_is_noticed_where_it_is_drawn_on(store):
     change(store, "UPDATE accounts SET tokens = 5")
     with pytest.raises(StoreError, match=f"the account {row.id} is damaged; restore a backup"):
         store.accounts([row.id])
+
+
+def test_a_note_that_was_changed_is_noticed_where_it_is_found_and_can_be_forgotten(store):
+    row = started(store)
+    notes = (note("1", "green tea"), note("2", "black tea"))
+    store.commit([Append(row.number, 1, following(row, "{}"), notes=notes)])
+    change(store, "UPDATE notes SET text = 'white tea' WHERE id = '1'")
+    for words in ("tea", ""):
+        with pytest.raises(StoreError, match="the note 1 is damaged in the store"):
+            store.notes("default", [""], words, 9)
+    assert store.notes("default", [""], "black", 9) == [notes[1]]
+    row = store.numbered(row.number)
+    forget = Forget("default", note="1")
+    store.commit([Append(row.number, 1, following(row, "{}"), notes=(forget,))])
+    assert store.notes("default", [""], "tea", 9) == [notes[1]]

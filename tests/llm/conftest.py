@@ -58,6 +58,8 @@ class Endpoint:
     answers: list[Answer] = field(default_factory=list)
     models: list[str] = field(default_factory=lambda: ["big-1", "small-1"])
     owner: str = "somebody"
+    facts: dict[str, Any] = field(default_factory=dict)  # what it says of each model beside
+    props: Any = None  # of llama.cpp's server
     lists: int = 200  # the status of its list of models
     listed: int = 0
     requests: list[dict[str, Any]] = field(default_factory=list)
@@ -87,8 +89,10 @@ class Endpoint:
     def _answer(self, line: str, headers: dict[str, str], body: bytes) -> Answer:
         if line.startswith("GET /v1/models"):
             self.listed += 1
-            listed = [{"id": name, "owned_by": self.owner} for name in self.models]
+            listed = [{"id": name, "owned_by": self.owner, **self.facts} for name in self.models]
             return Answer(self.lists, body={"object": "list", "data": listed})
+        if line.startswith("GET /props"):
+            return Answer(404 if self.props is None else 200, body=self.props or {})
         self.requests.append(json.loads(body))
         self.headers.append(headers)
         return self.answers.pop(0)

@@ -465,3 +465,28 @@ async def test_engines_that_can_count_the_tokens_of_a_request(
     endpoint.answers = [answers(body=body) for body in bodies]
     assert await model.count_tokens(ASK) == count
     assert endpoint.answers == []
+
+
+@pytest.mark.parametrize(
+    ("owner", "facts", "props", "window"),
+    [
+        ("vllm", {"max_model_len": 4096}, None, 4096),
+        ("crew", {"max_model_len": 2048}, None, 2048),
+        (
+            "llamacpp",
+            {"meta": {"n_ctx_train": 9}},
+            {"default_generation_settings": {"n_ctx": 512}},
+            512,
+        ),
+        ("llamacpp", {}, {"default_generation_settings": {"n_ctx": "many"}}, None),
+        ("llamacpp", {}, [], None),
+        ("llamacpp", {}, None, None),
+        ("somebody", {"max_model_len": 0}, {"default_generation_settings": {"n_ctx": 512}}, None),
+    ],
+)
+async def test_engines_that_say_how_much_fits_into_a_model(
+    model, endpoint, owner, facts, props, window
+):
+    endpoint.owner, endpoint.facts, endpoint.props = owner, facts, props
+    assert await model.context_window() == window
+    assert endpoint.requests == []

@@ -119,7 +119,7 @@ async def test_server_that_stops_says_so_and_leaves_off_where_the_stream_can_go_
     reply = await create(endpoint, "echo", request.node.name, background=True)
     run, closing = await endpoint.runtime.get(reply.crew["run_id"]), asyncio.Event()
     closing.set()
-    reading = Reading(run=run, closing=closing)
+    reading = Reading(run=run, is_mine=bool, closing=closing)
     frames = [frame async for frame in reading.frames(starting_after=-1, heartbeat=1.0)]
     told = [json.loads(each.split(b"data: ")[1]) for each in b"".join(frames).split(b"\n\n")[:-1]]
     gate.set()

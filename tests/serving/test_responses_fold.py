@@ -36,7 +36,7 @@ def done(output="done"):
 
 
 def take(events, after: int = 0) -> tuple[ResponseFold, list[dict]]:
-    fold = ResponseFold(run="r1", id="resp_r1", after=after)
+    fold = ResponseFold(run="r1", id="resp_r1", is_mine=lambda to: to is None, after=after)
     told = [item for event in events for item in fold.take(event)]
     for item in told:
         API_EVENT.validate_python(item)
@@ -155,7 +155,7 @@ def test_question_is_a_message_of_its_own_that_names_its_key():
 
 def test_run_that_waits_for_a_person_completes_the_response_for_now():
     fold, told = take(journal(asked("a", "Refund?")))
-    pause = fold.pause()
+    pause = fold.pause({})
     API_EVENT.validate_python(pause)
 
     assert pause["response"]["status"] == "completed"
@@ -204,7 +204,7 @@ def test_end_without_an_answer_is_told(end, status, kind):
 
 def test_parked_run_is_incomplete_and_says_why():
     fold, _ = take(journal(("run.parked", "a", {"reason": "diverged", "detail": "x is not y"})))
-    response = fold.pause()["response"]
+    response = fold.pause({})["response"]
 
     assert response["status"] == "incomplete"
     assert "diverged: x is not y" in response["error"]["message"]

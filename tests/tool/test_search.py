@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from crew import ToolError
 from crew.tool.passage import split
 from crew.tool.search import Index, document_search
-from crew.tool.words import query_terms, stem
+from crew.value.words import query_terms, stem
 
 ACTORS = """# Actors
 

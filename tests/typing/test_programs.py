@@ -22,7 +22,7 @@ RIGHT = [*sorted((HERE / "right").glob("*.py")), *sorted((ROOT / "examples").glo
 WRONG = sorted((HERE / "wrong").glob("*.py"))
 PAGES = [
     ROOT / "README.md",
-    *(ROOT / f"docs/{n}.md" for n in ("agents", "tools", "models", "context")),
+    *(ROOT / f"docs/{n}.md" for n in ("agents", "tools", "models", "context", "memory")),
     *sorted((ROOT / "docs/recipes").glob("[!R]*.md")),
 ]
 BLOCK = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)

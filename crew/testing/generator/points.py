@@ -63,7 +63,7 @@ _SIGNS = {
 }
 """What programs have in them, told by their texts."""
 _ASKS = {"a question in time", "a question too late"}
-MANY_SCHEDULES = 50
+MANY_SCHEDULES = 400
 """So many are tried before an outcome is called none of theirs, and more where they give many."""
 MOST_SCHEDULES = 2_000
 FIRST_SCHEDULES = 3
@@ -252,9 +252,9 @@ class Subject:
             life.wrong("outcome", f"{life.outcome} is none of {sorted(self.outcomes)}")
 
     def _has_tried_all(self) -> bool:
-        """Return whether as many schedules gave nothing new as gave all that there is."""
+        """Return whether thrice as many schedules gave nothing new as gave all that there is."""
         newest = max(self.outcomes.values(), default=0)
-        return self._schedules >= min(max(MANY_SCHEDULES, 2 * newest), MOST_SCHEDULES)
+        return self._schedules >= min(max(MANY_SCHEDULES, 4 * newest), MOST_SCHEDULES)
 
     def _point(self, event: int, how: How | None, life: Life, held: History) -> Point:
         wrong = None

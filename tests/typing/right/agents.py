@@ -6,7 +6,7 @@ from typing import Literal, assert_type
 
 from pydantic import BaseModel
 
-from crew import Agent, AgentResult, Fallback, Image, ModelSettings
+from crew import Agent, AgentResult, Fallback, History, Image, ModelSettings
 from crew.testing import ScriptedModel
 
 
@@ -33,6 +33,7 @@ async def is_known(plan: Plan) -> bool:
 
 
 hello = Agent("hello", instructions="Be brief.")
+recalling = Agent("recalling", history=History(last=20, summarise_with="cheap", tools=True))
 planner = Agent("planner", output=Plan, check=is_sound, retries=2)
 checked = Agent("checked", output=Plan, check=is_known)
 by_lambda = Agent("by_lambda", output=Plan, check=lambda plan: len(plan.tasks) > 1)

@@ -9,7 +9,7 @@ from typing import Literal, assert_type
 
 from pydantic import BaseModel
 
-from crew import Agent, AgentResult, Budget, Context, Retry, tool, workflow
+from crew import Agent, AgentResult, Budget, Context, Note, Retry, tool, workflow
 
 
 class Plan(BaseModel):
@@ -128,3 +128,13 @@ async def every(ctx: Context[Deps], text: str) -> Plan:
     async with ctx.timeout(60):
         await ctx.sleep(1)
     return answer.output
+
+
+@workflow
+async def noting(ctx: Context, text: str) -> list[str]:
+    assert_type(await ctx.notes.write(text, scope="user:eva"), str)
+    found = await ctx.notes.search("tea", scope=["", "user:eva"], limit=3)
+    assert_type(found, list[Note])
+    await ctx.notes.forget(found[0].id)
+    await ctx.notes.forget(scope="user:eva", run=ctx.run_id)
+    return [note.text for note in found]

@@ -82,3 +82,10 @@ async def every(ctx: Context[Deps], text: str) -> Plan:
     ctx.run(length, text) + 1  # refused
     print(count, sure, sizes, receipt)
     return text  # refused
+
+
+@workflow
+async def noting(ctx: Context, text: str) -> str:
+    await ctx.notes.write(7)  # refused
+    await ctx.notes.forget(scope=["a"])  # refused
+    return await ctx.notes.search("tea")  # refused

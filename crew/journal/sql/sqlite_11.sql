@@ -1,4 +1,4 @@
--- Version 9, the first that is read. A run's row has a checksum of its own, over all its other
+-- Version 11, the first that is read. A run's row has a checksum of its own, over all its other
 -- columns; see sqlite_rows.py.
 CREATE TABLE runs (
     number INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -98,6 +98,7 @@ CREATE TABLE threads (
 
 -- What is drawn of the budgets that runs share, by a run's own calls and by all beneath it, too;
 -- see sqlite_accounts.py. `above` is JSON: the ids of the accounts that its calls draw on besides.
+-- Money is in billionths.
 CREATE TABLE accounts (
     id TEXT PRIMARY KEY,
     number INTEGER NOT NULL,
@@ -105,10 +106,29 @@ CREATE TABLE accounts (
     own_tokens INTEGER NOT NULL,
     own_calls INTEGER NOT NULL,
     own_open INTEGER NOT NULL,
+    own_money INTEGER NOT NULL,
     tokens INTEGER NOT NULL,
     calls INTEGER NOT NULL,
     open INTEGER NOT NULL,
+    money INTEGER NOT NULL,
     is_closed INTEGER NOT NULL,
     row_crc INTEGER NOT NULL
 ) WITHOUT ROWID;
 CREATE INDEX accounts_of_run ON accounts (number);
+
+-- Notes, and the index of their words; see sqlite_notes.py. The words of a note are those that
+-- notes.py gives, with blanks in between; `place` is one for all notes of a scope of a tenant.
+CREATE TABLE notes (
+    number INTEGER PRIMARY KEY,
+    id TEXT NOT NULL UNIQUE,
+    tenant TEXT NOT NULL,
+    scope TEXT NOT NULL,
+    text TEXT NOT NULL,
+    run TEXT NOT NULL,
+    thread TEXT,
+    at REAL NOT NULL,
+    row_crc INTEGER NOT NULL
+);
+CREATE INDEX notes_by_scope ON notes (tenant, scope, at);
+CREATE INDEX notes_of_run ON notes (run);
+CREATE VIRTUAL TABLE note_words USING fts5(place, words, tokenize = 'ascii', detail = 'column');

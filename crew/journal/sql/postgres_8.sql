@@ -1,4 +1,4 @@
--- Version 6, the first that is read, of the same shape as the schema for SQLite. Bodies are text, not
+-- Version 8, the first that is read, of the same shape as the schema for SQLite. Bodies are text, not
 -- jsonb, so that what is read is byte for byte what was written; PostgreSQL compresses the long ones
 -- itself.
 CREATE TABLE runs (
@@ -94,7 +94,7 @@ CREATE TABLE threads (
 );
 
 -- What is drawn of the budgets that runs share, by a run's own calls and by all beneath it, too.
--- `above` is JSON: the ids of the accounts that its calls draw on besides.
+-- `above` is JSON: the ids of the accounts that its calls draw on besides. Money is in billionths.
 CREATE TABLE accounts (
     id text PRIMARY KEY,
     number bigint NOT NULL,
@@ -102,19 +102,40 @@ CREATE TABLE accounts (
     own_tokens bigint NOT NULL,
     own_calls bigint NOT NULL,
     own_open bigint NOT NULL,
+    own_money bigint NOT NULL,
     tokens bigint NOT NULL,
     calls bigint NOT NULL,
     open bigint NOT NULL,
+    money bigint NOT NULL,
     is_closed boolean NOT NULL
 ) WITH (fillfactor = 50);
 CREATE INDEX accounts_of_run ON accounts (number);
 
+-- Notes; `words` are those that notes.py gives.
+CREATE TABLE notes (
+    id text PRIMARY KEY,
+    tenant text NOT NULL,
+    scope text NOT NULL,
+    text text NOT NULL,
+    run text NOT NULL,
+    thread text,
+    at double precision NOT NULL,
+    words tsvector NOT NULL
+);
+CREATE INDEX notes_by_words ON notes USING gin (words);
+CREATE INDEX notes_by_scope ON notes (tenant, scope, at);
+CREATE INDEX notes_of_run ON notes (run);
+
+-- `serves` is JSON, a list of the names and versions of the workflows of which an owner takes runs;
+-- `seen` is when it last said that it lives.
 CREATE TABLE owners (
     owner text PRIMARY KEY,
     beat bigint NOT NULL,
     place text NOT NULL,
     pid bigint NOT NULL,
-    began text NOT NULL
+    began text NOT NULL,
+    serves text NOT NULL DEFAULT '[]',
+    seen timestamptz NOT NULL DEFAULT now()
 );
 
 -- Each writer counts its commits, in the transaction of each: what it asks when an answer was lost,
