@@ -3,6 +3,7 @@
 import asyncio
 import sys
 from collections.abc import Callable, Coroutine
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -36,8 +37,19 @@ Code = Annotated[
     str | None,
     typer.Option("--workflow", help="Whose runs: bundled name, file.py, or module:name."),
 ]
+Status = Annotated[str | None, typer.Option(help="running, waiting, completed, …")]
+WorkflowName = Annotated[str | None, typer.Option("--workflow", help="The name of theirs.")]
+Since = Annotated[str | None, typer.Option(help="An age such as 12h or 7d, or a time.")]
+Metadata = Annotated[list[str] | None, typer.Option(help="NAME=VALUE; may come several times.")]
 KeyFile = Annotated[Path, typer.Option("--file", help="The file of keys.")]
 With = Annotated[str | None, typer.Option("--with", help="What is different: model=NAME.")]
+
+
+class Unknown(StrEnum):
+    """What a retry does with an effect of which nobody knows whether it happened."""
+
+    fail = "fail"
+    retry = "retry"
 
 
 def main() -> None:
@@ -166,9 +178,66 @@ def index(
 
 
 @app.command()
-def runs(
-    status: Annotated[str | None, typer.Option(help="running, waiting, completed, …")] = None,
+def start(
+    workflow: Annotated[str, typer.Argument(help="file.py:name, module:name, or bundled name.")],
+    given: Annotated[
+        str | None, typer.Option("--input", help="JSON, or text; - reads standard input.")
+    ] = None,
+    key: Annotated[str | None, typer.Option(help="Idempotency key.")] = None,
     thread: Thread = None,
+    metadata: Metadata = None,
+    wait: Annotated[
+        bool, typer.Option("--wait/--no-wait", help="Follow it; or leave it to who serves it.")
+    ] = True,
+    agents: Agents = None,
+    store: Store = None,
+    as_json: AsJson = False,
+) -> None:
+    """Start a run of a workflow, and follow it to its end; the same key is the same run.
+
+    Example: crew start triage.py:triage --input '{"text": "my order"}' --key order-17
+    """
+    from serving.commands.starting import start_run
+
+    settings = _settings(store=store, agents=agents)
+    kept = metadata or []
+    work = start_run(
+        workflow, given, settings, key=key, thread=thread, metadata=kept, wait=wait, as_json=as_json
+    )
+    _run(work)
+
+
+@app.command()
+def retry(
+    run: str,
+    unknown: Annotated[
+        Unknown, typer.Option(help="What becomes of an effect that may have happened.")
+    ] = Unknown.fail,
+    workflow: Code = None,
+    agents: Agents = None,
+    store: Store = None,
+    as_json: AsJson = False,
+) -> None:
+    """Go on with a run that failed or was cancelled, in a new one: what it finished stays.
+
+    Steps that completed are not made again, and calls that came to a result are answered from its
+    record; what failed is tried again, with the code as it is now.
+
+    Example: crew retry r0123456789abcdef
+    """
+    from serving.commands.starting import retry_run
+
+    settings = _settings(store=store, agents=agents)
+    _run(retry_run(run, workflow, settings, unknown.value, as_json=as_json))
+
+
+@app.command()
+def runs(
+    status: Status = None,
+    thread: Thread = None,
+    workflow: WorkflowName = None,
+    since: Since = None,
+    metadata: Metadata = None,
     store: Store = None,
     limit: Annotated[int, typer.Option(help="How many, the newest first.")] = 20,
     as_json: AsJson = False,
@@ -178,8 +247,34 @@ def runs(
     Example: crew runs --status running
     """
     from serving.commands.looking import list_runs
+    from serving.commands.wanted import Wanted
 
-    _run(list_runs(_settings(store=store), status, thread, limit, as_json=as_json))
+    wanted = Wanted(status, thread, workflow, since, metadata or [])
+    _run(list_runs(_settings(store=store), wanted, limit, as_json=as_json))
+
+
+@app.command()
+def export(
+    jsonl: Annotated[bool, typer.Option("--jsonl", help="A run a line, as JSON.")] = False,
+    messages: Annotated[
+        bool, typer.Option("--messages", help="With its agents' messages, as for fine-tuning.")
+    ] = False,
+    status: Status = None,
+    thread: Thread = None,
+    workflow: WorkflowName = None,
+    since: Since = None,
+    metadata: Metadata = None,
+    store: Store = None,
+) -> None:
+    """Write runs out: input, output or error, cost and times of each, the newest first.
+
+    Example: crew export --jsonl --workflow triage --since 7d
+    """
+    from serving.commands.exporting import export_runs
+    from serving.commands.wanted import Wanted
+
+    wanted = Wanted(status, thread, workflow, since, metadata or [])
+    _run(export_runs(_settings(store=store), wanted, messages=messages, jsonl=jsonl))
 
 
 @app.command()

@@ -8,7 +8,7 @@ an event holds.
 from crew.event import Event, Failure, RunEvent
 from crew.fold.accounts import Accounts, amount_of
 from crew.fold.acts import Act, Acts
-from crew.fold.agents import Agents, Placement
+from crew.fold.agents import Agents, Placement, Transcript, Transcripts
 from crew.fold.calls import Record, Records, is_act
 from crew.fold.costs import Cost, Costs, in_currency, tokens_in
 from crew.fold.deadlines import Deadlines
@@ -26,6 +26,7 @@ from crew.fold.reading import (
     typed_of,
 )
 from crew.fold.results import Results, error_data
+from crew.fold.spans import Span, Spans
 from crew.fold.steps import Activity, Steps
 from crew.fold.tally import Tally
 from crew.fold.text import Text
@@ -57,9 +58,13 @@ __all__ = [
     "Remarks",
     "Results",
     "RunEvent",
+    "Span",
+    "Spans",
     "Steps",
     "Tally",
     "Text",
+    "Transcript",
+    "Transcripts",
     "Work",
     "WorkUnderWay",
     "amount_of",

@@ -35,6 +35,8 @@ class Acts:
 
     begun: dict[str, Act] = field(default_factory=dict)
     unknown: dict[str, Act] = field(default_factory=dict)
+    settled: set[str] = field(default_factory=set)
+    """The paths of those that came to a result, or to an error."""
 
     def apply(self, event: RunEvent, offset: int, at: float) -> None:
         match event:
@@ -42,8 +44,9 @@ class Acts:
                 self.begun[path] = _act(path, data, acts=event.call == "effect")
             case CallUnknown(path=path, call="effect" | "tool") if path in self.begun:
                 self.unknown[path] = self.begun[path]
-            case CallCompleted(path=path) | CallFailed(path=path):
+            case CallCompleted(path=path) | CallFailed(path=path) if path in self.begun:
                 self.unknown.pop(path, None)
+                self.settled.add(path)
             case CallCancelled():
                 pass  # that its caller was cancelled does not tell what it did
             case _:
@@ -53,6 +56,11 @@ class Acts:
     def acting(self) -> list[str]:
         """The paths of those that act on the world: they happened, or may have."""
         return [path for path, act in self.begun.items() if act.acts]
+
+    @property
+    def in_doubt(self) -> list[Act]:
+        """Those that act on the world, and of which nobody knows whether they did."""
+        return [act for path, act in self.begun.items() if act.acts and path not in self.settled]
 
 
 def _act(path: str, data: dict[str, Json], *, acts: bool) -> Act:

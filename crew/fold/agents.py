@@ -1,10 +1,11 @@
-"""Where the agents of a run worked."""
+"""Where the agents of a run worked, and what was said there."""
 
 from dataclasses import field
 
 from crew.define import define, frozen
-from crew.event import CallStarted, RunEvent, StepStarted
+from crew.event import CallCompleted, CallStarted, RunEvent, StepStarted
 from crew.fold.paths import step_of
+from crew.message import Json
 
 
 @frozen
@@ -37,3 +38,29 @@ class Agents:
             case _:
                 pass
         return None
+
+
+@frozen
+class Transcript:
+    """What an agent was told and said in one call that it completed, as the journal has it."""
+
+    agent: str
+    path: str
+    messages: list[Json]
+
+
+@define
+class Transcripts:
+    """What was said in the calls of a run's agents, in the order of their ends."""
+
+    all: list[Transcript] = field(default_factory=list)
+    _names: dict[str, str] = field(default_factory=dict)
+
+    def apply(self, event: RunEvent, offset: int, at: float) -> None:
+        match event:
+            case CallStarted(path=path, call="agent", data=data):
+                self._names[path] = data["agent"]
+            case CallCompleted(path=path, call="agent", data={"messages": messages}):
+                self.all.append(Transcript(self._names.get(path, ""), path, messages))
+            case _:
+                pass

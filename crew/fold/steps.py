@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from dataclasses import field
 from typing import Literal
 
+from crew.budget import NANOS
 from crew.define import define
 from crew.event import (
     CallCancelled,
@@ -17,6 +18,7 @@ from crew.event import (
     RunEndedByCancel,
     RunEndedInFailure,
     RunEvent,
+    RunForked,
     StepCompleted,
     StepFailed,
     StepStarted,
@@ -41,13 +43,27 @@ class Activity:
     state: State = "running"
     ended: float | None = None
     asked: dict[str, Json] = field(default_factory=dict)
-    tokens: int = 0
-    money_nanos: int = 0
+    usage: dict[str, int] = field(default_factory=dict)
+    """What is on record of it, by unit; money in billionths."""
+    is_reused: bool = False
+    """Whether another run paid for it, whose record answered."""
     error: Failure | None = None
 
     @property
     def is_under_way(self) -> bool:
         return self.state in ("running", "again")
+
+    @property
+    def tokens(self) -> int:
+        return tokens_in(self.usage)
+
+    @property
+    def money(self) -> float:
+        return self.usage.get("money_nanos", 0) / NANOS
+
+    def seconds_by(self, now: float) -> float:
+        """Return how long it took, or has taken by `now`."""
+        return max(0.0, (now if self.ended is None else self.ended) - self.began)
 
     @property
     def place(self) -> tuple[str, int] | None:
@@ -74,7 +90,9 @@ class Steps:
             case CallStarted(path=path, call=call, data=data) if call in _CALLS:
                 return self._begin(path, call, data, at)
             case CallCompleted(path=path, call=call, data=data) if call in _CALLS:
-                return self._end(path, call, "completed", at, usage=data.get("usage"))
+                activity = self._end(path, call, "completed", at, usage=data.get("usage"))
+                activity.is_reused = bool(data.get("reused"))
+                return activity
             case CallFailed(path=path, call=call, error=error, usage=usage) if call in _CALLS:
                 return self._end(path, call, "failed", at, usage=usage, error=error)
             case CallUnknown(path=path, call=call) if call in _CALLS:
@@ -83,6 +101,9 @@ class Steps:
                 return self._end(path, call, "cancelled", at)
             case RunCompleted() | RunEndedInFailure() | RunEndedByCancel():
                 self._cancel_beneath("", at)
+            case RunForked():
+                for activity in self.all.values():
+                    activity.is_reused = True
             case _:
                 pass
         return None
@@ -100,6 +121,8 @@ class Steps:
         else:
             activity.state = "again"
         activity.asked = asked
+        if lost := asked.get("lost"):
+            activity.usage = _sum(activity.usage, lost)  # a request of it that broke off
         return activity
 
     def _end(
@@ -117,7 +140,7 @@ class Steps:
         )  # a function has no start on record
         activity.ended, activity.state, activity.error = at, state, error
         if usage:
-            activity.tokens, activity.money_nanos = tokens_in(usage), usage.get("money_nanos", 0)
+            activity.usage = _sum(activity.usage, usage)
         if state != "completed":
             self._cancel_beneath(f"{path}/", at)
         return activity
@@ -127,3 +150,7 @@ class Steps:
         for activity in self.under_way():
             if activity.path.startswith(place):
                 activity.state, activity.ended = "cancelled", at
+
+
+def _sum(one: dict[str, int], other: dict[str, int]) -> dict[str, int]:
+    return {name: one.get(name, 0) + other.get(name, 0) for name in one | other}

@@ -193,6 +193,25 @@ class Workflow(Generic[In, Out]):
         text = "\0".join([self.name, self.version, *made_of])
         return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:12]
 
+    def defined_by(self) -> tuple[Any, ...]:
+        """Return what it is made of, for the hash of code that holds it, as a parent's does."""
+        functions = (node.function for node in self.nodes.values())
+        return (self.name, self.version, *functions, self.deps, *self.overrides.values())
+
+    def frozen(self) -> Self:
+        """Return this workflow as it is now, whatever nodes are defined later."""
+        other = copy.copy(self)
+        other.nodes = dict(self.nodes)
+        return other
+
+    def is_same(self, other: "Workflow") -> bool:
+        """Return whether no node was defined anew between two states of a workflow."""
+        if self.deps is not other.deps or self.overrides != other.overrides:
+            return False
+        return self.nodes.keys() == other.nodes.keys() and all(
+            node is other.nodes[name] for name, node in self.nodes.items()
+        )
+
     def overridden(self, overrides: Mapping[str, Any], version: str) -> Self:
         """Return this workflow with other agents, as a version of its own."""
         other = copy.copy(self)

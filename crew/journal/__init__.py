@@ -173,6 +173,8 @@ class NewRun:
     at: float
     base: int | None = None
     base_offset: int = 0
+    tags: tuple[str, ...] = ()
+    """What it is found by besides: a short text for each name and value of its metadata."""
 
 
 @frozen
@@ -424,12 +426,16 @@ class Store(Protocol):
         status: Sequence[RunStatus] = (),
         thread: str | None = None,
         parent: str | None = None,
+        workflow: str | None = None,
+        since: float | None = None,
+        tags: Sequence[str] = (),
         before: int | None = None,
         limit: int = 1000,
     ) -> list[RunRow]:
         """Return runs, the newest first; those older than run number `before`.
 
-        With a `parent`, a run's id, its children alone.
+        With a `parent`, a run's id, its children alone. `workflow` is a name, `since` is in unix
+        seconds: when it was accepted, or later. A run has to have all `tags`.
         """
         ...
 

@@ -55,6 +55,7 @@ class MemoryStore:
         self._snapshots: dict[int, Snapshot] = {}
         self._letters: dict[int, dict[int, Letter]] = {}
         self._answered: dict[int, dict[str, Letter]] = {}
+        self._tags: dict[int, frozenset[str]] = {}
         self._accounts: dict[str, AccountRow] = {}
         self._accounts_of: dict[int, dict[str, None]] = {}
         self._blobs: dict[str, bytes] = {}
@@ -132,6 +133,8 @@ class MemoryStore:
             self._by_key[new.tenant, new.workflow, new.key] = row.number
         if new.thread is not None and row.turn is not None:
             self._turns.setdefault((new.tenant, new.thread), []).append(row.number)
+        if new.tags:
+            self._tags[row.number] = frozenset(new.tags)
         self._events[row.number] = []
         self._keep_events(row.number, (new.first,))
         return Started(row, True)
@@ -282,6 +285,7 @@ class MemoryStore:
                 self._turns[row.tenant, row.thread].remove(number)
             for kept in (self._open, self._events, self._snapshots, self._letters, self._answered):
                 kept.pop(number, None)
+            self._tags.pop(number, None)
             for name in self._accounts_of.pop(number, ()):
                 del self._accounts[name]
         for digest, users in list(self._uses.items()):
@@ -303,19 +307,25 @@ class MemoryStore:
         status: Sequence[RunStatus] = (),
         thread: str | None = None,
         parent: str | None = None,
+        workflow: str | None = None,
+        since: float | None = None,
+        tags: Sequence[str] = (),
         before: int | None = None,
         limit: int = 1000,
     ) -> list[RunRow]:
-        found = [
+        found = (
             row
             for row in reversed(self._rows.values())
             if tenant in (None, row.tenant)
             and (not status or row.status in status)
             and thread in (None, row.thread)
             and parent in (None, row.parent)
+            and workflow in (None, row.workflow)
+            and (since is None or row.created_at >= since)
             and (before is None or row.number < before)
-        ]
-        return found[:limit]
+            and self._tags.get(row.number, frozenset()).issuperset(tags)
+        )
+        return list(islice(found, limit))
 
     def events(self, number: int, *, after: int = 0, limit: int = 1024) -> list[StoredEvent]:
         row = self._rows.get(number)

@@ -37,7 +37,7 @@ _IS_OPEN = "status IN ('running', 'waiting')"
 _LETTER = "id, number, kind, name, coalesce(body, ''), at, key, seen"
 _TABLES = (
     *("runs", "events", "snapshots", "letters", "blobs", "blob_uses", "threads", "accounts"),
-    "notes",
+    *("notes", "tags"),
 )
 """Those that hold what somebody said."""
 _SILENT_SECONDS = 60.0
@@ -103,20 +103,24 @@ class PostgresStore:
         status: Sequence[RunStatus] = (),
         thread: str | None = None,
         parent: str | None = None,
+        workflow: str | None = None,
+        since: float | None = None,
+        tags: Sequence[str] = (),
         before: int | None = None,
         limit: int = 1000,
     ) -> list[RunRow]:
-        conditions, values = ["true"], list[object]()
-        for column, value in (("tenant", tenant), ("thread", thread), ("parent", parent)):
-            if value is not None:
-                conditions.append(f"{column} = %s")
-                values.append(value)
-        if status:
-            conditions.append("status = ANY(%s)")
-            values.append(list(status))
-        if before is not None:
-            conditions.append("number < %s")
-            values.append(before)
+        asked: list[tuple[str, object]] = [
+            ("tenant = %s", tenant),
+            ("thread = %s", thread),
+            ("parent = %s", parent),
+            ("workflow = %s", workflow),
+            ("created_at >= %s", since),
+            ("number < %s", before),
+            ("status = ANY(%s)", list(status) or None),
+            *(("number IN (SELECT number FROM tags WHERE tag = %s)", tag) for tag in tags),
+        ]
+        conditions = ["true", *(condition for condition, value in asked if value is not None)]
+        values = [value for _, value in asked if value is not None]
         where = f"WHERE {' AND '.join(conditions)} ORDER BY number DESC LIMIT %s"
         return self._rows(where, [*values, limit])
 

@@ -304,6 +304,8 @@ def _start(db: Db, new: NewRun) -> Started | KeyReused | ThreadBusy:
     values = [*row[1:], first.offset, first.kind, first.path, first.body, first.crc, first.at]
     (number,) = _row(db.execute(_INSERT_RUN, values))  # pyrefly: ignore
     _keep_blobs(db, number, (first,))
+    if new.tags:
+        db.execute("INSERT INTO tags SELECT unnest(%s::text[]), %s", (list(new.tags), number))
     return Started(rules.row_of(number, new, turn), True)
 
 
@@ -384,7 +386,7 @@ def _drop(db: Db, removed: list[int]) -> None:
     uses = db.execute(
         "DELETE FROM blob_uses WHERE number = ANY(%s) RETURNING digest", (removed,)
     ).fetchall()
-    for table in ("runs", "events", "letters", "snapshots", "accounts"):
+    for table in ("runs", "tags", "events", "letters", "snapshots", "accounts"):
         query = f"DELETE FROM {table} WHERE number = ANY(%s)"  # noqa: S608  constants
         db.execute(query, (removed,))  # pyrefly: ignore
     db.execute(

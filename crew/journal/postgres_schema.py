@@ -65,7 +65,7 @@ def _version(db: Db, url: str) -> int:
 
 def _refuse_foreign_tables(db: Db, url: str) -> None:
     names = ["runs", "events", "snapshots", "letters", "blobs", "blob_uses", "owners", "writers"]
-    names += ["accounts", "threads", "notes"]
+    names += ["accounts", "threads", "notes", "tags"]
     query = "SELECT name FROM unnest(%s::text[]) AS name WHERE to_regclass(name) IS NOT NULL"
     if taken := [name for (name,) in db.execute(query, (names,))]:
         raise StoreError(

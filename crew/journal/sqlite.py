@@ -225,6 +225,8 @@ class SqliteStore:
             _insert_letter(db, Post(number, "cancel", "", "null", new.at))
         turn = _next_turn(db, new) if is_turn else None
         row = insert_row(db, rules.row_of(0, new, turn))
+        if new.tags:
+            db.executemany("INSERT INTO tags VALUES (?, ?)", [(t, row.number) for t in new.tags])
         self._insert_events(db, row.number, 0, (new.first,))
         return Started(row, True)
 
@@ -332,7 +334,7 @@ class SqliteStore:
         if going is None:
             return None
         for number in going:
-            for table in ("runs", "letters", "snapshots", "accounts"):
+            for table in ("runs", "tags", "letters", "snapshots", "accounts"):
                 db.execute(f"DELETE FROM {table} WHERE number = ?", (number,))  # noqa: S608
             remove_events(db, number)
         self._blobs.forget(db, going)
@@ -368,20 +370,26 @@ class SqliteStore:
         status: Sequence[RunStatus] = (),
         thread: str | None = None,
         parent: str | None = None,
+        workflow: str | None = None,
+        since: float | None = None,
+        tags: Sequence[str] = (),
         before: int | None = None,
         limit: int = 1000,
     ) -> list[RunRow]:
-        conditions, values = ["1"], list[object]()
-        for column, value in (("tenant", tenant), ("thread", thread), ("parent", parent)):
-            if value is not None:
-                conditions.append(f"{column} = ?")
-                values.append(value)
+        asked: list[tuple[str, object]] = [
+            ("tenant = ?", tenant),
+            ("thread = ?", thread),
+            ("parent = ?", parent),
+            ("workflow = ?", workflow),
+            ("created_at >= ?", since),
+            ("number < ?", before),
+            *(("number IN (SELECT number FROM tags WHERE tag = ?)", tag) for tag in tags),
+        ]
+        conditions = ["1", *(condition for condition, value in asked if value is not None)]
+        values = [value for _, value in asked if value is not None]
         if status:
             conditions.append(f"status IN ({', '.join('?' * len(status))})")
             values += status
-        if before is not None:
-            conditions.append("number < ?")
-            values.append(before)
         where = f"WHERE {' AND '.join(conditions)} ORDER BY number DESC LIMIT ?"
         return self._rows(where, [*values, limit])
 

@@ -20,6 +20,7 @@ from crew.run.folding import Begun
 from crew.run.fork import new_fork
 from crew.run.handle import Home, Run
 from crew.run.other_runtimes import OtherRuntimes
+from crew.run.tags import tags_of
 from crew.run.worker import Worker
 from crew.value import Mismatch, aside, canonical, canonical_lines, is_big
 
@@ -69,14 +70,15 @@ class Acceptance:
     ) -> Run:
         """Accept a run, and have it driven."""
         workflow.build()
-        self._home.workflows.add(workflow)
+        code = workflow.code_hash()
+        workflow = self._home.workflows.add(workflow, code)
         opened = OpenRun(f"r{secrets.token_hex(8)}", 0, 1, 0, 0)
         if is_big(value):
             stored = await self._encoded_aside(opened, workflow, value)
         else:
             stored = encode_input(workflow, value)
         await self._serve(workflow)
-        first = _first_event(workflow, stored, thread, budget, parent, above, metadata)
+        first = _first_event(workflow, code, stored, thread, budget, parent, above, metadata)
         input_hash = await _input_hash(stored) if key is not None else ""
         # A turn may have to wait for an earlier one, so it starts without an owner.
         owner = None if thread is not None else self._owner(workflow)
@@ -159,6 +161,7 @@ class Acceptance:
             when_busy=when_busy,
             first=sealed,
             at=sealed.at,
+            tags=tags_of(first.metadata or {}),
         )
 
     async def _cancel_turns(self, newest: RunRow) -> None:
@@ -173,6 +176,7 @@ class Acceptance:
         row: RunRow,
         *,
         at: int | None,
+        reuse: bool,
         live: bool,
         override: Mapping[str, Any],
         effects: bool,
@@ -182,14 +186,15 @@ class Acceptance:
         new, workflow = new_fork(
             self._home.store,
             row,
-            self._home.workflows.known(row),
+            self._home.workflows.newest(row),
             at=at,
+            reuse=reuse,
             live=live,
             override=override,
             effects=effects,
             budget=budget,
         )
-        self._home.workflows.add(workflow)
+        workflow = self._home.workflows.add(workflow)
         await self._serve(workflow)
         new = replace(new, owner=self._owner(workflow))
         started = await self._accepted(new)
@@ -221,6 +226,7 @@ class Acceptance:
 
 def _first_event(
     workflow: Workflow,
+    code: str,
     stored: Json,
     thread: str | None,
     budget: Budget | None,
@@ -239,7 +245,7 @@ def _first_event(
         budget_seconds=seconds,
         budget_strict=strict,
         budget_money=money,
-        code=workflow.code_hash(),
+        code=code,
         parent=parent,
         above=accounts_data(above) or None,
         metadata=dict(metadata) if metadata else None,

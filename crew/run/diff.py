@@ -31,6 +31,8 @@ class Change:
 class Difference:
     """What `compare` found; paths are in the order in which the runs came to their results."""
 
+    runs: tuple[str, str]
+    """The ids of both."""
     ends: tuple[End, End]
     only_a: tuple[str, ...]
     only_b: tuple[str, ...]
@@ -49,14 +51,28 @@ class Difference:
         """Whether both did the same and came to the same, whatever each paid."""
         return self.same_answer and not (self.only_a or self.only_b or self.changed)
 
+    def _repr_html_(self) -> str:
+        """Draw both side by side, for a notebook."""
+        from crew.notebook.tables import Side, comparison  # only where there is a notebook
 
-def compare(a: Sequence[Event], b: Sequence[Event]) -> Difference:
-    """Compare two runs by all their events."""
+        a, b = (
+            Side(run, end.kind, end.value, cost)
+            for run, end, cost in zip(self.runs, self.ends, self.costs, strict=True)
+        )
+        changed = [(it.path, it.a, it.b) for it in self.changed]
+        return comparison((a, b), changed, (self.only_a, self.only_b))
+
+
+def compare(
+    a: Sequence[Event], b: Sequence[Event], runs: tuple[str, str] = ("a", "b")
+) -> Difference:
+    """Compare two runs by all their events; `runs` are their ids."""
     one, two = _Side(), _Side()
     for side, events in ((one, a), (two, b)):
         fold(events, side.results, side.costs, side.ending)
     results = one.results.by_path, two.results.by_path
     return Difference(
+        runs=runs,
         ends=(_end(one.ending), _end(two.ending)),
         only_a=tuple(path for path in results[0] if path not in results[1]),
         only_b=tuple(path for path in results[1] if path not in results[0]),

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
 from typing import Any, TypeVar
 
 from crew.errors import InputInvalid
@@ -66,6 +67,21 @@ def count(name: str, value: object, *, least: int = 0) -> int:
     if isinstance(value, bool) or not isinstance(value, int):
         raise wrong(name, value, "a whole number")
     return int(number(name, value, least=least))
+
+
+def moment(name: str, value: object) -> float:
+    """Return an argument that has to be a moment, in unix seconds.
+
+    Raises:
+        InputInvalid: it is neither a number nor a time, or a time without its zone.
+    """
+    if not isinstance(value, datetime):
+        return float(number(name, value))
+    if value.tzinfo is None:
+        raise InputInvalid(
+            message=f"{name} is {value}, of which nobody knows the zone; write datetime.now(UTC)"
+        )
+    return value.timestamp()
 
 
 def one_of(name: str, value: T, choices: Sequence[T]) -> T:

@@ -10,7 +10,7 @@ from crew.call.record import Performer
 from crew.clock import wall_clock
 from crew.errors import InputInvalid
 from crew.event import RunForked, from_data
-from crew.fold import Acts, Agents, Event, folded, is_end, is_parking
+from crew.fold import Act, Acts, Agents, Event, Origin, Steps, fold, folded, is_end, is_parking
 from crew.fold.calls import is_end_of_act
 from crew.fold.paths import is_within, step_of
 from crew.graph import Workflow
@@ -19,6 +19,7 @@ from crew.journal.reading import JournalReader
 from crew.journal.writer import OpenRun, seal
 from crew.run.driver import Driver
 from crew.run.lookup import Rules
+from crew.run.tags import tags_of
 
 EVERY = "*"
 """The name under which an override stands in for every agent: a function of the agent."""
@@ -44,12 +45,15 @@ def new_fork(
     workflow: Workflow,
     *,
     at: int | None,
+    reuse: bool,
     live: bool,
     override: Mapping[str, Any],
     effects: bool,
     budget: Budget | None,
 ) -> tuple[NewRun, Workflow]:
     """Return what starts a fork of `row`, and the workflow it runs; see `Runtime.fork`.
+
+    With `reuse`, records of `row` behind the cut answer equal calls.
 
     Raises:
         InputInvalid: there is no such event, or no such agent.
@@ -72,7 +76,7 @@ def new_fork(
         run=row.id,
         at=cut,
         live=live,
-        reuse=at is None,
+        reuse=reuse,
         effects=effects,
         before=row.turn,
         overrides=sorted(override),
@@ -99,6 +103,7 @@ def new_fork(
         at=wall_clock(),
         base=row.number,
         base_offset=cut,
+        tags=tags_of(folded(events[:1], Origin()).metadata),
     )
     return new, workflow
 
@@ -121,6 +126,25 @@ def _first_difference(events: list[Event], override: Mapping[str, Any]) -> int:
         same = [event.offset for event in events[:-1] if is_within(event.path, path)]
         return min(same, default=events[-1].offset) - 1
     return 1
+
+
+def retry_from(events: list[Event]) -> int:
+    """Return behind which event a run that has ended is gone on with: what it finished stays.
+
+    It is that before the first start of a step that did not complete.
+    """
+    steps, agents = Steps(), Agents()
+    fold(events, steps, agents)
+    ended = (it for it in steps.all.values() if it.kind == "step" and it.state == "completed")
+    done = {step_of(it.path) for it in ended}
+    begins = [offset for step, offset in agents.steps.items() if step not in done]
+    return min(begins, default=events[-1].offset) - 1
+
+
+def in_doubt_after(events: list[Event], at: int) -> list[Act]:
+    """Return the acts behind event `at` of which nobody knows whether they happened."""
+    before = folded(events[:at], Acts()).begun
+    return [act for act in folded(events, Acts()).in_doubt if act.path not in before]
 
 
 def effects_before(events: list[Event]) -> list[str]:

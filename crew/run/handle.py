@@ -5,7 +5,7 @@ import json
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Sequence
 from contextlib import aclosing
-from typing import Any, Generic, Protocol, cast
+from typing import TYPE_CHECKING, Any, Generic, Protocol, cast
 
 from typing_extensions import TypeVar
 
@@ -15,14 +15,14 @@ from crew.errors import AskError, KeyReused, RunCancelled, RunNotFound
 from crew.failure import run_failed
 from crew.fold import (
     Accounts,
-    Activity,
     Answer,
     Ending,
     Event,
     Origin,
     Question,
     Questions,
-    Steps,
+    Span,
+    Spans,
     folded,
     in_currency,
     is_end,
@@ -37,6 +37,9 @@ from crew.run.asked import OpenQuestions
 from crew.run.followers import Followers
 from crew.run.workflows import Workflows
 from crew.value import aside, canonical, is_big
+
+if TYPE_CHECKING:
+    from crew.notebook.view import View
 
 Out = TypeVar("Out", default=Any, covariant=True)
 
@@ -274,6 +277,10 @@ class Run(Generic[Out]):
                 spent[unit] = spent.get(unit, 0) + count
         return spent
 
+    async def spans(self) -> Span:
+        """Return what it did and does: its steps, and the agents, models and tools beneath them."""
+        return folded(await self.recorded(), Spans()).tree(self.workflow)
+
     async def questions(self) -> list[Question]:
         """Return the questions that wait for an answer, the oldest first."""
         return self._home.asked.of(self._fresh())
@@ -407,13 +414,24 @@ class Run(Generic[Out]):
             raise RunNotFound(run=self.id)
         return row
 
-    def _repr_markdown_(self) -> str:
-        """Draw the run for a notebook: its state, and a row for each step and agent."""
-        row, steps = self._fresh(), folded(self._reader().every(), Steps())
-        rows = [_cells(it) for it in steps.all.values() if it.kind in ("step", "agent")]
-        lines = [f"**run {row.id}** of `{row.workflow}` version {row.version}: {row.status}", ""]
-        lines += ["| step | state | seconds | tokens |", "|---|---|---|---|"]
-        return "\n".join(lines + [f"| {' | '.join(cells)} |" for cells in rows])
+    def _repr_html_(self) -> str:
+        """Draw the run as it stands, for a notebook."""
+        return self._view().html(wall_clock())
+
+    def _ipython_display_(self) -> None:
+        """Draw the run in a notebook's cell, until it ends; what it asks is answered there."""
+        from crew.notebook.live import show_run  # only where there is a notebook
+
+        show_run(self, self._view(), self._home.spawn)
+
+    def _view(self) -> "View":
+        from crew.notebook.view import View
+
+        workflow = self._home.workflows.of(self._row)
+        edges = () if workflow is None or workflow.plain else workflow.edges()
+        view = View(self.id, self.workflow, edges)
+        view.add(self._reader().every())
+        return view
 
 
 def _public(question: Question) -> str:
@@ -431,8 +449,3 @@ def _is_taken(answer: Answer, event: Event) -> bool:
     if answer.state == "refused":
         raise AskError(message=f"that is no answer to {answer.path}: {answer.reason}")
     return answer.state == "answered" or is_parking(event)
-
-
-def _cells(activity: Activity) -> list[str]:
-    seconds = 0.0 if activity.ended is None else activity.ended - activity.began
-    return [activity.path, activity.state, f"{seconds:.2f}", str(activity.tokens or "")]

@@ -66,8 +66,8 @@ class Runtime(Tenant):
         hosts: where agents' work executes, for a process that is itself a host.
         look_seconds: how often it looks for what other processes wrote.
 
-    Use it as `async with Runtime(…) as runtime:`. On leaving, runs that have not ended stay in the
-    store, and the next worker goes on with them.
+    Use it as `async with Runtime(…) as runtime:`, in a notebook as `await Runtime(…).open()`. On
+    leaving, runs that have not ended stay in the store, and the next worker goes on with them.
     """
 
     def __init__(
@@ -116,9 +116,21 @@ class Runtime(Tenant):
         self._heart: Heart | None = None
         self._look_seconds = look_seconds
 
+    async def open(self) -> Self:
+        """Open it for longer than a block, as for the cells of a notebook; `close` it at the end.
+
+        Raises:
+            GraphError: a workflow cannot work.
+            StoreError: the store cannot be opened.
+        """
+        return await self.__aenter__()
+
+    async def close(self) -> None:
+        """Leave it; runs that have not ended stay in the store."""
+        await self.__aexit__()
+
     async def __aenter__(self) -> Self:
-        for workflow in self.workflows:
-            workflow.build()
+        self.workflows.build()
         loop = asyncio.get_running_loop()
         loop.set_task_factory(cast("Any", task_factory))
         watch(loop)
@@ -141,6 +153,7 @@ class Runtime(Tenant):
             raise
         self.other_runtimes.open(self.store.sockets)
         self.workflows.joined = self.introduce
+        self.workflows.code_of = self._code_of
         self.introduce()
         self.followers.is_open = True
         self.spawn(self._watch())
@@ -238,6 +251,9 @@ class Runtime(Tenant):
 
     def read_notes(self, tenant: str, scopes: Sequence[str], words: str, limit: int) -> list[Note]:
         return self.store.notes(tenant, scopes, words, limit)
+
+    def _code_of(self, row: RunRow) -> str:
+        return folded([JournalReader(self.store, row).one(1)], Origin()).code
 
     def read_metadata(self, row: RunRow) -> dict[str, Json]:
         return folded([JournalReader(self.store, row).one(1)], Origin()).metadata

@@ -2,36 +2,32 @@
 
 import json
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import AsyncIterable, Collection, Iterable, Mapping, Sequence
 from contextlib import aclosing
-from typing import Any, Protocol, TypedDict, cast, overload
+from typing import TYPE_CHECKING, Any, TypedDict, overload
 
 from typing_extensions import TypeVar
 
 from crew.budget import Budget
-from crew.errors import InputInvalid, RunNotFound
+from crew.errors import InputInvalid
 from crew.graph import Workflow
-from crew.journal import (
-    NO_OPENING,
-    OPEN,
-    STATUSES,
-    WHEN_BUSY,
-    KeepThread,
-    RunRow,
-    RunStatus,
-    WhenBusy,
-)
+from crew.journal import NO_OPENING, OPEN, WHEN_BUSY, KeepThread, RunRow, WhenBusy
 from crew.message import Json, Message
 from crew.run import door
-from crew.run.acceptance import Acceptance
-from crew.run.dependencies import Dependencies
-from crew.run.handle import Answered, Asked, Home, Question, Run
-from crew.run.replay import replay
+from crew.run.handle import Answered, Asked, Question, Run
+from crew.run.recorded import Recorded
 from crew.run.retention import Removed, erase, prune
-from crew.thread import Conversations, Thread, opening_text
+from crew.thread import Thread, opening_text
+
+if TYPE_CHECKING:
+    from crew.run.batch import Batch, Keys
 
 In = TypeVar("In")
 Out = TypeVar("Out")
+
+
+AT_ONCE = 64
+"""How many runs of a batch are at work at once, where nobody says so."""
 
 
 class StartOptions(TypedDict, total=False):
@@ -44,25 +40,13 @@ class StartOptions(TypedDict, total=False):
     metadata: Mapping[str, Json] | None
 
 
-class Landlord(Home, Protocol):
-    """What a tenant needs of its runtime."""
-
-    conversations: Conversations
-    acceptance: Acceptance
-    dependencies: Dependencies
-
-
-class Tenant:
+class Tenant(Recorded):
     """A runtime as one tenant sees it: nothing of anybody else's is there.
 
     Args:
         home: the runtime.
         tenant: who the runs and threads belong to.
     """
-
-    def __init__(self, home: Landlord, tenant: str) -> None:
-        self._home = home
-        self.tenant = door.text("tenant", tenant)
 
     @overload
     async def start(
@@ -129,43 +113,44 @@ class Tenant:
             metadata=None if metadata is None else door.json_object("metadata", metadata),
         )
 
-    async def get(self, run_id: str) -> Run:
-        """Return a run of this tenant.
-
-        Raises:
-            RunNotFound: there is none of that id.
-        """
-        return Run(self._home, self._row(run_id))
-
-    def _row(self, run_id: str) -> RunRow:
-        row = self._home.store.run(door.text("run_id", run_id), tenant=self.tenant)
-        if row is None:
-            raise RunNotFound(run=run_id)
-        return row
-
-    async def runs(
+    def start_many(
         self,
+        workflow: Workflow[In, Out],
+        inputs: Iterable[In | Mapping[str, Json]] | AsyncIterable[In | Mapping[str, Json]],
         *,
-        status: RunStatus | Sequence[RunStatus] = (),
-        thread: str | None = None,
-        before: str | None = None,
-        limit: int = 1000,
-    ) -> list[Run]:
-        """Return this tenant's runs, the newest first; those accepted earlier than run `before`.
+        keys: "Keys" = None,
+        at_once: int = AT_ONCE,
+        budget: Budget | None = None,
+        metadata: Mapping[str, Json] | None = None,
+    ) -> "Batch[Out]":
+        """Start a run for each input, as there is room; return what follows them all.
+
+        The inputs may be any number: they are read as they are needed. With `keys` a program that
+        is started again finds the runs that it has started before, and starts the others alone;
+        those that failed stay as they are, see `retry`.
+
+        Args:
+            workflow: what to run.
+            inputs: values of its input type, or their JSON.
+            keys: an idempotency key for each input, a function that makes it of the input, or a
+                name by which the inputs are numbered.
+            at_once: how many of its runs are at work at once; those that wait do not count.
+            budget: what each may spend.
+            metadata: JSON that is kept with each, to find them by.
 
         Raises:
-            RunNotFound: `before` is no run of this tenant.
-            InputInvalid: an argument is of another type, or no status.
+            InputInvalid: an argument is of another type.
         """
-        wanted = cast("Sequence[RunStatus]", (status,) if isinstance(status, str) else status)
-        rows = self._home.store.runs(
-            tenant=self.tenant,
-            status=[door.one_of("status", item, STATUSES) for item in wanted],
-            thread=door.text_or_none("thread", thread),
-            before=None if before is None else self._row(before).number,
-            limit=door.count("limit", limit),
-        )
-        return [Run(self._home, row) for row in rows]
+        if budget is not None:
+            door.instance("budget", budget, Budget, "a Budget(tokens=…)")
+        door.instance("workflow", workflow, Workflow, "a Graph or a function with @workflow")
+        from crew.run.batch import Batch, keyed  # a run alone needs none
+
+        async def start(value: Any, key: str | None) -> Run[Out]:
+            return await self.start(workflow, value, key=key, budget=budget, metadata=metadata)
+
+        many = door.count("at_once", at_once, least=1)
+        return Batch(self._home, start, keyed(inputs, keys), many)
 
     async def questions(
         self,
@@ -269,80 +254,6 @@ class Tenant:
         await self._home.writer.execute(
             KeepThread(self.tenant, name, text, time.time(), opening=opening)
         )
-
-    async def replay(self, run_id: str) -> Run:
-        """Run a recorded run's code again on its records: no model, no tool, no effect.
-
-        Nothing is written to the store. The workflow is the one this runtime knows by the run's
-        name and version, so that changed code is compared with what the old code did.
-
-        Returns:
-            The run that the code gives now; its result equals the recorded one.
-
-        Raises:
-            RunNotFound: no such run.
-            InputInvalid: it has not ended, or its workflow is not known here.
-            Diverged: names the first difference, and both sides.
-        """
-        run = await self.get(run_id)
-        row = self._home.store.run(run.id)
-        assert row is not None
-        return await replay(
-            self._home.store, row, self._home.workflows.known(row), self._home.dependencies
-        )
-
-    async def fork(
-        self,
-        run_id: str,
-        *,
-        at: int | None = None,
-        live: bool = True,
-        override: Mapping[str, Any] | None = None,
-        effects: bool = True,
-        budget: Budget | None = None,
-    ) -> Run:
-        """Start a new run from a prefix of another one's journal.
-
-        The fork has the events up to offset `at` as its own, and goes on from there. Without `at`
-        it begins where something differs: at the first step of an agent that is replaced, at the
-        call where a parked run diverged, else at the start; and from there on each call that the
-        other run made in the same place, with the same arguments and an agent of the same
-        definition, is answered from its record, so that only what was changed costs anything.
-
-        Effects that happened, or may have, before the fork stay as they are recorded. New ones get
-        new idempotency keys.
-
-        Args:
-            run_id: the run that it stands on; its journal is left as it is.
-            at: the offset of the last event that they share.
-            live: whether calls without a record are made; else the fork stops at the first.
-            override: agents that stand in for those of these names; under `"*"`, a function from
-                any agent to the one that stands in for it, such as `crew.agent.WithModel`.
-            effects: whether new effects may happen; else the fork stops at the first.
-            budget: what it may spend, at most as much as its base.
-
-        Raises:
-            RunNotFound: no such run.
-            InputInvalid: no such event, no agent, or a workflow that is not known here.
-        """
-        if at is not None:
-            door.count("at", at)
-        row = self._home.store.run((await self.get(run_id)).id)
-        assert row is not None
-        return await self._home.acceptance.begin_fork(
-            row, at=at, live=live, override=override or {}, effects=effects, budget=budget
-        )
-
-    async def resume(self, run_id: str) -> Run:
-        """Take a run that has no living owner, parked ones too, and go on with it here.
-
-        Raises:
-            RunNotFound: no such run.
-            InputInvalid: this runtime does not know the run's workflow and version.
-        """
-        run = await self.get(run_id)
-        await self._home.acceptance.go_on(run.id)
-        return run
 
     async def prune(self, *, older_than: float | None = None, keep: int | None = None) -> Removed:
         """Remove this tenant's runs that have ended and are old.

@@ -272,6 +272,25 @@ class StoreSuite:
         assert store.runs(tenant="another") == []
         store.close()
 
+    def test_runs_are_found_by_workflow_time_and_tags(self) -> None:
+        store = self.open()
+        rows = [
+            self.start(store, "a", workflow="x", at=1.0, tags=("red", "big")),
+            self.start(store, "b", workflow="y", at=2.0, tags=("red",)),
+            self.start(store, "c", workflow="x", at=3.0),
+        ]
+        assert [row.id for row in store.runs(workflow="x")] == ["c", "a"]
+        assert [row.id for row in store.runs(since=2.0)] == ["c", "b"]
+        assert [row.id for row in store.runs(tags=("red",))] == ["b", "a"]
+        assert [row.id for row in store.runs(tags=("red", "big"))] == ["a"]
+        assert [row.id for row in store.runs(tags=("red",), limit=1)] == ["b"]
+        assert store.runs(workflow="y", since=2.5) == []
+        assert store.runs(tags=("blue",)) == []
+        store.commit([Append(rows[0].number, 1, (event(2),), "completed")])
+        store.commit([Remove((rows[0].number,))])
+        assert [row.id for row in store.runs(tags=("red",))] == ["b"]
+        store.close()
+
     def test_a_runs_children_are_found_by_it(self) -> None:
         store = self.open()
         children = [self.start(store, name, parent="p") for name in ("a", "b")]

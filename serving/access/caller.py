@@ -3,13 +3,13 @@
 import asyncio
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, Literal
 
 from crew.budget import Budget
 from crew.graph import Workflow
 from crew.journal import OPEN, WhenBusy
 from crew.run import Question, Run, Tenant
-from crew.run.tenant import Landlord
+from crew.run.recorded import Landlord
 from serving.access.keys import UNVERIFIED, Key
 from serving.access.limits import Usage
 from serving.http.errors import ApiError
@@ -119,6 +119,15 @@ class Caller(Tenant):
                 effects=effects,
                 budget=self._allowed(budget),
             )
+
+    async def retry(self, run_id: str, *, unknown: Literal["fail", "retry"] = "fail") -> Run:
+        """Go on with a run that failed; see `Tenant.retry`.
+
+        Raises:
+            ApiError: as `fork`.
+        """
+        async with self._room():
+            return await super().retry(run_id, unknown=unknown)
 
     def _allowed(self, budget: Budget | None) -> Budget | None:
         most = self._key.budget if self._key else None

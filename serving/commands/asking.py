@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel
+from pydantic_core import to_jsonable_python
 
 from crew.budget import Budget
 from crew.config import Settings
@@ -17,6 +18,7 @@ from crew.errors import InputInvalid, NewerEvent, RunCancelled, RunFailed
 from crew.fold import Agents, Event, folded, tokens_in
 from crew.graph import Workflow
 from crew.run import Run, Runtime
+from crew.value import text_of as read_by_people
 from serving.commands.opening import absolute, opened, prepare_weights
 from serving.commands.output import notes, results, show, show_json
 from serving.commands.parked import to_rest
@@ -219,8 +221,8 @@ async def pull_weights(name: str, *, as_json: bool) -> int:
 
 
 def text_of(output: Any) -> str:
-    """Return what a person reads of an output."""
-    return str(getattr(output, "text", output))
+    """Return what a person reads of an output: a text, its field `text`, or its JSON."""
+    return read_by_people(to_jsonable_python(output, inf_nan_mode="strings"))
 
 
 def _folder(given: str) -> str:

@@ -17,7 +17,7 @@ async def prune_runs(
     settings: Settings, older_than: str | None, keep: int | None, *, as_json: bool
 ) -> int:
     """Remove runs and conversations that have ended and are old."""
-    age = _seconds(older_than) if older_than is not None else None
+    age = seconds_of(older_than) if older_than is not None else None
     async with Runtime(settings=absolute(settings), worker=False, agents="local") as runtime:
         removed = await runtime.prune(older_than=age, keep=keep)
     return _report(removed, "pruned", as_json=as_json)
@@ -46,7 +46,12 @@ def _report(removed: Removed, word: str, *, as_json: bool) -> int:
     return 0
 
 
-def _seconds(text: str) -> float:
+def seconds_of(text: str) -> float:
+    """Return an age in seconds.
+
+    Raises:
+        InputInvalid: it is none.
+    """
     match = re.fullmatch(r"(\d+(?:\.\d+)?)(s|min|h|d|w)", text)
     if match is None:
         raise InputInvalid(message=f"{text!r} is no age; write such as 90s, 30min, 12h, 7d or 4w")

@@ -10,29 +10,22 @@ from dataclasses import asdict, replace
 from typing import Any
 
 from crew.config import Settings
-from crew.errors import CrewError
-from crew.fold import Act, Event, Tally, fold, folded, is_newer
-from crew.journal import RunStatus
+from crew.fold import Act, Event, Spans, Tally, fold, folded, is_newer
 from crew.run import Run, Runtime
 from serving.commands.opening import absolute
 from serving.commands.output import notes, show, show_json
 from serving.commands.parked import lines_of, meaning_of, parked, to_rest, unknown_effects
 from serving.commands.screen import Progress
+from serving.commands.wanted import Wanted
 
 LINE_CHARACTERS = 160
 """How much of an event's data a line of `crew tail` shows."""
-STATUSES: tuple[RunStatus, ...] = ("running", "waiting", "completed", "failed", "cancelled")
 
 
-async def list_runs(
-    settings: Settings, status: str | None, thread: str | None, limit: int, *, as_json: bool
-) -> int:
+async def list_runs(settings: Settings, wanted: Wanted, limit: int, *, as_json: bool) -> int:
     """List runs, the newest first."""
-    if status is not None and status not in STATUSES:
-        raise CrewError(message=f"{status!r} is no status; there are: {', '.join(STATUSES)}")
-    wanted = tuple(item for item in STATUSES if item == status)
     async with _looking(settings) as runtime:
-        found = await runtime.runs(status=wanted, thread=thread, limit=limit)
+        found = await wanted.page(runtime, before=None, limit=limit)
         rows = [await _row(run) for run in found]
     if as_json:
         show_json(rows)
@@ -63,6 +56,7 @@ async def show_run(run_id: str, settings: Settings, *, as_json: bool) -> int:
         facts["parked"] = asdict(held) if held else None
         facts["unknown_effects"] = [_effect_data(effect) for effect in unknown]
         facts["newer_events"] = [event.offset for event in newer]
+        facts["spans"] = asdict(folded(events, Spans()).tree(run.workflow))
         show_json(facts | {"events": [listed(event) for event in events]})
         return 0
     progress = Progress()

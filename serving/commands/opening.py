@@ -29,6 +29,7 @@ async def opened(
     *,
     alone: bool = False,
     takes_over: bool = True,
+    fetches: bool = True,
     port: int = 0,
 ) -> AsyncIterator[Runtime]:
     """Open a runtime for a command.
@@ -42,6 +43,7 @@ async def opened(
         console: where it is said what is being made ready.
         alone: whether not to look for a server.
         takes_over: whether runs that others left are gone on with here; Ray's hosts always do.
+        fetches: whether the embedded model's weights are fetched now, and not when first asked.
         port: of the LLM deployment on Serve; 0 for a free one.
     """
     settings = absolute(settings)
@@ -57,7 +59,7 @@ async def opened(
                 standing_in.cancel()
                 await asyncio.wait({standing_in})
         return
-    if not settings.default.base_url:
+    if fetches and not settings.default.base_url:
         await prepare_weights(settings, console)
     if settings.agents == "ray":
         async with _on_ray(settings, workflows, console, port) as runtime:

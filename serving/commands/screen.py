@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
@@ -11,8 +11,7 @@ from rich.live import Live
 from rich.text import Text
 from rich.tree import Tree
 
-from crew.budget import NANOS
-from crew.fold import Activity, Ending, Event, Remarks, Steps, typed_of
+from crew.fold import Activity, Ending, Event, Remarks, Span, Spans, typed_of
 from crew.fold import Text as Answer
 
 _MARKS = {
@@ -38,10 +37,13 @@ _NOTE_CHARACTERS = 120
 class Progress:
     """A run's events as a person follows them."""
 
-    steps: Steps = field(default_factory=Steps)
+    spans: Spans = field(default_factory=Spans)
     answer: Answer = field(default_factory=Answer)
-    ending: Ending = field(default_factory=Ending)
     remarks: Remarks = field(default_factory=Remarks)
+
+    @property
+    def ending(self) -> Ending:
+        return self.spans.ending
 
     @property
     def text(self) -> str:
@@ -52,30 +54,25 @@ class Progress:
         if (typed := typed_of(event)) is None:
             return ""
         self.answer.apply(typed, event.offset, event.at)
-        self.ending.apply(typed, event.offset, event.at)
-        activity = self.steps.apply(typed, event.offset, event.at)
+        activity = self.spans.apply(typed, event.offset, event.at)
         if activity is None:
             return self.remarks.apply(typed, event.offset, event.at)
         if not activity.is_under_way:
             line = f"{_MARKS[activity.state]} {activity.path} {_text(activity, event.at)}"
             return "" if activity.kind == "model" else line
         shown = activity.kind in ("step", "agent")
-        return f"{activity.path} started {_where(activity)}" if shown else ""
+        return f"{activity.path} started {_where(activity.place)}" if shown else ""
 
     def under_way(self) -> str:
         """Return what runs just now, the innermost work alone."""
-        running = [activity.path for activity in self.steps.under_way()]
+        running = [activity.path for activity in self.spans.steps.under_way()]
         inner = [p for p in running if not any(q.startswith(f"{p}/") for q in running)]
         return ", ".join(inner) or "waiting"
 
     def tree(self, title: str) -> RenderableType:
         """Return the tree of steps, with the agents in them and their calls."""
         now, root = time.time(), Tree(Text(title, style="bold"))
-        branches: dict[str, Tree] = {}
-        for path, activity in self.steps.all.items():
-            above = next((branches[p] for p in _parents(path) if p in branches), root)
-            line = f"{_MARKS[activity.state]} {_text(activity, now)}"
-            branches[path] = above.add(Text(line, style=_COLOURS[activity.state]))
+        _grow(root, self.spans.tree(), now)
         latest = self.remarks.progress
         return Group(root, Text(latest, style="dim")) if latest else root
 
@@ -132,11 +129,10 @@ async def ticking(console: Console, describe: Callable[[], str]) -> AsyncIterato
         task.cancel()
 
 
-def _parents(path: str) -> Iterator[str]:
-    while "/" in path:
-        path = path.rpartition("/")[0]
-        yield path
-        yield path.partition("~")[0]
+def _grow(tree: Tree, span: Span, now: float) -> None:
+    for child in span.children:
+        line = Text(f"{_MARKS[child.outcome]} {_text(child, now)}", style=_COLOURS[child.outcome])
+        _grow(tree.add(line), child, now)
 
 
 def money_text(money: float) -> str:
@@ -144,17 +140,16 @@ def money_text(money: float) -> str:
     return f"{money:.6f}".rstrip("0").rstrip(".") + " money"
 
 
-def _text(activity: Activity, now: float) -> str:
+def _text(work: Activity | Span, now: float) -> str:
     """Return what is said of a step or a call: its name, how long it took, what it cost."""
-    seconds = (activity.ended or max(now, activity.began)) - activity.began
-    parts = [activity.path.rpartition("/")[2], f"{seconds:.1f} s"]
-    if activity.tokens:
-        parts.append(f"{activity.tokens} tokens")
-    if activity.money_nanos:
-        parts.append(money_text(activity.money_nanos / NANOS))
-    note = activity.error.message[:_NOTE_CHARACTERS] if activity.error else ""
-    return " · ".join(parts + [part for part in (_where(activity), note) if part])
+    parts = [work.path.rpartition("/")[2], f"{work.seconds_by(now):.1f} s"]
+    if work.tokens:
+        parts.append(f"{work.tokens} tokens")
+    if work.money:
+        parts.append(money_text(work.money))
+    note = work.error.message[:_NOTE_CHARACTERS] if work.error else ""
+    return " · ".join(parts + [part for part in (_where(work.place), note) if part])
 
 
-def _where(activity: Activity) -> str:
-    return "" if activity.place is None else "on {} process {}".format(*activity.place)
+def _where(place: tuple[str, int] | None) -> str:
+    return "" if place is None else "on {} process {}".format(*place)

@@ -73,7 +73,7 @@ async def test_what_a_failed_try_cost_is_in_usage_tree_and_cost(runtime):
     events, steps = await run.recorded(), Steps()
     fold(events, steps)
     first = next(each for path, each in steps.all.items() if path.endswith("model.0"))
-    assert (first.state, first.tokens, first.money_nanos) == ("failed", 110, 350_000)
+    assert (first.state, first.tokens, first.money) == ("failed", 110, 0.00035)
     assert cost_of(events).money == 350e-6
 
 

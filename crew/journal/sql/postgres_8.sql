@@ -126,6 +126,14 @@ CREATE INDEX notes_by_words ON notes USING gin (words);
 CREATE INDEX notes_by_scope ON notes (tenant, scope, at);
 CREATE INDEX notes_of_run ON notes (run);
 
+-- What runs are found by besides their rows; see `NewRun.tags`.
+CREATE TABLE tags (
+    tag text NOT NULL,
+    number bigint NOT NULL,
+    PRIMARY KEY (tag, number)
+);
+CREATE INDEX tags_of_run ON tags (number);
+
 -- `serves` is JSON, a list of the names and versions of the workflows of which an owner takes runs;
 -- `seen` is when it last said that it lives.
 CREATE TABLE owners (

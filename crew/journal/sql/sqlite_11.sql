@@ -132,3 +132,11 @@ CREATE TABLE notes (
 CREATE INDEX notes_by_scope ON notes (tenant, scope, at);
 CREATE INDEX notes_of_run ON notes (run);
 CREATE VIRTUAL TABLE note_words USING fts5(place, words, tokenize = 'ascii', detail = 'column');
+
+-- What runs are found by besides their rows; see `NewRun.tags`.
+CREATE TABLE tags (
+    tag TEXT NOT NULL,
+    number INTEGER NOT NULL,
+    PRIMARY KEY (tag, number)
+) WITHOUT ROWID;
+CREATE INDEX tags_of_run ON tags (number);

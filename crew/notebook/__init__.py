@@ -1,0 +1,1 @@
+"""What runs, batches and comparisons look like in a notebook; nothing here is loaded elsewhere."""
