@@ -98,8 +98,8 @@ build: .venv/dev.stamp  ## the wheel and the source archive, in dist/
 	$(UV) build --quiet
 
 requirements: $(UV)  ## compile the pinned requirement files anew
-	@for set in "run:pyproject.toml --extra embedded --extra ray --extra serve" \
-	            "dev:pyproject.toml --extra embedded --extra ray --extra serve --extra postgres --extra telemetry --group dev -c requirements/run.txt" \
+	@for set in "run:pyproject.toml --extra embedded --extra mcp --extra ray --extra serve" \
+	            "dev:pyproject.toml --extra embedded --extra mcp --extra ray --extra serve --extra postgres --extra telemetry --group dev -c requirements/run.txt" \
 	            "mutants:pyproject.toml --group mutants -c requirements/dev.txt" \
 	            "bench:--group bench" \
 	            "vllm:pyproject.toml --extra embedded --extra serve --extra postgres --group vllm --override requirements/vllm-without.txt"; do \

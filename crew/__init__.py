@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     from crew.llm.client import OpenAIModel
     from crew.llm.fallback import Fallback
     from crew.llm.settings import ModelSettings
+    from crew.mcp import MCP
     from crew.message import Message, ToolCall, Usage
     from crew.run import Graph, Run, Runtime, workflow
 
@@ -69,6 +70,7 @@ _LATER = {
     "Graph": "crew.run",
     "History": "crew.agent.history",
     "Image": "crew.content",
+    "MCP": "crew.mcp",
     "Message": "crew.message",
     "ModelSettings": "crew.llm.settings",
     "Note": "crew.journal.notes",
@@ -84,6 +86,7 @@ _LATER = {
 }
 
 __all__ = [
+    "MCP",
     "Agent",
     "AgentResult",
     "Append",

@@ -1,5 +1,6 @@
 """The chat endpoint as one ASGI app, and the ways to run it: plain uvicorn, or Ray Serve."""
 
+import importlib.util
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,7 @@ from serving.listening import serve_http
 if TYPE_CHECKING:
     from starlette.applications import Starlette
 
+    from serving.http.operation import Operation
     from serving.metrics import Everyone
 
 __all__ = ["bind_app", "create_app", "need_extra", "serve_http"]
@@ -32,6 +34,7 @@ def create_app(
     limits: Limits | None = None,
     counts: Counts | None = None,
     everyone: "Everyone | None" = None,
+    mcp: bool = False,
 ) -> "Starlette":
     """Make the app that serves `workflows` as models over the OpenAI API.
 
@@ -48,12 +51,13 @@ def create_app(
         limits: of the server, whoever calls.
         counts: where it is counted what keys use, if not in this process alone.
         everyone: where several processes serve, asks all of them what they have counted.
+        mcp: whether workflows are tools of an MCP server, too, at `/mcp`.
 
     Raises:
         InputInvalid: two workflows have the same name.
-        ExtraMissing: the extra `serve` is not installed.
+        ExtraMissing: the extra `serve` is not installed, or `mcp` where that is asked for.
     """
-    need_extra()
+    need_extra(mcp=mcp)
     from serving.access.auth import Access
     from serving.access.door import Door, by_name
     from serving.routes import make_app
@@ -67,7 +71,12 @@ def create_app(
         limits=limits or Limits(),
         counts=counts or Tally(),
     )
-    return make_app(door, Access([*default_keys(api_keys), *keys]), everyone)
+    more: list[Operation] = []
+    if mcp:
+        from serving.mcp import OPERATIONS
+
+        more = OPERATIONS
+    return make_app(door, Access([*default_keys(api_keys), *keys]), everyone, more)
 
 
 def bind_app(
@@ -80,6 +89,7 @@ def bind_app(
     num_replicas: int = 1,
     max_ongoing_requests: int = 200,
     max_queued_requests: int = 400,
+    mcp: bool = False,
 ) -> Any:
     """Make a Ray Serve application of the endpoint, for `serve.run(…, name="crew")`.
 
@@ -96,6 +106,7 @@ def bind_app(
         num_replicas: more than one needs a store that several may write to.
         max_ongoing_requests: streams one replica holds.
         max_queued_requests: requests that wait in one proxy; more are answered 503.
+        mcp: see `create_app`.
 
     Raises:
         ExtraMissing: the extra `serve` is not installed.
@@ -121,11 +132,14 @@ def bind_app(
         settings=asdict(settings),
         input_defaults=dict(input_defaults or {}),
         keys=[key.model_dump() for key in (*default_keys(api_keys), *keys)],
+        mcp=mcp,
     )
 
 
-def need_extra() -> None:
+def need_extra(*, mcp: bool = False) -> None:
     """Raise ExtraMissing where the chat endpoint's packages are not installed."""
+    if mcp and importlib.util.find_spec("mcp") is None:
+        raise ExtraMissing(message="serving tools at /mcp", extra="mcp")
     try:
         import prometheus_client  # noqa: F401
         import starlette  # noqa: F401

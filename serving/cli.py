@@ -129,6 +129,9 @@ def serve(
     on_ray: Annotated[
         bool, typer.Option("--ray", help="Serve from replicas on Ray Serve.")
     ] = False,
+    mcp: Annotated[
+        bool, typer.Option("--mcp", help="Serve workflows as tools, too, at /mcp.")
+    ] = False,
     docs: Docs = None,
     agents: Agents = None,
     store: Store = None,
@@ -142,7 +145,8 @@ def serve(
     runs, ends open streams, and leaves runs under way to the next worker.
 
     Several --workers share the port and the store, and one that dies is replaced. With --ray they
-    are replicas of the Ray Serve application `crew`.
+    are replicas of the Ray Serve application `crew`. With --mcp each workflow is a tool of an MCP
+    server, too.
 
     Example: crew serve research --port 8000
     """
@@ -152,7 +156,7 @@ def serve(
 
     settings = _settings(store=store, agents=agents, docs=docs)
     names = workflows or ["research"]
-    what = served(names, settings, host, port, api_key or [], key_file, as_json=as_json)
+    what = served(names, settings, host, port, api_key or [], key_file, as_json=as_json, mcp=mcp)
     if listener is not None:
         _run(serve_alone(what, inherited=listener), loop=fastest_loop())
     elif on_ray:

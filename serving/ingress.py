@@ -15,6 +15,7 @@ class ChatIngress:
         settings: fields of `crew.config.Settings`.
         input_defaults: see `serving.app.create_app`.
         keys: fields of `serving.access.keys.Key`, of those who may call.
+        mcp: see `serving.app.create_app`.
     """
 
     async def __init__(
@@ -24,6 +25,7 @@ class ChatIngress:
         settings: dict[str, Any],
         input_defaults: dict[str, object],
         keys: list[dict[str, Any]],
+        mcp: bool,
     ) -> None:
         find_package("crew", "errors.py")
         find_package("serving", "ingress.py")
@@ -45,6 +47,7 @@ class ChatIngress:
             settings=in_force,
             input_defaults=input_defaults,
             keys=[Key(**fields) for fields in keys],
+            mcp=mcp,
         )
 
     def __serve_build_asgi_app__(self) -> Any:

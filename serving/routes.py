@@ -1,5 +1,6 @@
 """The operations of the API put together, and what stands before all of them."""
 
+from collections.abc import Sequence
 from importlib.metadata import version
 
 from starlette.applications import Starlette
@@ -23,7 +24,7 @@ __all__ = ["OPERATIONS", "make_app"]
 
 async def openapi(request: Request) -> Response:
     """Describe every operation."""
-    return JSONResponse(describe(OPERATIONS, version=version("raycrew")))
+    return JSONResponse(describe(request.app.state.operations, version=version("raycrew")))
 
 
 OPERATIONS: list[Operation] = [
@@ -44,17 +45,23 @@ OPERATIONS: list[Operation] = [
 ]
 
 
-def make_app(door: Door, access: Access, everyone: Everyone | None = None) -> Starlette:
-    """Put the routes together."""
+def make_app(
+    door: Door,
+    access: Access,
+    everyone: Everyone | None = None,
+    more: Sequence[Operation] = (),
+) -> Starlette:
+    """Put the routes together; `more` are operations that not every server has."""
+    operations = [*OPERATIONS, *more]
     meter = Meter(door.runtime, everyone)
     app = Starlette(
         routes=[
             *routes_of(
-                OPERATIONS, lambda item: Middleware(Guard, operation=item, door=door, access=access)
+                operations, lambda item: Middleware(Guard, operation=item, door=door, access=access)
             ),
             *web.ROUTES,
         ],
-        middleware=[Middleware(Metered, meter=meter, operations=OPERATIONS)],
+        middleware=[Middleware(Metered, meter=meter, operations=operations)],
         exception_handlers={
             ApiError: _api_error,
             CrewError: _crew_error,
@@ -64,7 +71,7 @@ def make_app(door: Door, access: Access, everyone: Everyone | None = None) -> St
         },
     )
     app.router.redirect_slashes = False  # a redirect has no body, and loses that of a POST
-    app.state.door, app.state.meter = door, meter
+    app.state.door, app.state.meter, app.state.operations = door, meter, operations
     return app
 
 

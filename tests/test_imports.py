@@ -24,9 +24,17 @@ def test_the_command_line_loads_nothing_heavy_for_its_help():
 
 
 def test_every_public_name_is_there():
-    assert crew.__all__ == sorted(crew.__all__)
+    assert len(crew.__all__) == len(set(crew.__all__))
     for name in crew.__all__:
         assert getattr(crew, name) is not None
+
+
+def test_agent_with_a_server_loads_nothing_of_mcp_before_its_first_task():
+    code = (
+        "import sys\nfrom crew import MCP, Agent\nAgent('clerk', tools=[MCP('npx')])\n"
+        "assert not {'mcp', 'mcp_types', 'anyio', 'httpx2', 'jsonschema'} & sys.modules.keys()\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_tool_is_the_decorator_whatever_was_imported():

@@ -20,7 +20,9 @@ from crew.agent.requirements import (
     require_name,
     require_number,
     require_output,
+    servers_in,
     tools_of,
+    with_foreign,
 )
 from crew.agent.tool_call import ToolLike
 from crew.call.instructions import Instructions, require_instructions
@@ -41,6 +43,7 @@ from crew.value import Codec
 if TYPE_CHECKING:  # most agents have none, and a program's first call does not wait for it
     from crew.agent.compaction import Compacting
     from crew.agent.history import History
+    from crew.mcp import MCP
 
 T = TypeVar("T", default=str, covariant=True)
 
@@ -98,7 +101,8 @@ class Agent(Generic[T]):
         output: the type of its answer: `str`, or a type whose JSON schema the model must follow,
             such as `Plan`, `Plan | str` or `list[Plan]`.
         tools: what it may call: tools; functions, which become tools that act once, or hold the run
-            if they take a context; and agents, which are asked as by `as_tool`.
+            if they take a context; agents, which are asked as by `as_tool`; and MCP servers, whose
+            tools are listed in each task.
         handoffs: agents that its model may hand the conversation on to. What the other one answers
             is its answer; in the next turn of the thread it is that one which begins.
         max_turns: bounds its model calls; the last one is made without tools, and must answer.
@@ -127,7 +131,7 @@ class Agent(Generic[T]):
         description: str = "",
         model: ModelChoice = None,
         output: TypeForm[T] = str,  # type: ignore[assignment]  what T is by default
-        tools: "Sequence[ToolLike | Callable[..., Any] | Agent[Any]]" = (),
+        tools: "Sequence[ToolLike | Callable[..., Any] | Agent[Any] | MCP]" = (),
         handoffs: "Sequence[Agent[T]]" = (),
         max_turns: int = 8,
         settings: ModelSettings | None = None,
@@ -153,11 +157,12 @@ class Agent(Generic[T]):
         self.output: Any = output
         require_output(name, output, lambda: self.codec)
         self.tools = tools_of(name, tools, handoffs, reserved="" if output is str else TOOL)
+        self.servers = servers_in(tools)
         self.holds_run = any(tool.holds_run for tool in self.tools.values())
         """Whether a tool of its is entered where its run is driven."""
         self.hands_on = any(isinstance(tool, Handoff) for tool in self.tools.values())
         """Whether it may hand a conversation on."""
-        require_number(name, "max_turns", max_turns, least=2 if self.tools else 1)
+        require_number(name, "max_turns", max_turns, least=2 if self.tools or self.servers else 1)
         self.max_turns = max_turns
         self.check = check
         self.retries = retries
@@ -214,9 +219,23 @@ class Agent(Generic[T]):
     async def perform(self, task: AgentTask, calls: Calls, equipment: Equipment) -> dict[str, Json]:
         """Do a task, each model and tool call through `calls`; the result is JSON."""
         models = models_of(self.model, equipment)
+        agent = self
+        if self.servers:
+            from crew.agent.foreign import foreign_tools
+
+            agent = self._with(await foreign_tools(self.servers, task, calls, equipment))
         earlier = self._earlier(task, calls, models, equipment)
-        result = await Loop(self, task, calls, models, earlier).run()
+        result = await Loop(agent, task, calls, models, earlier).run()
         return result if earlier is None else earlier.kept_in(result)
+
+    def _with(self, foreign: Sequence[ToolLike]) -> "Agent[T]":
+        """Return it as it is in a task, with what its servers offer."""
+        reserved = "" if self.output is str else TOOL
+        other = copy.copy(self)
+        vars(other).update(vars(self))  # what is derived, too: only the tools differ
+        other.tools = with_foreign(self.name, self.tools, foreign, reserved=reserved)
+        vars(other).pop("specs", None)
+        return other
 
     def _earlier(
         self, task: AgentTask, calls: Calls, models: Sequence[Model], equipment: Equipment
@@ -238,8 +257,7 @@ class Agent(Generic[T]):
 
     def defined_by(self) -> tuple[Any, ...]:
         """Return what it is made of; see `crew.source.definition_of`."""
-        made_of = [self._writes, self.check, *self.tools.values()]
-        return repr(self._set), self._schema, made_of
+        return repr(self._set), self._schema, self._made_of
 
     @property
     def _set(self) -> tuple[Any, ...]:
@@ -258,8 +276,11 @@ class Agent(Generic[T]):
 
     @cached_property
     def _code(self) -> str:
-        made_of = [self._writes, self.check, *self.tools.values()]
-        return self._schema + definition_of(made_of, around=self)
+        return self._schema + definition_of(self._made_of, around=self)
+
+    @property
+    def _made_of(self) -> list[Any]:
+        return [self._writes, self.check, *self.tools.values(), *self.servers]
 
     @cached_property
     def _schema(self) -> str:

@@ -5,19 +5,15 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Protocol, TypeVar, cast
 
 from crew.call.invoke import invoke
-from crew.call.record import AgentTask, Calls, outcome
+from crew.call.record import AgentTask, Calls, CutOff, outcome
 from crew.errors import BudgetExceeded, CrewError, EffectUnknown, NotAnException
 from crew.event import CallKind
 from crew.failure import failure_of, message_of, raise_again
 from crew.message import Json
 
-__all__ = ["OutOfTime", "Paying", "Recorded"]
+__all__ = ["Paying", "Recorded"]
 
 T = TypeVar("T")
-
-
-class OutOfTime(Exception):
-    """A call that must not be repeated took too long: nobody knows whether it happened."""
 
 
 class Paying(Protocol):
@@ -87,7 +83,7 @@ class Recorded:
                 await self._begun(restart, data, reserves)
         try:
             result = await invoke(perform, record.streamed if record is not None else "")
-        except OutOfTime as error:
+        except CutOff as error:
             await self._calls.mark_unknown(path, call)
             raise self._unknown(path, str(error)) from error
         except Exception as error:  # noqa: BLE001  a tool's code, or a model's, raises anything

@@ -2,7 +2,7 @@
 
 import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, Protocol, TypeGuard, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, TypeGuard, runtime_checkable
 
 from pydantic.errors import PydanticInvalidForJsonSchema, PydanticUserError
 
@@ -14,13 +14,18 @@ from crew.llm import choice
 from crew.tool import Tool
 from crew.value import Codec, describe
 
+if TYPE_CHECKING:  # most agents have no server, and a program's first call does not wait for it
+    from crew.mcp import MCP
+
 __all__ = [
     "require_check",
     "require_model",
     "require_name",
     "require_number",
     "require_output",
+    "servers_in",
     "tools_of",
+    "with_foreign",
 ]
 
 
@@ -95,7 +100,7 @@ def tools_of(
 
     Args:
         agent: its name.
-        given: functions, tools and agents.
+        given: functions, tools and agents; servers are left out.
         handoffs: agents that it hands conversations on to.
         reserved: a name that no tool may have.
 
@@ -105,18 +110,51 @@ def tools_of(
     """
     if isinstance(given, (str, Mapping)) or not isinstance(given, Iterable):
         raise GraphError(message=f"agent {agent!r}: tools= is a list, not {given!r:.200}")
-    tools: dict[str, ToolLike] = {}
-    every = [*(_tool_of(agent, each) for each in given), *_handoffs_of(agent, handoffs)]
+    own = (_tool_of(agent, each) for each in given if not _is_server(each))
+    every = [*own, *_handoffs_of(agent, handoffs)]
+    return _by_name(agent, {}, every, reserved, way="Tool(function, name=…)")
+
+
+def servers_in(given: Iterable[object]) -> "tuple[MCP, ...]":
+    """Return the servers among what an agent was given; each tells its tools in a task."""
+    return tuple(each for each in given if _is_server(each))
+
+
+def _is_server(given: object) -> "TypeGuard[MCP]":
+    # Not by its class, which an agent without one need not load.
+    return getattr(type(given), "is_mcp_server", False)
+
+
+def with_foreign(
+    agent: str, own: Mapping[str, ToolLike], foreign: Iterable[ToolLike], *, reserved: str = ""
+) -> Mapping[str, ToolLike]:
+    """Return an agent's tools and those that its servers offer, by name.
+
+    Raises:
+        GraphError: two have one name.
+    """
+    return _by_name(agent, own, foreign, reserved, way="MCP(…, prefix=…)")
+
+
+def _by_name(
+    agent: str,
+    before: Mapping[str, ToolLike],
+    every: Iterable[ToolLike],
+    reserved: str,
+    *,
+    way: str,
+) -> Mapping[str, ToolLike]:
+    tools = dict(before)
     for tool in every:
         if tool.name in tools:
             raise GraphError(
                 message=f"agent {agent!r} has two tools named {tool.name!r}; give one another "
-                "name: Tool(function, name=…)"
+                f"name: {way}"
             )
         if tool.name == reserved:
             raise GraphError(
                 message=f"agent {agent!r}: by a tool named {reserved!r} its model gives its "
-                "answer; give yours another name: Tool(function, name=…)"
+                f"answer; give yours another name: {way}"
             )
         tools[tool.name] = tool
     return tools

@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 from crew.agent.approval import Approvals
-from crew.agent.recorded import OutOfTime, Recorded
-from crew.call.record import AgentTask, Calls, idempotency_key, unstorable
+from crew.agent.recorded import Recorded
+from crew.call.record import AgentTask, Calls, CutOff, idempotency_key, unstorable
 from crew.content import Content, content_in, result_data
 from crew.errors import ToolError
 from crew.event import failure_from
@@ -164,7 +164,7 @@ async def _in_time(tool: ToolLike, arguments: dict[str, Json], key: str, path: s
 
     Raises:
         ToolError: it took longer.
-        OutOfTime: it did, and acts once.
+        CutOff: it did, and acts once.
     """
     acting = tool.act(arguments, idempotency_key=key)
     if tool.timeout is None:
@@ -178,7 +178,7 @@ async def _in_time(tool: ToolLike, arguments: dict[str, Json], key: str, path: s
             raise  # of its own
         message = f"tool {tool.name!r} took longer than its timeout of {tool.timeout} s"
         if tool.effect == "once":
-            raise OutOfTime(message) from error
+            raise CutOff(message) from error
         raise ToolError(message=message, tool=path) from error
 
 

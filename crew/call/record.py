@@ -150,6 +150,10 @@ class AgentTask:
         return Message("user", self.text, parts=self.parts)
 
 
+class CutOff(Exception):
+    """A call that must not be repeated was cut off: nobody knows whether it happened."""
+
+
 class Closable(Protocol):
     async def close(self) -> None: ...
 

@@ -27,7 +27,7 @@ Approve: TypeAlias = bool | Callable[[Any], bool | Awaitable[bool]]
 
 _NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}")
 """What the OpenAI API takes for the name of a function."""
-_RESERVED = "model"
+RESERVED = "model"
 """The name under which an agent's calls of its model are recorded, beside those of its tools."""
 
 
@@ -268,7 +268,7 @@ def _problem_of_name(name: object) -> str:
             "its name must be 1 to 64 of the characters a-z, A-Z, 0-9, _ and -, as the API of "
             "models demands; give it one with name="
         )
-    if name == _RESERVED:
+    if name == RESERVED:
         return "this name stands for the agent's own model in its run; give it another with name="
     return ""
 

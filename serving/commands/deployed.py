@@ -47,6 +47,7 @@ async def serve_on_ray(what: Served, *, replicas: int, reload: bool) -> int:
             input_defaults=what.input_defaults,
             keys=what.keys,
             num_replicas=replicas,
+            mcp=what.mcp,
         )
         async with working(console, "Ray Serve: deploying the endpoint"):
             url = await asyncio.to_thread(_deploy, application)

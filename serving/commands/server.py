@@ -40,6 +40,7 @@ class Served:
         port: 0 for a free one.
         keys: of those who may call.
         as_json: print JSON alone.
+        mcp: serve workflows as tools, too.
     """
 
     specs: Sequence[str]
@@ -48,6 +49,7 @@ class Served:
     port: int
     keys: Sequence[Key] = ()
     as_json: bool = False
+    mcp: bool = False
 
     @property
     def console(self) -> Console:
@@ -59,9 +61,13 @@ class Served:
 
     def announce(self, url: str, names: Sequence[str], **facts: object) -> None:
         """Say where it serves."""
+        if self.mcp:
+            facts["mcp"] = f"{url.removesuffix('v1')}mcp"
         if self.as_json:
             show_json({"url": url, "models": list(names), "pid": os.getpid(), **facts})
         self.console.print(_welcome(url, names, self.keys))
+        if self.mcp:
+            self.console.print(f"  tools for MCP clients: {facts['mcp']}")
 
 
 def served(
@@ -73,19 +79,26 @@ def served(
     keys_file: Path | None,
     *,
     as_json: bool,
+    mcp: bool = False,
 ) -> Served:
     """Check what a command line asks for.
 
     Raises:
         SettingsInvalid: other machines are served without a key, or the file of keys is none.
-        ExtraMissing: the extra `serve` is not installed.
+        ExtraMissing: the extra `serve` is not installed, or `mcp` where that is asked for.
     """
     results()
     keys = [*default_keys(api_keys), *(load_keys(keys_file) if keys_file else ())]
     check_exposure(host, keys)
-    need_extra()
+    need_extra(mcp=mcp)
     return Served(
-        specs=specs, settings=absolute(settings), host=host, port=port, keys=keys, as_json=as_json
+        specs=specs,
+        settings=absolute(settings),
+        host=host,
+        port=port,
+        keys=keys,
+        as_json=as_json,
+        mcp=mcp,
     )
 
 
@@ -116,6 +129,7 @@ async def serve_alone(what: Served, *, inherited: int | None = None) -> int:
             keys=what.keys,
             counts=parent,
             everyone=None if parent is None else parent.everyone,
+            mcp=what.mcp,
         )
         if parent is not None:
             parent.count = application.state.meter.counted

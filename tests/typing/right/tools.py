@@ -5,7 +5,7 @@ from typing import Any, assert_type
 
 from pydantic import BaseModel
 
-from crew import Agent, Context, Image, Tool, tool
+from crew import MCP, Agent, Context, Image, Tool, tool
 
 
 class Receipt(BaseModel):
@@ -56,4 +56,11 @@ async def main() -> None:
     await work
 
 
+servers = [
+    MCP("npx", "-y", "server", effect={"search": "read"}, env={"TOKEN": "…"}),
+    MCP(
+        "https://example.com/mcp", include=["search"], approve={"pay": lambda call: call.cents > 9}
+    ),
+]
 Agent("clerk", tools=[refund, look_up, settle, plain, made, Agent("maths")], output=Receipt)
+Agent("caller", tools=[refund, *servers])

@@ -1,6 +1,6 @@
 """Tools given what they do not take: each marked line is refused, and no other."""
 
-from crew import Tool, tool
+from crew import MCP, Tool, tool
 
 
 @tool
@@ -28,6 +28,10 @@ def timed(text: str) -> str:
 
 
 tool(3)  # refused
+MCP("npx", effect="twice")  # refused
+MCP("npx", effect={"search": "twice"})  # refused
+MCP("npx", 3)  # refused
+MCP("npx", timeout="3")  # refused
 Tool("search")  # refused
 look_up(3)  # refused
 look_up()  # refused

@@ -1,0 +1,122 @@
+"""A tool of an MCP server, as an agent has it; and what stands for one that is not there."""
+
+import re
+from types import SimpleNamespace
+from typing import Any, ClassVar
+
+from crew.call.invoke import invoke
+from crew.content import Content
+from crew.errors import ToolError
+from crew.llm import ToolSpec
+from crew.mcp.session import Session
+from crew.message import Json
+from crew.tool.definition import RESERVED, Approve
+from crew.value import Codec
+
+__all__ = ["Absent", "RemoteTool", "name_of"]
+
+_ODD = re.compile(r"[^a-zA-Z0-9_-]")
+_LONGEST_NAME = 64
+_CODEC = Codec(str, where="what an MCP server returns", only_read=True)
+
+
+def name_of(tool: str, prefix: str) -> str:
+    """Return the name by which a model calls a tool, of a name that may hold anything."""
+    name = _ODD.sub("_", f"{prefix}_{tool}" if prefix else tool)[:_LONGEST_NAME]
+    return f"{name}_tool" if name in (RESERVED, "") else name
+
+
+class _Foreign:
+    """What all tools have in common that are not of this process."""
+
+    holds_run: ClassVar[bool] = False
+    retries: ClassVar[int] = 0
+    timeout: ClassVar[None] = None
+    """The session keeps to the server's: it knows whether a request was sent at all."""
+    codec: ClassVar[Codec] = _CODEC
+
+    def __init__(self, spec: ToolSpec) -> None:
+        self.spec = spec
+        """The tool as a model sees it."""
+
+    @property
+    def name(self) -> str:
+        return self.spec.name
+
+    def defined_by(self) -> tuple[Any, ...]:
+        """Return what it is made of; see `crew.source.definition_of`."""
+        return (repr(self.spec),)
+
+    def read(self, arguments: dict[str, Json]) -> dict[str, Any]:
+        """Return a model's arguments as they are: it is the server that checks them."""
+        return arguments
+
+    async def enter(self, context: Any, arguments: dict[str, Json]) -> Any:
+        """Refuse: no server is given a run."""
+        raise ToolError(message=f"{self.name} holds no run", tool=self.name)
+
+
+class RemoteTool(_Foreign):
+    """A tool that a server has listed.
+
+    Args:
+        spec: as a model sees it.
+        tool: its name at the server.
+        session: what the process has of that.
+        effect: what a repeated call does.
+        approve: whether a person is asked before a call.
+    """
+
+    def __init__(
+        self, spec: ToolSpec, tool: str, session: Session, effect: str, approve: Approve
+    ) -> None:
+        super().__init__(spec)
+        self._tool, self._session = tool, session
+        self.effect, self.approve = effect, approve
+
+    async def needs_approval(self, arguments: dict[str, Json]) -> bool:
+        """Return whether a person is to be asked before a call with these arguments.
+
+        What the model has left out is None there, or the default that the schema names.
+
+        Raises:
+            Exception: what the function raises that `approve` is.
+        """
+        if isinstance(self.approve, bool):
+            return self.approve
+        properties = self.spec.parameters.get("properties", {})
+        given = {name: _default(schema) for name, schema in properties.items()} | arguments
+        return bool(await invoke(self.approve, SimpleNamespace(**given)))
+
+    async def act(self, arguments: dict[str, Json], *, idempotency_key: str = "") -> Content:
+        """Call it.
+
+        Raises:
+            ToolError: it failed.
+            CutOff: it acts once, and nobody knows whether it did.
+        """
+        return await self._session.call(
+            self._tool, arguments, effect=self.effect, key=idempotency_key
+        )
+
+
+class Absent(_Foreign):
+    """A tool that could not be had, and says why: to its model, which can tell its user."""
+
+    effect: ClassVar[str] = "read"
+    approve: ClassVar[bool] = False
+
+    async def needs_approval(self, arguments: dict[str, Json]) -> bool:
+        return False
+
+    async def act(self, arguments: dict[str, Json], *, idempotency_key: str = "") -> Content:
+        """Refuse.
+
+        Raises:
+            ToolError: always.
+        """
+        raise ToolError(message=self.spec.description, tool=self.name)
+
+
+def _default(schema: Json) -> Json:
+    return schema.get("default") if isinstance(schema, dict) else None

@@ -1,0 +1,3 @@
+from tests.core.conftest import url
+
+__all__ = ["url"]
