@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from crew.call.context import Context
     from crew.content import File, Image
     from crew.event import Event
+    from crew.fold import Span
     from crew.graph.node import Append, Quorum
     from crew.graph.retry import Retry
     from crew.hosts import Resources
@@ -54,6 +55,7 @@ if TYPE_CHECKING:
     from crew.mcp import MCP
     from crew.message import Message, ToolCall, Usage
     from crew.run import Graph, Run, Runtime, workflow
+    from crew.run.batch import Batch, Outcome
 
 # What is not named is not loaded. The errors may not wait, since anything may raise them; nor may
 # the decorator `tool`: importing the package `crew.tool` later would put that in its place.
@@ -61,6 +63,7 @@ _LATER = {
     "Agent": "crew.agent",
     "AgentResult": "crew.agent",
     "Append": "crew.graph.node",
+    "Batch": "crew.run.batch",
     "Budget": "crew.budget",
     "BudgetLeft": "crew.budget",
     "Context": "crew.call.context",
@@ -75,11 +78,13 @@ _LATER = {
     "ModelSettings": "crew.llm.settings",
     "Note": "crew.journal.notes",
     "OpenAIModel": "crew.llm.client",
+    "Outcome": "crew.run.batch",
     "Quorum": "crew.graph.node",
     "Resources": "crew.hosts",
     "Retry": "crew.graph.retry",
     "Run": "crew.run",
     "Runtime": "crew.run",
+    "Span": "crew.fold",
     "ToolCall": "crew.message",
     "Usage": "crew.message",
     "workflow": "crew.run",
@@ -91,6 +96,7 @@ __all__ = [
     "AgentResult",
     "Append",
     "AskError",
+    "Batch",
     "Budget",
     "BudgetExceeded",
     "BudgetLeft",
@@ -116,6 +122,7 @@ __all__ = [
     "NoOutput",
     "Note",
     "OpenAIModel",
+    "Outcome",
     "OutputInvalid",
     "Quorum",
     "Resources",
@@ -128,6 +135,7 @@ __all__ = [
     "Runtime",
     "SandboxUnavailable",
     "SettingsInvalid",
+    "Span",
     "StepLimit",
     "StepTimeout",
     "StoreError",

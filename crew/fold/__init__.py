@@ -15,7 +15,7 @@ from crew.fold.deadlines import Deadlines
 from crew.fold.ends import Ending, EndKind
 from crew.fold.lines import Remarks, progress_line
 from crew.fold.origin import Origin
-from crew.fold.questions import Answer, Question, Questions
+from crew.fold.questions import Answer, Question, Questions, readable
 from crew.fold.reading import (
     Reducer,
     fold,
@@ -77,6 +77,7 @@ __all__ = [
     "is_newer",
     "is_parking",
     "progress_line",
+    "readable",
     "tokens_in",
     "typed_of",
 ]

@@ -1,5 +1,6 @@
 """What a run asks of people, and has no answer to yet."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -10,12 +11,18 @@ from crew.event import (
     CallCompleted,
     CallFailed,
     CallStarted,
+    Event,
     RunEvent,
 )
 from crew.message import Json
 
 Change = Literal["opened", "closed", "refused"]
 """What an event does to a question: it stays open when an answer is refused."""
+_FOR_ITS_READERS = ("question", "schema", "type")
+"""What an event holds of a question that only those get to read whom it is for."""
+
+_HIDDEN = ("question", "schema", "type")
+"""What an event holds of a question that only those get to read whom it is for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +44,7 @@ class Question:
     @property
     def waiting_for(self) -> str:
         """What of it is said to whom it is not for."""
-        return f"waiting for {self.to}"
+        return _waiting_for(self.to)
 
 
 @define
@@ -71,6 +78,25 @@ class Questions:
                 return "refused"
             case _:
                 return None
+
+
+def readable(event: Event, is_mine: Callable[[str | None], bool]) -> dict[str, Json]:
+    """Return what an event holds, without the text of a question that is for somebody else.
+
+    Args:
+        event: of any kind.
+        is_mine: says whether what is asked of a role or name, or of nobody in particular, is for
+            the reader.
+    """
+    data = event.data
+    if event.kind != "ask.opened" or is_mine(data.get("to")):
+        return data
+    shown = {name: value for name, value in data.items() if name not in _FOR_ITS_READERS}
+    return shown | {"question": _waiting_for(data["to"])}
+
+
+def _waiting_for(to: str | None) -> str:
+    return f"waiting for {to}"
 
 
 @define

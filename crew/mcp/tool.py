@@ -31,6 +31,7 @@ class _Foreign:
 
     holds_run: ClassVar[bool] = False
     retries: ClassVar[int] = 0
+    to: ClassVar[str | None] = None
     timeout: ClassVar[None] = None
     """The session keeps to the server's: it knows whether a request was sent at all."""
     codec: ClassVar[Codec] = _CODEC

@@ -3,16 +3,13 @@
 from collections.abc import Callable, Iterable
 from typing import TypeAlias
 
-from crew.fold import Event, Question
+from crew.fold import Question
 from crew.message import Json
 
-__all__ = ["IsFor", "event_data", "question_data", "question_text"]
+__all__ = ["IsFor", "question_data", "question_text"]
 
 IsFor: TypeAlias = Callable[[str | None], bool]
 """Says whether a question to a role or name, or to nobody in particular, is for who reads it."""
-
-_HIDDEN = ("question", "schema", "type")
-"""What an event holds of a question that only those get to read whom it is for."""
 
 
 def question_data(question: Question, is_mine: IsFor) -> dict[str, Json]:
@@ -30,12 +27,3 @@ def question_text(questions: Iterable[Question], is_mine: IsFor) -> str:
         for question in questions
     )
     return "\n".join(dict.fromkeys(lines))
-
-
-def event_data(event: Event, is_mine: IsFor) -> dict[str, Json]:
-    """Return what an event holds, without the text of a question that is for somebody else."""
-    data = event.data
-    if event.kind != "ask.opened" or is_mine(data.get("to")):
-        return data
-    shown = {name: value for name, value in data.items() if name not in _HIDDEN}
-    return shown | {"question": f"waiting for {data['to']}"}

@@ -5,11 +5,11 @@ from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 
 from crew.errors import CrewError
-from crew.fold import Event, progress_line, typed_of
+from crew.fold import Event, progress_line, readable, typed_of
 from crew.message import Json
 from crew.run import Run
 from crew.value import json_text, text_of
-from serving.access.addressed import IsFor, event_data, question_text
+from serving.access.addressed import IsFor, question_text
 from serving.chat.frames import DONE, PING, Frames, data_frame, usage_body
 from serving.chat.sent import SentText
 from serving.chat.tail import Outcome, watch
@@ -119,7 +119,7 @@ class Answer:
             out = frames.reasoning(line)
         if not events:
             return out
-        data = event_data(event, self.is_mine)
+        data = readable(event, self.is_mine)
         facts = {"offset": event.offset, "kind": event.kind, "path": event.path, "data": data}
         return out + frames.beside(facts)
 

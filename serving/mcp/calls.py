@@ -34,7 +34,7 @@ class Result:
 
 @dataclass(frozen=True, kw_only=True)
 class Waiting:
-    """A run that waits for people: the caller, by `questions`, and `others`, by role or name."""
+    """A run that waits for people: for answers of who calls, or of `others`."""
 
     run: str
     questions: list[Question]
@@ -47,7 +47,7 @@ class Call:
 
     Args:
         door: what every route knows.
-        caller: who calls, and what they may do.
+        caller: what who calls may do.
         report: told how far the run is.
     """
 
@@ -72,10 +72,11 @@ class Call:
 
         Raises:
             AskError: an answer is none.
-            ApiError, CrewError: there is no such run, the question is for somebody else, or the
-                run failed.
+            ApiError, CrewError: there is no such run, it failed, or somebody else is asked.
         """
         run = await self.caller.get(run_id)
+        if not answers:
+            return await self._followed(run, 0, Outcome())
         after = await run.offset()
         given = [await self._answered(run, key, value) for key, value in answers.items()]
         asked = Questions({item.path: item for item in await run.questions()})
@@ -83,20 +84,25 @@ class Call:
         return await self._followed(run, after, Outcome(questions=asked, pending=pending))
 
     async def answer(self, arguments: dict[str, Any]) -> Result | Waiting:
-        """Answer a question as the tool of that name does: the oldest one, if none is named.
+        """Answer a question as the tool of that name does, or without a value look at a run again.
+
+        It is the oldest one that is for who calls, if none is named.
 
         Raises:
             AskError: there is none, or the answer is none.
             ApiError, CrewError: there is no such run, or it failed.
         """
         run_id, named = arguments.get("run"), arguments.get("question")
-        if not isinstance(run_id, str) or "value" not in arguments:
-            raise ApiError(status=400, message="give the id of the run, and the value")
+        if not isinstance(run_id, str):
+            raise ApiError(status=400, message="give the id of the run")
+        if "value" not in arguments:
+            return await self.go_on(run_id, {})
         if named is None:
-            asked = (await self._waiting(await self.caller.get(run_id))).questions
-            if not asked:
+            asked = await (await self.caller.get(run_id)).questions()
+            mine = [item.path for item in asked if self.caller.is_asked(item.to)]
+            if not mine:
                 raise AskError(message=f"run {run_id} asks you nothing now")
-            named = asked[0].path
+            named = mine[0]
         return await self.go_on(run_id, {str(named): arguments["value"]})
 
     async def _answered(self, run: Run, key: str, value: Json) -> str:
@@ -121,13 +127,10 @@ class Call:
         if (error := outcome.error(run.id)) is not None:
             raise error
         if not outcome.has_ended:
-            return await self._waiting(run)
+            asked = await run.questions()
+            mine = [item for item in asked if self.caller.is_asked(item.to)]
+            others = [item.waiting_for for item in asked if item not in mine]
+            return Waiting(run=run.id, questions=mine, others=others)
         output = outcome.ending.output
         structured = output if isinstance(output, dict) else {"result": output}
         return Result(text=text_of(output), structured=structured)
-
-    async def _waiting(self, run: Run) -> Waiting:
-        asked, is_mine = await run.questions(), self.caller.is_asked
-        others = {item.to for item in asked if item.to is not None and not is_mine(item.to)}
-        mine = [item for item in asked if is_mine(item.to)]
-        return Waiting(run=run.id, questions=mine, others=sorted(others))

@@ -53,16 +53,17 @@ def state_of(text: str) -> str:
 
 def waiting_text(waiting: Waiting, answer: str) -> str:
     """Return what a model reads of a run that waits; `answer` is the tool that answers."""
-    lines = [f"Run {waiting.run} is not done: it waits for an answer."]
-    lines += [
+    lines = [
         f"- {item.question} (question {item.key!r}; answer: {json.dumps(item.schema)})"
         for item in waiting.questions
     ]
-    lines += [f"- waiting for {other}" for other in waiting.others]
+    lines += [f"- {whom}" for whom in dict.fromkeys(waiting.others)]
     if waiting.questions:
-        call = f"call the tool {answer!r} with run={waiting.run!r} and value=…"
-        lines.append(f"Ask your user, then {call}")
-    return "\n".join(lines)
+        lines.append(f"Ask your user, then call {answer!r} with run={waiting.run!r} and value=…")
+    else:
+        lines.append(f"Look at it again later by {answer!r} with run={waiting.run!r}.")
+    asked = "\n".join(lines)
+    return f"Run {waiting.run} is not done: it waits for an answer.\n{asked}"
 
 
 def waiting_facts(waiting: Waiting) -> dict[str, Json]:
@@ -71,9 +72,4 @@ def waiting_facts(waiting: Waiting) -> dict[str, Json]:
         {"key": item.key, "path": item.path, "question": item.question, "schema": item.schema}
         for item in waiting.questions
     ]
-    return {
-        "run": waiting.run,
-        "status": "waiting",
-        "questions": questions,
-        "waiting_for": list(waiting.others),
-    }
+    return {"run": waiting.run, "status": "waiting", "questions": questions}

@@ -68,7 +68,9 @@ class _Speaker:
 
     def __init__(self, door: Door, request: Request) -> None:
         self._door, self._request = door, request
-        self._answer_name = answer_name(door.workflows)
+        # Of several versions the newest: MCP's names have no @.
+        self._workflows = {name: it for name, it in door.workflows.items() if "@" not in name}
+        self._answer_name = answer_name(self._workflows)
 
     def server(self) -> Server[Any]:
         """Return what the SDK calls."""
@@ -82,8 +84,11 @@ class _Speaker:
     async def _list_tools(
         self, context: Context, params: said.PaginatedRequestParams | None
     ) -> said.ListToolsResult:
-        tools = [self._tool(name, found) for name, found in self._door.workflows.items()]
-        words = "Answer a question that a run has asked, and go on waiting for the run."
+        tools = [self._tool(name, found) for name, found in self._workflows.items()]
+        words = (
+            "Answer a question that a run has asked, and go on waiting for the run; without a "
+            "value, look at the run again."
+        )
         answer = said.Tool(
             name=self._answer_name, description=words, input_schema=dict(ANSWER_SCHEMA)
         )
@@ -120,9 +125,9 @@ class _Speaker:
         call = Call(door=self._door, caller=caller, report=report)
         if params.name == self._answer_name:
             return await call.answer(params.arguments or {})
-        workflow = self._door.workflows.get(params.name)
+        workflow = self._workflows.get(params.name)
         if workflow is None:
-            known = ", ".join((*self._door.workflows, self._answer_name))
+            known = ", ".join((*self._workflows, self._answer_name))
             message = f"there is no tool {params.name!r:.100}; there are: {known}"
             raise MCPError(code=said.INVALID_PARAMS, message=message)
         if params.request_state is not None:

@@ -19,7 +19,7 @@ ANSWER_SCHEMA: dict[str, Json] = {
             "description": "The question's key, where the run has asked several.",
         },
     },
-    "required": ["run", "value"],
+    "required": ["run"],
 }
 _WHOLE = "input"
 """The argument that holds an input which is no object."""

@@ -4,11 +4,11 @@ import asyncio
 from collections.abc import AsyncIterator
 
 from crew.errors import CrewError
-from crew.fold import Event
+from crew.fold import Event, readable
 from crew.message import Json
 from crew.run import Run
 from crew.value import json_text
-from serving.access.addressed import IsFor, event_data
+from serving.access.addressed import IsFor
 from serving.chat.frames import PING
 from serving.chat.tail import Outcome, watch
 from serving.http.errors import ApiError
@@ -19,7 +19,7 @@ __all__ = ["event_frames", "event_shape"]
 def event_shape(event: Event, is_mine: IsFor) -> dict[str, Json]:
     """One event as JSON, for a reader whom the questions are for of which `is_mine` says so."""
     place = {"offset": event.offset, "kind": event.kind, "path": event.path}
-    return {**place, "data": event_data(event, is_mine), "at": event.at}
+    return {**place, "data": readable(event, is_mine), "at": event.at}
 
 
 async def event_frames(

@@ -39,7 +39,7 @@ async def runtime(cluster, tmp_path, request, monkeypatch):
 def flow_of(done: Path, name: str) -> Any:
     """Return a workflow whose agent refunds and looks at once; what it does is in a file."""
 
-    @tool(effect="once", approve=lambda call: call.cents > 1000)
+    @tool(effect="once", approve=lambda call: call.cents > 1000, to="manager")
     async def refund(order: str, cents: int) -> str:
         """Refund."""
         with done.open("a") as file:
@@ -75,11 +75,14 @@ async def asked(run: Any) -> None:
 
 async def ended(run: Any) -> tuple[str, list[str]]:
     """Answer; return what came of it, and the calls that were begun."""
-    await run.answer("support/refund.0", True)
+    assert [question.to for question in await run.questions()] == ["manager"]
+    await run.answer("support/refund.0", True, by="eva")
     async with asyncio.timeout(SECONDS):
         output = await run.result()
     kinds = ("ask.opened", "ask.answered", "tool.started", "model.started")
-    return output, [f"{e.kind} {e.path}" for e in await run.recorded() if e.kind in kinds]
+    found = [event for event in await run.recorded() if event.kind in kinds]
+    assert [event.data["by"] for event in found if event.kind == "ask.answered"] == ["eva"]
+    return output, [f"{event.kind} {event.path}" for event in found]
 
 
 @pytest.mark.parametrize("victim", ["", "agent", "run"])

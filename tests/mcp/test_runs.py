@@ -118,7 +118,9 @@ async def test_person_is_asked_where_approve_says_so(acts):
     assert "a person refused" in said
 
 
-@stores
+@pytest.mark.parametrize(
+    "url", ["sqlite", pytest.param("postgres", marks=pytest.mark.slow)], indirect=True
+)
 async def test_no_act_is_repeated_wherever_the_store_fails(url, acts):
     server = library(effect={"find": "read"}, env={"ACTS": str(acts)})
     flow = desk([server], FIND, ToolCall("lend", {"title": "Emma"}))
@@ -143,15 +145,16 @@ async def test_no_act_is_repeated_wherever_the_store_fails(url, acts):
     assert statuses == {"completed", "failed"}  # where nobody knows whether it acted
 
 
-@stores
 @pytest.mark.parametrize(
-    ("server", "effect"),
+    ("url", "server", "effect"),
     [
-        ("library", "once"),
-        ("library", "idempotent"),
-        pytest.param("shop", "once", marks=pytest.mark.slow),
-        pytest.param("shop", "idempotent", marks=pytest.mark.slow),
+        ("sqlite", "library", "once"),
+        ("sqlite", "library", "idempotent"),
+        pytest.param("postgres", "library", "once", marks=pytest.mark.slow),
+        pytest.param("sqlite", "shop", "once", marks=pytest.mark.slow),
+        pytest.param("postgres", "shop", "idempotent", marks=pytest.mark.slow),
     ],
+    indirect=["url"],
 )
 async def test_kill_with_a_tool_in_flight(url, acts, server, effect):
     victim = subprocess.Popen(

@@ -44,8 +44,11 @@ async def test_an_answer_in_a_chat_reads_the_tail_alone(long_run):
     runtime, store, run = long_run
     usage = Usage(Limits(), Tally())
     caller = Caller(runtime, "default", key=None, usage=usage, closing=asyncio.Event())
+    store.claim_owner("server")
+    store.serve("server", [("chatty", "1")])  # somebody drives such runs
     (question,) = await run.questions()
     last, store.read = await run.offset(), 0
     given = await give_answer(caller, run, question, "yes", key="chat")
+    store.release_owner("server")
     assert (given.offset, given.path) == (last, question.path)
     assert store.read < FEW

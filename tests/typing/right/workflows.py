@@ -6,7 +6,20 @@ from typing import assert_type
 
 from pydantic import BaseModel
 
-from crew import Append, Budget, Context, Graph, Quorum, Retry, Run, Runtime, workflow
+from crew import (
+    Append,
+    Batch,
+    Budget,
+    Context,
+    Graph,
+    Outcome,
+    Quorum,
+    Retry,
+    Run,
+    Runtime,
+    Span,
+    workflow,
+)
 from crew.testing import simulate
 
 
@@ -105,5 +118,11 @@ async def main() -> None:
         again = await runtime.get(run.id)
         print(await again.result())
         runs: list[Run] = await runtime.runs(status="completed")
+        batch = runtime.start_many(doubled, range(3), keys=lambda number: f"{number}")
+        assert_type(await batch, Batch[int])
+        async for one in batch:
+            assert_type(await one.result(), int)
+        assert_type(await batch.results(), list[Outcome[int]])
+        assert_type(await run.spans(), Span)
         print(len(runs), (await runtime.fork(run.id)).id, Append())
     simulate(triage, Question(text="t"), seeds=3)
