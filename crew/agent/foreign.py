@@ -1,7 +1,6 @@
 """The tools that an agent has of MCP servers: listed once in each of its tasks, on record."""
 
 from collections.abc import Sequence
-from typing import cast
 
 from crew.agent.recorded import Recorded
 from crew.agent.tool_call import ToolLike
@@ -35,5 +34,5 @@ async def foreign_tools(
             return {"result": await listed(server, equipment)}
 
         found = await recorded.call(f"{task.path}/:mcp.{number}", "function", "mcp", {}, look)
-        tools += cast("list[ToolLike]", list(tools_in(found["result"], server, equipment)))
+        tools.extend(tools_in(found["result"], server, equipment))
     return tools

@@ -8,6 +8,7 @@ from functools import cached_property
 from pathlib import PurePath
 from typing import Any, ClassVar, get_args
 
+from crew.call.addressee import problem_of
 from crew.errors import GraphError
 from crew.source import definition_of
 from crew.tool.definition import Approve, Effect
@@ -37,6 +38,7 @@ class MCP:
             `effect` does not name.
         approve: whether a person is asked before a call, of all tools or by their names at the
             server. See `Tool`.
+        to: the role or the name of the person who is asked; see `Context.ask`.
         timeout: seconds for the connection, and for each call.
         env: what the command's environment holds beside PATH, HOME and the like.
         headers: what is sent with each request to a URL, such as `Authorization`. What stands in
@@ -58,6 +60,7 @@ class MCP:
         effect: Effect | Mapping[str, Effect] | None = None,
         trust_hints: bool = False,
         approve: Approve | Mapping[str, Approve] = False,
+        to: str | None = None,
         timeout: float = 60.0,
         env: Mapping[str, str] | None = None,
         headers: Mapping[str, str] | None = None,
@@ -69,6 +72,7 @@ class MCP:
         self.effects = {} if effect is None else effect
         self.trust_hints = trust_hints
         self.approve = approve
+        self.to = to
         self.timeout = timeout
         self.env = dict(env or {})
         self.headers = dict(headers or {})
@@ -133,7 +137,14 @@ class MCP:
         of_functions = definition_of([each for each in every if callable(each)], around=self)
         asked = sorted(approvals) if isinstance(approvals, Mapping) else isinstance(approvals, bool)
         said = [each for each in every if isinstance(each, bool)]
-        policies = (self.include, self.prefix, self.effects, self.trust_hints, self.timeout)
+        policies = (
+            self.include,
+            self.prefix,
+            self.effects,
+            self.trust_hints,
+            self.timeout,
+            self.to,
+        )
         return repr((server, policies, asked, said)) + of_functions
 
 
@@ -167,7 +178,7 @@ def _of_policies(server: MCP, include: object) -> str:
     asked = approvals.values() if isinstance(approvals, Mapping) else [approvals]
     if wrong := [each for each in asked if not isinstance(each, bool) and not callable(each)]:
         return f"approve is True, or a function of the call's arguments, not {wrong[0]!r:.100}"
-    return ""
+    return problem_of(server.to)
 
 
 def _of_values(server: MCP) -> str:

@@ -72,6 +72,7 @@ def tools_in(
                 session_of(server, equipment),
                 server.effect_of(entry["name"], entry["hint"]),
                 server.approve_of(entry["name"]),
+                server.to,
             )
 
 

@@ -2,7 +2,7 @@
 
 import re
 from types import SimpleNamespace
-from typing import Any, ClassVar
+from typing import Any
 
 from crew.call.invoke import invoke
 from crew.content import Content
@@ -29,12 +29,11 @@ def name_of(tool: str, prefix: str) -> str:
 class _Foreign:
     """What all tools have in common that are not of this process."""
 
-    holds_run: ClassVar[bool] = False
-    retries: ClassVar[int] = 0
-    to: ClassVar[str | None] = None
-    timeout: ClassVar[None] = None
+    holds_run: bool = False
+    retries: int = 0
+    timeout: float | None = None
     """The session keeps to the server's: it knows whether a request was sent at all."""
-    codec: ClassVar[Codec] = _CODEC
+    codec: Codec = _CODEC
 
     def __init__(self, spec: ToolSpec) -> None:
         self.spec = spec
@@ -66,14 +65,21 @@ class RemoteTool(_Foreign):
         session: what the process has of that.
         effect: what a repeated call does.
         approve: whether a person is asked before a call.
+        to: which one.
     """
 
     def __init__(
-        self, spec: ToolSpec, tool: str, session: Session, effect: str, approve: Approve
+        self,
+        spec: ToolSpec,
+        tool: str,
+        session: Session,
+        effect: str,
+        approve: Approve,
+        to: str | None,
     ) -> None:
         super().__init__(spec)
         self._tool, self._session = tool, session
-        self.effect, self.approve = effect, approve
+        self.effect, self.approve, self.to = effect, approve, to
 
     async def needs_approval(self, arguments: dict[str, Json]) -> bool:
         """Return whether a person is to be asked before a call with these arguments.
@@ -104,8 +110,9 @@ class RemoteTool(_Foreign):
 class Absent(_Foreign):
     """A tool that could not be had, and says why: to its model, which can tell its user."""
 
-    effect: ClassVar[str] = "read"
-    approve: ClassVar[bool] = False
+    effect: str = "read"
+    approve: Approve = False
+    to: str | None = None
 
     async def needs_approval(self, arguments: dict[str, Json]) -> bool:
         return False

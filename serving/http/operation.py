@@ -30,7 +30,7 @@ _ERRORS = {
     415: "The body is not JSON.",
     429: "Too much at once, or a budget is used up; `Retry-After` says when to come back.",
     500: "The run failed, or the server made a mistake.",
-    503: "Not now: the store cannot be reached, or the server stops.",
+    503: "Not now: no store, the server stops, or nobody has the version of the run loaded.",
     504: "No answer in time; the run goes on.",
 }
 

@@ -76,8 +76,14 @@ async def test_call_that_was_cut_off_is_not_made_again(url, acts):
 
 
 async def test_call_that_took_too_long_is_unknown_where_it_acts_once():
+    server = MCPServer("here", log_level="ERROR")
+
+    @server.tool()
+    async def hang() -> None:
+        await asyncio.sleep(3600)
+
     with pytest.raises(RunFailed) as failed:
-        await outcome(":memory:", desk([unsound("hang", timeout=2)], ToolCall("work")))
+        await outcome(":memory:", desk([MCP(server, timeout=2)], ToolCall("hang")))
 
     assert failed.value.cause_type == "EffectUnknown"
 
@@ -197,3 +203,23 @@ def test_server_in_this_process_is_called_under_every_crash_of_a_simulation():
     done = simulate(flow, "hello", seeds=30)
 
     assert done.output == "3"
+
+
+@stores
+async def test_run_goes_on_with_what_it_was_offered_and_has_read_where_the_server_is_gone(url):
+    calls = FIND, ToolCall("lend", {"title": "Emma"})
+    flow = desk([library(approve={"lend": True})], *calls)
+    async with Runtime(url, workflows=[flow]) as runtime:
+        run = await runtime.start(flow, "hello")
+        await until(run, "waiting")
+
+    gone = desk([MCP("no-such-program", approve={"lend": True})], *calls)
+    async with Runtime(url, workflows=[gone]) as runtime:
+        run = await runtime.get(run.id)
+        (asked,) = await run.questions()
+        await run.answer(asked.path, True)
+        said = await result(run)
+
+    found, _, lent = said.partition(" | ")
+    assert found == '{"title": "Emma", "days": null}'
+    assert lent.startswith("error: MCP server 'no-such-program' (lend): ")

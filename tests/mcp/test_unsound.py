@@ -32,7 +32,7 @@ async def test_call_that_comes_to_nothing_is_an_error_that_the_model_reads(way, 
 
 @pytest.mark.parametrize("way", ["hang", "wrong-id"])
 async def test_call_that_hangs_is_an_error_after_the_timeout(way):
-    server = unsound(way, effect="read", timeout=SOON)
+    server = unsound(way, effect="read", include=["work"], timeout=SOON)
     (result,) = await read(server, ToolCall("work"))
 
     assert "within its timeout of 2 s" in result.text
