@@ -82,7 +82,8 @@ CREATE TABLE blob_uses (
 );
 CREATE INDEX blob_uses_by_digest ON blob_uses (digest);
 
--- What is kept of a thread beside its runs.
+-- What is kept of a thread beside its runs. A branch stands on the thread `base` as it was after its
+-- turn `base_turn`.
 CREATE TABLE threads (
     tenant text NOT NULL,
     thread text NOT NULL,

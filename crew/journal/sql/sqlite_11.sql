@@ -84,7 +84,8 @@ CREATE TABLE blob_uses (
 ) WITHOUT ROWID;
 CREATE INDEX blob_uses_by_digest ON blob_uses (digest);
 
--- What is kept of a thread beside its runs; see sqlite_threads.py.
+-- What is kept of a thread beside its runs; see sqlite_threads.py. A branch stands on the thread
+-- `base` as it was after its turn `base_turn`.
 CREATE TABLE threads (
     tenant TEXT NOT NULL,
     thread TEXT NOT NULL,
