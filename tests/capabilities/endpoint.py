@@ -44,7 +44,7 @@ class Endpoint:
         """What nobody was to ask."""
         self._lock, self._over = threading.Lock(), threading.Event()
         self._is_struck = False
-        self._server = Server(("127.0.0.1", 0), _handler(self))
+        self._server = Server(("127.0.0.1", 0), handler(self))
         self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
 
     def __enter__(self) -> "Endpoint":
@@ -81,7 +81,7 @@ class Endpoint:
             return self._refused(f"{owner.name} has no words: {name} {turn}: {_last_text(body)}")
         if isinstance(said, int):
             return said, {"error": {"message": f"{name} fails", "type": "fails"}}
-        return 200, _completion(body, said)
+        return 200, completion(body, said)
 
     def fetch(self, name: str) -> tuple[int, str]:
         """Answer with a page, or hold it back for good."""
@@ -140,7 +140,7 @@ def _last_text(body: Body) -> str:
     return _text(body["messages"][-1]["content"])
 
 
-def _completion(body: Body, said: Any) -> Body:
+def completion(body: Body, said: Any) -> Body:
     turn = len(body["messages"])
     wished = said if isinstance(said, list) else [said]
     calls = [
@@ -189,7 +189,7 @@ def _chunks(whole: Body) -> Iterator[Body]:
     yield {**facts, "choices": [end], "usage": usage}
 
 
-def _handler(endpoint: Endpoint) -> type[BaseHTTPRequestHandler]:
+def handler(endpoint: Endpoint) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))

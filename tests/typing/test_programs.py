@@ -18,11 +18,12 @@ pytestmark = pytest.mark.xdist_group("type_checkers")  # they are run once, on a
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
-RIGHT = sorted((HERE / "right").glob("*.py"))
+RIGHT = [*sorted((HERE / "right").glob("*.py")), *sorted((ROOT / "examples").glob("*.py"))]
 WRONG = sorted((HERE / "wrong").glob("*.py"))
 PAGES = [
     ROOT / "README.md",
     *(ROOT / f"docs/{n}.md" for n in ("agents", "tools", "models", "context", "memory")),
+    *sorted((ROOT / "docs/recipes").glob("[!R]*.md")),
 ]
 BLOCK = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
 MARK = re.compile(r"# refused(?: by (\w+))?$")
