@@ -13,7 +13,7 @@ from crew.value import text_of
 from serving.access.caller import Caller
 from serving.access.door import Door
 from serving.chat.asks import give_answer
-from serving.chat.stuck import refuse_stuck
+from serving.chat.stuck import refuse_stuck, refuse_stuck_thread
 from serving.chat.tail import Outcome, watch
 from serving.http.errors import ApiError
 from serving.mcp.tools import input_from
@@ -64,6 +64,8 @@ class Call:
             ApiError, CrewError: it could not be started, or it failed.
         """
         value = input_from(workflow, arguments, self.door.input_defaults)
+        if thread is not None:
+            await refuse_stuck_thread(self.caller, thread, key)
         run = await self.caller.start(workflow, value, thread=thread, key=key)
         return await self._followed(run, 0, Outcome())
 

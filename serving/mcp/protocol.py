@@ -22,6 +22,7 @@ from crew.graph import Workflow
 from crew.mcp import IDEMPOTENCY_KEY
 from crew.message import Json
 from serving.access.door import Door
+from serving.conversations.headers import thread_in_headers
 from serving.http.errors import ApiError
 from serving.mcp.calls import Call, Result, Waiting
 from serving.mcp.forms import form_of, state_for, state_of, value_in, waiting_facts, waiting_text
@@ -135,7 +136,7 @@ class _Speaker:
             return await call.go_on(run, _answers(params.input_responses or {}))
         headers = self._request.headers
         key: Any = (params.meta or {}).get(IDEMPOTENCY_KEY, headers.get("idempotency-key"))
-        thread = headers.get("x-thread-id")
+        thread = thread_in_headers(self._request).name
         return await call.begin(workflow, params.arguments or {}, key=key, thread=thread)
 
     def _asked(self, context: Context, waiting: Waiting, *, is_new: bool) -> Outcome:

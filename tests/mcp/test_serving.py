@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import mcp
+import openai
 import pytest
 from mcp.client.streamable_http import streamable_http_client
 from mcp.shared._httpx_utils import create_mcp_http_client
@@ -227,13 +228,36 @@ async def test_key_is_needed_where_keys_are_set_and_others_runs_are_not_seen():
 
 
 @asynccontextmanager
-async def signed_in(url: str, key: str) -> AsyncIterator[mcp.Client]:
-    headers = {"Authorization": f"Bearer {key}"}
+async def signed_in(url: str, key: str, **more: str) -> AsyncIterator[mcp.Client]:
+    headers = {"Authorization": f"Bearer {key}", **more}
     async with (
         create_mcp_http_client(headers=headers) as sending,
         mcp.Client(streamable_http_client(url, http_client=sending)) as client,
     ):
         yield client
+
+
+async def test_conversation_in_a_header_is_the_callers_own_as_in_chats():
+    keys = [key_of(f"{name}-key", name=name, tenant="shop") for name in ("ada", "bob")]
+    async with serving(keys=keys) as (url, runtime):
+        for name in ("ada", "bob"):
+            for thread in ("t", "{{chat_id}}"):
+                headers = {"X-Thread-Id": thread}
+                async with signed_in(url, f"{name}-key", **headers) as client:
+                    await client.call_tool("shout", {"input": name})
+        client = openai.AsyncOpenAI(base_url=f"{url.removesuffix('mcp')}v1", api_key="ada-key")
+        said = [{"role": "user", "content": "more"}]
+        await client.chat.completions.create(
+            model="shout", messages=said, extra_headers={"X-Thread-Id": "t"}
+        )
+        await client.close()
+        runs = await runtime.of("shop").runs()
+        threads = [run.thread for run in runs]
+
+    more, no_id, bob, _, ada = threads
+    assert more == ada
+    assert len({no_id, bob, ada}) == 3
+    assert no_id is None
 
 
 async def test_agent_calls_a_workflow_that_another_server_offers():
