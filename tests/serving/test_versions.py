@@ -258,3 +258,23 @@ async def test_whoever_goes_on_with_a_parked_run_is_told_why_at_once(parked, wai
     assert error["code"] == "run_parked"
     assert waiting in error["message"]
     assert "diverged" in error["message"]
+
+
+async def test_chat_of_a_parked_run_goes_on_where_its_client_asks_again(parked, waiting):
+    said = [{"role": "user", "content": "lamp"}, {"role": "assistant", "content": "Refund?"}]
+    headers = {"X-OpenWebUI-Chat-Id": "t"}
+
+    async def sent(messages):
+        body = {"model": "triage", "messages": messages}
+        return await parked.post("chat/completions", json=body, headers=headers)
+
+    async with asyncio.timeout(20):
+        refused = await sent([*said, {"role": "user", "content": "well?"}])
+        assert (refused.status_code, refused.json()["error"]["code"]) == (409, "run_parked")
+        again = await sent(said[:1])
+        assert content(again) == "Pay it back?"
+        copy = [said[0], {"role": "assistant", "content": "Pay it back?"}]
+        done = await sent([*copy, {"role": "user", "content": "yes"}])
+    assert content(done) == "True"
+    assert done.headers["x-thread-id"] == again.headers["x-thread-id"] != "t"
+    assert (await parked.get(f"runs/{waiting}")).json()["status"] == "waiting"
