@@ -21,7 +21,8 @@ async def main(name: str) -> None:
             await asyncio.sleep(0.01)
         await run.answer("agreed", True)
         await run.result()
-        await (await runtime.start(raced, "race")).result()
+        await runtime.branch_thread("b", base="t", turn=1)
+        await (await runtime.start(raced, "race", thread="b", metadata={"of": "b"})).result()
         with contextlib.suppress(RunFailed):
             await (await runtime.start(failing, "nothing")).result()
     db = sqlite3.connect(path)

@@ -36,3 +36,14 @@ async def test_an_old_journal_is_forked_without_a_call(journal, tmp_path):
         (run,) = [run for run in await runtime.runs() if run.workflow == "golden_research"]
         fork = await runtime.fork(run.id, at=(await run.recorded())[-1].offset)
         assert await fork.result() == await run.result()
+
+
+@pytest.mark.parametrize("journal", JOURNALS, ids=lambda path: path.stem)
+async def test_branches_and_metadata_of_an_old_journal_are_read(journal, tmp_path):
+    shutil.copy(journal, tmp_path / "runs.db")
+    async with Runtime(f"sqlite:///{tmp_path}/runs.db", workflows=ALL) as runtime:
+        base, branch = await runtime.thread("t"), await runtime.thread("b")
+        assert branch.messages[:2] == base.messages
+        assert [message.text for message in branch.messages[2:]] == ["race", "no race 7 found race"]
+        (run,) = await runtime.runs(metadata={"of": "b"})
+        assert run.thread == "b"
