@@ -24,6 +24,9 @@ async def foreign_tools(
     """
     from crew.mcp.offer import connect, listed, tools_in
 
+    async def tell(place: str, text: str) -> None:
+        await calls.note_progress(f"{task.path}/{place}", text)
+
     recorded = Recorded(calls, task)
     tools: list[ToolLike] = []
     for number, server in enumerate(servers):
@@ -34,5 +37,5 @@ async def foreign_tools(
             return {"result": await listed(server, equipment)}
 
         found = await recorded.call(f"{task.path}/:mcp.{number}", "function", "mcp", {}, look)
-        tools.extend(tools_in(found["result"], server, equipment))
+        tools.extend(tools_in(found["result"], server, equipment, tell))
     return tools

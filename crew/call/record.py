@@ -114,6 +114,10 @@ class Calls(Protocol):
         """Discard the text streamed at `path`: it will be streamed anew."""
         ...
 
+    async def note_progress(self, path: str, text: str) -> None:
+        """Tell whoever watches what is being done; once at each path, whoever is entered again."""
+        ...
+
 
 @frozen
 class AgentTask:
@@ -423,3 +427,6 @@ class Unrecorded:
 
     async def discard_text(self, path: str) -> None:
         """Nobody listens."""
+
+    async def note_progress(self, path: str, text: str) -> None:
+        """Nobody watches."""

@@ -78,6 +78,9 @@ class RemoteCalls:
     async def discard_text(self, path: str) -> None:
         await self._send("discard_text", path)
 
+    async def note_progress(self, path: str, text: str) -> None:
+        await self._send("note_progress", path, text)
+
     async def _ask(self, verb: str, *arguments: Json) -> Json:
         try:
             return (await self._work.ask(verb, arguments)).body
@@ -128,6 +131,8 @@ async def carry_out(calls: Calls, verb: str, arguments: Json) -> Json:
             await calls.emit_text(path, text)
         case "discard_text", [path]:
             await calls.discard_text(path)
+        case "note_progress", [path, text]:
+            await calls.note_progress(path, text)
         case _:
             raise ValueError(f"an agent asked for {verb!r}, which is no call of a run")
     return None

@@ -16,6 +16,7 @@ from crew.failure import message_of
 from crew.mcp.definition import MCP
 from crew.mcp.http import CUT_OFF, NOT_SENT, client
 from crew.mcp.process import Process
+from crew.mcp.progress import Progress
 from crew.mcp.reading import Watched
 from crew.message import Json
 
@@ -129,14 +130,26 @@ class Connection:
         raise Refused(f"its list of tools has more than {MOST_PAGES} pages")
 
     async def call(
-        self, tool: str, arguments: dict[str, Json], meta: dict[str, Json]
+        self,
+        tool: str,
+        arguments: dict[str, Json],
+        meta: dict[str, Json],
+        progress: Progress | None = None,
     ) -> dict[str, Json]:
         """Return the result of a call of a tool that it `knows`, as MCP's JSON has it.
+
+        Args:
+            tool: its name at the server.
+            arguments: what it gets.
+            meta: what the request holds besides.
+            progress: is told how far the server is.
 
         Raises:
             NotSent, Lost, Refused: there is none.
         """
-        result = await self._asked(lambda sdk: sdk.call_tool(tool, arguments, meta=meta))
+        result = await self._asked(
+            lambda sdk: sdk.call_tool(tool, arguments, meta=meta, progress_callback=progress)
+        )
         found: dict[str, Json] = result.model_dump(mode="json", by_alias=True)
         return found
 

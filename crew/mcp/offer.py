@@ -10,7 +10,7 @@ from crew.failure import message_of
 from crew.llm import ToolSpec
 from crew.mcp.definition import MCP
 from crew.mcp.session import session_of
-from crew.mcp.tool import Absent, RemoteTool, name_of
+from crew.mcp.tool import Absent, RemoteTool, Tell, name_of
 from crew.message import Json
 
 __all__ = ["connect", "listed", "tools_in"]
@@ -52,9 +52,9 @@ async def listed(server: MCP, equipment: Equipment) -> dict[str, Json]:
 
 
 def tools_in(
-    listing: dict[str, Json], server: MCP, equipment: Equipment
-) -> "Iterator[RemoteTool | Absent]":
-    """Return the tools of a listing that was recorded."""
+    listing: dict[str, Json], server: MCP, equipment: Equipment, tell: Tell
+) -> Iterator[RemoteTool | Absent]:
+    """Return the tools of a listing that was recorded; `tell` is for how far their calls are."""
     entries = listing.get("tools") or [
         {"name": name, "problem": listing["problem"]} for name in server.include or (server.label,)
     ]
@@ -73,6 +73,7 @@ def tools_in(
                 server.effect_of(entry["name"], entry["hint"]),
                 server.approve_of(entry["name"]),
                 server.to,
+                tell,
             )
 
 

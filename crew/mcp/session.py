@@ -10,6 +10,7 @@ from crew.errors import ToolError
 from crew.mcp.connection import Connection, Lost, NotSent, Refused, Useless
 from crew.mcp.content import content_of, words_of
 from crew.mcp.definition import IDEMPOTENCY_KEY, MCP
+from crew.mcp.progress import Progress, Report
 from crew.message import Json
 
 __all__ = ["Session", "session_of"]
@@ -58,7 +59,13 @@ class Session:
         return await self._in_time("list its tools", Connection.listing, is_repeatable=True)
 
     async def call(
-        self, tool: str, arguments: dict[str, Json], *, effect: str, key: str = ""
+        self,
+        tool: str,
+        arguments: dict[str, Json],
+        *,
+        effect: str,
+        key: str = "",
+        report: Report | None = None,
     ) -> Content:
         """Call a tool, and return its result as a model reads it.
 
@@ -67,6 +74,7 @@ class Session:
             arguments: what the model gave.
             effect: what a repeated call does; one that acts once is sent once.
             key: by which the server could tell that a call is made again.
+            report: gets lines about how far it is, numbered from 0.
 
         Raises:
             ToolError: it failed.
@@ -74,8 +82,10 @@ class Session:
         """
         meta = {IDEMPOTENCY_KEY: key} if key else {}
 
+        progress = None if report is None else Progress(report, self._masked)
+
         async def made(connection: Connection) -> dict[str, Json]:
-            return await connection.call(tool, arguments, meta)
+            return await connection.call(tool, arguments, meta, progress)
 
         result = await self._in_time(tool, made, tool=tool, is_repeatable=effect != "once")
         if result.get("isError"):

@@ -1,6 +1,7 @@
 """A tool of an MCP server, as an agent has it; and what stands for one that is not there."""
 
 import re
+from collections.abc import Awaitable, Callable
 from types import SimpleNamespace
 from typing import Any
 
@@ -13,10 +14,13 @@ from crew.message import Json
 from crew.tool.definition import RESERVED, Approve
 from crew.value import Codec
 
-__all__ = ["Absent", "RemoteTool", "name_of"]
+__all__ = ["Absent", "RemoteTool", "Tell", "name_of"]
+
+Tell = Callable[[str, str], Awaitable[None]]
 
 _ODD = re.compile(r"[^a-zA-Z0-9_-]")
 _LONGEST_NAME = 64
+_KEY_CHARACTERS = 12
 _CODEC = Codec(str, where="what an MCP server returns", only_read=True)
 
 
@@ -66,6 +70,7 @@ class RemoteTool(_Foreign):
         effect: what a repeated call does.
         approve: whether a person is asked before a call.
         to: which one.
+        tell: tells those who watch the run how far a call is, at a place of its own.
     """
 
     def __init__(
@@ -76,9 +81,10 @@ class RemoteTool(_Foreign):
         effect: str,
         approve: Approve,
         to: str | None,
+        tell: Tell,
     ) -> None:
         super().__init__(spec)
-        self._tool, self._session = tool, session
+        self._tool, self._session, self._tell = tool, session, tell
         self.effect, self.approve, self.to = effect, approve, to
 
     async def needs_approval(self, arguments: dict[str, Json]) -> bool:
@@ -102,8 +108,14 @@ class RemoteTool(_Foreign):
             ToolError: it failed.
             CutOff: it acts once, and nobody knows whether it did.
         """
+
+        async def report(number: int, text: str) -> None:
+            # The key is that of all attempts: what was told of one is not told again.
+            place = f"{self.name}.{idempotency_key[:_KEY_CHARACTERS]}/progress.{number}"
+            await self._tell(place, f"{self.name}: {text}")
+
         return await self._session.call(
-            self._tool, arguments, effect=self.effect, key=idempotency_key
+            self._tool, arguments, effect=self.effect, key=idempotency_key, report=report
         )
 
 

@@ -486,6 +486,9 @@ class RunCalls:
         if self.records.has_streamed(path):
             self.append(TextDiscarded(path))
 
+    async def note_progress(self, path: str, text: str) -> None:
+        self.progress(path, text)
+
     def cancelled(self, path: str, call: CallKind) -> None:
         """Record that the code of the run, or its end, cancelled a call, and that it has ended."""
         record = self.records.get(path)

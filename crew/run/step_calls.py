@@ -130,6 +130,10 @@ class StepCalls:
         await self._require_running()
         await self._or_stop(self._run.discard_text(path))
 
+    async def note_progress(self, path: str, text: str) -> None:
+        await self._require_running()
+        await self._or_stop(self._run.note_progress(path, text))
+
     def order_of(self, path: str) -> Order:
         """Return the order in which what came of the call at `path` is handed out."""
         return self._run.lookup.order_of(path)

@@ -64,6 +64,9 @@ async def test_host_that_dies_with_a_tool_in_flight(cluster, tmp_path, effect, s
         (await host("agent", name)).kill()
         while (came_to := await run.status()) not in ("completed", "failed"):
             await asyncio.sleep(0.05)
+        events = await run.recorded()
 
+    told = [event.data["text"] for event in events if event.kind == "progress.made"]
+    assert told[0] == "find: 1"
     assert came_to == status
     assert acts.read_text().split() == made
