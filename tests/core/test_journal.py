@@ -154,7 +154,7 @@ async def test_a_full_disk_is_said_and_the_run_goes_on_when_there_is_room(tmp_pa
 
     def small(name: str) -> sqlite3.Connection:
         db = connect(name)
-        db.execute("PRAGMA max_page_count = 40")
+        db.execute("PRAGMA max_page_count = 50")
         return db
 
     full = SqliteStore(path, opener=small)
@@ -172,7 +172,7 @@ async def test_a_full_disk_is_said_and_the_run_goes_on_when_there_is_room(tmp_pa
 
 
 async def test_a_worker_goes_on_by_itself_when_its_store_works_again(tmp_path):
-    pages = [40]
+    pages = [50]
 
     def limited(name: str) -> sqlite3.Connection:
         db = connect(name)
