@@ -189,3 +189,36 @@ async def test_what_is_typed_answers_a_question(widgets, schema, typed, value):
     send.click(send)
     async with asyncio.timeout(SECONDS):
         assert await given.get() == value
+
+
+@pytest.fixture
+def shown(monkeypatch) -> list[dict]:
+    """What cells are given to draw, also when they are drawn anew."""
+    given: list[dict] = []
+    for name in ("display", "update_display"):
+        monkeypatch.setattr(f"IPython.display.{name}", lambda drawn, **_: given.append(drawn))
+    return given
+
+
+async def test_cell_of_a_run_is_drawn_until_it_ends(shown):
+    async with Runtime(":memory:", workflows=[says]) as runtime:
+        run = await runtime.start(says, "hello")
+        run._ipython_display_()
+        await result(run)
+        async with asyncio.timeout(SECONDS):
+            while "completed" not in shown[-1]["text/html"]:
+                await asyncio.sleep(0.01)
+    assert "completed" not in shown[0]["text/html"]
+    assert shown[0]["text/plain"] == repr(run)
+
+
+async def test_cell_of_a_batch_is_drawn_until_all_have_ended(shown):
+    async with Runtime(":memory:", workflows=[says]) as runtime:
+        batch = runtime.start_many(says, ["a", "b"])
+        batch._ipython_display_()
+        assert repr(batch) == "<batch: none ended, 0 under way>"
+        await batch.results()
+        async with asyncio.timeout(SECONDS):
+            while "2 completed" not in shown[-1]["text/html"]:
+                await asyncio.sleep(0.01)
+    assert repr(batch) == "<batch: 2 completed, 0 under way>"
