@@ -333,6 +333,27 @@ async def test_what_became_no_json_in_place_fails_its_step(memory):
         await turn(memory, grows)
 
 
+async def test_what_a_tool_left_no_json_is_for_the_model_to_read(memory):
+    @tool
+    async def keep(ctx: Context) -> str:
+        """Keep a set."""
+        ctx.thread.state["words"] = []
+        ctx.thread.state["words"].append({1})
+        return "kept"
+
+    model = ScriptedModel(
+        lambda request: ToolCall("keep") if len(request.messages) < 2 else request.messages[-1].text
+    )
+
+    @workflow
+    async def flow(ctx: Context, text: str) -> str:
+        return (await ctx.run(Agent("clerk", model=model, tools=[keep]), text)).output
+
+    run = await memory.start(flow, "hello", thread=THREAD)
+    assert "keeps JSON alone" in await result(run)
+    assert "words" not in (await memory.thread(THREAD)).state
+
+
 async def test_what_grows_too_big_is_refused(memory):
     @workflow(name="grows")
     async def grows(ctx: Context, text: str) -> str:
