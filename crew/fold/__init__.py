@@ -15,7 +15,7 @@ from crew.fold.deadlines import Deadlines
 from crew.fold.ends import Ending, EndKind
 from crew.fold.lines import Remarks, progress_line
 from crew.fold.origin import Origin
-from crew.fold.questions import Answer, Question, Questions, readable
+from crew.fold.questions import Answer, Question, Questions, QuestionsAsked, readable
 from crew.fold.reading import (
     Reducer,
     fold,
@@ -52,6 +52,7 @@ __all__ = [
     "Placement",
     "Question",
     "Questions",
+    "QuestionsAsked",
     "Record",
     "Records",
     "Reducer",

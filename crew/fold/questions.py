@@ -54,15 +54,7 @@ class Questions:
         """Take in an event; return what it does to the question at its path, if anything."""
         match event:
             case CallStarted(path=path, call="ask", data=data):
-                self.open[path] = Question(
-                    path,
-                    data["key"],
-                    data["question"],
-                    data.get("schema") or {},
-                    data.get("to"),
-                    offset,
-                    at,
-                )
+                self.open[path] = _question(path, data, offset, at)
                 return "opened"
             case (
                 CallCompleted(path=path, call="ask")
@@ -75,6 +67,25 @@ class Questions:
                 return "refused"
             case _:
                 return None
+
+
+@define
+class QuestionsAsked:
+    """All that a run has asked, the oldest first."""
+
+    all: list[Question] = field(default_factory=list)
+
+    def apply(self, event: RunEvent, offset: int = 0, at: float = 0.0) -> None:
+        match event:
+            case CallStarted(path=path, call="ask", data=data):
+                self.all.append(_question(path, data, offset, at))
+            case _:
+                pass
+
+
+def _question(path: str, data: dict[str, Json], offset: int, at: float) -> Question:
+    schema = data.get("schema") or {}
+    return Question(path, data["key"], data["question"], schema, data.get("to"), offset, at)
 
 
 def readable(event: Event, is_mine: Callable[[str | None], bool]) -> dict[str, Json]:

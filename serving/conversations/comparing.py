@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from crew.content import Content, split
-from crew.fold import Ending, Event, Text, folded, readable
+from crew.fold import Ending, Question, QuestionsAsked, Text, folded
 from crew.message import Message
 from crew.run import Run
 from crew.thread import NOT_ANSWERED
@@ -78,7 +78,7 @@ async def _otherwise(
     kept = _plain(copy[end].content)
     if kept and any(_plain(text).startswith(kept) for text in shown):
         return Followed(end + 1, True)
-    if asked := [event for event in events if event.kind == "ask.opened"]:
+    if asked := folded(events, QuestionsAsked()).all:
         for place in range(end + 1, len(copy)):
             if copy[place].role == "assistant" and any(
                 text and is_same(text, copy[place].content) for text in shown
@@ -87,13 +87,13 @@ async def _otherwise(
     return _waited(asked, copy, end)
 
 
-def _waited(asked: Sequence[Event], copy: Sequence[Message], end: int) -> Followed | None:
+def _waited(asked: Sequence[Question], copy: Sequence[Message], end: int) -> Followed | None:
     """Read a turn that went on when somebody else had answered.
 
     Its client has answered what was shown to it, and last saw for whom the run waits.
     """
-    questions = [_plain(event.data["question"]) for event in asked]
-    waits = [_plain(readable(event, _is_nobodys)["question"]) for event in asked]
+    questions = [_plain(item.question) for item in asked]
+    waits = [_plain(item.question if item.to is None else item.waiting_for) for item in asked]
     shown = set[int]()
     for answered, place in enumerate(range(end, len(copy), 2)):
         said = _plain(copy[place].content)
@@ -103,10 +103,6 @@ def _waited(asked: Sequence[Event], copy: Sequence[Message], end: int) -> Follow
             waited = any(wait in said for wait, question in both if wait != question)
             return Followed(place + 1, False) if waited else None
     return None
-
-
-def _is_nobodys(to: str | None) -> bool:
-    return to is None
 
 
 def is_same(one: Content, other: Content) -> bool:
