@@ -13,7 +13,6 @@ from crew.agent.delegate import AgentTool
 from crew.agent.handoff import Handoff
 from crew.agent.loop import Loop
 from crew.agent.output import TOOL, Output
-from crew.agent.outside import Outside, OutsideContext, written_outside
 from crew.agent.requirements import (
     require_check,
     require_model,
@@ -200,6 +199,8 @@ class Agent(Generic[T]):
         Raises:
             GraphError: it is something else.
         """
+        from crew.agent.outside import Outside, OutsideContext, written_outside
+
         content = as_content(text)
         if content is None:
             raise GraphError(message=f"{self.name}.run(…) takes texts, images and files")

@@ -4,7 +4,6 @@ from pathlib import Path
 
 from crew.errors import ExtraMissing, StoreError
 from crew.journal import Store, shown
-from crew.journal.memory import MemoryStore
 
 _IN_MEMORY = (":memory:", "memory:", "sqlite://", "sqlite:///:memory:")
 
@@ -21,6 +20,8 @@ def open_store(url: str) -> Store:
         ExtraMissing: the store needs a package that is not installed.
     """
     if url in _IN_MEMORY:
+        from crew.journal.memory import MemoryStore
+
         return MemoryStore()
     if url.startswith("sqlite:///"):
         from crew.journal.sqlite import SqliteStore  # only where it is used: it needs fcntl

@@ -17,7 +17,6 @@ from crew.journal.reading import JournalReader
 from crew.journal.writer import OpenRun, seal
 from crew.message import Json
 from crew.run.folding import Begun
-from crew.run.fork import new_fork
 from crew.run.handle import Home, Run
 from crew.run.other_runtimes import OtherRuntimes
 from crew.run.tags import tags_of
@@ -185,6 +184,8 @@ class Acceptance:
         budget: Budget | None,
     ) -> Run:
         """Accept a fork of a run, and have it driven; see `Tenant.fork`."""
+        from crew.run.fork import new_fork  # a run alone needs none
+
         new, workflow = new_fork(
             self._home.store,
             row,

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from crew.budget import Account, Allowance, Amount, Budget, limits_of
 from crew.call import approval
@@ -42,7 +42,6 @@ from crew.journal.writer import OpenRun
 from crew.message import Json
 from crew.run.attempts import Attempts
 from crew.run.ending import End
-from crew.run.entering import EnteredTools
 from crew.run.lookup import OF_AGENTS, Lookup
 from crew.run.sharing import SharedAccounts
 from crew.run.spending import Spending
@@ -50,6 +49,9 @@ from crew.run.surroundings import Surroundings
 from crew.run.waits import Waits
 from crew.thread import Thread
 from crew.value import Codec, is_big
+
+if TYPE_CHECKING:
+    from crew.run.entering import EnteredTools
 
 _LEAVES_PROCESS: frozenset[CallKind] = frozenset({"model", "tool", "effect", "ask", "child"})
 _SPENDS: frozenset[CallKind] = frozenset({"model", "child"})

@@ -13,7 +13,6 @@ from crew.journal.reading import JournalReader
 from crew.journal.text import TextWriter
 from crew.run.course import SNAPSHOT_EVENTS
 from crew.run.driver import Driver
-from crew.run.fork import prepare_fork
 from crew.run.snapshot import snapshot_version
 
 
@@ -54,6 +53,8 @@ async def fold_stored(store: Store, driver: Driver, workflow: Workflow, row: Run
     driver.course.fold(events)
     if row.base is not None:
         base = store.numbered(row.base)
+        from crew.run.fork import prepare_fork  # a run alone needs none
+
         forked = folded([reader.one(row.base_offset + 1)], Origin()).forked
         assert base is not None
         assert forked is not None

@@ -21,8 +21,6 @@ from crew.fold import (
     Origin,
     Question,
     Questions,
-    Span,
-    Spans,
     folded,
     in_currency,
     is_end,
@@ -39,6 +37,7 @@ from crew.run.workflows import Workflows
 from crew.value import aside, canonical, is_big
 
 if TYPE_CHECKING:
+    from crew.fold import Span
     from crew.notebook.view import View
 
 Out = TypeVar("Out", default=Any, covariant=True)
@@ -277,8 +276,10 @@ class Run(Generic[Out]):
                 spent[unit] = spent.get(unit, 0) + count
         return spent
 
-    async def spans(self) -> Span:
+    async def spans(self) -> "Span":
         """Return what it did and does: its steps, and the agents, models and tools beneath them."""
+        from crew.fold import Spans  # a run alone needs none
+
         return folded(await self.recorded(), Spans()).tree(self.workflow)
 
     async def questions(self) -> list[Question]:

@@ -6,20 +6,18 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
 
 from crew.budget import Budget
 from crew.errors import EffectUnknown, InputInvalid, RunNotFound
-from crew.fold import Act
 from crew.graph import Workflow
 from crew.journal import STATUSES, RunRow, RunStatus
 from crew.message import Json
 from crew.run import door
 from crew.run.acceptance import Acceptance
 from crew.run.dependencies import Dependencies
-from crew.run.fork import in_doubt_after, retry_from
 from crew.run.handle import Home, Run
-from crew.run.replay import replay
 from crew.run.tags import tags_of
 from crew.thread import Conversations
 
 if TYPE_CHECKING:
+    from crew.fold import Act
     from crew.run.diff import Difference
 
 
@@ -112,6 +110,8 @@ class Recorded:
             InputInvalid: it has not ended, or its workflow is not known here.
             Diverged: names the first difference, and both sides.
         """
+        from crew.run.replay import replay  # a run alone needs none
+
         run = await self.get(run_id)
         row = self._home.store.run(run.id)
         assert row is not None
@@ -184,6 +184,8 @@ class Recorded:
             InputInvalid: it has not ended, or completed; or its workflow is not known here.
             EffectUnknown: an effect, or a tool that acts once, may have happened.
         """
+        from crew.run.fork import in_doubt_after, retry_from
+
         door.one_of("unknown", unknown, ("fail", "retry"))
         run = await self.get(run_id)
         row = self._row(run_id)
@@ -227,7 +229,7 @@ class Recorded:
         return run
 
 
-def _would_repeat(run_id: str, act: Act) -> EffectUnknown:
+def _would_repeat(run_id: str, act: "Act") -> EffectUnknown:
     return EffectUnknown(
         run=run_id,
         path=act.path,

@@ -21,7 +21,6 @@ from crew.message import Json, Message
 from crew.run.calls import GIVES, RunCalls
 from crew.run.deadline import AGAIN_SECONDS, Deadline
 from crew.run.dispatch import Dispatch
-from crew.run.entering import EnteredTools
 from crew.run.thread_views import view_of
 from crew.thread import Thread
 from crew.value import Codec, is_big
@@ -311,6 +310,8 @@ class StepCalls:
         self, agent: Performer, task: AgentTask, fingerprint: str
     ) -> dict[str, Json]:
         """Have a task done by an agent of which some tools hold the run."""
+        from crew.run.entering import EnteredTools  # most agents need none
+
         attempt, path = self.attempt, task.path
         tools = EnteredTools(agent, attempt, self._run.attempts, self._inside, self._depth)
         self._run.entered[path] = attempt.entered[path] = tools

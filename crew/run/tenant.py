@@ -16,11 +16,11 @@ from crew.message import Json, Message
 from crew.run import door
 from crew.run.handle import Answered, Asked, Question, Run
 from crew.run.recorded import Recorded
-from crew.run.retention import Removed, erase, prune
 from crew.thread import Branch, Thread, opening_text
 
 if TYPE_CHECKING:
     from crew.run.batch import Batch, Keys
+    from crew.run.retention import Removed
 
 In = TypeVar("In")
 Out = TypeVar("Out")
@@ -304,7 +304,7 @@ class Tenant(Recorded):
             KeepThread(self.tenant, name, text, time.time(), opening, base, turn)
         )
 
-    async def prune(self, *, older_than: float | None = None, keep: int | None = None) -> Removed:
+    async def prune(self, *, older_than: float | None = None, keep: int | None = None) -> "Removed":
         """Remove this tenant's runs that have ended and are old.
 
         A run goes with its children, and a conversation whole or not at all; what a fork that stays
@@ -318,6 +318,8 @@ class Tenant(Recorded):
         Raises:
             InputInvalid: neither was given.
         """
+        from crew.run.retention import prune  # a run alone needs none
+
         return await prune(
             self._home.store,
             self._home.writer,
@@ -326,7 +328,7 @@ class Tenant(Recorded):
             keep=None if keep is None else door.count("keep", keep),
         )
 
-    async def erase(self, *, thread: str | None = None) -> Removed:
+    async def erase(self, *, thread: str | None = None) -> "Removed":
         """Remove a conversation for good, or without `thread` everything of this tenant.
 
         With it go its forks and children, its blobs, and what is left of it in free pages, logs and
@@ -337,5 +339,7 @@ class Tenant(Recorded):
             InputInvalid: a run of it has not ended.
             StoreError: other processes hold on to what is to be overwritten.
         """
+        from crew.run.retention import erase
+
         name = door.text_or_none("thread", thread)
         return await erase(self._home.store, self._home.writer, self.tenant, name)
