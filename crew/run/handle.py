@@ -241,17 +241,14 @@ class Run(Generic[Out]):
     async def _ended(self) -> Ending:
         """Wait for the end, and return it."""
         row = self._fresh()
-        while True:
-            written: Sequence[StoredEvent] = ()
-            if row.status in OPEN:
-                followers = self._home.followers
-                written = await followers.grown(row.number, row.offset, to_end=True)
+        while row.status in OPEN:
+            written = await self._home.followers.grown(row.number, row.offset, to_end=True)
             if written:
                 reader = self._reader()
                 await reader.read_ahead(written[-1:])
                 return folded([reader.just_written(written[-1])], Ending())
-            if (row := self._fresh()).status not in OPEN:
-                return await self._ending(row)
+            row = self._fresh()
+        return await self._ending(row)
 
     async def is_loaded(self) -> bool:
         """Return whether somebody who lives has its code loaded: else it waits for a process."""
