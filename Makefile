@@ -14,7 +14,7 @@ FOR_GPU := .[gpu,serve,postgres]
 TORCH := torch==2.13.0
 TORCH_INDEX ?=
 VLLM_PYTEST = .venv-vllm/bin/pytest tests/vllm -m vllm --timeout 1200 --durations 15
-CORE := $(addprefix tests/,core conformance faults golden hosts memory postgres_store programs)
+CORE := $(addprefix tests/,core conformance faults golden hosts mcp memory postgres_store programs)
 PYTEST_ALL = pytest -n $(WORKERS) --dist loadgroup --timeout $(SECONDS_EACH)
 
 export UV_COMPILE_BYTECODE := 1

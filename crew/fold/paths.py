@@ -24,4 +24,6 @@ def places_around(path: str) -> Iterator[str]:
     while "/" in path:
         path = path.rpartition("/")[0]
         yield path
-        yield base_path(path)
+        tried, mark, attempt = path.rpartition("~")
+        if mark and attempt.isdecimal():
+            yield tried

@@ -626,3 +626,31 @@ async def test_bytes_are_refused_with_what_to_give_instead(runtime):
 
     text = await output_of(runtime, agent_with(raw))
     assert text.startswith("error: no model reads bytes; return text, or an Image")
+
+
+@pytest.mark.parametrize("waits", ["a timer", "cancelled"])
+async def test_a_tool_may_set_a_timer_and_may_not_cancel_its_run(waits):
+    @tool
+    async def odd(ctx: Context) -> str:
+        """Wait for a person, or break off."""
+        if waits == "cancelled":
+            raise asyncio.CancelledError
+        return str(await asyncio.wait_for(ctx.ask(bool, "Go on?", key="go"), 3600))
+
+    model = ScriptedModel(
+        lambda request: ToolCall("odd") if len(request.messages) < 2 else request.messages[-1].text
+    )
+    agent = Agent("clerk", model=model, tools=[odd])
+
+    @workflow
+    async def flow(ctx: Context, text: str) -> str:
+        return (await ctx.run(agent, text)).output
+
+    async with Runtime(":memory:", workflows=[flow]) as runtime:
+        run = await runtime.start(flow, "hello")
+        if waits == "a timer":
+            await until(run, "waiting")
+            await run.answer("go", True)
+            assert await result(run) == "True"
+        else:
+            assert "raised CancelledError" in await result(run)

@@ -4,6 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 
+import crew.fold
 from crew.event import Event
 from crew.fold import (
     Acts,
@@ -14,9 +15,11 @@ from crew.fold import (
     Ending,
     Origin,
     Questions,
+    QuestionsAsked,
     Records,
     Remarks,
     Results,
+    Spans,
     Steps,
     Tally,
     Text,
@@ -28,6 +31,7 @@ from crew.fold import (
     typed_of,
 )
 from crew.fold.past import Past
+from crew.fold.paths import places_around
 
 ERROR = {"type": "E", "message": "no"}
 TAKEN = ("run.taken", "", {"host": "h", "pid": 7, "epoch": 2})
@@ -91,6 +95,33 @@ def test_a_run_knows_what_it_was_started_with_and_where_it_was_forked():
     origin = folded(events, Origin())
     assert (origin.workflow, origin.input, origin.metadata, origin.at) == ("w", 3, {"a": 1}, 1.0)
     assert (origin.forked.run, origin.forked_at) == ("r0", 2)
+
+
+def test_all_that_was_asked_is_told_and_to_others_for_whom_it_waits():
+    to_eva = ("ask.opened", "b", {"key": "b", "question": "Refund?", "to": "eva"})
+    events = journal(asked("a"), ("ask.answered", "a", {"value": "x"}), to_eva)
+    first, second = folded(events, QuestionsAsked()).all
+    assert (first.question, first.to, first.offset) == ("a?", None, 1)
+    assert (second.question, second.waiting_for) == ("Refund?", "waiting for eva")
+
+
+def test_a_call_takes_until_its_end_or_until_now():
+    events = journal(("step.started", "a"), ("effect.started", "a/b"), ("effect.completed", "a/b"))
+    steps = folded(events, Steps()).all
+    assert (steps["a/b"].seconds_by(9.0), steps["a"].seconds_by(9.0)) == (1.0, 8.0)
+    assert steps["a"].seconds_by(0.0) == 0.0
+
+
+def test_a_request_that_broke_off_counts_for_the_call_that_is_made_again():
+    lost = {"lost": {"input_tokens": 5, "output_tokens": 2}}
+    started = [("model.started", "m"), ("model.started", "m", lost)]
+    assert folded(journal(*started), Steps()).all["m"].tokens == 7
+
+
+def test_what_a_fork_stands_on_is_reused_and_what_comes_later_is_its_own():
+    forked = ("run.forked", "", {"run": "r0", "at": 2})
+    events = journal(("step.started", "a"), ("step.completed", "a"), forked, ("step.started", "b"))
+    assert [it.is_reused for it in folded(events, Steps()).all.values()] == [True, False]
 
 
 def test_what_a_cancelled_step_was_doing_ends_with_it():
@@ -294,3 +325,25 @@ def test_what_was_reported_before_is_known_alone():
     assert under_way.asks == {"q"}
     (late,) = journal(("tool.completed", "w/t"))
     assert under_way.follow(9.0, typed_of(late)) is None
+
+
+def test_places_around_a_call_are_those_that_it_lies_within_and_what_these_are_tries_at():
+    assert list(places_around("a~2/b~3/c")) == ["a~2/b~3", "a~2/b", "a~2", "a"]
+
+
+def test_fold_has_what_it_names_and_nothing_else():
+    assert crew.fold.Spans is not None
+    with pytest.raises(AttributeError, match="no attribute 'Spam'"):
+        getattr(crew.fold, "Spam")  # noqa: B009
+
+
+def test_what_is_tried_again_within_a_second_attempt_is_within_that():
+    events = journal(
+        ("step.started", "a"),
+        ("step.started", "a~2"),
+        ("agent.started", "a~2/b", {"agent": "b"}),
+        ("model.started", "a~2/b~3/model.0"),
+    )
+    (first, second) = folded(events, Spans()).tree("flow").children
+    assert (first.path, first.children) == ("a", ())
+    assert [each.path for each in second] == ["a~2", "a~2/b", "a~2/b~3/model.0"]

@@ -1,6 +1,8 @@
 """What all runs ask of people, as one list."""
 
 import asyncio
+import sqlite3
+from contextlib import closing
 
 import pytest
 
@@ -63,6 +65,21 @@ async def test_page_behind_a_question_of_a_run_that_has_ended_goes_on_with_older
         behind = await runtime.questions(before=last.id)
         assert [asked.run.id for asked in behind][-1] == first
         assert len(behind) == 2
+
+
+async def test_damaged_run_hides_nothing_of_the_others(tmp_path, caplog):
+    url = f"sqlite:///{tmp_path}/runs.db"
+    async with Runtime(url, workflows=[both]) as runtime:
+        _, bad, _ = await three_waiting(runtime)
+    with closing(sqlite3.connect(tmp_path / "runs.db")) as db, db:
+        number = db.execute("SELECT number FROM runs WHERE id = ?", (bad,)).fetchone()[0]
+        changed = "UPDATE segments SET crc = crc + 1 WHERE id >> 32 = ?"
+        assert db.execute(changed, (number,)).rowcount
+    async with Runtime(url, worker=False) as runtime:
+        asked = await runtime.questions()
+    assert len(asked) == 2
+    assert bad not in [item.run.id for item in asked]
+    assert [each.run for each in caplog.records if each.message == "run.damaged"] == [bad]
 
 
 async def test_page_behind_nothing_is_refused():

@@ -1,6 +1,7 @@
 """A workflow that is defined anew beside a waiting run of the old one: each keeps its code."""
 
 import asyncio
+from contextlib import asynccontextmanager
 
 import pytest
 
@@ -136,3 +137,17 @@ async def test_a_result_is_of_the_type_that_its_run_was_started_with():
         await old.result()
         await (await runtime.start(flow(bytes), 7)).result()
         assert await old.result() == "7"
+
+
+def opened(name: str):
+    @asynccontextmanager
+    async def deps():
+        yield name
+
+    return deps
+
+
+def test_workflow_with_other_dependencies_is_another_one():
+    one, two = (Graph("flow", input=str, output=str, deps=opened(name)) for name in "ab")
+    assert one.is_same(one.frozen())
+    assert not one.is_same(two)

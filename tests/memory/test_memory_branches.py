@@ -101,6 +101,24 @@ async def test_calls_of_tools_stand_in_their_turns_on_a_branch(url):
     ][-9:]
 
 
+async def test_replay_of_a_turn_reads_the_calls_of_tools_of_the_turns_before():
+    model = ScriptedModel(counted)
+    agent = Agent("desk", model=model, tools=[number_of], history=History(tools=True))
+
+    @workflow(name="desk_replayed")
+    async def chat(ctx: Context, text: str) -> str:
+        return (await ctx.run(agent, text)).output
+
+    async with Runtime(":memory:") as runtime:
+        for text in ("a", "bb"):
+            run = await runtime.start(chat, text, thread="t")
+            await result(run)
+        asked = len(model.requests)
+        again = await runtime.replay(run.id)
+        assert await result(again) == await result(run)
+    assert len(model.requests) == asked
+
+
 @stores
 async def test_notes_of_a_branch_are_erased_with_its_base(url):
     async with Runtime(url) as runtime:
