@@ -65,7 +65,8 @@ def create_app(
     need_extra(mcp=mcp)
     from serving.access.auth import Access
     from serving.access.cors import read_origins
-    from serving.access.door import Door, by_name
+    from serving.access.door import Door
+    from serving.gallery import by_name
     from serving.routes import make_app
 
     door = Door(

@@ -4,6 +4,7 @@ import difflib
 import hashlib
 import importlib
 import importlib.util
+import re
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -14,7 +15,7 @@ from crew.errors import CrewError, InputInvalid
 from crew.graph import Workflow
 from serving.packages import package_of, packaged_modules
 
-__all__ = ["bundled_names", "load_workflow", "load_workflows", "loaded_modules"]
+__all__ = ["bundled_names", "by_name", "load_workflow", "load_workflows", "loaded_modules"]
 
 _loaded: dict[str, ModuleType] = {}  # by module name, in the order of loading
 
@@ -217,3 +218,35 @@ def _some(found: dict[str, Workflow], place: str) -> list[Workflow]:
 
 def _names(workflows: Iterable[Workflow]) -> str:
     return ", ".join(workflow.name for workflow in workflows) or "none"
+
+
+def by_name(workflows: Iterable[Workflow]) -> dict[str, Workflow]:
+    """Workflows by the names they are served under, in the order given.
+
+    Of several versions of one workflow the newest has the name alone, each older one is
+    `name@version`. Versions are compared as people do: 10 comes after 9, and 1.10 after 1.9.
+
+    Raises:
+        InputInvalid: two have the same name and version.
+    """
+    given = dict[tuple[str, str], Workflow]()
+    newest = dict[str, Workflow]()
+    for workflow in workflows:
+        name, version = workflow.name, workflow.version
+        if given.setdefault((name, version), workflow) is not workflow:
+            raise InputInvalid(
+                message=f"two workflows are called {name!r} and are of version {version}; give the "
+                "newer one another version, or one of them another name"
+            )
+        if name not in newest or _age(version) > _age(newest[name].version):
+            newest[name] = workflow
+    return {
+        name if newest[name] is workflow else f"{name}@{version}": workflow
+        for (name, version), workflow in given.items()
+    }
+
+
+def _age(version: str) -> list[tuple[int, str]]:
+    """Return what versions are compared by: their numbers as numbers, the rest as text."""
+    parts = re.findall(r"\d+|[^\d.]+", version)
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in parts]

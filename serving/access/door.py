@@ -2,31 +2,30 @@
 
 import asyncio
 import difflib
-import re
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
 from starlette.requests import Request
 
 from crew.config import Settings
-from crew.errors import InputInvalid
 from crew.graph import Workflow
 from crew.run import Run, Runtime
 from serving.access.caller import Caller
 from serving.access.limits import Counts, Limits, Tally, Usage
 from serving.http.notes import Noted
 
-__all__ = ["Door", "by_name"]
+__all__ = ["Door"]
 
 _PREFIX = "crew/"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Door:
-    """Workflows by the names they are served under (see `by_name`), and the runtime that runs them.
+    """Workflows by the names they are served under, and the runtime that runs them.
 
+    The names are those that `serving.gallery.by_name` gives.
     `closing` is set when the server stops: open streams then end. `progress` says whether streams
     show what runs do before they answer.
     """
@@ -89,35 +88,3 @@ class Door:
         near = difflib.get_close_matches(name, self.workflows, n=1)
         hint = f"; did you mean {near[0]!r}?" if near else ""
         return f"the model {model!r:.99} does not exist; served here: {known}{hint}"
-
-
-def by_name(workflows: Iterable[Workflow]) -> dict[str, Workflow]:
-    """Workflows by the names they are served under, in the order given.
-
-    Of several versions of one workflow the newest has the name alone, each older one is
-    `name@version`. Versions are compared as people do: 10 comes after 9, and 1.10 after 1.9.
-
-    Raises:
-        InputInvalid: two have the same name and version.
-    """
-    given = dict[tuple[str, str], Workflow]()
-    newest = dict[str, Workflow]()
-    for workflow in workflows:
-        name, version = workflow.name, workflow.version
-        if given.setdefault((name, version), workflow) is not workflow:
-            raise InputInvalid(
-                message=f"two workflows are called {name!r} and are of version {version}; give the "
-                "newer one another version, or one of them another name"
-            )
-        if name not in newest or _age(version) > _age(newest[name].version):
-            newest[name] = workflow
-    return {
-        name if newest[name] is workflow else f"{name}@{version}": workflow
-        for (name, version), workflow in given.items()
-    }
-
-
-def _age(version: str) -> list[tuple[int, str]]:
-    """Return what versions are compared by: their numbers as numbers, the rest as text."""
-    parts = re.findall(r"\d+|[^\d.]+", version)
-    return [(int(part), "") if part.isdecimal() else (-1, part) for part in parts]

@@ -5,12 +5,11 @@ import signal
 from typing import Any
 
 from crew.errors import CrewError, InputInvalid, SettingsInvalid
-from serving.access.door import by_name
 from serving.app import bind_app
 from serving.commands.opening import on_cluster, prepare_weights, with_deployment
 from serving.commands.screen import working
 from serving.commands.server import Served
-from serving.gallery import load_workflows
+from serving.gallery import by_name, load_workflows
 
 __all__ = ["APP_NAME", "serve_on_ray"]
 

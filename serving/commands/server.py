@@ -14,7 +14,6 @@ from crew.config import Settings
 from crew.errors import InputInvalid
 from crew.telemetry.setup import configure
 from serving.access.auth import check_exposure
-from serving.access.door import by_name
 from serving.access.keys import Key, default_keys, load_keys
 from serving.app import create_app, need_extra, serve_http
 from serving.commands import beacon
@@ -23,7 +22,7 @@ from serving.commands.opening import absolute, opened
 from serving.commands.output import notes, results, show_json
 from serving.commands.shared import Parent, end_of_worker
 from serving.commands.workers import Ready, Workers, announce_to_parent
-from serving.gallery import load_workflows
+from serving.gallery import by_name, load_workflows
 from serving.listening import listen, url_of
 
 __all__ = ["Served", "serve_alone", "serve_by_workers", "served"]

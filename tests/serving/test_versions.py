@@ -11,8 +11,8 @@ import pytest
 from crew import Context, Graph, Runtime, workflow
 from crew.config import Settings
 from crew.errors import InputInvalid
-from serving.access.door import by_name
 from serving.app import create_app
+from serving.gallery import by_name
 
 BASE = "http://127.0.0.1/v1/"
 
