@@ -35,7 +35,7 @@ from crew.journal import (
     accounts,
     rules,
 )
-from crew.journal.notes import Forget, Note, NoteChange, asked_terms, best, is_meant, terms_of
+from crew.journal.notes import Note, NoteChange, asked_terms, best, is_meant, terms_of
 
 
 class MemoryStore:
@@ -187,11 +187,10 @@ class MemoryStore:
         return None
 
     def _change_note(self, change: NoteChange) -> None:
-        match change:
-            case Note():
-                self._notes[change.id] = change
-            case Forget():
-                self._forget(lambda note: is_meant(note, change))
+        if isinstance(change, Note):
+            self._notes[change.id] = change
+        else:
+            self._forget(lambda note: is_meant(note, change))
 
     def _forget(self, is_gone: Callable[[Note], bool]) -> None:
         self._notes = {name: note for name, note in self._notes.items() if not is_gone(note)}

@@ -6,7 +6,6 @@ from typing import Any, LiteralString
 from crew.journal import RemoveNotes
 from crew.journal.notes import (
     MOST_CANDIDATES,
-    Forget,
     Note,
     NoteChange,
     asked_terms,
@@ -39,12 +38,13 @@ _HAND = (
 
 def change_notes(db: Db, changes: Sequence[NoteChange]) -> None:
     for change in changes:
-        match change:
-            case Note(id=name, tenant=tenant, scope=scope, text=text, run=run, thread=thread):
-                row = (name, tenant, scope, text, run, thread, change.at, terms_of(text))
-                db.execute(_WRITE, row)
-            case Forget(tenant=tenant, note=note, scope=scope, run=run):
-                db.execute(_FORGET, (tenant, note, note, scope, scope, run, run))
+        if isinstance(change, Note):
+            of_text = (change.text, change.run, change.thread, change.at, terms_of(change.text))
+            db.execute(_WRITE, (change.id, change.tenant, change.scope, *of_text))
+        else:
+            scope, run = change.scope, change.run
+            of_note = (change.tenant, change.note, change.note)
+            db.execute(_FORGET, (*of_note, scope, scope, run, run))
 
 
 def remove_notes(db: Db, remove: RemoveNotes) -> None:

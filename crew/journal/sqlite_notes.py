@@ -23,11 +23,10 @@ _NOTE = "notes.id, tenant, scope, text, run, thread, at, row_crc"
 
 def change_notes(db: sqlite3.Connection, changes: Sequence[NoteChange]) -> None:
     for change in changes:
-        match change:
-            case Note():
-                _write(db, change)
-            case Forget():
-                _forget(db, change)
+        if isinstance(change, Note):
+            _write(db, change)
+        else:
+            _forget(db, change)
 
 
 def _write(db: sqlite3.Connection, note: Note) -> None:

@@ -18,6 +18,10 @@ from crew import (
     tool,
     workflow,
 )
+from crew.agent.outside import Outside
+from crew.budget import Amount
+from crew.call.record import Equipment
+from crew.config import Settings
 from crew.errors import StoreError
 from crew.journal.memory import MemoryStore
 from crew.llm import ModelReply
@@ -308,3 +312,9 @@ async def test_a_model_is_closed_with_its_runtime():
     async with Runtime(":memory:") as runtime:
         assert await (await runtime.start(asks, "?")).result() == "x"
     assert model.closed
+
+
+async def test_outside_a_run_nothing_limits_an_agent_and_nothing_is_on_record():
+    calls = Outside(Agent("a"), Equipment(Settings()))
+    assert await calls.allowance("a/model.0", Amount(10, 0)) is None
+    assert await calls.is_due("a/model.0")

@@ -32,6 +32,7 @@ from crew.fold import (
 )
 from crew.fold.past import Past
 from crew.fold.paths import places_around
+from crew.fold.spoken import Spoken
 
 ERROR = {"type": "E", "message": "no"}
 TAKEN = ("run.taken", "", {"host": "h", "pid": 7, "epoch": 2})
@@ -347,3 +348,16 @@ def test_what_is_tried_again_within_a_second_attempt_is_within_that():
     (first, second) = folded(events, Spans()).tree("flow").children
     assert (first.path, first.children) == ("a", ())
     assert [each.path for each in second] == ["a~2", "a~2/b", "a~2/b~3/model.0"]
+
+
+def test_what_is_said_to_tools_is_told_of_one_agent_alone():
+    call = {"role": "assistant", "tool_calls": [{"id": "1", "name": "look", "arguments": {}}]}
+    said = {"messages": [{"role": "user", "content": "hello"}, call]}
+    events = journal(
+        ("step.started", "a"),
+        ("agent.started", "a/b", {"agent": "b"}),
+        ("agent.completed", "a/b", said),
+        ("agent.started", "a/c", {"agent": "c"}),
+        ("agent.completed", "a/c", said),
+    )
+    assert folded(events, Spoken("b")).messages == [call]

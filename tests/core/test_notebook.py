@@ -221,4 +221,7 @@ async def test_cell_of_a_batch_is_drawn_until_all_have_ended(shown):
         async with asyncio.timeout(SECONDS):
             while "2 completed" not in shown[-1]["text/html"]:
                 await asyncio.sleep(0.01)
+        drawn = len(shown)
+        batch._ipython_display_()
+        assert len(shown) == drawn + 1
     assert repr(batch) == "<batch: 2 completed, 0 under way>"
