@@ -124,3 +124,13 @@ async def test_transcripts_are_those_of_all_agents_of_a_run():
         [said] = folded(await run.recorded(), Transcripts()).all
     assert said.agent == "clerk"
     assert [message["role"] for message in said.messages][-3:] == ["assistant", "tool", "assistant"]
+
+
+async def test_what_a_run_asked_that_has_ended_is_kept_no_longer():
+    async with Runtime(":memory:", workflows=[both]) as runtime:
+        await three_waiting(runtime)
+        newest, *others = await runtime.questions()
+        await newest.run.answer("me", False)
+        await result(newest.run)
+        assert [asked.id for asked in await runtime.questions()] == [asked.id for asked in others]
+        assert len(runtime.asked._listed["default"]) == 2
