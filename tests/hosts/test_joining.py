@@ -1,6 +1,7 @@
 """Programs join a cluster from its node and from elsewhere, or are told at once why they cannot."""
 
 import subprocess
+import tempfile
 
 import pytest
 
@@ -86,8 +87,10 @@ def test_another_token_or_none_is_refused_with_what_to_do(guarded, way, variable
 @pytest.mark.parametrize("before", [ELSEWHERE, WITHOUT_SOCKETS], ids=["processes", "sockets"])
 def test_a_program_on_no_node_is_refused_and_told_of_the_client_server(cluster, before, tmp_path):
     _require(before)
-    folder = tmp_path if before is ELSEWHERE else "/dev/shm"
-    refused = join(folder, cluster.address, before=before)["refused"]
+    # Its /tmp is another one where it does not see the sockets there.
+    parent = tmp_path if before is ELSEWHERE else "/dev/shm"
+    with tempfile.TemporaryDirectory(dir=parent) as folder:
+        refused = join(folder, cluster.address, before=before)["refused"]
     assert f"this process is on no node of the Ray cluster at {cluster.address!r}" in refused
     assert "CREW_RAY_ADDRESS=ray://127.0.0.1:" in refused
 
