@@ -5,8 +5,7 @@ An agent, a workflow, and the runtime that keeps them:
     from crew import Agent, Graph, Runtime, tool, workflow
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from crew.errors import (
     AskError,
@@ -35,6 +34,7 @@ from crew.errors import (
     ThreadBusy,
     ToolError,
 )
+from crew.later import loading
 from crew.tool import Tool, tool
 
 if TYPE_CHECKING:
@@ -149,11 +149,7 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    if name in _LATER:
-        value = globals()[name] = getattr(import_module(_LATER[name]), name)
-        return value
-    raise AttributeError(f"module 'crew' has no attribute {name!r}")
+__getattr__ = loading(__name__, _LATER)
 
 
 def __dir__() -> list[str]:

@@ -5,8 +5,9 @@ drives a run composes all that it goes on from, a reader only what it shows. Not
 an event holds.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from crew.later import loading
 
 if TYPE_CHECKING:
     from crew.event import Event, Failure, RunEvent
@@ -140,8 +141,4 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    if name in _LATER:
-        value = globals()[name] = getattr(import_module(_LATER[name]), name)
-        return value
-    raise AttributeError(f"module 'crew.fold' has no attribute {name!r}")
+__getattr__ = loading(__name__, _LATER)

@@ -3,9 +3,9 @@
 from crew.testing import ScriptedModel, StoreSuite, ToolCall, simulate
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from crew.later import loading
 from crew.llm.scripted import ScriptedModel
 from crew.message import ToolCall
 
@@ -18,14 +18,14 @@ if TYPE_CHECKING:
 
 # What is not named is not loaded: most tests need a scripted model alone.
 _LATER = {
-    "CrashingStore": "faulty_store",
-    "FaultyStore": "faulty_store",
-    "SeededLoop": "scheduler",
-    "Simulated": "simulation",
-    "SimulationFailed": "simulation",
-    "StoreSuite": "store_suite",
-    "programs": "generator",
-    "simulate": "simulation",
+    "CrashingStore": "crew.testing.faulty_store",
+    "FaultyStore": "crew.testing.faulty_store",
+    "SeededLoop": "crew.testing.scheduler",
+    "Simulated": "crew.testing.simulation",
+    "SimulationFailed": "crew.testing.simulation",
+    "StoreSuite": "crew.testing.store_suite",
+    "programs": "crew.testing.generator",
+    "simulate": "crew.testing.simulation",
 }
 
 __all__ = [
@@ -42,12 +42,7 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    if name in _LATER:
-        module = import_module(f"{__name__}.{_LATER[name]}")
-        value = globals()[name] = getattr(module, name)
-        return value
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__getattr__ = loading(__name__, _LATER)
 
 
 def __dir__() -> list[str]:

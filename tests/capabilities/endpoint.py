@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, is_dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
+from typing import Any, Self
 
 from pydantic import BaseModel
 
@@ -23,7 +23,35 @@ class Server(ThreadingHTTPServer):
     request_queue_size = 256
 
 
-class Endpoint:
+class Listening:
+    """What is asked over HTTP, on threads of its own, while its block is open.
+
+    Args:
+        asked: handles the requests.
+    """
+
+    def __init__(self, asked: type[BaseHTTPRequestHandler]) -> None:
+        self._over = threading.Event()
+        """Set at its end, for those who hold a request back."""
+        self._server = Server(("127.0.0.1", 0), asked)
+        self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._over.set()
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self._server.server_port}/v1"
+
+
+class Endpoint(Listening):
     """Answers for all capabilities; until the strike it holds back the one call of each."""
 
     def __init__(self, capabilities: Iterable[Capability]) -> None:
@@ -42,24 +70,9 @@ class Endpoint:
         """Which call of each is held back."""
         self.strange: list[str] = []
         """What nobody was to ask."""
-        self._lock, self._over = threading.Lock(), threading.Event()
+        self._lock = threading.Lock()
         self._is_struck = False
-        self._server = Server(("127.0.0.1", 0), handler(self))
-        self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
-
-    def __enter__(self) -> "Endpoint":
-        self._thread.start()
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self._over.set()
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self._server.server_port}/v1"
+        super().__init__(handler(self))
 
     def missing(self) -> set[str]:
         """Return the capabilities that have not come to where they are struck."""

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from http.server import BaseHTTPRequestHandler
 from typing import Any
 
-from tests.capabilities.endpoint import Server, completion, handler
+from tests.capabilities.endpoint import Listening, completion, handler
 
 Body = dict[str, Any]
 Says = Callable[[Body], Any]
@@ -16,7 +16,7 @@ SECONDS = 100
 """For how long a test waits: for machines that are slow."""
 
 
-class Models:
+class Models(Listening):
     """An OpenAI-compatible endpoint; each agent is known by how its instructions begin.
 
     What an agent says is a text, a value as JSON, a `ToolCall` or several, or the status of a
@@ -32,25 +32,10 @@ class Models:
         self._says = says
         self._lock = threading.Lock()
         self._held_at = 0
-        self._held, self._over = threading.Event(), threading.Event()
-        self._server = Server(("127.0.0.1", 0), _in_pieces(handler(self), self))
-        self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
+        self._held = threading.Event()
+        super().__init__(_in_pieces(handler(self), self))
         self.stops = False
         """Whether streams stop in their middle."""
-
-    def __enter__(self) -> "Models":
-        self._thread.start()
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self._over.set()
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self._server.server_port}/v1"
 
     @property
     def repeated(self) -> list[int]:
