@@ -12,6 +12,7 @@ from crew.fold import Event, Origin, Questions, fold, folded
 from crew.graph import Workflow
 from crew.run import Run, Runtime
 from crew.run.diff import Cost, compare, cost_of, end_of
+from serving.commands.opening import reading
 from serving.commands.output import notes, results, show, show_json
 from serving.commands.parked import to_rest
 from serving.commands.variants import code_of, has_other_agents
@@ -23,7 +24,6 @@ from serving.commands.varying import (
     driving,
     forked,
     give_up,
-    reading,
     text_of,
 )
 from serving.gallery import load_workflow

@@ -11,8 +11,8 @@ from crew.llm import ModelRequest
 from crew.llm.wire import request_body
 from crew.message import message_from
 from crew.run import Run
+from serving.commands.opening import reading
 from serving.commands.output import notes, show
-from serving.commands.varying import reading
 from serving.commands.wanted import Wanted
 
 

@@ -5,9 +5,8 @@ from dataclasses import asdict
 
 from crew.config import Settings
 from crew.errors import InputInvalid
-from crew.run import Runtime
 from crew.run.retention import Removed
-from serving.commands.opening import absolute
+from serving.commands.opening import reading
 from serving.commands.output import notes, show_json
 
 _SECONDS = {"s": 1, "min": 60, "h": 3600, "d": 86400, "w": 604800}
@@ -18,7 +17,7 @@ async def prune_runs(
 ) -> int:
     """Remove runs and conversations that have ended and are old."""
     age = seconds_of(older_than) if older_than is not None else None
-    async with Runtime(settings=absolute(settings), worker=False, agents="local") as runtime:
+    async with reading(settings) as runtime:
         removed = await runtime.prune(older_than=age, keep=keep)
     return _report(removed, "pruned", as_json=as_json)
 
@@ -29,9 +28,7 @@ async def erase_runs(
     """Remove a conversation, or everything of a tenant, to the last byte."""
     if (thread is None) == (tenant is None):
         raise InputInvalid(message="say what to erase: --thread NAME or --tenant NAME")
-    async with Runtime(
-        settings=absolute(settings), worker=False, agents="local", tenant=tenant or "default"
-    ) as runtime:
+    async with reading(settings, tenant=tenant or "default") as runtime:
         removed = await runtime.erase(thread=thread)
     return _report(removed, "erased", as_json=as_json)
 

@@ -6,13 +6,13 @@ They are runs, show, tail, answer and cancel.
 import json
 import time
 from collections.abc import Iterable
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from typing import Any
 
 from crew.config import Settings
 from crew.fold import Act, Event, Spans, Tally, fold, folded, is_newer
-from crew.run import Run, Runtime
-from serving.commands.opening import absolute
+from crew.run import Run
+from serving.commands.opening import reading
 from serving.commands.output import notes, show, show_json
 from serving.commands.parked import lines_of, meaning_of, parked, to_rest, unknown_effects
 from serving.commands.screen import Progress
@@ -24,7 +24,7 @@ LINE_CHARACTERS = 160
 
 async def list_runs(settings: Settings, wanted: Wanted, limit: int, *, as_json: bool) -> int:
     """List runs, the newest first."""
-    async with _looking(settings) as runtime:
+    async with reading(settings) as runtime:
         found = await wanted.page(runtime, before=None, limit=limit)
         rows = [await _row(run) for run in found]
     if as_json:
@@ -43,7 +43,7 @@ async def list_runs(settings: Settings, wanted: Wanted, limit: int, *, as_json: 
 
 async def show_run(run_id: str, settings: Settings, *, as_json: bool) -> int:
     """Show one run: its tree, and how it ended."""
-    async with _looking(settings) as runtime:
+    async with reading(settings) as runtime:
         run = await runtime.get(run_id)
         events = await run.recorded()
         status = await run.status()
@@ -101,7 +101,7 @@ def _of_newer_release(event: Event) -> str:
 
 async def tail_run(run_id: str, after: int, settings: Settings, *, as_json: bool) -> int:
     """Print a run's events, one a line, until it ends or is parked."""
-    async with _looking(settings) as runtime:
+    async with reading(settings) as runtime:
         run = await runtime.get(run_id)
         ending = await run.ending()
         since = ending.offset - (ending.parked is not None)
@@ -134,7 +134,7 @@ async def answer_run(
         parsed: Any = json.loads(value)
     except ValueError:
         parsed = value
-    async with _looking(settings) as runtime:
+    async with reading(settings) as runtime:
         run = await runtime.get(run_id)
         await run.answer(key, parsed, by=by)
         is_loaded = await run.is_loaded()
@@ -155,7 +155,7 @@ def _kept(run: Run) -> str:
 
 async def cancel_run(run_id: str, settings: Settings, *, as_json: bool) -> int:
     """Stop a run."""
-    async with _looking(settings) as runtime:
+    async with reading(settings) as runtime:
         run = await runtime.get(run_id)
         await run.cancel()
         status = await run.status()
@@ -181,10 +181,6 @@ def _counted(tally: Tally) -> str:
 def _effect_data(effect: Act) -> dict[str, str]:
     facts = {"path": effect.path, "function": effect.function, "policy": effect.policy}
     return facts | {"key": effect.key, "means": meaning_of(effect)}
-
-
-def _looking(settings: Settings) -> Runtime:
-    return Runtime(settings=replace(absolute(settings), agents="local"), worker=False)
 
 
 async def _row(run: Run) -> dict[str, Any]:

@@ -21,6 +21,12 @@ from serving.commands.screen import working
 SERVER_LOOK_SECONDS = 0.5
 
 
+def reading(settings: Settings, *workflows: Workflow, tenant: str = "default") -> Runtime:
+    """Return a runtime that drives nothing."""
+    here = replace(absolute(settings), agents="local")
+    return Runtime(workflows=workflows, settings=here, worker=False, tenant=tenant)
+
+
 @asynccontextmanager
 async def opened(
     settings: Settings,

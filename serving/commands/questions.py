@@ -2,13 +2,12 @@
 
 import time
 from collections.abc import Collection, Iterator
-from dataclasses import replace
 from typing import Any
 
 from crew.config import Settings
-from crew.run import Asked, Runtime
+from crew.run import Asked
 from serving.commands.looking import age_text
-from serving.commands.opening import absolute
+from serving.commands.opening import reading
 from serving.commands.output import notes, show, show_json
 
 
@@ -16,8 +15,7 @@ async def list_questions(
     settings: Settings, to: Collection[str] | None, limit: int, *, as_json: bool
 ) -> int:
     """List open questions, those of the newest runs first."""
-    looking = replace(absolute(settings), agents="local")
-    async with Runtime(settings=looking, worker=False) as runtime:
+    async with reading(settings) as runtime:
         found = await runtime.questions(to=to or None, limit=limit)
     if as_json:
         show_json([_row(asked) for asked in found])

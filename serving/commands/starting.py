@@ -6,12 +6,10 @@ from typing import Literal
 from crew.config import Settings
 from crew.fold import Origin, folded
 from crew.message import Json
-from crew.run import Runtime
 from serving.commands.asking import watched
-from serving.commands.opening import absolute, opened
+from serving.commands.opening import opened, reading
 from serving.commands.output import notes, results, show, show_json
 from serving.commands.variants import code_of
-from serving.commands.varying import reading
 from serving.commands.wanted import metadata_of, value_of
 from serving.gallery import load_workflow
 
@@ -33,7 +31,7 @@ async def start_run(
     workflow = load_workflow(spec)
     value, kept = _input(given), metadata_of(metadata) or None
     if not wait:
-        async with Runtime(settings=absolute(settings), worker=False, agents="local") as runtime:
+        async with reading(settings) as runtime:
             run = await runtime.start(workflow, value, key=key, thread=thread, metadata=kept)
         facts = {"run": run.id}
         show_json(facts) if as_json else show(run.id)

@@ -19,7 +19,7 @@ from crew.message import Json
 from crew.run import Run, Runtime
 from crew.run.diff import Cost, Difference, End, compare, cost_of, end_of, reused_of
 from crew.run.fork import EVERY, effects_before
-from serving.commands.opening import absolute, opened
+from serving.commands.opening import absolute, opened, reading
 from serving.commands.output import notes, results, show, show_json
 from serving.commands.parked import to_rest
 from serving.commands.screen import follow, money_text
@@ -123,12 +123,6 @@ async def recorded_run(
     async with reading(settings) as runtime:
         run = await runtime.get(run_id)
         return run, await run.recorded(), code_of(run, spec)
-
-
-def reading(settings: Settings, *workflows: Workflow) -> Runtime:
-    """Return a runtime that drives nothing."""
-    here = replace(absolute(settings), agents="local")
-    return Runtime(workflows=workflows, settings=here, worker=False)
 
 
 @asynccontextmanager

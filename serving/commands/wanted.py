@@ -3,6 +3,7 @@
 import json
 import time
 from collections.abc import AsyncIterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -83,10 +84,8 @@ def _statuses(status: str | None) -> tuple[RunStatus, ...]:
 
 
 def _moment(text: str) -> float:
-    try:
+    with suppress(ValueError):
         return datetime.fromisoformat(text).astimezone().timestamp()
-    except ValueError:
-        pass
     try:
         return time.time() - seconds_of(text)
     except InputInvalid as error:
